@@ -1,0 +1,38 @@
+"""The project's errors.
+
+Every message says what was expected, what came and what to do. None derives from
+``RuntimeError``: generator workers of superqt and napari turn those into warnings and
+never report them as failures.
+"""
+
+
+class UnrollError(Exception):
+    """Base of every error that a user should read as a sentence, not as a traceback."""
+
+
+class ScanError(UnrollError):
+    """Measurements, geometry and grid do not fit together."""
+
+
+class FileFormatError(UnrollError):
+    """A file is missing, empty, truncated, unsafe or not of the format it claims."""
+
+
+class ParameterError(UnrollError):
+    """A parameter is out of its range or does not apply to this scan."""
+
+
+class WeightsError(UnrollError):
+    """A checkpoint is missing, damaged or made for another problem."""
+
+
+class DeviceError(UnrollError):
+    """The asked device or back end is not available here."""
+
+
+class MemoryExceeded(UnrollError):
+    """The work does not fit the memory of the device, even in the smallest patches."""
+
+
+class Cancelled(UnrollError):
+    """The user cancelled; raised only inside a run, reported as an outcome."""

@@ -1,0 +1,119 @@
+"""The vocabulary of long work: what a generator tells whoever listens.
+
+Every long computation (a fit, a reconstruction, a training) is a plain generator of these
+events. They carry plain arrays, slices and numbers; they know nothing of Qt, napari or a
+terminal. This module imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Box = tuple[slice, slice, slice]
+"""A cuboid of voxels: slices along z, y, x with plain integer starts and stops."""
+
+
+class Outcome(enum.StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    FINISHED_EARLY = "finished early"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Started:
+    """Work begins: its name, the number of steps (0 if unknown) and, where there will be one, the volume's shape."""
+
+    what: str
+    n_steps: int = 0
+    shape: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``step`` of ``n_steps`` of the whole run is done; ``text`` names the present stage."""
+
+    step: int
+    n_steps: int
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class PatchDone:
+    """``values`` are final for this pass inside ``box``: a viewer may show them at once.
+
+    ``values`` has axes (z, y, x), real float32 or complex64, and the shape of ``box``.
+    ``consistency`` is the patch's relative distance from the data where it is known.
+    """
+
+    box: Box
+    values: np.ndarray
+    consistency: float | None = None
+
+
+@dataclass(frozen=True)
+class IterationDone:
+    """An iteration of the whole volume is done.
+
+    ``values`` (z, y, x) is the present estimate, or None where showing it would cost a copy;
+    ``residual`` is ‖A x − y‖ / ‖y‖ where the method has it; ``metrics`` any further numbers.
+    """
+
+    iteration: int
+    n_iterations: int
+    residual: float | None = None
+    values: np.ndarray | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something the user should know; the work goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event of every run.
+
+    ``result`` is what the work made (a volume as an array (z, y, x), fitted factors, a
+    checkpoint path), None when nothing usable exists; ``advice`` says in words what happened and
+    what the user may do next; ``history`` is the residual history of iterative methods.
+    """
+
+    outcome: Outcome
+    result: Any = None
+    advice: str = ""
+    seconds: float = 0.0
+    history: tuple[float, ...] = ()
+
+
+Event = Started | Progress | PatchDone | IterationDone | Warned | Finished
+
+
+class Stop:
+    """A token shared by a run and its listener: the listener asks, the run looks between steps.
+
+    ``cancel()`` gives the work up; ``finish()`` asks for the best result that exists now.
+    Plain attribute writes, safe from any thread.
+    """
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.finish_now = False
+
+    def cancel(self) -> None:
+        """Ask the run to end without a result."""
+        self.cancelled = True
+
+    def finish(self) -> None:
+        """Ask the run to end soon with what it has."""
+        self.finish_now = True

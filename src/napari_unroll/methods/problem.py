@@ -1,0 +1,97 @@
+"""What every method is given, and what a method is.
+
+A method is one parameter record and one generator ``solve(problem, params)`` that yields events and
+*returns* the volume, a tensor (z, y, x) real or complex, on any device. It knows neither who listens nor
+how the problem was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from napari_unroll.events import Event, Stop
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.scan.scan import Modality, Scan
+
+
+class MethodParams(BaseModel):
+    """Base of the parameter records: frozen, no unknown fields. Field descriptions become tooltips and help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One reconstruction problem on one device.
+
+    ``physics`` is a deepinv LinearPhysics (see ``physics.build``); ``y`` its measurements with a batch axis;
+    ``normal`` the fitted approximation of AᴴA or None; ``patch_size`` (z, y, x) and ``overlap`` (voxels) for
+    patchwise work; ``stop`` the token that the method must look at between its steps.
+    """
+
+    scan: Scan
+    physics: Any
+    y: torch.Tensor
+    normal: NormalFactors | None = None
+    patch_size: tuple[int, int, int] = (48, 48, 48)
+    overlap: int = 8
+    precision: str = "float32"
+    stop: Stop = field(default_factory=Stop)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.y.device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The volume's shape (z, y, x)."""
+        return self.scan.grid.shape
+
+    @cached_property
+    def adjoint(self) -> torch.Tensor:
+        """Aᴴy, (1, 1, z, y, x)."""
+        return self.physics.A_adjoint(self.y)
+
+    @cached_property
+    def norm_squared(self) -> float:
+        """Largest eigenvalue of AᴴA by power iteration (seeded)."""
+        from napari_unroll.physics.laws import normal_norm
+
+        return normal_norm(self.physics)
+
+    def residual(self, x: torch.Tensor) -> float:
+        """‖A x − y‖ / ‖y‖ for x (1, 1, z, y, x)."""
+        return float(torch.linalg.vector_norm(self.physics.A(x) - self.y) / torch.linalg.vector_norm(self.y))
+
+
+class Solve(Protocol):
+    """The signature of every method's generator."""
+
+    def __call__(self, problem: Problem, params: Any, /) -> Generator[Event, None, torch.Tensor]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """An entry of the registry: name, what it needs, its record and its generator.
+
+    ``memory`` estimates peak bytes for (volume shape, patch size, params) beyond scan and volume; the plan uses it.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    params: type[MethodParams]
+    solve: Solve
+    modalities: frozenset[Modality] = frozenset({"ct", "mri"})
+    needs_weights: bool = False
+    patchwise: bool = False
+    iterative: bool = True
+    memory: Callable[[tuple[int, int, int], tuple[int, int, int], Any], int] | None = None

@@ -1,0 +1,1 @@
+"""What was measured: geometries, scans, preprocessing and generated phantoms. Values only."""

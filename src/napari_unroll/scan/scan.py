@@ -1,0 +1,90 @@
+"""A scan: measurements, how they were taken, and where they came from.
+
+Values only; no files, no devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from napari_unroll.errors import ScanError
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, Geometry, ParallelBeam, VolumeGrid, fingerprint
+
+Modality = Literal["ct", "mri"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where measurements came from: path or generator, format, SHA-256 of the input, and seed if generated."""
+
+    source: str = ""
+    format: str = ""
+    sha256: str = ""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scan:
+    """What was measured.
+
+    ``measurements``: CT float32 (view, row, column) line integrals, dimensionless; MRI complex64
+    (coil, z, y, x) centred k-space, zero where not sampled. ``grid``: the volume to reconstruct; CT volumes
+    are attenuation in 1/mm. ``csm``: complex64 (coil, z, y, x) coil sensitivity maps or None (then they are
+    estimated). ``truth``: the volume (z, y, x) where it is known. ``notes`` tell the user what was read,
+    inferred or assumed.
+
+    Raises ScanError where the parts do not fit.
+    """
+
+    measurements: np.ndarray
+    geometry: Geometry
+    grid: VolumeGrid
+    csm: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    name: str = "scan"
+    provenance: Provenance = Provenance()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        m = self.measurements
+        if tuple(m.shape) != tuple(self.geometry.measurement_shape):
+            axes = "(coil, z, y, x)" if self.modality == "mri" else "(view, row, column)"
+            raise ScanError(
+                f"The geometry expects measurements {axes} = {self.geometry.measurement_shape}; got {tuple(m.shape)}."
+            )
+        if not np.isfinite(m).all():
+            raise ScanError(
+                "The measurements hold NaN or infinity; repair dead pixels or check the flat and dark fields."
+            )
+        if self.modality == "mri" and self.grid.shape != self.geometry.shape:  # type: ignore[union-attr]
+            raise ScanError(f"k-space has grid {self.geometry.shape} but the volume grid is {self.grid.shape}.")  # type: ignore[union-attr]
+        if self.csm is not None and self.csm.shape != m.shape:
+            raise ScanError(f"Coil maps must have the shape of k-space {m.shape}; got {self.csm.shape}.")
+        if self.truth is not None and tuple(self.truth.shape) != self.grid.shape:
+            raise ScanError(f"The truth has shape {self.truth.shape} but the grid is {self.grid.shape}.")
+
+    @property
+    def modality(self) -> Modality:
+        """``"ct"`` or ``"mri"``."""
+        return "mri" if isinstance(self.geometry, CartesianSampling) else "ct"
+
+    def fingerprint(self) -> str:
+        """Hash of geometry, grid and coil maps: equal fingerprints share a normal operator."""
+        parts = [self.geometry, self.grid]
+        return fingerprint(*parts) if self.csm is None else fingerprint(*parts, self.csm)
+
+    def with_grid(self, grid: VolumeGrid) -> Scan:
+        """The same measurements on another volume grid; a truth of another shape is dropped."""
+        truth = self.truth if self.truth is not None and self.truth.shape == grid.shape else None
+        return replace(self, grid=grid, truth=truth)
+
+    def subset(self, views: slice | np.ndarray) -> Scan:
+        """Only some views of a CT scan."""
+        if not isinstance(self.geometry, (ConeBeam, ParallelBeam)):
+            raise ScanError("Only CT scans have views to choose from.")
+        return replace(
+            self, measurements=np.ascontiguousarray(self.measurements[views]), geometry=self.geometry.subset(views)
+        )
