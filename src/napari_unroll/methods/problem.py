@@ -32,7 +32,9 @@ class Problem:
 
     ``physics`` is a deepinv LinearPhysics (see ``physics.build``); ``y`` its measurements with a batch axis;
     ``normal`` the fitted approximation of AᴴA or None; ``patch_size`` (z, y, x) and ``overlap`` (voxels) for
-    patchwise work; ``stop`` the token that the method must look at between its steps.
+    patchwise work; ``stop`` the token that the method must look at between its steps. ``state`` survives an
+    attempt: after out-of-memory the pipeline calls ``solve`` again with smaller patches and the same ``state``,
+    so a method that keeps its finished work there (say ``state["x"]``, ``state["iteration"]``) goes on from it.
     """
 
     scan: Scan
@@ -43,6 +45,7 @@ class Problem:
     overlap: int = 8
     precision: str = "float32"
     stop: Stop = field(default_factory=Stop)
+    state: dict[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -82,6 +85,7 @@ class Method:
     """An entry of the registry: name, what it needs, its record and its generator.
 
     ``memory`` estimates peak bytes for (volume shape, patch size, params) beyond scan and volume; the plan uses it.
+    ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
     """
 
     name: str
@@ -95,3 +99,4 @@ class Method:
     patchwise: bool = False
     iterative: bool = True
     memory: Callable[[tuple[int, int, int], tuple[int, int, int], Any], int] | None = None
+    needs_normal: Callable[[Any], bool] | None = None
