@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from napari_unroll.errors import Cancelled
 from napari_unroll.events import Event, Stop
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.scan.scan import Modality, Scan
@@ -69,9 +71,21 @@ class Problem:
 
         return normal_norm(self.physics)
 
+    def asked_to_finish(self) -> bool:
+        """Look at the stop token between steps: raises Cancelled, else says whether to end with what there is."""
+        if self.stop.cancelled:
+            raise Cancelled("The reconstruction was cancelled; nothing was kept.")
+        return self.stop.finish_now
+
     def residual(self, x: torch.Tensor) -> float:
         """‖A x − y‖ / ‖y‖ for x (1, 1, z, y, x)."""
         return float(torch.linalg.vector_norm(self.physics.A(x) - self.y) / torch.linalg.vector_norm(self.y))
+
+
+def as_values(x: torch.Tensor) -> np.ndarray:
+    """A copy of x (..., z, y, x) as the array (z, y, x) that events carry: float32 or complex64."""
+    volume = x.detach().reshape(x.shape[-3:])
+    return volume.to("cpu", torch.complex64 if x.is_complex() else torch.float32, copy=True).numpy()
 
 
 class Solve(Protocol):
