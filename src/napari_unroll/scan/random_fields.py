@@ -1,0 +1,87 @@
+"""Smooth random fields and soft shapes on the cube [-1, 1]³: the material of generated phantoms.
+
+Everything is a function of continuous coordinates and of the seed alone, never of the number of voxels, so the
+same seed gives the same object at every resolution. NumPy only; knows nothing of scanners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Array = np.ndarray
+_SPLINE_STD = 0.692  # RMS weight of a cubic B-spline, averaged over positions, per axis
+
+
+def _spline_matrix(n: int, n_cells: int) -> Array:
+    """Weights (n, n_cells + 3) of uniform cubic B-splines at n voxel centres over ``n_cells`` lattice cells."""
+    t = (np.arange(n) + 0.5) / n * n_cells
+    cell = np.minimum(t.astype(int), n_cells - 1)
+    f = t - cell
+    weights = np.stack([(1 - f) ** 3, 3 * f**3 - 6 * f**2 + 4, -3 * f**3 + 3 * f**2 + 3 * f + 1, f**3], axis=1) / 6
+    matrix = np.zeros((n, n_cells + 3), np.float32)
+    np.put_along_axis(matrix, cell[:, None] + np.arange(4), weights.astype(np.float32), axis=1)
+    return matrix
+
+
+def rotation(rng: np.random.Generator) -> Array:
+    """A uniformly random proper rotation, float32 (3, 3)."""
+    q, r = np.linalg.qr(rng.standard_normal((3, 3)))
+    q = q * np.sign(np.diag(r))
+    return (q * np.linalg.det(q)).astype(np.float32)
+
+
+class Space:
+    """Voxel centres of a volume ``shape`` (z, y, x) as coordinates in [-1, 1], with seeded random fields on them."""
+
+    def __init__(self, shape: Sequence[int], seed: int) -> None:
+        self.shape = tuple(int(n) for n in shape)
+        self.rng = np.random.default_rng(seed)
+        axes = [((2 * np.arange(n) + 1) / n - 1).astype(np.float32) for n in self.shape]
+        self.axes = axes
+        self.z, self.y, self.x = np.ix_(*axes)
+        self.voxel = 2.0 / max(self.shape)
+
+    def noise(self, n_cells: int) -> Array:
+        """Gaussian field of unit variance with features of 2 / ``n_cells``; zero where voxels are too coarse for it."""
+        lattice = self.rng.standard_normal((n_cells + 3,) * 3, dtype=np.float32)
+        if n_cells > max(self.shape):
+            return np.zeros(self.shape, np.float32)
+        for n in self.shape:
+            lattice = np.tensordot(lattice, _spline_matrix(n, n_cells), axes=(0, 1))
+        return lattice / _SPLINE_STD**3
+
+    def fractal(self, n_cells: int, octaves: int = 4, gain: float = 0.6) -> Array:
+        """Sum of ``octaves`` noises, each half as large in features and ``gain`` times as strong; unit variance."""
+        field = np.zeros(self.shape, np.float32)
+        for k in range(octaves):
+            field += gain**k * self.noise(n_cells * 2**k)
+        return field / np.float32(np.sqrt(sum(gain ** (2 * k) for k in range(octaves))))
+
+    def warped(self, amplitude: float, n_cells: int = 3) -> tuple[Array, Array, Array]:
+        """Coordinates z, y, x displaced by smooth noise of RMS ``amplitude``."""
+        z, y, x = (c + amplitude * self.noise(n_cells) for c in (self.z, self.y, self.x))
+        return z, y, x
+
+    def soft(self, level: Array, width: float | None = None) -> Array:
+        """Indicator of level > 0 with an edge as wide as a voxel (or ``width``): partial-volume borders."""
+        return np.clip(0.5 + level / (width or 1.5 * self.voxel), 0, 1)
+
+    def window(self, centre: Array, radius: float) -> tuple[slice, slice, slice]:
+        """The voxels of the cube around ``centre`` (z, y, x) with half side ``radius`` plus a border."""
+        edges = []
+        for c, n in zip(centre, self.shape, strict=True):
+            start = int(np.floor((c - radius + 1) * n / 2)) - 2
+            stop = int(np.ceil((c + radius + 1) * n / 2)) + 2
+            edges.append(slice(max(start, 0), min(stop, n)))
+        return edges[0], edges[1], edges[2]
+
+    def offsets(self, box: tuple[slice, slice, slice], centre: Array) -> tuple[Array, Array, Array]:
+        """Coordinates z, y, x inside ``box`` relative to ``centre``, ready to broadcast."""
+        return np.ix_(*(a[b] - np.float32(c) for a, b, c in zip(self.axes, box, centre, strict=True)))
+
+    def field_of_view(self, radius: float = 0.95) -> Array:
+        """Soft indicator of the inscribed cylinder of ``radius`` about z, with |z| < ``radius``."""
+        across = radius - np.sqrt(self.y**2 + self.x**2)
+        return self.soft(np.minimum(across, radius - np.abs(self.z)))
