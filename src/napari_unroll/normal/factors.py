@@ -1,0 +1,224 @@
+"""The approximated normal operator Ñ = Σ_k L_kᴴ C_k R_k: a frozen value with its evaluation.
+
+C_k are convolutions, linear (zero-padded) or circular per axis; L_k and R_k are weights in space. D·C, C·D, Dᴴ·C·D, sums
+of them and the exact coil sum of Cartesian MRI are all of this shape. Works on tensors alone; must not know how the
+factors were fitted, nor physics, scans or viewers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.events import Box
+from napari_unroll.normal.patch import AXES, Circular, Convolution, PatchNormal, Shape, make_convolution
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NormalFactors:
+    """Ñ = Σ_k L_kᴴ C_k R_k on volumes of one shape.
+
+    ``kernel`` (K or 1, z, y, x) in wrapped lag order: a linear axis holds lags −(s−1) … s−1 at index lag mod 2s
+    (s ≤ n; beyond s the kernel counts as zero; length 1 holds lag 0 alone), a circular one all n lags. ``left`` and
+    ``right`` (K or 1, z, y, x) are L_k and R_k, None for one. Pass the same tensor twice for a symmetric operator.
+    ``info`` is what the fit tells: plain numbers and words.
+    """
+
+    kernel: torch.Tensor
+    left: torch.Tensor | None
+    right: torch.Tensor | None
+    shape: Shape
+    circular: Circular = (False, False, False)
+    form: str = "dcd"
+    info: dict[str, Any] = field(default_factory=dict)
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        _check(self)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether L_k is R_k by construction (the kernel is Hermitian in every fit)."""
+        return self.left is self.right
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.kernel.device
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether any part is complex, so that real volumes become complex."""
+        return any(t is not None and t.is_complex() for t in (self.kernel, self.left, self.right))
+
+    @property
+    def n_terms(self) -> int:
+        """K."""
+        return max(t.shape[0] for t in (self.kernel, self.left, self.right) if t is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of kernel and weights."""
+        parts = {id(t): t for t in (self.kernel, self.left, self.right) if t is not None}
+        return sum(t.element_size() * t.nelement() for t in parts.values())
+
+    def apply(self, x: torch.Tensor) -> torch.Tensor:
+        """Ñ x for x (B, 1, z, y, x), one term after the other to spare memory."""
+        if x.is_complex() and not self.is_complex:
+            return torch.complex(self.apply(x.real), self.apply(x.imag))
+        convolution = self.convolution(self.shape)
+        out: torch.Tensor | None = None
+        for k in range(self.n_terms):
+            part = PatchNormal(_pick_kernel(convolution, k), _pick(self.left, k), _pick(self.right, k)).apply(x)
+            out = part if out is None else out + part
+        assert out is not None
+        return out
+
+    __call__ = apply
+
+    def restrict(self, boxes: Box | Sequence[Box]) -> PatchNormal:
+        """P Ñ Pᵀ for one box or a batch of equally shaped boxes (z, y, x), exact.
+
+        Raises ParameterError where boxes differ in shape or leave the volume.
+        """
+        many: list[Box] = [boxes] if isinstance(boxes[0], slice) else list(boxes)  # type: ignore[arg-type,list-item]
+        patch = _common_shape(many, self.shape)
+        left = _cut(self.left, many)
+        right = left if self.symmetric else _cut(self.right, many)
+        return PatchNormal(self.convolution(patch), left, right)
+
+    def convolution(self, patch: Shape) -> Convolution:
+        """The kernels' spectra for patches of shape ``patch``, computed once."""
+        key = ("convolution", *patch)
+        if key not in self._cache:
+            kernel = self.kernel
+            if self.is_complex and not kernel.is_complex():
+                kernel = kernel.to(torch.promote_types(kernel.dtype, torch.complex64))
+            self._cache[key] = make_convolution(kernel, self.shape, patch, self.circular)
+        found: Convolution = self._cache[key]
+        return found
+
+    @property
+    def norm_squared(self) -> float:
+        """Largest eigenvalue of Ñ by power iteration (seeded, cached): the step size is its inverse."""
+        if "norm" not in self._cache:
+            self._cache["norm"] = top_eigenvalue(self)
+        return float(self._cache["norm"])
+
+    def inverse(self, alpha: float) -> NormalFactors:
+        """M ≈ (Ñ + α λ_max)⁻¹ as factors of the same kind; see :func:`napari_unroll.normal.precondition.inverse`."""
+        from napari_unroll.normal.precondition import inverse
+
+        key = ("inverse", float(alpha))
+        if key not in self._cache:
+            self._cache[key] = inverse(self, alpha)
+        found: NormalFactors = self._cache[key]
+        return found
+
+    def to(self, device: torch.device | str) -> NormalFactors:
+        """The same factors on ``device``."""
+        left = None if self.left is None else self.left.to(device)
+        right = left if self.symmetric else None if self.right is None else self.right.to(device)
+        return replace(self, kernel=self.kernel.to(device), left=left, right=right, _cache={})
+
+    def crop(self, patch: Shape) -> NormalFactors:
+        """The same operator with linear kernels cut to the lags that patches up to ``patch`` need.
+
+        Exact on such patches at a fraction of the memory; on the whole volume the far lags are gone.
+        """
+        kernel = self.kernel
+        for axis, p, circular in zip(AXES, patch, self.circular, strict=True):
+            s = kernel.shape[axis] // 2
+            if not circular and 1 <= p < s:
+                keep = torch.cat([torch.arange(p), torch.tensor([s]), torch.arange(2 * s - p + 1, 2 * s)])
+                kernel = kernel.index_select(axis, keep.to(kernel.device))
+        return replace(self, kernel=kernel.contiguous(), _cache={})
+
+    @property
+    def d_map(self) -> np.ndarray:
+        """|Σ_k conj(L_k) R_k| (z, y, x), float32: the weight in space, for viewers."""
+        left = self.left if self.left is not None else torch.ones(1, *self.shape, device=self.device)
+        right = self.right if self.right is not None else torch.ones_like(left)
+        return np.asarray((left.conj() * right).sum(0).abs().float().cpu().numpy())
+
+    @property
+    def kernel_map(self) -> np.ndarray:
+        """The kernels' mean (z, y, x), float32, lag zero at index n // 2: real part, for viewers."""
+        h = torch.fft.fftshift(self.kernel.mean(0))
+        return np.asarray((h.real if h.is_complex() else h).float().cpu().numpy())
+
+    @property
+    def frequency_map(self) -> np.ndarray:
+        """|λ| of the mean kernel (z, y, x), float32, frequency zero at index n // 2, for viewers."""
+        spectrum = torch.fft.fftn(self.kernel.mean(0)).abs()
+        return np.asarray(torch.fft.fftshift(spectrum).float().cpu().numpy())
+
+    def save(self, path: Any) -> None:
+        """Write safetensors with a JSON header; see :func:`napari_unroll.normal.storage.save`."""
+        from napari_unroll.normal.storage import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: Any, device: torch.device | str = "cpu") -> NormalFactors:
+        """Read what :meth:`save` wrote."""
+        from napari_unroll.normal.storage import load
+
+        return load(path, device)
+
+
+def top_eigenvalue(factors: NormalFactors, n_iter: int = 30, seed: int = 0, tolerance: float = 1e-4) -> float:
+    """‖Ñ‖ by power iteration from a constant plus seeded noise (the leading vectors of CT and MRI are smooth)."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = torch.promote_types(factors.kernel.dtype, torch.complex64) if factors.is_complex else factors.kernel.dtype
+    x = (1 + 0.3 * torch.randn(1, 1, *factors.shape, generator=generator)).to(factors.device, dtype)
+    x /= torch.linalg.vector_norm(x)
+    value = 0.0
+    with torch.no_grad():
+        for _ in range(n_iter):
+            x = factors.apply(x)
+            last, value = value, float(torch.linalg.vector_norm(x))
+            if value == 0.0 or abs(value - last) <= tolerance * value:
+                break
+            x /= value
+    return value
+
+
+def _check(f: NormalFactors) -> None:
+    if f.kernel.ndim != 4:
+        raise ParameterError(f"Kernels need axes (k, z, y, x); got shape {tuple(f.kernel.shape)}.")
+    for m, n, circular in zip(f.kernel.shape[1:], f.shape, f.circular, strict=True):
+        if m != 1 and (m != n if circular else m % 2 or m > 2 * n):
+            expected = f"{n}" if circular else f"an even number up to {2 * n}"
+            raise ParameterError(f"The kernel has {m} lags along an axis of {n} voxels; expected 1 or {expected}.")
+    for name, weights in (("left", f.left), ("right", f.right)):
+        if weights is not None and tuple(weights.shape[1:]) != f.shape:
+            raise ParameterError(f"The {name} weights must have shape (k, {f.shape}); got {tuple(weights.shape)}.")
+
+
+def _common_shape(boxes: Sequence[Box], shape: Shape) -> Shape:
+    shapes = {tuple(s.stop - s.start for s in box) for box in boxes}
+    inside = all(0 <= s.start < s.stop <= n for box in boxes for s, n in zip(box, shape, strict=True))
+    if len(shapes) != 1 or not inside:
+        raise ParameterError(f"Patches must share one shape and lie inside the volume {shape}; got shapes {shapes}.")
+    return shapes.pop()  # type: ignore[return-value]
+
+
+def _cut(weights: torch.Tensor | None, boxes: Sequence[Box]) -> torch.Tensor | None:
+    return None if weights is None else torch.stack([weights[(slice(None), *box)] for box in boxes])
+
+
+def _pick(weights: torch.Tensor | None, k: int) -> torch.Tensor | None:
+    return None if weights is None else weights[None, [k if weights.shape[0] > 1 else 0]]
+
+
+def _pick_kernel(convolution: Convolution, k: int) -> Convolution:
+    if convolution.spectrum.shape[0] == 1:
+        return convolution
+    return replace(convolution, spectrum=convolution.spectrum[k : k + 1])

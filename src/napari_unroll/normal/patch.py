@@ -1,0 +1,157 @@
+"""Zero-padded convolutions on volumes and patches: exact P C Pᵀ without a full-size vector.
+
+P C Pᵀ needs the kernel only at lags −(p−1) … p−1 (Efficient Unrolled Networks, arXiv 2601.02141, eq. 20), so the
+kernel is cropped once per patch size, transformed at the next good FFT size, and kept. Works on tensors alone;
+must not know how kernels were fitted, nor physics, scans or viewers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy.fft import next_fast_len
+
+Shape = tuple[int, int, int]
+Circular = tuple[bool, bool, bool]
+
+AXES = (-3, -2, -1)
+
+
+@dataclass(frozen=True)
+class AxisPlan:
+    """One axis: which entries of the kernel are read, where they go, and the transform's size (1: no transform)."""
+
+    source: torch.Tensor
+    target: torch.Tensor
+    fft_size: int
+
+
+def plan_axis(n: int, m: int, p: int, circular: bool) -> AxisPlan:
+    """Plan one axis of a convolution restricted to ``p`` of ``n`` voxels, for a kernel stored with ``m`` lags.
+
+    A linear kernel holds lags −(s−1) … s−1 at index lag mod 2s (m = 2s; m = 1 holds lag 0 alone); a circular one
+    holds all lags mod n (m = n), so the patch stays exact also when 2p > n.
+    """
+    reach = p if circular else min(p, max(1, m // 2))
+    if m == 1 or reach == 1:
+        return AxisPlan(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), 1)
+    size = next_fast_len(p + reach - 1, real=True)
+    if circular and n <= size:
+        lags = torch.arange(n)
+        return AxisPlan(lags, lags, n)
+    lags = torch.arange(-(reach - 1), reach)
+    return AxisPlan(lags % m, lags % size, size)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """``crop(F⁻¹(spectrum · F(pad(u))))`` for u (…, z, y, x) of one fixed shape.
+
+    ``spectrum`` (kernel, …) is real where the kernel is Hermitian. ``sizes`` are transform sizes, 1 where an axis
+    needs none; ``real`` says that kernel and data are real, so that half-spectra suffice.
+    """
+
+    spectrum: torch.Tensor
+    shape: Shape
+    sizes: Shape
+    real: bool
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The transformed axes."""
+        return tuple(a for a in AXES if self.sizes[a] > 1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the data that it convolves: real or complex, in the kernel's precision."""
+        real = self.spectrum.real.dtype
+        return real if self.real else torch.promote_types(real, torch.complex64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one transform of one patch takes."""
+        cells = 1
+        for a in AXES:
+            cells *= max(self.sizes[a], self.shape[a])
+        return cells * self.spectrum.element_size() * (1 if self.spectrum.is_complex() or self.real else 2)
+
+    def __call__(self, u: torch.Tensor, spectrum: torch.Tensor | None = None) -> torch.Tensor:
+        """Convolve; ``spectrum`` replaces the stored one (a part of the kernels, say)."""
+        weights = self.spectrum if spectrum is None else spectrum
+        if not self.axes:
+            return u * weights
+        return self._inverse(_scale(self._forward(u), weights))
+
+    def _forward(self, u: torch.Tensor) -> torch.Tensor:
+        *others, last = self.axes
+        first = torch.fft.rfft if self.real else torch.fft.fft
+        f = first(u, n=self.sizes[last], dim=last)
+        for axis in reversed(others):
+            f = torch.fft.fft(f, n=self.sizes[axis], dim=axis)
+        return f
+
+    def _inverse(self, f: torch.Tensor) -> torch.Tensor:
+        *others, last = self.axes
+        for axis in others:
+            f = torch.fft.ifft(f, dim=axis).narrow(axis, 0, self.shape[axis])
+        u = torch.fft.irfft(f, n=self.sizes[last], dim=last) if self.real else torch.fft.ifft(f, dim=last)
+        return u.narrow(last, 0, self.shape[last])
+
+
+def _scale(f: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    if weights.is_complex() or not f.is_complex():
+        return f * weights
+    return torch.view_as_complex(torch.view_as_real(f) * weights.unsqueeze(-1))
+
+
+def make_convolution(kernel: torch.Tensor, shape: Shape, patch: Shape, circular: Circular) -> Convolution:
+    """The convolution with ``kernel`` (kernel, z, y, x) on ``shape``, restricted to patches of shape ``patch``."""
+    plans = [plan_axis(n, m, p, c) for n, m, p, c in zip(shape, kernel.shape[1:], patch, circular, strict=True)]
+    h = kernel
+    for axis, plan in zip(AXES, plans, strict=True):
+        h = _place(h, axis, plan)
+    sizes = (plans[0].fft_size, plans[1].fft_size, plans[2].fft_size)
+    real = not kernel.is_complex()
+    return Convolution(_spectrum(h, sizes, real), patch, sizes, real)
+
+
+def _place(h: torch.Tensor, axis: int, plan: AxisPlan) -> torch.Tensor:
+    picked = h.index_select(axis, plan.source.to(h.device))
+    shape = list(h.shape)
+    shape[axis] = plan.fft_size
+    return torch.zeros(shape, dtype=h.dtype, device=h.device).index_copy(axis, plan.target.to(h.device), picked)
+
+
+def _spectrum(h: torch.Tensor, sizes: Shape, real: bool) -> torch.Tensor:
+    axes = [a for a in AXES if sizes[a] > 1]
+    if not axes:
+        return h
+    f = torch.fft.rfftn(h, dim=axes) if real else torch.fft.fftn(h, dim=axes)
+    hermitian = f.imag.abs().max() <= 1e-5 * f.real.abs().max()
+    return f.real.contiguous() if bool(hermitian) else f
+
+
+@dataclass(frozen=True)
+class PatchNormal:
+    """P Ñ Pᵀ for a batch of equally shaped patches, exact and differentiable; cost O(p log p) per patch.
+
+    ``left`` and ``right`` are the weights cropped per box, (box, k, z, y, x), or None for one.
+    """
+
+    convolution: Convolution
+    left: torch.Tensor | None
+    right: torch.Tensor | None
+
+    def apply(self, u: torch.Tensor) -> torch.Tensor:
+        """P Ñ Pᵀ u for u (box, 1, z, y, x); computed in the factors' precision, returned in that of ``u``."""
+        if self.convolution.real and u.is_complex():
+            return torch.complex(self.apply(u.real), self.apply(u.imag))
+        v = u.to(self.convolution.dtype)
+        v = v if self.right is None else self.right * v
+        v = self.convolution(v)
+        v = v if self.left is None else self.left.conj() * v
+        v = v.sum(1, keepdim=True)
+        return v.to(u.dtype) if u.is_complex() == v.is_complex() else v
+
+    __call__ = apply

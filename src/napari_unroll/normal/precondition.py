@@ -1,0 +1,98 @@
+"""Inverting Ñ: preconditioners for conjugate gradients and for model-based data steps.
+
+Ñ is brought to D^{1/2} C D^{1/2} with one convolution, whose inverse is one more set of factors. Works on factors
+alone; must not know physics, fits or solvers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.patch import AXES
+
+SMALLEST_WEIGHT = 0.05
+"""Weights below this share of the largest count as this share when inverted: there the data say next to nothing."""
+
+
+def inverse(factors: NormalFactors, alpha: float) -> NormalFactors:
+    """M = D^{−1/2} F⁻¹ [1 / (λ + α λ_max)] F D^{−1/2} ≈ (Ñ + α λ_max D)⁻¹, Hermitian and positive definite.
+
+    ``alpha`` > 0 is relative to the largest λ. The kernel lives on the same padded grid as that of Ñ, so ``apply`` and
+    ``restrict`` work alike: P M Pᵀ is a principal part of a positive definite operator.
+    """
+    d = _weight(factors)
+    kernel = mean_kernel(factors, d)
+    spectrum = torch.fft.fftn(kernel, dim=AXES).real.clamp_min(0)
+    gain = 1.0 / (spectrum + alpha * spectrum.max())
+    inverted = torch.fft.ifftn(gain, dim=AXES)
+    inverted = inverted if kernel.is_complex() else inverted.real.contiguous()
+    weight = None if d is None else d.rsqrt()[None]
+    info = {"alpha": float(alpha), "largest": float(spectrum.max()), "of": factors.form}
+    return replace(factors, kernel=inverted, left=weight, right=weight, form="inverse", info=info, _cache={})
+
+
+def mean_convolution(factors: NormalFactors) -> NormalFactors:
+    """The one convolution nearest to Ñ in the Frobenius norm: h(ℓ) is the mean of Ñ[i, i − ℓ] over i."""
+    return replace(factors, kernel=mean_kernel(factors, None), left=None, right=None, form="single-coil", _cache={})
+
+
+def mean_kernel(factors: NormalFactors, d: torch.Tensor | None) -> torch.Tensor:
+    """Kernel (1, z, y, x) of the convolution nearest to D^{−1/2} Ñ D^{−1/2} (d None: to Ñ), same lags as Ñ."""
+    if factors.n_terms == 1 and d is not None and not factors.is_complex:
+        return factors.kernel
+    scale = 1.0 if d is None else d.rsqrt()
+    total: torch.Tensor | None = None
+    for k in range(factors.n_terms):
+        left, right = _scaled(factors.left, k, scale), _scaled(factors.right, k, scale)
+        h = factors.kernel[min(k, factors.kernel.shape[0] - 1)]
+        part = h * _mean_product(factors, left, right)
+        total = part if total is None else total + part
+    assert total is not None
+    return total[None]
+
+
+def _mean_product(factors: NormalFactors, left: torch.Tensor | None, right: torch.Tensor | None) -> torch.Tensor:
+    """Mean over i of conj(left[i]) right[i − ℓ] at the lags ℓ of the kernel (z, y, x)."""
+    ones = torch.ones(factors.shape, device=factors.device)
+    left, right = ones if left is None else left, ones if right is None else right
+    sizes = [n if c or m == 1 else 2 * n for n, m, c in _axes(factors)]
+    product = _correlate(left, right, sizes)
+    overlap = _correlate(ones, ones, sizes).real
+    mean = product / overlap.clamp_min(0.5)
+    for axis, (n, m, c) in zip(AXES, _axes(factors), strict=True):
+        if m == 1:
+            mean = mean.narrow(axis, 0, 1)
+        elif not c and m < 2 * n:
+            s = m // 2
+            lags = torch.cat([torch.arange(s), torch.arange(-s, 0)]).to(mean.device)
+            mean = mean.index_select(axis, lags % (2 * n))
+    return mean if mean.is_complex() and (left.is_complex() or right.is_complex()) else mean.real
+
+
+def _correlate(left: torch.Tensor, right: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    f, g = (torch.fft.fftn(t.conj(), s=sizes, dim=AXES) for t in (left, right))
+    return torch.fft.ifftn(f * g.conj(), dim=AXES)
+
+
+def _axes(factors: NormalFactors) -> list[tuple[int, int, bool]]:
+    return list(zip(factors.shape, factors.kernel.shape[1:], factors.circular, strict=True))
+
+
+def _scaled(weights: torch.Tensor | None, k: int, scale: torch.Tensor | float) -> torch.Tensor | None:
+    if weights is None:
+        return None if isinstance(scale, float) else scale
+    return weights[min(k, weights.shape[0] - 1)] * scale
+
+
+def _weight(factors: NormalFactors) -> torch.Tensor | None:
+    """d = |Σ_k conj(L_k) R_k| kept away from zero, or None where it is one."""
+    if factors.left is None and factors.right is None:
+        return None
+    left, right = factors.left, factors.right
+    product = left if right is None else right if left is None else left.conj() * right
+    assert product is not None
+    d = product.sum(0).abs()
+    return d.clamp_min(SMALLEST_WEIGHT * float(d.max()))
