@@ -4,7 +4,20 @@ Seeds below ``HELD_OUT_SEED`` are for training, seeds from it on for samples and
 """
 
 from napari_unroll.scan.phantoms_ct import FAMILIES, ellipsoids, fibres, foam, random_volume, walnut
+from napari_unroll.scan.phantoms_mri import brain, coil_maps
+from napari_unroll.scan.sampling_masks import poisson_disc_mask
 
 HELD_OUT_SEED = 10_000
 
-__all__ = ["FAMILIES", "HELD_OUT_SEED", "ellipsoids", "fibres", "foam", "random_volume", "walnut"]
+__all__ = [
+    "FAMILIES",
+    "HELD_OUT_SEED",
+    "brain",
+    "coil_maps",
+    "ellipsoids",
+    "fibres",
+    "foam",
+    "poisson_disc_mask",
+    "random_volume",
+    "walnut",
+]

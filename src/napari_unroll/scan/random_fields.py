@@ -61,8 +61,8 @@ class Space:
 
     def warped(self, amplitude: float, n_cells: int = 3) -> tuple[Array, Array, Array]:
         """Coordinates z, y, x displaced by smooth noise of RMS ``amplitude``."""
-        z, y, x = (c + amplitude * self.noise(n_cells) for c in (self.z, self.y, self.x))
-        return z, y, x
+        moved: list[Array] = [c + amplitude * self.noise(n_cells) for c in (self.z, self.y, self.x)]
+        return moved[0], moved[1], moved[2]
 
     def soft(self, level: Array, width: float | None = None) -> Array:
         """Indicator of level > 0 with an edge as wide as a voxel (or ``width``): partial-volume borders."""
