@@ -79,7 +79,8 @@ class Space:
 
     def offsets(self, box: tuple[slice, slice, slice], centre: Array) -> tuple[Array, Array, Array]:
         """Coordinates z, y, x inside ``box`` relative to ``centre``, ready to broadcast."""
-        return np.ix_(*(a[b] - np.float32(c) for a, b, c in zip(self.axes, box, centre, strict=True)))
+        z, y, x = np.ix_(*(a[b] - np.float32(c) for a, b, c in zip(self.axes, box, centre, strict=True)))
+        return z, y, x
 
     def field_of_view(self, radius: float = 0.95) -> Array:
         """Soft indicator of the inscribed cylinder of ``radius`` about z, with |z| < ``radius``."""
