@@ -28,12 +28,18 @@ class FitOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    form: Form = Field("auto", description="Shape of the approximation; auto chooses what is best for the scan.")
-    kernel: Literal["linear", "circular"] = Field("linear", description="Zero-padded kernels, or of the volume's size.")
-    n_probes: int = Field(32, ge=1, le=4096, description="Impulse responses (exact operator applications).")
-    n_terms: int = Field(4, ge=1, le=64, description="Number of virtual coils or kernels.")
-    n_test: int = Field(3, ge=0, le=64, description="Held-out vectors of each kind for the error; 0 reports none.")
-    seed: int = Field(0, ge=0, description="Seed of probe positions and test vectors.")
+    form: Form = Field(
+        default="auto", description="Shape of the approximation; auto chooses what is best for the scan."
+    )
+    kernel: Literal["linear", "circular"] = Field(
+        default="linear", description="Zero-padded kernels, or of the volume's size."
+    )
+    n_probes: int = Field(default=32, ge=1, le=4096, description="Impulse responses (exact operator applications).")
+    n_terms: int = Field(default=4, ge=1, le=64, description="Number of virtual coils or kernels.")
+    n_test: int = Field(
+        default=3, ge=0, le=64, description="Held-out vectors of each kind for the error; 0 reports none."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of probe positions and test vectors.")
 
 
 @dataclass
@@ -125,7 +131,7 @@ def _fit_impulses(
     circular = (options.kernel == "circular",) * 3
     yield Started(f"Normal operator: {form}, {options.kernel} kernel", n, shape)
     if state.average is None:
-        state.average = impulse.LagAverage(shape, shape, circular, normal.dtype, normal.device)  # type: ignore[arg-type]
+        state.average = impulse.LagAverage(shape, shape, circular, normal.dtype, normal.device)
         state.constant = normal(torch.ones_like(normal.zeros()))
         state.held_out = HeldOut.make(_uncounted(normal), options.n_test, 10_000 + options.seed)
     positions = spread_positions(shape, n, options.seed)

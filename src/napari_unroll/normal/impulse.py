@@ -29,23 +29,28 @@ class LagAverage:
 
     def add(self, column: torch.Tensor, position: Sequence[int], weight: torch.Tensor | None = None) -> None:
         """Add N e_j (z, y, x) for j = ``position``; with a ``weight`` (z, y, x), least squares for w_i h(i − j)."""
-        rows = [self._rows(a, int(j)) for a, j in enumerate(position)]
-        source = torch.meshgrid(*[r[0] for r in rows], indexing="ij")
-        target = torch.meshgrid(*[r[1] for r in rows], indexing="ij")
-        values = column[source]
-        w = torch.ones_like(values.real) if weight is None else weight[source]
-        self.total[target] += w * values
-        self.count[target] += w * w
+        rows = [self._rows(axis, int(j)) for axis, j in enumerate(position)]
+        source, target = tuple(r[0] for r in rows), tuple(r[1] for r in rows)
+        values = self._rolled(column, position)[source]
+        if weight is None:
+            self.total[target] += values
+            self.count[target] += 1
+        else:
+            w = self._rolled(weight, position)[source]
+            self.total[target] += w * values
+            self.count[target] += w * w
         self.n_probes += 1
 
-    def _rows(self, axis: int, j: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _rolled(self, t: torch.Tensor, position: Sequence[int]) -> torch.Tensor:
+        axes = [a for a in range(3) if self.circular[a]]
+        return torch.roll(t, [-int(position[a]) for a in axes], axes) if axes else t
+
+    def _rows(self, axis: int, j: int) -> tuple[slice, slice]:
         n, s = self.shape[axis], self.support[axis]
-        device = self.total.device
         if self.circular[axis]:
-            i = torch.arange(n, device=device)
-            return i, (i - j) % n
-        i = torch.arange(max(0, j - s + 1), min(n, j + s), device=device)
-        return i, i - j + s - 1
+            return slice(0, n), slice(0, n)
+        first, last = max(0, j - s + 1), min(n, j + s)
+        return slice(first, last), slice(first - j + s - 1, last - j + s - 1)
 
     def kernel(self) -> torch.Tensor:
         """The Hermitian average (1, z, y, x) in the wrapped order of :class:`NormalFactors`."""

@@ -26,7 +26,7 @@ class CountedNormal:
     @property
     def shape(self) -> Shape:
         """Volume (z, y, x)."""
-        return tuple(self.physics.x_shape[-3:])  # type: ignore[return-value]
+        return tuple(self.physics.x_shape[-3:])
 
     @property
     def dtype(self) -> torch.dtype:

@@ -56,8 +56,8 @@ def _build(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> NormalFa
         kernel=t["kernel"],
         left=left,
         right=left if header["symmetric"] else t.get("right"),
-        shape=tuple(header["shape"]),  # type: ignore[arg-type]
-        circular=tuple(header["circular"]),  # type: ignore[arg-type]
+        shape=tuple(header["shape"]),
+        circular=tuple(header["circular"]),
         form=header["form"],
         info=header["info"],
     )

@@ -1,0 +1,69 @@
+"""Cutting a volume into equally shaped, overlapping boxes. Knows shapes only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.events import Box
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """Boxes of one shape that cover ``shape`` (z, y, x), neighbours sharing at least ``overlap`` voxels.
+
+    ``patch_size`` is an edge or (z, y, x) and is clipped to the volume; ``overlap`` is clipped below the patch. The
+    boxes of an axis are spaced evenly, so the last one ends at the border and none leaves the volume.
+
+    Raises ParameterError for a patch below one voxel or a negative overlap.
+    """
+
+    shape: Shape
+    patch_size: int | Shape
+    overlap: int | Shape = 0
+
+    def __post_init__(self) -> None:
+        if min(_triple(self.patch_size)) < 1 or min(_triple(self.overlap)) < 0 or min(self.shape) < 1:
+            raise ParameterError(
+                f"Patches need at least one voxel per axis and an overlap of zero or more; "
+                f"got patch size {self.patch_size} and overlap {self.overlap} for the volume {self.shape}."
+            )
+
+    @property
+    def patch_shape(self) -> Shape:
+        """(z, y, x) of every box."""
+        return tuple(min(p, n) for p, n in zip(_triple(self.patch_size), self.shape, strict=True))  # type: ignore[return-value]
+
+    @cached_property
+    def starts(self) -> tuple[tuple[int, ...], ...]:
+        """First voxels of the boxes along z, y, x."""
+        axes = zip(self.shape, self.patch_shape, _triple(self.overlap), strict=True)
+        return tuple(_starts(n, p, min(o, p - 1)) for n, p, o in axes)
+
+    @cached_property
+    def boxes(self) -> list[Box]:
+        """All boxes, x fastest."""
+        z, y, x = self.patch_shape
+        return [(slice(a, a + z), slice(b, b + y), slice(c, c + x)) for a, b, c in product(*self.starts)]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def batches(self, size: int) -> list[list[Box]]:
+        """The boxes in groups of at most ``size``."""
+        return [self.boxes[i : i + size] for i in range(0, len(self.boxes), max(1, size))]
+
+
+def _starts(n: int, p: int, overlap: int) -> tuple[int, ...]:
+    if p >= n:
+        return (0,)
+    count = -(-(n - overlap) // (p - overlap))
+    return tuple(round(i * (n - p) / (count - 1)) for i in range(count))
+
+
+def _triple(value: int | Shape) -> Shape:
+    return (value, value, value) if isinstance(value, int) else value

@@ -1,0 +1,53 @@
+"""M ≈ (Ñ + α λ_max)⁻¹: exact where Ñ is a circular convolution, positive definite always, and it saves iterations."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.normal.toys import circular_blur, coils, cone, dense, gap
+
+from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.normal.probes import ellipsoids
+
+
+def test_inverse_of_a_circular_convolution_is_exact():
+    f = fit_now(circular_blur((6, 8, 10)), FitOptions(kernel="circular", n_probes=1, n_test=0))
+    matrix = dense(f.apply, (6, 8, 10)).double()
+    shifted = matrix + 0.1 * torch.linalg.matrix_norm(matrix, 2) * torch.eye(480, dtype=torch.float64)
+    assert gap(torch.linalg.inv(shifted), dense(f.inverse(0.1).apply, (6, 8, 10)).double()) < 1e-4
+
+
+@pytest.mark.parametrize("make", [lambda: cone(10), lambda: coils((6, 8, 10))])
+def test_inverse_is_positive_definite_whole_and_on_patches(make):
+    physics = make()
+    m = fit_now(physics).inverse(0.05)
+    shape = physics.x_shape[-3:]
+    whole = dense(m.apply, shape, physics.dtype)
+    assert gap(whole, whole.conj().T) < 1e-5
+    assert float(torch.linalg.eigvalsh(whole)[0]) > 0
+    box = (slice(1, 5), slice(2, 7), slice(0, 6))
+    block = whole.reshape(*shape, *shape)[box + box].reshape(120, 120)
+    assert gap(block, dense(m.restrict(box).apply, (4, 5, 6), physics.dtype)) < 1e-5
+
+
+def conjugate_gradients(normal, b, precondition, n):
+    x, r = torch.zeros_like(b), b
+    z = p = precondition(r)
+    for _ in range(n):
+        Np = normal(p)
+        step = (r.conj() * z).sum().real / (p.conj() * Np).sum().real
+        x, r, last = x + step * p, r - step * Np, (r.conj() * z).sum().real
+        z = precondition(r)
+        p = z + (r.conj() * z).sum().real / last * p
+    return x
+
+
+@pytest.mark.parametrize(("make", "n"), [(lambda: cone(20, 24), 5), (lambda: coils((12, 14, 16)), 8)])
+def test_preconditioning_saves_iterations(make, n):
+    physics = make()
+    truth = ellipsoids(tuple(physics.x_shape[-3:]), physics.dtype, 0)
+    normal = lambda x: physics.A_adjoint(physics.A(x))  # noqa: E731
+    b = normal(truth)
+    plain = gap(truth, conjugate_gradients(normal, b, lambda r: r, 8))
+    fast = gap(truth, conjugate_gradients(normal, b, fit_now(physics).inverse(0.05).apply, n))
+    assert fast < plain

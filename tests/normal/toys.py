@@ -1,0 +1,113 @@
+"""Tiny operators whose matrices can be written down: the oracles of this room's tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from deepinv.physics import LinearPhysics
+
+from napari_unroll.physics.xray import XRay
+from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
+
+
+class Dense(LinearPhysics):
+    """Any operator given by functions on volumes (1, 1, z, y, x)."""
+
+    def __init__(self, shape, forward, adjoint, dtype=torch.float32):
+        super().__init__()
+        self.x_shape = (1, 1, *shape)
+        self.dtype = dtype
+        self._forward, self._adjoint = forward, adjoint
+
+    @property
+    def device(self):
+        return torch.device("cpu")
+
+    def A(self, x, **kwargs):
+        return self._forward(x)
+
+    def A_adjoint(self, y, **kwargs):
+        return self._adjoint(y)
+
+
+def circular_blur(shape, width=1.0):
+    """Circular convolution with a Gaussian."""
+    axes = torch.meshgrid(*[torch.fft.fftfreq(n) for n in shape], indexing="ij")
+    transfer = torch.exp(-0.5 * (2 * np.pi * width) ** 2 * sum(a * a for a in axes) / 4)
+
+    def blur(x):
+        return torch.fft.ifftn(torch.fft.fftn(x, dim=(-3, -2, -1)) * transfer, dim=(-3, -2, -1)).real
+
+    return Dense(shape, blur, blur)
+
+
+def inpainting(shape, seed=0):
+    """Multiplication with a binary mask."""
+    mask = (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.6).float()
+    return Dense(shape, lambda x: mask * x, lambda y: mask * y)
+
+
+class Coils(Dense):
+    """Cartesian multi-coil MRI with the centred orthonormal Fourier transform."""
+
+    def __init__(self, csm, mask):
+        self_csm, self_mask = csm, mask
+        axes = (-3, -2, -1)
+
+        def forward(x):
+            shifted = torch.fft.ifftshift(self_csm * x[:, 0, None][0], dim=axes)
+            return self_mask * torch.fft.fftshift(torch.fft.fftn(shifted, dim=axes, norm="ortho"), dim=axes)
+
+        def adjoint(y):
+            shifted = torch.fft.ifftshift(self_mask * y, dim=axes)
+            images = torch.fft.fftshift(torch.fft.ifftn(shifted, dim=axes, norm="ortho"), dim=axes)
+            return (self_csm.conj() * images).sum(0)[None, None]
+
+        super().__init__(tuple(csm.shape[1:]), forward, adjoint, torch.complex64)
+        self.csm, self.mask = csm, mask
+
+
+def coils(shape=(6, 8, 10), n_coils=3, seed=0, readout=False):
+    """Smooth random maps and a random mask, not symmetric; with ``readout`` fully sampled along x."""
+    g = torch.Generator().manual_seed(seed)
+    f = torch.zeros(n_coils, *shape, dtype=torch.complex64)
+    f[:, :2, :2, :2] = torch.randn(n_coils, 2, 2, 2, dtype=torch.complex64, generator=g)
+    csm = torch.fft.ifftn(f, dim=(-3, -2, -1), norm="forward") + 0.5
+    mask = torch.rand(shape[:2] + ((1,) if readout else shape[2:]), generator=g) < 0.5
+    return Coils(csm, mask.expand(shape))
+
+
+def cone(n=16, n_views=12, shape=None, arc=2 * np.pi):
+    """A small cone-beam scan of a cube."""
+    geometry = ConeBeam.circular(
+        angles_rad=np.arange(n_views) * arc / n_views,
+        source_origin_mm=3.0 * n,
+        source_detector_mm=4.0 * n,
+        detector_shape=(int(1.6 * n), int(2 * n)),
+        pixel_mm=(1.0, 1.0),
+    )
+    return XRay(geometry, VolumeGrid(shape=shape or (n, n, n)), n_threads=1)
+
+
+def dense_normal(physics):
+    """AᴴA as a matrix (n, n)."""
+    shape = physics.x_shape
+    n = int(np.prod(shape))
+    columns = []
+    for j in range(n):
+        e = torch.zeros(n, dtype=physics.dtype)
+        e[j] = 1
+        columns.append(physics.A_adjoint(physics.A(e.reshape(shape))).reshape(-1))
+    return torch.stack(columns, 1)
+
+
+def dense(apply, shape, dtype=torch.float32):
+    """The matrix of ``apply`` on volumes (1, 1, z, y, x)."""
+    n = int(np.prod(shape))
+    eye = torch.eye(n, dtype=dtype)
+    return torch.stack([apply(e.reshape(1, 1, *shape)).reshape(-1) for e in eye], 1)
+
+
+def gap(a, b):
+    """‖a − b‖ / ‖a‖."""
+    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(a))
