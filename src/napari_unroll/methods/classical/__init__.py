@@ -1,0 +1,1 @@
+"""Methods without learned parts: one operator application, least squares, total variation."""

@@ -1,0 +1,45 @@
+"""Zero-filled inverse Fourier transform, coils combined: what a scanner shows without any solver.
+
+Knows the physics only through ``A_adjoint`` and ``rss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from napari_unroll.events import Event, IterationDone
+from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
+
+
+class ZeroFilledParams(MethodParams):
+    """Choices of the zero-filled image."""
+
+    combine: Literal["sensitivities", "rss"] = Field(
+        "sensitivities",
+        description="How coils become one image: by their sensitivity maps (Aᴴy, complex) or root sum of squares (magnitude only).",
+    )
+
+
+def solve(problem: Problem, params: ZeroFilledParams) -> Generator[Event, None, torch.Tensor]:
+    """Image (z, y, x), complex: Aᴴy, or the root sum of squares of the coil images with zero phase."""
+    problem.asked_to_finish()
+    x = problem.adjoint if params.combine == "sensitivities" else problem.physics.rss(problem.y).to(problem.y.dtype)
+    x = x.reshape(problem.shape)
+    yield IterationDone(1, 1, values=as_values(x))
+    return x
+
+
+ZERO_FILLED = Method(
+    name="zero-filled",
+    title="Zero-filled",
+    summary="Inverse Fourier transform with the missing samples as zeros: instant; undersampling leaves aliasing.",
+    source="Roemer et al. 1990, doi:10.1002/mrm.1910160203 (combination of coils)",
+    params=ZeroFilledParams,
+    solve=solve,
+    modalities=frozenset({"mri"}),
+    iterative=False,
+)

@@ -1,0 +1,29 @@
+"""Every method by name. Adding a method means one file and one line here.
+
+Docks, the command line, the tables in the documentation and the tests that run every method all read this registry.
+"""
+
+from __future__ import annotations
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.methods.classical.cgls import CGLS
+from napari_unroll.methods.classical.fdk import FDK
+from napari_unroll.methods.classical.tv_fista import TV_FISTA
+from napari_unroll.methods.classical.zero_filled import ZERO_FILLED
+from napari_unroll.methods.problem import Method
+from napari_unroll.scan.scan import Scan
+
+METHODS: dict[str, Method] = {m.name: m for m in (FDK, ZERO_FILLED, CGLS, TV_FISTA)}
+
+
+def get(name: str) -> Method:
+    """The method of that name; raises ParameterError with the known names."""
+    try:
+        return METHODS[name]
+    except KeyError:
+        raise ParameterError(f"Expected one of the methods {', '.join(METHODS)}; got {name!r}.") from None
+
+
+def for_scan(scan: Scan) -> list[Method]:
+    """The methods that apply to this scan, simplest first."""
+    return [m for m in METHODS.values() if scan.modality in m.modalities]
