@@ -100,6 +100,8 @@ class Method:
 
     ``memory`` estimates peak bytes for (volume shape, patch size, params) beyond scan and volume; the plan uses it.
     ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
+    ``find_weights`` names the checkpoint that (modality, params) would use, an object with ``name`` and ``sha256``;
+    it raises WeightsError where there is none.
     """
 
     name: str
@@ -114,3 +116,4 @@ class Method:
     iterative: bool = True
     memory: Callable[[tuple[int, int, int], tuple[int, int, int], Any], int] | None = None
     needs_normal: Callable[[Any], bool] | None = None
+    find_weights: Callable[[Modality, Any], Any] | None = None

@@ -5,7 +5,7 @@ Docks, the command line, the tables in the documentation and the tests that run 
 
 from __future__ import annotations
 
-from napari_unroll.errors import ParameterError
+from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.methods.classical.cgls import CGLS
 from napari_unroll.methods.classical.fdk import FDK
 from napari_unroll.methods.classical.tv_fista import TV_FISTA
@@ -27,3 +27,20 @@ def get(name: str) -> Method:
 def for_scan(scan: Scan) -> list[Method]:
     """The methods that apply to this scan, simplest first."""
     return [m for m in METHODS.values() if scan.modality in m.modalities]
+
+
+def default_for(scan: Scan) -> Method:
+    """The strongest method that can run on this scan: an iterative one with shipped weights, else total variation."""
+    learned = [m for m in for_scan(scan) if m.needs_weights and m.iterative]
+    return next((m for m in learned if has_weights(m, scan)), METHODS["tv-fista"])
+
+
+def has_weights(method: Method, scan: Scan) -> bool:
+    """Whether the method needs no weights, or its default ones for this scan are there."""
+    if not method.needs_weights or method.find_weights is None:
+        return True
+    try:
+        method.find_weights(scan.modality, method.params())
+    except WeightsError:
+        return False
+    return True
