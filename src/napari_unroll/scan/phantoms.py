@@ -3,7 +3,7 @@
 Seeds below ``HELD_OUT_SEED`` are for training, seeds from it on for samples and evaluation: never train on those.
 """
 
-from napari_unroll.scan.phantoms_ct import FAMILIES, ellipsoids, fibres, foam, random_volume, walnut
+from napari_unroll.scan.phantoms_ct import FAMILIES, ellipsoids, family_of, fibres, foam, random_volume, walnut
 from napari_unroll.scan.phantoms_mri import brain, coil_maps
 from napari_unroll.scan.sampling_masks import poisson_disc_mask
 
@@ -15,6 +15,7 @@ __all__ = [
     "brain",
     "coil_maps",
     "ellipsoids",
+    "family_of",
     "fibres",
     "foam",
     "poisson_disc_mask",

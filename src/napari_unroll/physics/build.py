@@ -1,0 +1,80 @@
+"""From a scan and a wished device to the physics that computes its A and Aᴴ: picks the back end, says which and why."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from napari_unroll.errors import DeviceError, ParameterError
+from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.physics.xray import XRay
+from napari_unroll.scan.geometry import CartesianSampling
+from napari_unroll.scan.scan import Scan
+
+BACKENDS = ("auto", "cpu", "astra")
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """``auto`` is the first CUDA device where there is one, else the CPU; DeviceError for a device that is not here."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise DeviceError(f"Expected a device such as 'auto', 'cpu' or 'cuda:0'; got {device!r}.") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"There is no device {device!r} here ({torch.cuda.device_count()} CUDA devices); choose 'auto' or 'cpu'."
+        )
+    return chosen
+
+
+def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> Any:
+    """The deepinv LinearPhysics of ``scan``, with ``x_shape``, ``y_shape``, ``dtype``, ``grid`` and ``reason``.
+
+    ``backend`` chooses the X-ray projector: "auto" takes ASTRA on a CUDA device where it works, else the CPU
+    projector, which has a matched adjoint. Coil maps that a scan lacks are estimated from its calibration centre.
+    """
+    if backend not in BACKENDS:
+        raise ParameterError(f"Expected a back end of {', '.join(BACKENDS)}; got {backend!r}.")
+    chosen = choose_device(device)
+    if isinstance(scan.geometry, CartesianSampling):
+        return _cartesian(scan, chosen)
+    return _xray(scan, chosen, backend)
+
+
+def _cartesian(scan: Scan, device: torch.device) -> CartesianMRI:
+    reason = f"centred FFT (torch on {device.type}), coil maps given"
+    csm = scan.csm
+    if csm is None:
+        from napari_unroll.scan.preprocess_mri import estimate_csm
+
+        csm = estimate_csm(scan.measurements, scan.geometry.mask)  # type: ignore[union-attr]
+        reason = f"centred FFT (torch on {device.type}), coil maps estimated from the calibration centre"
+    return CartesianMRI(scan.geometry.mask, csm, scan.grid, device, reason)  # type: ignore[union-attr]
+
+
+def _xray(scan: Scan, device: torch.device, backend: str) -> Any:
+    obstacle = "it was asked for" if backend == "cpu" else astra_obstacle(device)
+    if not obstacle:
+        from napari_unroll.physics.xray_astra import AstraXRay
+
+        return AstraXRay(scan.geometry, scan.grid)
+    if backend == "astra":
+        raise DeviceError(f"ASTRA cannot be used because {obstacle}; choose the back end 'auto' or 'cpu'.")
+    physics = XRay(scan.geometry, scan.grid)  # type: ignore[arg-type]
+    physics.reason = f"{XRay.reason}, because {obstacle}"
+    return physics
+
+
+def astra_obstacle(device: torch.device) -> str:
+    """Why ASTRA cannot serve ``device``, in words; empty where it can. Never makes a CUDA call without a GPU."""
+    if device.type != "cuda":
+        return "there is no CUDA device" if not torch.cuda.is_available() else "the CPU was chosen"
+    if importlib.util.find_spec("astra") is None:
+        return "the package astra-toolbox is not installed"
+    from napari_unroll.physics import xray_astra
+
+    return "" if xray_astra.is_usable() else "ASTRA finds no usable CUDA device"

@@ -1,0 +1,82 @@
+"""The built-in sample scans, generated with their truth: a cone-beam scan and a multi-coil MRI scan.
+
+Their seeds start at ``HELD_OUT_SEED``; networks are trained on seeds below it, so the samples are always unseen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
+from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
+from napari_unroll.scan.phantoms import FAMILIES, HELD_OUT_SEED, brain, coil_maps, poisson_disc_mask
+from napari_unroll.scan.scan import Scan
+
+SIZE_MM = 48.0
+SOURCE_ORIGIN_MM = 150.0
+SOURCE_DETECTOR_MM = 450.0
+
+
+def cone_beam_setup(n: int = 96, n_views: int = 50, first_angle_rad: float = 0.0) -> tuple[ConeBeam, VolumeGrid]:
+    """A circular orbit around a cube of n³ voxels, 48 mm wide, and its grid.
+
+    Magnification 3 with pixels of three voxels, so a pixel at the axis is a voxel. The half-angles, 9° in the fan and
+    11° along z, and the detector are such that the cylinder inscribed in the cube is never truncated.
+    """
+    grid = VolumeGrid(shape=(n, n, n), spacing_mm=(SIZE_MM / n,) * 3)
+    pixel = SIZE_MM / n * SOURCE_DETECTOR_MM / SOURCE_ORIGIN_MM
+    radius = 0.5 * SIZE_MM
+    across = SOURCE_DETECTOR_MM * radius / np.sqrt(SOURCE_ORIGIN_MM**2 - radius**2)
+    along = SOURCE_DETECTOR_MM * radius / (SOURCE_ORIGIN_MM - radius)
+    geometry = ConeBeam.circular(
+        angles_rad=first_angle_rad + 2 * np.pi * np.arange(n_views) / n_views,
+        source_origin_mm=SOURCE_ORIGIN_MM,
+        source_detector_mm=SOURCE_DETECTOR_MM,
+        detector_shape=(_even_pixels(along, pixel), _even_pixels(across, pixel)),
+        pixel_mm=(pixel, pixel),
+    )
+    return geometry, grid
+
+
+def _even_pixels(half_width: float, pixel: float) -> int:
+    return 2 * int(np.ceil(half_width / pixel + 1))
+
+
+def sample_cone_beam(
+    n: int = 96,
+    n_views: int = 50,
+    seed: int = HELD_OUT_SEED,
+    photons: float = 1e5,
+    oversample: int = 2,
+    family: str = "walnut",
+) -> Scan:
+    """A noisy cone-beam scan of a generated object on n³ voxels, with its truth.
+
+    The object is projected on a grid ``oversample`` times finer than the one to be reconstructed.
+    """
+    if family not in FAMILIES:
+        raise ParameterError(f"Expected a kind of object of {', '.join(FAMILIES)}; got {family!r}.")
+    geometry, grid = cone_beam_setup(n, n_views)
+    volume = FAMILIES[family]((oversample * n,) * 3, seed)
+    name = f"{family}, cone beam, {n_views} views"
+    return simulate_ct(volume, geometry, grid, Exposure(photons=photons), seed, name)
+
+
+def sample_multicoil(
+    shape: tuple[int, int, int] = (48, 96, 96),
+    n_coils: int = 8,
+    acceleration: float = 5,
+    seed: int = HELD_OUT_SEED,
+    noise: float = 0.01,
+) -> Scan:
+    """Undersampled multi-coil k-space of a generated brain, with its coil maps and truth.
+
+    As in three-dimensional brain protocols, the readout z is fully sampled and a Poisson-disc mask undersamples the
+    two phase-encoding axes (y, x).
+    """
+    calibration = max(2, round(0.1 * min(shape[1:])))
+    mask = poisson_disc_mask(shape[1:], acceleration, calibration, seed)
+    name = f"brain, {n_coils} coils, R = {acceleration:g}"
+    grid = VolumeGrid(shape=shape, spacing_mm=(180.0 / shape[0], 180.0 / shape[1], 180.0 / shape[2]))
+    return simulate_mri(brain(shape, seed), coil_maps(shape, n_coils, seed), mask, noise, seed, name, grid)

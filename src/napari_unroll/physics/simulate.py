@@ -1,0 +1,134 @@
+"""Measurements made from volumes: Poisson photon counts for X-rays, complex Gaussian coil noise for MRI.
+
+The volume of an X-ray scan may be finer than the grid that will be reconstructed, so that the projector of the
+reconstruction is not the one that made the data. Knows no files and no methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.errors import ParameterError, ScanError
+from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.scan import Provenance, Scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """How an X-ray scan is taken.
+
+    ``photons`` per pixel without an object; 0 means noise-free. ``thickest`` is the largest line integral: the
+    volume is scaled to reach it (None keeps the volume as attenuation in 1/mm).
+    """
+
+    photons: float = 1e5
+    thickest: float | None = 2.5
+
+
+def simulate_ct(
+    volume: np.ndarray,
+    geometry: ConeBeam | ParallelBeam,
+    grid: VolumeGrid,
+    exposure: Exposure | None = None,
+    seed: int = 0,
+    name: str = "simulated X-ray scan",
+    projector: Any = None,
+) -> Scan:
+    """Scan ``volume`` (z, y, x), whose shape is that of ``grid`` or a whole multiple of it.
+
+    ``truth`` of the scan is the volume averaged over the voxels of ``grid``, in 1/mm. ``projector`` is a physics for
+    ``grid.resample(volume.shape)``; by default the CPU projector is made.
+    """
+    exposure = exposure or Exposure()
+    truth = block_mean(volume, grid.shape)
+    integrals = _project(volume, projector or _default_projector(geometry, grid.resample(volume.shape)))
+    scale = exposure.thickest / max(float(integrals.max()), 1e-12) if exposure.thickest else 1.0
+    rng = np.random.default_rng(seed)
+    measured = count_photons(integrals * np.float32(scale), exposure.photons, rng)
+    return Scan(
+        measurements=measured,
+        geometry=geometry,
+        grid=grid,
+        truth=truth * np.float32(scale),
+        name=name,
+        provenance=Provenance(source="generated", format="simulation", seed=seed),
+        notes=(_exposure_note(exposure),),
+    )
+
+
+def _exposure_note(exposure: Exposure) -> str:
+    if not exposure.photons:
+        return "Simulated without noise."
+    return f"Simulated with {exposure.photons:.3g} photons per pixel and Poisson noise."
+
+
+def _default_projector(geometry: ConeBeam | ParallelBeam, grid: VolumeGrid) -> Any:
+    from napari_unroll.physics.xray import XRay
+
+    return XRay(geometry, grid)
+
+
+def _project(volume: np.ndarray, projector: Any) -> np.ndarray:
+    x = torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))[None, None].to(projector.device)
+    return np.asarray(projector.A(x)[0, 0].cpu().numpy())
+
+
+def block_mean(volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """``volume`` averaged over blocks to ``shape``; ScanError unless its shape is a whole multiple."""
+    if any(n % m for n, m in zip(volume.shape, shape, strict=True)):
+        raise ScanError(f"A volume of shape {volume.shape} is no whole multiple of the grid {shape}.")
+    split = [k for n, m in zip(volume.shape, shape, strict=True) for k in (m, n // m)]
+    return volume.reshape(split).mean(axis=(1, 3, 5), dtype=np.float32)
+
+
+def count_photons(integrals: np.ndarray, photons: float, rng: np.random.Generator) -> np.ndarray:
+    """−log of Poisson counts, float32; pixels that saw no photon count as one. ``photons`` of 0: no noise."""
+    if photons <= 0:
+        return integrals.astype(np.float32)
+    counts = rng.poisson(photons * np.exp(-integrals.astype(np.float64)))
+    return -np.log(np.maximum(counts, 1) / photons).astype(np.float32)
+
+
+def simulate_mri(
+    image: np.ndarray,
+    csm: np.ndarray,
+    mask: np.ndarray,
+    noise: float = 0.01,
+    seed: int = 0,
+    name: str = "simulated multi-coil scan",
+    grid: VolumeGrid | None = None,
+) -> Scan:
+    """Undersampled k-space of ``image`` (z, y, x) seen by coils ``csm`` (coil, z, y, x).
+
+    ``mask`` (y, x) or (z, y, x) is broadcast to the image. ``noise`` is the standard deviation of the complex
+    Gaussian noise of every sample over the largest magnitude of the image (the FFT is orthonormal, so it is also
+    the noise of a fully sampled coil image).
+    """
+    if noise < 0:
+        raise ParameterError(f"The noise level cannot be negative; got {noise}.")
+    samples = np.broadcast_to(np.asarray(mask, bool), image.shape)
+    physics = CartesianMRI(samples, csm)
+    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.complex64))[None, None]
+    clean = physics.A(x)[0].numpy()
+    sigma = noise * float(np.abs(image).max())
+    return Scan(
+        measurements=(clean + samples * _complex_noise(clean.shape, sigma, seed)).astype(np.complex64),
+        geometry=CartesianSampling(mask=samples, n_coils=len(csm)),
+        grid=grid or VolumeGrid(shape=image.shape),
+        csm=np.asarray(csm, np.complex64),
+        truth=np.asarray(image, np.complex64),
+        name=name,
+        provenance=Provenance(source="generated", format="simulation", seed=seed),
+        notes=(f"Simulated with complex Gaussian noise of {100 * noise:.3g} % of the brightest voxel.",),
+    )
+
+
+def _complex_noise(shape: tuple[int, ...], sigma: float, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    pair = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(sigma / np.sqrt(2))
+    return pair.view(np.complex64)[..., 0]

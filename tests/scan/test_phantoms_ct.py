@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from napari_unroll.scan.phantoms import FAMILIES, family_of, random_volume
+
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+@families
+@pytest.mark.parametrize("shape", [(32, 32, 32), (17, 24, 31), (1, 40, 40)])
+def test_attenuation_is_finite_positive_and_about_one(family: str, shape: tuple[int, int, int]) -> None:
+    volume = FAMILIES[family](shape, 7)
+    assert volume.shape == shape
+    assert volume.dtype == np.float32
+    assert np.isfinite(volume).all()
+    assert volume.min() == 0
+    assert 0.5 < volume.max() < 1.6
+
+
+@families
+def test_same_seed_same_object_and_other_seed_another(family: str) -> None:
+    make = FAMILIES[family]
+    first = make((24, 24, 24), 3)
+    np.testing.assert_array_equal(first, make((24, 24, 24), 3))
+    assert np.abs(first - make((24, 24, 24), 4)).max() > 0.2
+
+
+@families
+def test_objects_stay_inside_the_field_of_view(family: str) -> None:
+    n = 48
+    c = (2 * np.arange(n) + 1) / n - 1
+    outside = (np.hypot(c[:, None], c[None, :]) > 0.99)[None] | (np.abs(c) > 0.99)[:, None, None]
+    assert not FAMILIES[family]((n, n, n), 11)[outside].any()
+
+
+@families
+def test_a_finer_volume_is_the_same_object(family: str) -> None:
+    coarse, fine = (FAMILIES[family]((n, n, n), 5) for n in (48, 96))
+    averaged = fine.reshape(48, 2, 48, 2, 48, 2).mean((1, 3, 5))
+    assert np.linalg.norm(coarse - averaged) < 0.16 * np.linalg.norm(averaged)
+
+
+@families
+def test_materials_are_not_piecewise_constant(family: str) -> None:
+    volume = FAMILIES[family]((48, 48, 48), 2)
+    inside = volume[:, :, 1:] > 0.1
+    flat = np.abs(np.diff(volume, axis=2))[inside] < 1e-4
+    assert flat.mean() < 0.05
+
+
+def test_random_volumes_draw_every_family() -> None:
+    drawn = [family_of(seed) for seed in range(200)]
+    assert set(drawn) == set(FAMILIES)
+    assert 0.3 < drawn.count("walnut") / 200 < 0.5
+    np.testing.assert_array_equal(random_volume((8, 8, 8), 5), FAMILIES[family_of(5)]((8, 8, 8), 5))

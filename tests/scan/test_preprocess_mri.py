@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_unroll.errors import ScanError
+from napari_unroll.physics.samples import sample_multicoil
+from napari_unroll.scan.preprocess_mri import calibration_radius, compress_coils, estimate_csm
+from napari_unroll.scan.scan import Scan
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    return sample_multicoil((8, 64, 64), n_coils=6, acceleration=4)
+
+
+def test_calibration_radius_ignores_fully_sampled_axes() -> None:
+    mask = np.zeros((4, 21, 20), bool)
+    mask[:, 6:15, 7:14] = True
+    assert calibration_radius(mask) == 4
+    assert calibration_radius(np.ones((2, 3, 4), bool)) == float("inf")
+
+
+def test_estimated_maps_agree_with_the_true_ones(scan: Scan) -> None:
+    maps = estimate_csm(scan.measurements, scan.geometry.mask)  # type: ignore[union-attr]
+    assert maps.dtype == np.complex64
+    seen = np.abs(scan.truth) > 0.1  # type: ignore[arg-type]
+    np.testing.assert_allclose((np.abs(maps) ** 2).sum(0)[seen], 1, atol=1e-4)
+    alignment = np.abs((maps.conj() * scan.csm).sum(0))[seen]
+    assert alignment.mean() > 0.998
+    assert np.quantile(alignment, 0.05) > 0.99
+
+
+def test_a_missing_centre_is_said(scan: Scan) -> None:
+    mask = scan.geometry.mask.copy()  # type: ignore[union-attr]
+    mask[:, 31:34, 31:34] = False
+    with pytest.raises(ScanError, match="fully sampled centre"):
+        estimate_csm(scan.measurements * mask, mask)
+
+
+def test_compression_keeps_energy_and_is_a_rotation(scan: Scan) -> None:
+    whole = compress_coils(scan.measurements, 6)
+    np.testing.assert_allclose(np.linalg.norm(whole), np.linalg.norm(scan.measurements), rtol=1e-5)
+    energy = np.linalg.norm(whole.reshape(6, -1), axis=1)
+    assert (np.diff(energy) <= 1e-4 * energy[0]).all()
+    few = compress_coils(scan.measurements, 4)
+    assert few.shape[0] == 4
+    np.testing.assert_allclose(few, whole[:4], atol=1e-5)
+    with pytest.raises(ScanError, match="virtual coils"):
+        compress_coils(scan.measurements, 7)
+
+
+def test_maps_of_a_measured_brain_make_a_consistent_image(shared_data: Path) -> None:
+    kspace = np.load(shared_data / "sigpy_brain_ksp" / "cartesian_ksp.npy")[:, None].astype(np.complex64)
+    mask = np.abs(kspace).sum(0) > 0
+    maps = estimate_csm(kspace, mask)
+    assert calibration_radius(mask) == 12
+    bright = np.linalg.norm(maps, axis=0) > 0.99
+    assert bright.all()
+    centre = maps[:, 0, 60:170, 50:130]
+    assert np.abs(np.diff(centre, axis=1)).max() < 0.15

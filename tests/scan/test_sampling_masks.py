@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.scan.phantoms import poisson_disc_mask
+
+
+@pytest.mark.parametrize(
+    ("shape", "acceleration", "calibration"), [((96, 96), 5, 10), ((64, 51), 3, 5), ((33, 80), 8, 4), ((20, 20), 1, 3)]
+)
+def test_acceleration_is_hit(shape: tuple[int, int], acceleration: float, calibration: int) -> None:
+    mask = poisson_disc_mask(shape, acceleration, calibration, seed=1)
+    assert mask.shape == shape
+    assert mask.dtype == bool
+    assert mask.size / mask.sum() == pytest.approx(acceleration, rel=0.05)
+
+
+def test_the_centre_is_fully_sampled() -> None:
+    mask = poisson_disc_mask((64, 51), 4, 6, seed=2)
+    y, x = np.arange(64) - 32, np.arange(51) - 25
+    assert mask[np.hypot(y[:, None], x[None, :]) <= 6].all()
+
+
+def test_density_falls_and_samples_keep_their_distance() -> None:
+    mask = poisson_disc_mask((128, 128), 6, 8, seed=3)
+    y, x = np.ogrid[-64:64, -64:64]
+    radius = np.hypot(y, x)
+    rings = [mask[(radius > lo) & (radius <= lo + 14)].mean() for lo in (10, 26, 42)]
+    assert rings[0] > 1.2 * rings[1] > 1.2 * rings[2]
+    far = radius > 30
+    touching = mask[:, 1:] & mask[:, :-1] & far[:, 1:] & far[:, :-1]
+    assert not touching.any()
+
+
+def test_masks_are_seeded() -> None:
+    first = poisson_disc_mask((40, 40), 4, 4, seed=1)
+    np.testing.assert_array_equal(first, poisson_disc_mask((40, 40), 4, 4, seed=1))
+    assert (first != poisson_disc_mask((40, 40), 4, 4, seed=2)).any()
+
+
+@pytest.mark.parametrize("acceleration", [0.5, 30])
+def test_an_impossible_acceleration_is_refused(acceleration: float) -> None:
+    with pytest.raises(ParameterError, match="acceleration"):
+        poisson_disc_mask((32, 32), acceleration, 10)
