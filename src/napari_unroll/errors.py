@@ -18,6 +18,14 @@ class FileFormatError(UnrollError):
     """A file is missing, empty, truncated, unsafe or not of the format it claims."""
 
 
+class MissingInformation(FileFormatError):
+    """A file is sound but does not hold what a scan needs; ``options`` name the reader's options that supply it."""
+
+    def __init__(self, text: str, *options: str) -> None:
+        super().__init__(text)
+        self.options = options
+
+
 class ParameterError(UnrollError):
     """A parameter is out of its range or does not apply to this scan."""
 

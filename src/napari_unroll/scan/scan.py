@@ -18,12 +18,16 @@ Modality = Literal["ct", "mri"]
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where measurements came from: path or generator, format, SHA-256 of the input, and seed if generated."""
+    """Where measurements came from: path or generator, format, SHA-256 of the input, and seed if generated.
+
+    ``options`` are the reader's options that were changed, as (name, value): with the path they repeat the reading.
+    """
 
     source: str = ""
     format: str = ""
     sha256: str = ""
     seed: int | None = None
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

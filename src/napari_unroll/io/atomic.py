@@ -1,0 +1,63 @@
+"""Writing so that bad luck loses nothing: a temporary name beside the target, then a rename.
+
+It knows nothing of formats.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from napari_unroll.errors import ParameterError
+
+
+@contextmanager
+def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path (a file or folder to be made there) that takes the name ``path`` on success.
+
+    On any error the temporary is removed and what was at ``path`` stays. Raises ParameterError when something is at
+    ``path`` and ``overwrite`` is off.
+    """
+    check_target(path, overwrite)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        yield temporary
+        _rename(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise where the target exists and may not be replaced, or where its folder is missing."""
+    if path.exists() and not overwrite:
+        raise ParameterError(f"{path} exists already; choose another name, or allow overwriting.")
+    if not path.parent.is_dir():
+        raise ParameterError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    if not (path.is_dir() or temporary.is_dir()):
+        temporary.replace(path)
+        return
+    old = path.with_name(f".{uuid.uuid4().hex[:12]}-old-{path.name}")
+    if path.exists():
+        path.rename(old)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError):
+            path.unlink()

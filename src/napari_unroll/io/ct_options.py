@@ -1,0 +1,88 @@
+"""The options that CT readers share: what a file may leave out, and how much of it to load.
+
+Records only. Angles are degrees here, at the border; everything behind it is radians.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from napari_unroll.io.reader import ReaderOptions
+
+
+class ViewOptions(ReaderOptions):
+    """How much is loaded, and what the numbers mean."""
+
+    view_step: int = Field(default=1, ge=1, description="Use every n-th view.")
+    bin: int = Field(default=1, ge=1, le=64, description="Average blocks of n × n detector pixels.")
+    max_size: int | None = Field(
+        default=None,
+        ge=4,
+        description="Longest edge of the volume in voxels; above it voxels get larger. Empty: no limit.",
+    )
+    hot_pixels: float = Field(
+        default=0.0,
+        ge=0,
+        description="Repair pixels further than this many robust deviations from their neighbours; 0: off.",
+    )
+
+
+class ValueOptions(ViewOptions):
+    """What the stored numbers are."""
+
+    values: Literal["auto", "counts", "transmission", "line-integrals"] = Field(
+        default="auto",
+        description="What the file holds: detector counts, transmission (0…1) or line integrals (after −log).",
+    )
+    air: float | None = Field(
+        default=None,
+        description="Value of empty air: transmission is divided by it, line integrals have it subtracted. "
+        "Empty: measured at the detector's borders.",
+    )
+
+
+class CircularOptions(ValueOptions):
+    """The geometry of a circular scan, or per-view vectors."""
+
+    angles: str | None = Field(
+        default=None,
+        description="Angle of each view: a text or .npy file, or a range first:last such as 0:180 (degrees).",
+    )
+    angle_unit: Literal["auto", "degrees", "radians"] = Field(
+        default="auto", description="Unit of the angles in the file."
+    )
+    reverse: bool = Field(default=False, description="The sample turned the other way round (mirrors the volume).")
+    pixel_mm: float | None = Field(default=None, gt=0, description="Detector pixel pitch in mm.")
+    axis_px: float | None = Field(
+        default=None,
+        description="Detector column of the rotation axis, in unbinned pixels. Empty: from the file or estimated.",
+    )
+    rotation_axis: Literal["vertical", "horizontal"] = Field(
+        default="vertical", description="Direction of the rotation axis in the pictures."
+    )
+    source_origin_mm: float | None = Field(
+        default=None, gt=0, description="Source to rotation axis in mm; makes a cone beam."
+    )
+    source_detector_mm: float | None = Field(
+        default=None, gt=0, description="Source to detector in mm; makes a cone beam."
+    )
+    vectors: str | None = Field(
+        default=None, description="ASTRA vectors (one row of 12 numbers per view, in mm): a text or .npy file."
+    )
+    beam: Literal["auto", "cone", "parallel"] = Field(
+        default="auto",
+        description="What the vectors are: cone_vec or parallel3d_vec. Auto: parallel if the rays have length 1.",
+    )
+
+
+class FieldOptions(CircularOptions):
+    """Flat and dark fields in files of their own."""
+
+    flats: str | None = Field(
+        default=None, description="Flat fields: a TIFF or .npy file, a folder of TIFFs, or one number."
+    )
+    darks: str | None = Field(
+        default=None, description="Dark fields: a TIFF or .npy file, a folder of TIFFs, or one number."
+    )

@@ -1,0 +1,69 @@
+"""DXchange HDF5: ``/exchange/{data, data_white, data_dark, theta}``, as written at synchrotrons.
+
+Source: F. De Carlo et al., Scientific data exchange, J. Synchrotron Rad. 21 (2014), doi:10.1107/S160057751401604X.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from napari_unroll.io.ct_options import CircularOptions
+from napari_unroll.io.ct_scan import Facts, circular_scan
+from napari_unroll.io.hdf5 import checked, dataset, load, mean_field, open_hdf5, unit, views_of
+from napari_unroll.io.reader import Reader
+from napari_unroll.scan.scan import Scan
+
+ROTATION = "process/acquisition/rotation"
+
+
+def sniff(path: Path) -> bool:
+    """Is there an /exchange/data?"""
+    with open_hdf5(path) as file:
+        return dataset(file, "exchange/data") is not None
+
+
+def read(path: Path, options: CircularOptions) -> Scan:
+    """Line integrals from counts, flats and darks; angles from theta or from the recorded rotation."""
+    with open_hdf5(path) as file:
+        data = checked(file["exchange/data"], 3)
+        flat, dark = (mean_field(dataset(file, f"exchange/data_{kind}")) for kind in ("white", "dark"))
+        notes = [_fields_note(flat, dark)]
+        views = views_of(data, None, flat=flat, dark=0.0 if dark is None else dark)
+        return circular_scan(path, views, _facts(file, data.shape[0]), options, notes)
+
+
+def _fields_note(flat: np.ndarray | None, dark: np.ndarray | None) -> str:
+    if flat is None:
+        return "No flat field (/exchange/data_white)."
+    return "Corrected by the mean flat field" + (" and dark field." if dark is not None else "; no dark field.")
+
+
+def _facts(file: h5py.File, n_views: int) -> Facts:
+    theta = dataset(file, "exchange/theta")
+    if theta is not None and theta.size:
+        return Facts(angles=load(theta), angle_unit=unit(theta), angles_source="/exchange/theta")
+    start, step, count = (dataset(file, f"{ROTATION}/{k}") for k in ("rotation_start", "rotation_step", "num_angles"))
+    if start is None or step is None:
+        return Facts()
+    n = n_views if count is None else int(_number(count))
+    angles = _number(start) + _number(step) * np.arange(n)
+    return Facts(angles=angles, angle_unit=unit(start) or "degrees", angles_source=f"/{ROTATION}")
+
+
+def _number(data: h5py.Dataset) -> float:
+    return float(np.ravel(load(data))[0])
+
+
+READER = Reader(
+    name="dxchange",
+    title="DXchange HDF5",
+    expects="a dataset /exchange/data",
+    container="hdf5",
+    extensions=(".h5", ".hdf", ".hdf5"),
+    sniff=sniff,
+    read=read,
+    options=CircularOptions,
+)

@@ -1,0 +1,139 @@
+"""What stands between a file and the memory: existence, size, kind of content, hash.
+
+Every function here runs before anything large is allocated and says in one sentence what is wrong.
+It knows containers (HDF5, TIFF, ...), not formats, and nothing of scans.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from napari_unroll.errors import FileFormatError, ScanError, UnrollError
+
+MAGIC = {
+    b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+    b"II*\x00": "tiff",
+    b"MM\x00*": "tiff",
+    b"II+\x00": "tiff",
+    b"MM\x00+": "tiff",
+}
+MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".ali", ".rec", ".map")
+MEMORY_SHARE = 0.8
+"""The part of the memory available now that a scan may take."""
+
+
+def container(path: Path) -> str:
+    """What a path holds by its content: folder, hdf5, npy, npz, tiff, mrc or "" when unknown.
+
+    Raises FileFormatError where there is nothing, or nothing in it.
+    """
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise FileFormatError(f"There is no file {path}; check the name and the folder.")
+    if not path.is_file():
+        raise FileFormatError(f"{path} is neither a file nor a folder; give a file with measurements.")
+    head = read_head(path, 1024)
+    if not head:
+        raise FileFormatError(f"{path.name} is empty (0 bytes); copy or export it again.")
+    for magic, kind in MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    if head[208:212] == b"MAP " or path.suffix.lower() in MRC_SUFFIXES:
+        return "mrc"
+    return ""
+
+
+def read_head(path: Path, n_bytes: int) -> bytes:
+    """The first bytes of a file; a file that may not be opened gives a sentence."""
+    try:
+        with path.open("rb") as file:
+            return file.read(n_bytes)
+    except OSError as error:
+        raise FileFormatError(f"{path} cannot be opened: {error.strerror or error}. Check its permissions.") from error
+
+
+def check_declared(path: Path, needed_bytes: int, what: str) -> None:
+    """Raise where a file declares more uncompressed data than it can hold."""
+    size = path.stat().st_size
+    if needed_bytes > size:
+        raise FileFormatError(
+            f"{path.name} declares {what}, {readable(needed_bytes)}, but the file has only {readable(size)}: "
+            "it is truncated or damaged. Copy it again."
+        )
+
+
+def check_memory(needed_bytes: int, what: str) -> None:
+    """Raise where an array would not fit the memory available now."""
+    available = int(psutil.virtual_memory().available)
+    if needed_bytes > MEMORY_SHARE * available:
+        raise FileFormatError(
+            f"Loading {what} needs {readable(needed_bytes)} of memory, but {readable(available)} are available. "
+            "If the numbers are right, load less (options bin, view_step); if not, the file is damaged."
+        )
+
+
+def readable(n_bytes: int) -> str:
+    """A size in words: 12 bytes, 3.4 MB."""
+    if n_bytes < 1000:
+        return f"{n_bytes} bytes"
+    value, units = float(n_bytes), ("kB", "MB", "GB", "TB", "PB", "EB")
+    for unit in units:
+        value /= 1000
+        if value < 1000 or unit == units[-1]:
+            break
+    return f"{value:.3g} {unit}"
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files directly in a folder."""
+    digest = hashlib.sha256()
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def translated(path: Path, title: str) -> Iterator[None]:
+    """The border of the room: whatever a parser raises on a bad file leaves as one FileFormatError.
+
+    Parsers of foreign formats raise nearly anything on damaged input, so everything that is not already
+    one of our sentences is caught here, and nowhere else.
+    """
+    try:
+        yield
+    except ScanError as error:
+        raise FileFormatError(f"{path.name} ({title}): {error}") from error
+    except UnrollError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise FileFormatError(
+            f"{path.name} was expected to be {title}, but reading it failed ({reason}). It is damaged, truncated or "
+            "of another kind; open it in the program that wrote it, or copy it again."
+        ) from error
+
+
+@contextmanager
+def quiet(logger: str) -> Iterator[None]:
+    """Keep a library's log off the terminal while its complaints become our sentences."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

@@ -1,0 +1,94 @@
+"""What the HDF5 readers share: opening, finding datasets, checking that their values are really there.
+
+It knows HDF5, not the formats written in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.io.guards import check_memory, readable
+from napari_unroll.io.views import Views
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """The file, opened for reading. Raises FileFormatError when it is truncated or damaged."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise FileFormatError(
+            f"{path.name} begins like an HDF5 file but cannot be opened ({error}); it is truncated or damaged. "
+            "Copy it again."
+        ) from error
+
+
+def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """The dataset of this name, or None when there is nothing or a group."""
+    found = file.get(name)
+    return found if isinstance(found, h5py.Dataset) else None
+
+
+def datasets_named(file: h5py.File, name: str) -> list[h5py.Dataset]:
+    """All datasets whose last name is ``name``, the largest first."""
+    found: list[h5py.Dataset] = []
+
+    def collect(path: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and path.rsplit("/", 1)[-1] == name:
+            found.append(item)
+
+    file.visititems(collect)
+    return sorted(found, key=lambda d: -d.size)
+
+
+def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
+    """The dataset, after checking that it holds numbers of ``ndim`` axes and that they were written to this file."""
+    name = f"{data.name} in {Path(data.file.filename).name}"
+    if data.dtype.kind not in "biufc":
+        raise FileFormatError(f"{name} should hold numbers; it holds type {data.dtype}.")
+    if ndim is not None and data.ndim != ndim:
+        raise FileFormatError(f"{name} should have {ndim} axes; its shape is {data.shape}.")
+    if data.size == 0:
+        raise FileFormatError(f"{name} is empty: its shape is {data.shape}.")
+    if data.external:
+        raise FileFormatError(f"{name} keeps its values in another file; write one self-contained file.")
+    stored = data.id.get_storage_size()
+    packed = data.id.get_create_plist().get_nfilters() > 0 or data.is_virtual
+    if not data.is_virtual and (stored == 0 or (not packed and stored < data.nbytes)):
+        raise FileFormatError(
+            f"{name} declares {data.shape}, {readable(data.nbytes)}, but only {readable(stored)} were written; "
+            "the recording or the copy was interrupted."
+        )
+    return data
+
+
+def load(data: h5py.Dataset, ndim: int | None = None) -> np.ndarray:
+    """A whole dataset, checked first."""
+    check_memory(checked(data, ndim).nbytes, str(data.name))
+    return np.asarray(data[()])
+
+
+def mean_field(data: h5py.Dataset | None) -> np.ndarray | None:
+    """Mean of a stack of flat or dark fields, float32, or the field itself; None when there is none."""
+    if data is None or data.size == 0:
+        return None
+    values = load(data)
+    return np.asarray(values.mean(axis=0) if values.ndim == 3 else values, np.float32)
+
+
+def unit(data: h5py.Dataset | None) -> str:
+    """The unit written beside a dataset, in lower case, or ""."""
+    value = "" if data is None else data.attrs.get("units", data.attrs.get("unit", ""))
+    return (value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)).strip().lower()
+
+
+def views_of(data: h5py.Dataset, frames: np.ndarray | None, **fields: object) -> Views:
+    """Lazy views over a dataset (frame, row, column), of all frames or of those chosen."""
+    rows = np.arange(data.shape[0]) if frames is None else frames
+    load_view: Callable[[int], np.ndarray] = lambda i: data[int(rows[i])]  # noqa: E731
+    shape = (len(rows), data.shape[1], data.shape[2])
+    return Views(shape=shape, load=load_view, integer=data.dtype.kind in "iu", **fields)  # type: ignore[arg-type]

@@ -1,0 +1,136 @@
+"""Numpy's .npy and .npz files, opened without ever unpickling and without trusting their sizes.
+
+It knows arrays, not what they mean.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.io.guards import check_declared, check_memory
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an array file declares."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+    offset: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the values, computed without overflow."""
+        size = self.dtype.itemsize
+        for n in self.shape:
+            size *= int(n)
+        return size
+
+    def __str__(self) -> str:
+        return f"an array of shape {self.shape} and type {self.dtype}"
+
+
+def read_header(stream: IO[bytes], name: str) -> Header:
+    """The header of an .npy stream. Raises FileFormatError for damaged headers and for Python objects (pickle)."""
+    try:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+    except Exception as error:
+        raise FileFormatError(f"{name} has a damaged numpy header ({error}); save or copy it again.") from error
+    if dtype.hasobject:
+        raise FileFormatError(
+            f"{name} holds Python objects (pickle), which can run code when opened and are never loaded; "
+            "save it as a plain numeric array."
+        )
+    if any(n < 0 for n in shape):
+        raise FileFormatError(f"{name} declares the shape {shape}; it is damaged.")
+    return Header(tuple(shape), dtype, fortran, stream.tell())
+
+
+def npy_header(path: Path) -> Header:
+    """The checked header of an .npy file."""
+    with path.open("rb") as stream:
+        header = read_header(stream, path.name)
+    if header.dtype.kind not in "biufc":
+        raise FileFormatError(f"{path.name} should hold numbers; it holds {header}.")
+    check_declared(path, header.offset + header.n_bytes, str(header))
+    if header.n_bytes == 0:
+        raise FileFormatError(f"{path.name} holds an array without elements, of shape {header.shape}.")
+    return header
+
+
+def load_npy(path: Path, *, lazy: bool = False) -> np.ndarray:
+    """The array of an .npy file; ``lazy`` maps it, so that only what is touched is read."""
+    header = npy_header(path)
+    if lazy and header.shape:
+        order = "F" if header.fortran else "C"
+        return np.memmap(path, header.dtype, "r", header.offset, header.shape, order)  # type: ignore[call-overload]
+    check_memory(header.n_bytes, path.name)
+    return np.asarray(np.load(path, allow_pickle=False))
+
+
+class Archive:
+    """An .npz file: arrays by name, each checked before it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                found = {i.filename[:-4]: self._header(archive, i) for i in archive.infolist() if _is_npy(i)}
+        except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError) as error:
+            raise FileFormatError(
+                f"{path.name} is not a readable .npz archive ({error}); it is truncated or damaged. Copy it again."
+            ) from error
+        self.headers = {name: header for name, header in found.items() if header.dtype.kind in "biufc"}
+        if not self.headers:
+            raise FileFormatError(f"{path.name} is a zip archive without numpy arrays; expected an .npz file.")
+
+    def _header(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+        name = f"{info.filename} in {self.path.name}"
+        with archive.open(info) as stream:
+            header = read_header(stream, name)
+        if header.offset + header.n_bytes != info.file_size:
+            raise FileFormatError(f"{name} declares {header}, but its size does not fit; the archive is damaged.")
+        return header
+
+    def first(self, *names: str) -> str | None:
+        """The first of these names that the archive has."""
+        return next((name for name in names if name in self.headers), None)
+
+    def load(self, name: str) -> np.ndarray:
+        """One array, whole."""
+        check_memory(self.headers[name].n_bytes, f"{name} in {self.path.name}")
+        with np.load(self.path, allow_pickle=False) as arrays:
+            return np.asarray(arrays[name])
+
+    def optional(self, *names: str) -> np.ndarray | None:
+        """The first of these arrays, whole, or None."""
+        name = self.first(*names)
+        return None if name is None else self.load(name)
+
+    def number(self, *names: str) -> float | None:
+        """The first of these names as one number, or None."""
+        name = self.first(*names)
+        if name is None:
+            return None
+        if self.headers[name].shape not in ((), (1,)):
+            raise FileFormatError(
+                f"{name} in {self.path.name} should be one number; it is an array of shape {self.headers[name].shape}."
+            )
+        return float(self.load(name).reshape(()))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {header.shape} {header.dtype}" for name, header in self.headers.items())
+
+
+def _is_npy(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith(".npy")

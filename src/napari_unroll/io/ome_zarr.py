@@ -1,0 +1,119 @@
+"""Volumes as OME-Zarr: a multiscale image with physical scale in mm, OME-NGFF 0.5 in Zarr 3.
+
+Source: https://ngff.openmicroscopy.org/0.5/. Chunks are what one writer owns, so that parallel writers of patches
+never share one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
+from napari_unroll.scan.geometry import VolumeGrid
+
+SMALLEST = 64
+"""No further level is written when every edge is at most this long."""
+
+
+def write(path: Path, volume: Volume, chunk: tuple[int, int, int] = (64, 64, 64)) -> None:
+    """Write all levels, coarser ones by the mean over 2 × 2 × 2 voxels."""
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    values, scales = volume.values, [(1, 1, 1)]
+    _write_level(group, "0", values, chunk)
+    while max(values.shape) > SMALLEST:
+        values, factors = halve(values)
+        scales.append(tuple(a * b for a, b in zip(scales[-1], factors, strict=True)))  # type: ignore[arg-type]
+        _write_level(group, str(len(scales) - 1), values, chunk)
+    group.attrs.update({"ome": _metadata(volume, scales), RECORD_KEY: {"record": volume.record}})
+
+
+def _write_level(group: zarr.Group, name: str, values: np.ndarray, chunk: tuple[int, int, int]) -> None:
+    is_complex = values.dtype.kind == "c"
+    data = to_channels(values) if is_complex else values
+    sizes = tuple(min(c, n) for c, n in zip(chunk, values.shape, strict=True))
+    axes = ("c", "z", "y", "x") if is_complex else ("z", "y", "x")
+    array = group.create_array(
+        name,
+        shape=data.shape,
+        dtype=data.dtype,
+        chunks=(1, *sizes) if is_complex else sizes,
+        dimension_names=axes,
+        overwrite=True,
+    )
+    array[...] = data
+
+
+def halve(values: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Mean over pairs along every axis of at least two voxels (an odd last voxel is dropped), and the factors."""
+    factors = tuple(2 if n > 1 else 1 for n in values.shape)
+    kept = values[tuple(slice(0, n // f * f) for n, f in zip(values.shape, factors, strict=True))]
+    split = [part for n, f in zip(kept.shape, factors, strict=True) for part in (n // f, f)]
+    dtype = np.complex64 if values.dtype.kind == "c" else np.float32
+    mean = kept.reshape(split).mean(axis=(1, 3, 5), dtype=dtype)
+    return mean.astype(values.dtype, copy=False), factors
+
+
+def _metadata(volume: Volume, scales: list[tuple[int, int, int]]) -> dict[str, Any]:
+    is_complex = volume.values.dtype.kind == "c"
+    axes = [{"name": "c", "type": "channel"}] if is_complex else []
+    axes += [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+    multiscale = {
+        "name": "reconstruction",
+        "axes": axes,
+        "datasets": [_level(str(k), volume.grid, s, is_complex) for k, s in enumerate(scales)],
+        "type": "mean",
+    }
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    if is_complex:
+        ome["omero"] = {"channels": [_channel(name, volume.values) for name in CHANNELS]}
+    return ome
+
+
+def _channel(name: str, values: np.ndarray) -> dict[str, Any]:
+    top = float(np.abs(values).max()) or 1.0
+    low, high = (0.0, top) if name == CHANNELS[0] else (-float(np.pi), float(np.pi))
+    window = {"min": low, "max": high, "start": low, "end": high}
+    return {"label": name, "color": "FFFFFF", "active": name == CHANNELS[0], "window": window}
+
+
+def _level(name: str, grid: VolumeGrid, factors: tuple[int, int, int], is_complex: bool) -> dict[str, Any]:
+    scale = [s * f for s, f in zip(grid.spacing_mm, factors, strict=True)]
+    corner = [o + 0.5 * (f - 1) * s for o, s, f in zip(grid.origin_mm, grid.spacing_mm, factors, strict=True)]
+    channel = [1.0] if is_complex else []
+    return {
+        "path": name,
+        "coordinateTransformations": [
+            {"type": "scale", "scale": channel + scale},
+            {"type": "translation", "translation": [0.0] * len(channel) + corner},
+        ],
+    }
+
+
+def read(path: Path) -> Volume:
+    """The finest level, its grid in mm and the record (empty when another program wrote it)."""
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes = group.attrs.asdict()
+        multiscale = attributes["ome"]["multiscales"][0]  # type: ignore[index, call-overload]
+        level = multiscale["datasets"][0]  # type: ignore[index, call-overload]
+        data = np.asarray(group[level["path"]][...])  # type: ignore[index, call-overload]
+    except Exception as error:
+        raise FileFormatError(
+            f"{path.name} is no readable OME-Zarr 0.5 image ({error}); it is incomplete or of another version."
+        ) from error
+    values = from_channels(data) if data.ndim == 4 else data
+    record = attributes.get(RECORD_KEY, {})
+    return Volume(values, _grid(values.shape, level), dict(record).get("record", {}))  # type: ignore[arg-type]
+
+
+def _grid(shape: tuple[int, ...], level: Any) -> VolumeGrid:
+    found = {t["type"]: t[t["type"]][-3:] for t in level["coordinateTransformations"]}
+    spacing = found["scale"]
+    origin = found.get("translation", [-0.5 * (n - 1) * s for n, s in zip(shape, spacing, strict=True)])
+    center = tuple(o + 0.5 * (n - 1) * s for o, n, s in zip(origin, shape, spacing, strict=True))
+    return VolumeGrid(shape=shape, spacing_mm=tuple(spacing), center_mm=center)  # type: ignore[arg-type]

@@ -1,0 +1,84 @@
+"""Single TIFF pictures and multi-page TIFF stacks as arrays, with their sizes checked before anything is allocated.
+
+It knows TIFF, not what the pictures show.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.io.guards import check_declared, check_memory, container, quiet
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+def load_tiff(path: Path) -> np.ndarray:
+    """All pictures of a TIFF file, (row, column) or (picture, row, column)."""
+    if container(path) != "tiff":
+        raise FileFormatError(f"{path.name} is not a TIFF picture by its content; check the file.")
+    try:
+        with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
+            series = _checked_series(path, tiff)
+            return np.asarray(series.asarray()).reshape(_shape(path, series))
+    except FileFormatError:
+        raise
+    except Exception as error:
+        raise FileFormatError(
+            f"{path.name} begins like a TIFF picture but cannot be read ({error}); it is truncated or damaged."
+        ) from error
+
+
+def _shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, ...]:
+    shape = tuple(n for n in series.shape if n > 1)
+    if "S" in series.axes and series.shape[series.axes.index("S")] > 1:
+        raise FileFormatError(f"{path.name} is a colour picture; expected grey values measured by a detector.")
+    if len(shape) > 3:
+        raise FileFormatError(f"{path.name} has axes {series.axes} of shape {series.shape}; expected views of 2 axes.")
+    rows_cols = tuple(series.shape[-2:])
+    return (-1, *rows_cols) if len(shape) == 3 or np.prod(series.shape) > np.prod(rows_cols) else rows_cols
+
+
+def _checked_series(path: Path, tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    if not tiff.series:
+        raise FileFormatError(f"{path.name} is a TIFF file without pictures; export it again.")
+    series = tiff.series[0]
+    if series.dtype is None or series.dtype.kind not in "biuf" or series.size == 0:
+        raise FileFormatError(f"{path.name} should hold grey values; it holds type {series.dtype} of {series.shape}.")
+    if series.dataoffset is not None:
+        check_declared(path, series.dataoffset + series.nbytes, f"pictures of shape {series.shape}")
+    for page in series.pages:
+        if page is not None:
+            ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+            check_declared(path, max(ends, default=0), "pictures")
+    check_memory(2 * series.nbytes, path.name)
+    return series
+
+
+def tiff_files(folder: Path) -> list[Path]:
+    """The TIFF files of a folder, in the order of the numbers in their names."""
+    return sorted((p for p in folder.iterdir() if p.suffix.lower() in TIFF_SUFFIXES), key=natural)
+
+
+def natural(path: Path) -> tuple[object, ...]:
+    """Key that sorts view_2 before view_10."""
+    return tuple(int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", path.name))
+
+
+def mean_picture(paths: list[Path]) -> np.ndarray:
+    """Mean over all pictures of these files, float32 (row, column)."""
+    total, count = None, 0
+    for path in paths:
+        pictures = load_tiff(path)
+        pictures = pictures[None] if pictures.ndim == 2 else pictures
+        if total is not None and total.shape != pictures.shape[1:]:
+            raise FileFormatError(f"{path.name} has {pictures.shape[1:]} pixels, the pictures before it {total.shape}.")
+        part = pictures.sum(axis=0, dtype=np.float64)
+        total, count = part if total is None else total + part, count + len(pictures)
+    if total is None:
+        raise FileFormatError("There are no pictures to average; check the folder.")
+    return np.asarray(total / count, np.float32)

@@ -1,0 +1,64 @@
+"""What a reader is: a record of how one format is recognised and read, and with which options.
+
+It knows nothing of any particular format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.scan.scan import Scan
+
+
+class ReaderOptions(BaseModel):
+    """Base of the option records: frozen, no unknown fields. Field descriptions become tooltips and help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def changed(self) -> tuple[tuple[str, Any], ...]:
+        """The options that differ from their defaults: what must be repeated to read the file the same way."""
+        defaults = type(self)()
+        return tuple((k, getattr(self, k)) for k in type(self).model_fields if getattr(self, k) != getattr(defaults, k))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """One format: ``sniff`` looks at the content of a path of kind ``container``; ``read`` makes a Scan of it.
+
+    ``expects`` says in a few words what ``sniff`` looks for.
+    """
+
+    name: str
+    title: str
+    expects: str
+    container: str
+    extensions: tuple[str, ...]
+    sniff: Callable[[Path], bool]
+    read: Callable[[Path, Any], Scan]
+    options: type[ReaderOptions]
+
+
+def parse_options(reader: Reader, values: Mapping[str, Any]) -> ReaderOptions:
+    """Check options (values or their text from a command line) against the reader's record.
+
+    Raises ParameterError naming the option, what it may be and what came.
+    """
+    try:
+        return reader.options(**values)
+    except ValidationError as error:
+        raise ParameterError(_sentence(reader, error)) from error
+
+
+def _sentence(reader: Reader, error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(reader.options.model_fields) or "none"
+        return f"{reader.title} has no option '{name}'; its options are: {known}."
+    return f"Option '{name}' of {reader.title}: {first['msg']}; got {first['input']!r}."

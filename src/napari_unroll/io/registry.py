@@ -1,0 +1,151 @@
+"""Every format that is read, and the one way in: ``read(path, **options)``.
+
+The format is found by content, never by the suffix alone. The formats know nothing of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
+from napari_unroll.io import dxchange, kspace, mrc, numpy_ct, nxtomo, scan_file, tiff_stack, walnut
+from napari_unroll.io.guards import container, file_hash, readable, translated
+from napari_unroll.io.npy_header import Archive
+from napari_unroll.io.reader import Reader, parse_options
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
+from napari_unroll.scan.scan import Provenance, Scan
+
+READERS: tuple[Reader, ...] = (
+    scan_file.READER,
+    dxchange.READER,
+    nxtomo.READER,
+    mrc.READER,
+    walnut.READER,
+    tiff_stack.FOLDER_READER,
+    tiff_stack.FILE_READER,
+    kspace.NPZ_READER,
+    numpy_ct.NPZ_READER,
+    kspace.NPY_READER,
+    numpy_ct.NPY_READER,
+)
+"""In the order in which they are asked."""
+FORMATS: dict[str, Reader] = {reader.name: reader for reader in READERS}
+CONTAINERS = {
+    "folder": "a folder",
+    "hdf5": "an HDF5 file",
+    "npy": "a .npy file",
+    "npz": "a .npz archive",
+    "tiff": "a TIFF file",
+    "mrc": "an MRC file",
+}
+
+
+def find_reader(path: Path | str) -> Reader:
+    """The format of a file or folder, by its content.
+
+    Raises FileFormatError when nothing is there, when it is damaged, or when no format fits.
+    """
+    path = Path(path).expanduser()
+    kind = container(path)
+    candidates = [reader for reader in READERS if reader.container == kind]
+    for reader in candidates:
+        with translated(path, CONTAINERS[kind]):
+            if reader.sniff(path):
+                return reader
+    raise FileFormatError(_not_read(path, kind, candidates))
+
+
+def _not_read(path: Path, kind: str, candidates: list[Reader]) -> str:
+    if not candidates:
+        known = ", ".join(sorted({reader.title for reader in READERS}))
+        return f"{path.name} is of no kind that is read here (by its content); expected one of: {known}."
+    known = "; or ".join(f"{reader.title} ({reader.expects})" for reader in candidates)
+    held = f" It holds {Archive(path)}." if kind == "npz" else ""
+    return f"{path.name} is {CONTAINERS[kind]}, but not one that is read here; expected {known}.{held}"
+
+
+def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan:
+    """Read measurements of any known format.
+
+    ``options`` are fields of the format's option record (see ``find_reader(path).options``), as values or as their
+    text; ``format`` is a name in FORMATS where the content should not decide.
+
+    Raises FileFormatError for whatever is wrong with the file (MissingInformation where an option must supply what it
+    lacks) and ParameterError for a wrong option.
+    """
+    path = Path(path).expanduser()
+    reader = _named(path, format) if format else find_reader(path)
+    record = parse_options(reader, options)
+    with translated(path, reader.title):
+        scan = reader.read(path, record)
+        if scan.provenance.source:
+            return scan
+        made = Provenance(source=str(path), format=reader.name, sha256=file_hash(path), options=record.changed())
+        return replace(scan, provenance=made)
+
+
+def _named(path: Path, name: str) -> Reader:
+    if name not in FORMATS:
+        raise ParameterError(f"There is no format {name!r}; choose one of: {', '.join(FORMATS)}.")
+    kind = container(path)
+    if FORMATS[name].container != kind:
+        what = CONTAINERS.get(kind, "of an unknown kind")
+        raise FileFormatError(
+            f"{path.name} is {what}; {FORMATS[name].title} needs {CONTAINERS[FORMATS[name].container]}."
+        )
+    return FORMATS[name]
+
+
+def describe(path: Path | str, **options: Any) -> dict[str, Any]:
+    """What a file holds, for people: format, size, options, and the scan's facts or what is missing to make one.
+
+    Raises FileFormatError for files that no option can mend.
+    """
+    path = Path(path).expanduser()
+    reader = find_reader(path)
+    size = sum(p.stat().st_size for p in path.iterdir() if p.is_file()) if path.is_dir() else path.stat().st_size
+    facts: dict[str, Any] = {"path": str(path), "format": reader.title, "size": readable(size)}
+    try:
+        facts |= summary(read(path, **options))
+    except MissingInformation as missing:
+        facts["missing"] = str(missing)
+    return facts | {"options": option_help(reader)}
+
+
+def option_help(reader: Reader) -> Mapping[str, str]:
+    """Name → description of a reader's options."""
+    return {name: field.description or "" for name, field in reader.options.model_fields.items()}
+
+
+def summary(scan: Scan) -> dict[str, Any]:
+    """The facts of a scan, for people: what was measured, the geometry in mm and degrees, the volume, the notes."""
+    geometry, values = scan.geometry, scan.measurements
+    facts: dict[str, Any] = {"name": scan.name, "modality": scan.modality, "measurements": tuple(values.shape)}
+    if isinstance(geometry, CartesianSampling):
+        facts |= {"coils": geometry.n_coils, "acceleration": round(geometry.acceleration, 3)}
+        facts |= {"coil maps": "given" if scan.csm is not None else "estimated"}
+    else:
+        facts |= _beam(geometry)
+        facts |= {"value range": (float(values.min()), float(values.max()))}
+    facts |= {"volume": scan.grid.shape, "voxel mm": scan.grid.spacing_mm, "truth": scan.truth is not None}
+    return facts | {"notes": list(scan.notes)}
+
+
+def _beam(geometry: Any) -> dict[str, Any]:
+    angles = np.rad2deg(np.unwrap(geometry.angles_rad))
+    facts: dict[str, Any] = {
+        "geometry": "cone beam" if isinstance(geometry, ConeBeam) else "parallel beam",
+        "angles deg": (float(angles[0].round(3)), float(angles[-1].round(3))),
+        "pixel mm": geometry.pixel_mm,
+    }
+    if isinstance(geometry, ConeBeam):
+        facts |= {
+            "source to axis mm": geometry.source_origin_mm,
+            "source to detector mm": geometry.source_detector_mm,
+        }
+    return facts

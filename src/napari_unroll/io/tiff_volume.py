@@ -1,0 +1,74 @@
+"""Volumes as TIFF: an ImageJ hyperstack with spacing in mm, or OME-TIFF where the name or the size asks for it.
+
+The grid and the record travel as JSON in ImageJ's Info text, or in OME's Description.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.io.guards import quiet
+from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
+from napari_unroll.scan.geometry import VolumeGrid
+
+IMAGEJ_TYPES = ("uint8", "uint16", "float32")
+IMAGEJ_BYTES = 2**32 - 2**25
+"""ImageJ reads classic TIFF only, whose offsets end at 4 GiB."""
+
+
+def write(path: Path, volume: Volume, *, ome: bool) -> None:
+    """Write one hyperstack; volumes too large for ImageJ become OME-TIFF (BigTIFF) whatever the name."""
+    is_complex = volume.values.dtype.kind == "c"
+    data = np.swapaxes(to_channels(volume.values), 0, 1) if is_complex else volume.values
+    note = json.dumps({RECORD_KEY: {"grid": asdict(volume.grid), "record": volume.record}})
+    with quiet("tifffile"):
+        if ome or data.nbytes > IMAGEJ_BYTES:
+            _write_ome(path, data, volume.grid, note, is_complex)
+        else:
+            _write_imagej(path, data, volume.grid, note, is_complex)
+
+
+def _write_imagej(path: Path, data: np.ndarray, grid: VolumeGrid, note: str, is_complex: bool) -> None:
+    data = data if data.dtype.name in IMAGEJ_TYPES else data.astype(np.float32)
+    metadata: dict[str, Any] = {"axes": "ZCYX" if is_complex else "ZYX", "unit": "mm", "spacing": grid.spacing_mm[0]}
+    metadata |= {"Labels": list(CHANNELS) * len(data)} if is_complex else {}
+    resolution = (1 / grid.spacing_mm[2], 1 / grid.spacing_mm[1])
+    tifffile.imwrite(path, data, imagej=True, resolution=resolution, metadata=metadata | {"Info": note})
+
+
+def _write_ome(path: Path, data: np.ndarray, grid: VolumeGrid, note: str, is_complex: bool) -> None:
+    metadata: dict[str, Any] = {"axes": "ZCYX" if is_complex else "ZYX", "Description": note}
+    for axis, size in zip("ZYX", grid.spacing_mm, strict=True):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "mm"}
+    if is_complex:
+        metadata["Channel"] = {"Name": list(CHANNELS)}
+    tifffile.imwrite(path, data, ome=True, bigtiff=data.nbytes > IMAGEJ_BYTES, metadata=metadata)
+
+
+def read(path: Path) -> Volume:
+    """A volume written here, with its grid and record."""
+    try:
+        with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
+            note = json.loads(_note(tiff))[RECORD_KEY]
+            data = np.asarray(tiff.series[0].asarray())
+    except Exception as error:
+        raise FileFormatError(f"{path.name} is no TIFF volume written by napari-unroll ({error}).") from error
+    grid = VolumeGrid(**{k: tuple(v) for k, v in note["grid"].items()})
+    if data.size == 2 * np.prod(grid.shape):
+        pairs = data.reshape(grid.shape[0], 2, *grid.shape[1:])
+        return Volume(from_channels(np.swapaxes(pairs, 0, 1)), grid, note["record"])
+    return Volume(data.reshape(grid.shape), grid, note["record"])
+
+
+def _note(tiff: tifffile.TiffFile) -> str:
+    if tiff.is_ome:
+        root = tifffile.xml2dict(str(tiff.ome_metadata))["OME"]
+        return str(root["Image"]["Description"])
+    return str((tiff.imagej_metadata or {})["Info"])

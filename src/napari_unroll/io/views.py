@@ -1,0 +1,127 @@
+"""From stored pictures to line integrals, view by view, so that only what is kept needs memory.
+
+Correct, repair and bin each view, find out what the numbers are, take −log. It knows nothing of geometry or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_unroll.errors import FileFormatError, ParameterError
+from napari_unroll.io.ct_options import ValueOptions, ViewOptions
+from napari_unroll.io.guards import check_memory
+from napari_unroll.scan import preprocess_ct as ct
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Views of a file, loaded one at a time: ``load(i)`` gives view i as (row, column) in whatever type is stored."""
+
+    shape: tuple[int, int, int]
+    load: Callable[[int], np.ndarray]
+    flat: np.ndarray | float | None = None
+    dark: np.ndarray | float = 0.0
+    integer: bool = False
+
+    def transposed(self) -> Views:
+        """Rows and columns exchanged."""
+        flat = self.flat.T if isinstance(self.flat, np.ndarray) else self.flat
+        dark = self.dark.T if isinstance(self.dark, np.ndarray) else self.dark
+        n, rows, cols = self.shape
+        return replace(self, shape=(n, cols, rows), load=lambda i: self.load(i).T, flat=flat, dark=dark)
+
+    def corrected(self, i: int, options: ViewOptions) -> tuple[np.ndarray, int]:
+        """View i after flat and dark field, repair and binning, float32, and the number of repaired pixels."""
+        raw = np.asarray(self.load(i))
+        if raw.shape != self.shape[1:]:
+            raise FileFormatError(f"View {i} has shape {raw.shape}, the others {self.shape[1:]}; remove the odd one.")
+        view = raw.astype(np.float32)
+        if self.flat is not None:
+            view = ct.flat_dark(view, self.flat, self.dark)
+        bad = ~np.isfinite(view)
+        if options.hot_pixels and not bad.all():
+            bad |= ct.hot_pixels(view, options.hot_pixels)
+        return ct.bin_view(ct.repair(view, bad), options.bin), int(bad.sum())
+
+
+def line_integrals(views: Views, options: ValueOptions, notes: list[str]) -> np.ndarray:
+    """The chosen views as line integrals (view, row, column), float32."""
+    stack = load_stack(views, range(0, views.shape[0], options.view_step), options, notes)
+    kind: str = "counts" if views.flat is not None else options.values
+    if kind == "auto":
+        kind = _infer_kind(stack, notes)
+    if kind == "line-integrals":
+        return _without_background(stack, views.integer, options, notes)
+    if views.flat is None or options.air is not None:
+        _divide_by_air(stack, options, notes)
+    return take_log(stack, notes)
+
+
+def load_stack(views: Views, chosen: range, options: ViewOptions, notes: list[str]) -> np.ndarray:
+    """The chosen views after correction and binning, (view, row, column), float32."""
+    rows, cols = (n // options.bin for n in views.shape[1:])
+    if min(rows, cols) < 1:
+        raise ParameterError(f"Binning by {options.bin} leaves nothing of {views.shape[1]} × {views.shape[2]} pixels.")
+    check_memory(5 * len(chosen) * rows * cols + 24 * views.shape[1] * views.shape[2], f"{len(chosen)} views")
+    stack = np.empty((len(chosen), rows, cols), np.float32)
+    n_bad = 0
+    for k, i in enumerate(chosen):
+        stack[k], bad = views.corrected(i, options)
+        n_bad += bad
+    if n_bad:
+        notes.append(f"Repaired {n_bad} bad pixels ({n_bad / (len(chosen) * np.prod(views.shape[1:])):.2g} of all).")
+    if options.view_step > 1:
+        notes.append(f"Loaded {len(chosen)} of {views.shape[0]} views, one in {options.view_step}.")
+    if options.bin > 1:
+        notes.append(f"Binned {options.bin} × {options.bin} pixels, before −log.")
+    return stack
+
+
+def take_log(stack: np.ndarray, notes: list[str]) -> np.ndarray:
+    """−log view by view, in place."""
+    clipped = int((stack < ct.FLOOR).sum())
+    for view in stack:
+        view[...] = ct.minus_log(view)
+    if clipped:
+        notes.append(f"{clipped} pixels below a transmission of {ct.FLOOR:g} were clipped before −log.")
+    return stack
+
+
+def _sample(stack: np.ndarray) -> np.ndarray:
+    return stack[:: max(1, len(stack) // 16)]
+
+
+def _infer_kind(stack: np.ndarray, notes: list[str]) -> str:
+    sample = _sample(stack)
+    left, right, middle = ct.border_levels(sample)
+    low, high = (float(q) for q in np.percentile(sample, (1, 99)))
+    bright = max(left, right) > middle and low >= 0 and high > 0
+    kind = "transmission" if bright else "line-integrals"
+    why = "its borders are brighter than its middle" if bright else "its borders are not brighter than its middle"
+    notes.append(f"Values taken as {kind} because {why}; set option 'values' if this is wrong.")
+    return kind
+
+
+def _divide_by_air(stack: np.ndarray, options: ValueOptions, notes: list[str]) -> None:
+    air = options.air if options.air is not None else ct.air_level(_sample(stack))
+    if not air > 0:
+        raise ParameterError(f"The value of air must be positive for counts and transmission; got {air:g}.")
+    source = "given" if options.air is not None else "no flat field; measured at the detector's borders"
+    if options.air is not None or abs(air - 1) > 0.02:
+        stack /= np.float32(air)
+        notes.append(f"Divided by the value of air, {air:.5g} ({source}).")
+
+
+def _without_background(stack: np.ndarray, integer: bool, options: ValueOptions, notes: list[str]) -> np.ndarray:
+    level = options.air
+    if level is None and integer:
+        level = float(np.percentile(_sample(stack), 5))
+    if level is not None:
+        stack -= np.float32(level)
+        notes.append(
+            f"Subtracted the background {level:.5g} ({'given' if options.air is not None else '5th percentile'})."
+        )
+    return stack

@@ -1,0 +1,80 @@
+"""Results to disk: ``write(path, volume, grid, record)`` by suffix, and ``read_volume`` for the way back.
+
+Every file carries the provenance record. Files appear under their name only when complete. It knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unroll.errors import FileFormatError, ParameterError
+from napari_unroll.io import npy_volume, ome_zarr, tiff_volume
+from napari_unroll.io.atomic import check_target, replacing
+from napari_unroll.io.volume import Volume, checked_volume
+from napari_unroll.scan.geometry import VolumeGrid
+
+SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy")
+"""What can be written, longest first."""
+
+
+def suffix_of(path: Path | str) -> str:
+    """The suffix that decides the format. Raises ParameterError naming the known ones."""
+    name = Path(path).name.lower()
+    found = next((s for s in SUFFIXES if name.endswith(s) and len(name) > len(s)), None)
+    if found is None:
+        raise ParameterError(f"Results are written as {', '.join(SUFFIXES)}; got the name {Path(path).name!r}.")
+    return found
+
+
+def write(
+    path: Path | str,
+    volume: np.ndarray,
+    grid: VolumeGrid,
+    record: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+    chunk: tuple[int, int, int] = (64, 64, 64),
+) -> Path:
+    """Write a volume (z, y, x) with its grid and provenance record; the suffix decides the format.
+
+    Complex volumes become two channels, magnitude and phase (in .npy they stay complex); real ones are stored as
+    float32 or small integers. ``chunk`` (z, y, x) is for OME-Zarr. Refuses to replace anything unless ``overwrite``.
+
+    Raises ParameterError for an unknown suffix, a wrong shape or a name that is taken.
+    """
+    path = Path(path).expanduser()
+    suffix = suffix_of(path)
+    checked = checked_volume(volume, grid, record)
+    if suffix == ".npy":
+        check_target(npy_volume.sidecar(path), overwrite)
+    with replacing(path, overwrite=overwrite) as temporary:
+        if suffix == ".ome.zarr":
+            ome_zarr.write(temporary, checked, _checked_chunk(chunk))
+        elif suffix == ".npy":
+            npy_volume.write(temporary, checked)
+            with replacing(npy_volume.sidecar(path), overwrite=overwrite) as side:
+                npy_volume.write_sidecar(side, checked)
+        else:
+            tiff_volume.write(temporary, checked, ome=suffix.startswith(".ome"))
+    return path
+
+
+def _checked_chunk(chunk: tuple[int, int, int]) -> tuple[int, int, int]:
+    if len(chunk) != 3 or min(chunk) < 1:
+        raise ParameterError(f"A chunk needs three positive sizes (z, y, x); got {chunk}.")
+    return chunk
+
+
+def read_volume(path: Path | str) -> Volume:
+    """A volume written by :func:`write`. Raises FileFormatError when it is missing or not one of ours."""
+    path = Path(path).expanduser()
+    suffix = suffix_of(path)
+    if not path.exists():
+        raise FileFormatError(f"There is no file {path}; check the name and the folder.")
+    if suffix == ".ome.zarr":
+        return ome_zarr.read(path)
+    return npy_volume.read(path) if suffix == ".npy" else tiff_volume.read(path)
