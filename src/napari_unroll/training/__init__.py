@@ -1,0 +1,1 @@
+"""Learn a method: samples, the loop, and its checkpoints."""

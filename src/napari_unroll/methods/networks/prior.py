@@ -1,0 +1,67 @@
+"""The learned prior D_θ: deepinv's DRUNet on volumes or slices, residual, real or complex.
+
+Knows tensors only: no physics, no files.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from deepinv.models import DRUNet
+from pydantic import Field
+
+from napari_unroll.methods.problem import MethodParams
+
+
+class PriorConfig(MethodParams):
+    """Architecture of a prior; stored with its weights."""
+
+    dim: Literal[2, 3] = Field(3, description="2: slice by slice, 3: volumes.")
+    complex_valued: bool = Field(False, description="Real and imaginary part as two channels.")
+    channels: tuple[int, int, int, int] = Field((16, 32, 64, 128), description="Channels per resolution level.")
+    blocks: int = Field(1, ge=1, le=8, description="Residual blocks per level.")
+
+
+class Prior(torch.nn.Module):
+    """x ↦ x + DRUNet([x, σ]), bias-free, so a scaled volume with a scaled σ gives a scaled result.
+
+    Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior" (2021), doi:10.1109/TPAMI.2021.3088914;
+    the 3-D form is deepinv's ``DRUNet(dim=3)``. The residual form and the training from scratch are ours.
+    x is (batch, 1, z, y, x), real or complex; any size, padded by replication to multiples of eight inside.
+    """
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        n = 2 if config.complex_valued else 1
+        self.unet = DRUNet(n, n, nc=config.channels, nb=config.blocks, dim=config.dim, pretrained=None)
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
+        """The cleaned volume; ``sigma`` conditions the network on the strength of the artefacts."""
+        channels = torch.cat((x.real, x.imag), 1) if self.config.complex_valued else x
+        if self.config.dim == 2:
+            folded = channels.transpose(1, 2).flatten(0, 1)
+            update = self._update(folded, sigma).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        else:
+            update = self._update(channels, sigma)
+        update = update.float()
+        return x + (torch.complex(update[:, :1], update[:, 1:]) if self.config.complex_valued else update)
+
+    def _update(self, channels: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
+        size = channels.shape[2:]
+        level = torch.ones_like(channels[:, :1]) * sigma
+        pad = [p for n in reversed(size) for p in (0, -n % 8)]
+        padded = torch.nn.functional.pad(torch.cat((channels, level), 1), pad, mode="replicate")
+        return self.unet.forward_unet(padded)[(..., *(slice(0, n) for n in size))]
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Number of learnable scalars."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def activation_bytes(config: PriorConfig, patch_size: tuple[int, int, int], **_: Any) -> int:
+    """Rough peak bytes of one forward pass without gradients on a patch: about six maps of the first level."""
+    voxels = patch_size[0] * patch_size[1] * patch_size[2]
+    return 6 * 4 * config.channels[0] * voxels

@@ -1,0 +1,1 @@
+"""Deep unrolled methods."""

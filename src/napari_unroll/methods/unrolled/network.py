@@ -1,0 +1,69 @@
+"""Unrolled proximal gradient with tied weights: the module that is trained and the module that reconstructs.
+
+METHOD: x_{k+1} = D_θ(x_k − η_k M ∇f(x_k)), k = 0 … K−1 (Efficient Unrolled Networks, eq. 4), where ∇f is whatever data
+gradient the caller has: the whole volume's, exact or approximated, or a patch's with its context. M is the identity as in the
+paper, or the regularised inverse of the approximated normal operator, which makes the step dimensionless and lets few
+iterations reach all frequencies. Knows tensors and callables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from pydantic import Field
+
+from napari_unroll.methods.networks.prior import Prior, PriorConfig
+from napari_unroll.methods.problem import MethodParams
+
+Apply = Callable[[torch.Tensor], torch.Tensor]
+Gradient = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+class UnrolledConfig(MethodParams):
+    """Architecture of an unrolled network; stored with its weights."""
+
+    prior: PriorConfig = PriorConfig()
+    n_iterations: int = Field(4, ge=1, le=50, description="Unrolled iterations K.")
+    preconditioner: float | None = Field(
+        0.05, gt=0, description="Relative α of M = (Ñ + α‖Ñ‖)⁻¹; None for the paper's gradient step, M = 1/‖N‖."
+    )
+    data_step: bool = Field(True, description="False: a post-processing network, D_θ applied once.")
+
+
+class UnrolledPGD(torch.nn.Module):
+    """K tied proximal-gradient iterations; η_k and the conditioning σ_k are learned per iteration.
+
+    Without ``data_step`` it is the post-processing baseline: one pass of D_θ.
+    """
+
+    def __init__(self, config: UnrolledConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.prior = Prior(config.prior)
+        n = config.n_iterations if config.data_step else 1
+        self.stepsize = torch.nn.Parameter(torch.full((n,), 1.0))
+        self.sigma = torch.nn.Parameter(torch.linspace(0.2, 0.05, n))
+
+    @property
+    def n_iterations(self) -> int:
+        """K."""
+        return len(self.sigma)
+
+    def step(self, x: torch.Tensor, k: int, gradient: Gradient, precondition: Apply) -> torch.Tensor:
+        """x − η_k M ∇f(x): the data step, ahead of the prior."""
+        if not self.config.data_step:
+            return x
+        return x - self.stepsize[k] * precondition(gradient(x, k))
+
+    def denoise(self, x: torch.Tensor, k: int) -> torch.Tensor:
+        """D_θ of iteration k."""
+        return self.prior(x, self.sigma[k])
+
+    def forward(self, x: torch.Tensor, gradient: Gradient, precondition: Apply) -> list[torch.Tensor]:
+        """All iterates x_1 … x_K from the start x (batch, 1, z, y, x)."""
+        iterates = []
+        for k in range(self.n_iterations):
+            x = self.denoise(self.step(x, k, gradient, precondition), k)
+            iterates.append(x)
+        return iterates

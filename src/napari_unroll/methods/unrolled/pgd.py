@@ -1,0 +1,263 @@
+"""Reconstruction with an unrolled network: stage 1 on the whole volume, stage 2 patch by patch with context.
+
+Efficient Unrolled Networks, sec. 4.1 and algorithm 1. Stage 1: the data step is global, D_θ is applied patch by patch with
+overlap and blending. Stage 2: with the estimate as context every patch is an independent local problem for the same network; the
+exact operator is applied once, for the residual image r = Aᴴ(y − A x̂).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.events import Box, Event, IterationDone, PatchDone, Progress
+from napari_unroll.methods.networks.prior import PriorConfig, activation_bytes
+from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
+from napari_unroll.methods.unrolled.checkpoint import default_for, find, load_network
+from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
+from napari_unroll.methods.unrolled.scale import intensity_scale
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.patches.blend import Blender
+from napari_unroll.patches.context import LocalProblem, exact_local_problem, local_problem, residual_image
+from napari_unroll.patches.grid import PatchGrid
+
+
+class UnrolledParams(MethodParams):
+    """Choices of a reconstruction with an unrolled network."""
+
+    weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
+    data_step: Literal["exact", "approximated", "mixed"] = Field(
+        "exact",
+        description="Operator of the whole-volume data step: AᴴA, its approximation, or AᴴA every few iterations.",
+    )
+    exact_every: int = Field(2, ge=1, le=50, description="With mixed: iterations between exact steps.")
+    refine: Literal["auto", "yes", "no"] = Field(
+        "auto", description="Second stage: solve every patch again with the first result as context (auto: CT only)."
+    )
+    refine_operator: Literal["approximated", "exact"] = Field(
+        "approximated",
+        description="Operator inside a patch: the approximation, or the projector restricted to the patch.",
+    )
+
+
+class PostProcessingParams(MethodParams):
+    """Choices of a post-processing network."""
+
+    weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
+
+
+class _Run:
+    """The tensors of one reconstruction, divided by the intensity scale that the network was trained with."""
+
+    def __init__(self, problem: Problem, params: UnrolledParams, network: UnrolledPGD) -> None:
+        self.problem, self.params, self.network = problem, params, network
+        start = problem.physics.A_dagger(problem.y)
+        self.scale = intensity_scale(start)
+        self.start = start / self.scale
+        self.adjoint = problem.adjoint / self.scale
+        self.grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
+
+    def blender(self) -> Blender:
+        """An empty volume for patches."""
+        return Blender(self.problem.shape, self.start.dtype, self.problem.overlap, self.start.device)
+
+    def shown(self, values: torch.Tensor) -> np.ndarray:
+        """Values in the scan's units, for events."""
+        return as_values(values * self.scale)
+
+    def gradient(self, x: torch.Tensor, k: int) -> torch.Tensor:
+        """N x − Aᴴy on the whole volume with the operator that was chosen for iteration k."""
+        return self._normal(x, k) - self.adjoint
+
+    def _normal(self, x: torch.Tensor, k: int) -> torch.Tensor:
+        mode = self.params.data_step
+        if mode == "exact" or (mode == "mixed" and k % self.params.exact_every == 0):
+            return self.problem.physics.A_adjoint(self.problem.physics.A(x))
+        return _normal_of(self.problem).apply(x)
+
+    def precondition(self, boxes: list[Box] | None = None) -> Apply:
+        """M on the whole volume, or P M Pᵀ on ``boxes``."""
+        alpha = self.network.config.preconditioner
+        if alpha is None:
+            norm = self.problem.norm_squared
+            return lambda g: g / norm
+        inverse = _normal_of(self.problem).inverse(alpha)
+        return inverse.apply if boxes is None else inverse.restrict(boxes).apply
+
+    def local(self, box: Box, context: torch.Tensor, residual: torch.Tensor) -> LocalProblem:
+        """The local problem of ``box`` with the operator that was chosen for refinement."""
+        if self.params.refine_operator == "exact":
+            return exact_local_problem(self.problem.physics, context, residual, box)
+        return local_problem(_normal_of(self.problem), context, residual, [box])
+
+    @torch.no_grad()
+    def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
+        """D_θ on one patch in the plan's precision."""
+        low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.problem.precision)
+        with torch.autocast(patch.device.type, low, enabled=low is not None):
+            return self.network.denoise(patch, k)
+
+
+def solve(problem: Problem, params: UnrolledParams) -> Generator[Event, None, torch.Tensor]:
+    """Stage 1, then stage 2 where asked; finish-now returns the finished patches over the last whole estimate."""
+    network = _load(problem, params.weights, "unrolled")
+    run = _Run(problem, params, network)
+    x = yield from _whole_volume(run)
+    if _refines(problem, params) and not problem.asked_to_finish():
+        x = yield from _refine(run, x)
+    return x[0, 0] * run.scale
+
+
+@torch.no_grad()
+def _data_step(run: _Run, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """x − η_k M ∇f(x) and ∇f(x)."""
+    gradient = run.gradient(x, k)
+    return run.network.step(x, k, lambda *_: gradient, run.precondition()), gradient
+
+
+def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
+    """Stage 1; the estimate of every finished iteration is kept in the problem's state."""
+    state, n = run.problem.state, run.network.n_iterations
+    x: torch.Tensor = state.get("x", run.start)
+    for k in range(state.get("iteration", 0), n):
+        if run.problem.asked_to_finish():
+            break
+        stepped, gradient = _data_step(run, x, k)
+        blender = run.blender()
+        for i, box in enumerate(run.grid.boxes):
+            if run.problem.asked_to_finish():
+                return _over(blender, x)
+            blender.add(box, run.denoise(stepped[(..., *box)], k))
+            yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
+            yield Progress(k * len(run.grid) + i + 1, n * len(run.grid), f"iteration {k + 1} of {n}")
+        x = _over(blender, x)
+        state["x"], state["iteration"] = x, k + 1
+        yield IterationDone(k + 1, n, residual=_misfit(run, x), values=run.shown(x))
+    return x
+
+
+def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
+    """Stage 2; finished patches are kept in the problem's state as (box, values)."""
+    with torch.no_grad():
+        residual = residual_image(run.problem.physics, run.problem.y / run.scale, context)
+    finished: list[tuple[Box, torch.Tensor]] = run.problem.state.setdefault("refined", [])
+    blender = run.blender()
+    for box, values in finished:
+        blender.add(box, values)
+    boxes = [box for box in run.grid.boxes if box not in [done for done, _ in finished]]
+    for i, box in enumerate(boxes):
+        if run.problem.asked_to_finish():
+            break
+        u, share = _solve_patch(run, box, context, residual)
+        finished.append((box, u))
+        blender.add(box, u)
+        yield PatchDone(box, run.shown(blender.values(box)), share)
+        yield Progress(i + 1, len(boxes), "refining patches")
+    return _over(blender, context)
+
+
+@torch.no_grad()
+def _solve_patch(run: _Run, box: Box, context: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """K iterations on the local problem of ``box``; also ‖∇‖ / ‖P Aᴴy‖ at the result."""
+    local, precondition = run.local(box, context, residual), run.precondition([box])
+    u = run.start[(..., *box)]
+    for k in range(run.network.n_iterations):
+        u = run.denoise(run.network.step(u, k, lambda v, _: local.gradient(v), precondition), k)
+    return u, _norm(local.gradient(u)) / max(_norm(run.adjoint[(..., *box)]), 1e-30)
+
+
+def solve_postprocessing(problem: Problem, params: PostProcessingParams) -> Generator[Event, None, torch.Tensor]:
+    """One pass of a network over FDK or the zero-filled image, patch by patch."""
+    network = _load(problem, params.weights, "post-processing")
+    start = problem.physics.A_dagger(problem.y)
+    scale = intensity_scale(start)
+    grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
+    blender = Blender(problem.shape, start.dtype, problem.overlap, start.device)
+    for i, box in enumerate(grid.boxes):
+        if problem.asked_to_finish():
+            break
+        with torch.no_grad():
+            blender.add(box, network.denoise(start[(..., *box)] / scale, 0))
+        yield PatchDone(box, as_values(blender.values(box) * scale))
+        yield Progress(i + 1, len(grid), "patches")
+    return _over(blender, start / scale)[0, 0] * scale
+
+
+def _over(blender: Blender, x: torch.Tensor) -> torch.Tensor:
+    """The blended patches over ``x`` (1, 1, z, y, x) where none has arrived."""
+    return torch.where(blender.covered, blender.values(), x[0, 0])[None, None]
+
+
+@torch.no_grad()
+def _misfit(run: _Run, x: torch.Tensor) -> float:
+    return run.problem.residual(x * run.scale)
+
+
+def _ratio(part: torch.Tensor, whole: torch.Tensor, box: Box) -> float:
+    return _norm(part[(..., *box)]) / max(_norm(whole[(..., *box)]), 1e-30)
+
+
+def _norm(x: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(x))
+
+
+def _normal_of(problem: Problem) -> NormalFactors:
+    if problem.normal is None:
+        raise ParameterError("These weights work with the approximated normal operator; fit it first.")
+    return problem.normal
+
+
+def _refines(problem: Problem, params: UnrolledParams) -> bool:
+    return params.refine == "yes" or (params.refine == "auto" and problem.scan.modality == "ct")
+
+
+def _load(problem: Problem, weights: str, task: str) -> UnrolledPGD:
+    """The network that was asked for, checked against the scan."""
+    found = default_for(problem.scan.modality, task) if weights == "auto" else find(weights)
+    network = load_network(found.path, problem.device)
+    if network.config.prior.complex_valued != problem.y.is_complex():
+        kind = "complex (MRI)" if network.config.prior.complex_valued else "real (CT)"
+        raise WeightsError(
+            f"{found.name} is for {kind} volumes, this scan is {problem.scan.modality.upper()}; choose other weights."
+        )
+    if network.config.data_step != (task == "unrolled"):
+        raise WeightsError(f"{found.name} is no network for {task}; choose other weights or another method.")
+    return network
+
+
+def _memory(shape: tuple[int, int, int], patch_size: tuple[int, int, int], params: MethodParams) -> int:
+    """Blending and iterates of the whole volume, the padded transform of the preconditioner, one patch's activations."""
+    voxels = shape[0] * shape[1] * shape[2]
+    return 8 * 4 * voxels + 4 * 4 * 8 * voxels + activation_bytes(PriorConfig(), patch_size)
+
+
+UNROLLED_PGD = Method(
+    name="unrolled-pgd",
+    title="Unrolled proximal gradient",
+    summary="A learned 3-D prior between data steps; streams patch by patch, then refines every patch in its context.",
+    source="Efficient Unrolled Networks for Large-Scale 3D Inverse Problems, arXiv 2601.02141, eq. 4 and algorithm 1",
+    params=UnrolledParams,
+    solve=solve,
+    needs_weights=True,
+    patchwise=True,
+    memory=_memory,
+    needs_normal=lambda params: True,
+)
+
+POST_PROCESSING = Method(
+    name="drunet",
+    title="Post-processing network",
+    summary="One pass of a 3-D DRUNet over FDK or the zero-filled image; fast, but blind to the measurements.",
+    source="Jin et al., Deep Convolutional Neural Network for Inverse Problems in Imaging (2017), doi:10.1109/TIP.2017.2713099",
+    params=PostProcessingParams,
+    solve=solve_postprocessing,
+    needs_weights=True,
+    patchwise=True,
+    iterative=False,
+    memory=_memory,
+)
