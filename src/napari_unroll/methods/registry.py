@@ -11,9 +11,11 @@ from napari_unroll.methods.classical.fdk import FDK
 from napari_unroll.methods.classical.tv_fista import TV_FISTA
 from napari_unroll.methods.classical.zero_filled import ZERO_FILLED
 from napari_unroll.methods.problem import Method
+from napari_unroll.methods.unrolled.pgd import POST_PROCESSING, UNROLLED_PGD
 from napari_unroll.scan.scan import Scan
 
-METHODS: dict[str, Method] = {m.name: m for m in (FDK, ZERO_FILLED, CGLS, TV_FISTA)}
+_ALL = (FDK, ZERO_FILLED, CGLS, TV_FISTA, POST_PROCESSING, UNROLLED_PGD)
+METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 
 
 def get(name: str) -> Method:

@@ -18,7 +18,7 @@ from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.events import Box, Event, IterationDone, PatchDone, Progress
 from napari_unroll.methods.networks.prior import PriorConfig, activation_bytes
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
-from napari_unroll.methods.unrolled.checkpoint import default_for, find, load_network
+from napari_unroll.methods.unrolled.checkpoint import Weights, default_for, find, load_network
 from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.normal.factors import NormalFactors
@@ -216,9 +216,13 @@ def _refines(problem: Problem, params: UnrolledParams) -> bool:
     return params.refine == "yes" or (params.refine == "auto" and problem.scan.modality == "ct")
 
 
+def _chosen(modality: str, weights: str, task: str) -> Weights:
+    return default_for(modality, task) if weights == "auto" else find(weights)
+
+
 def _load(problem: Problem, weights: str, task: str) -> UnrolledPGD:
     """The network that was asked for, checked against the scan."""
-    found = default_for(problem.scan.modality, task) if weights == "auto" else find(weights)
+    found = _chosen(problem.scan.modality, weights, task)
     network = load_network(found.path, problem.device)
     if network.config.prior.complex_valued != problem.y.is_complex():
         kind = "complex (MRI)" if network.config.prior.complex_valued else "real (CT)"
@@ -247,6 +251,7 @@ UNROLLED_PGD = Method(
     patchwise=True,
     memory=_memory,
     needs_normal=lambda params: True,
+    find_weights=lambda modality, params: _chosen(modality, params.weights, "unrolled"),
 )
 
 POST_PROCESSING = Method(
@@ -260,4 +265,5 @@ POST_PROCESSING = Method(
     patchwise=True,
     iterative=False,
     memory=_memory,
+    find_weights=lambda modality, params: _chosen(modality, params.weights, "post-processing"),
 )
