@@ -1,0 +1,171 @@
+"""The X-ray projector: exact transpose, known line integrals, patches, autograd, filtered back-projection."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unroll.errors import ScanError
+from napari_unroll.physics import laws
+from napari_unroll.physics.fdk import angular_weights, ramp_filter
+from napari_unroll.physics.xray import XRay
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+
+
+def tilted(geometry):
+    """The same views with every vector turned and shifted a little: no symmetry left to hide behind."""
+    rng = np.random.default_rng(3)
+    jitter = rng.normal(scale=0.05, size=geometry.vectors.shape)
+    return type(geometry)(vectors=geometry.vectors * (1 + 0.1 * jitter) + jitter, detector_shape=geometry.detector_shape)
+
+
+def cone(n_views=5, detector_shape=(9, 12), pixel=2.0):
+    angles = 0.1 + 2 * np.pi * np.arange(n_views) / n_views
+    return ConeBeam.circular(
+        angles_rad=angles, source_origin_mm=40, source_detector_mm=60, detector_shape=detector_shape, pixel_mm=(pixel, pixel)
+    )
+
+
+def parallel(n_views=5, detector_shape=(9, 12), pixel=1.3, offset=0.0):
+    return ParallelBeam.circular(
+        angles_rad=np.pi * np.arange(n_views) / n_views,
+        detector_shape=detector_shape,
+        pixel_mm=(pixel, pixel),
+        detector_offset_mm=(0.0, offset),
+    )
+
+
+GRIDS = [
+    VolumeGrid(shape=(8, 8, 8)),
+    VolumeGrid(shape=(5, 9, 7), spacing_mm=(2.0, 1.1, 0.7), center_mm=(1.0, -2.0, 0.5)),
+    VolumeGrid(shape=(1, 12, 10)),
+    VolumeGrid(shape=(11, 1, 3), spacing_mm=(0.5, 3.0, 1.0)),
+]
+GEOMETRIES = [cone(), tilted(cone()), parallel(), tilted(parallel())]
+
+
+@pytest.mark.parametrize(("geometry", "grid"), list(itertools.product(GEOMETRIES, GRIDS)))
+def test_pair_is_matched_and_linear(geometry, grid):
+    physics = XRay(geometry, grid, n_threads=2)
+    assert laws.adjoint_error(physics) < 2e-8
+    assert laws.linearity_error(physics) < 1e-6
+
+
+def dense(physics):
+    n = int(np.prod(physics.grid.shape))
+    columns = [physics.A(e.reshape(physics.x_shape)).flatten() for e in torch.eye(n)]
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_adjoint_is_the_transposed_matrix(geometry):
+    physics = XRay(geometry, VolumeGrid(shape=(3, 4, 5), spacing_mm=(1.5, 1.0, 1.2)))
+    matrix = dense(physics)
+    y = laws.random_like(physics.y_shape, torch.float32, "cpu", 0)
+    torch.testing.assert_close(physics.A_adjoint(y).flatten(), matrix.T @ y.flatten(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_patch_is_a_smaller_grid(geometry):
+    grid = VolumeGrid(shape=(7, 8, 9), spacing_mm=(1.0, 1.2, 0.9))
+    box = (slice(1, 4), slice(2, 8), slice(3, 7))
+    whole, patch = XRay(geometry, grid), XRay(geometry, grid).restrict(box)
+    u = laws.random_like(patch.x_shape, torch.float32, "cpu", 1)
+    x = torch.zeros(whole.x_shape)
+    x[(..., *box)] = u
+    torch.testing.assert_close(patch.A(u), whole.A(x), rtol=1e-4, atol=1e-4)
+
+
+def test_threads_do_not_change_a_bit_of_the_projection():
+    grid = GRIDS[1]
+    x = laws.random_like((1, 1, *grid.shape), torch.float32, "cpu", 0)
+    assert torch.equal(XRay(cone(), grid, 1).A(x), XRay(cone(), grid, 3).A(x))
+    y = XRay(cone(), grid).A(x)
+    assert torch.equal(XRay(cone(), grid, 2).A_adjoint(y), XRay(cone(), grid, 2).A_adjoint(y))
+
+
+@pytest.mark.parametrize("geometry", [cone(3, (41, 41), 0.9), parallel(3, (41, 41), 0.6)])
+def test_line_integrals_of_a_ball(geometry):
+    n, radius = 48, 9.0
+    grid = VolumeGrid(shape=(n, n, n), spacing_mm=(0.5, 0.5, 0.5))
+    z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * 0.5] * 3, indexing="ij")
+    coverage = np.clip((radius - np.sqrt(x**2 + y**2 + z**2)) / 0.5 + 0.5, 0, 1)  # of a voxel by the ball
+    ball = torch.from_numpy(coverage.astype(np.float32))[None, None]
+    measured = XRay(geometry, grid).A(ball)[0, 0].numpy()
+    expected = chords(geometry, radius)
+    through = expected > 0.5 * radius  # rays that graze the surface see the voxels' corners
+    np.testing.assert_allclose(measured[through], expected[through], rtol=0.02)
+    assert measured[expected == 0].mean() < 0.01 * radius
+
+
+def chords(geometry, radius):
+    v = geometry.vectors[:, None, None]
+    rows, cols = (np.arange(m) - (m - 1) / 2 for m in geometry.detector_shape)
+    pixel = v[..., 3:6] + rows[None, :, None, None] * v[..., 9:12] + cols[None, None, :, None] * v[..., 6:9]
+    direction = pixel - v[..., :3] if isinstance(geometry, ConeBeam) else np.broadcast_to(v[..., :3], pixel.shape)
+    direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
+    distance = np.linalg.norm(np.cross(pixel, direction), axis=-1)
+    return 2 * np.sqrt(np.clip(radius**2 - distance**2, 0, None))
+
+
+def test_moving_the_volume_is_moving_the_scanner_back():
+    shift = np.array([0.7, -1.1, 0.4])
+    moved = cone().vectors.copy()
+    moved[:, :3] -= shift
+    moved[:, 3:6] -= shift
+    x = laws.random_like((1, 1, 6, 7, 8), torch.float32, "cpu", 0)
+    a = XRay(cone(), VolumeGrid(shape=(6, 7, 8), center_mm=tuple(shift[::-1]))).A(x)
+    b = XRay(ConeBeam(vectors=moved, detector_shape=(9, 12)), VolumeGrid(shape=(6, 7, 8))).A(x)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_backward_is_the_adjoint():
+    physics = XRay(cone(), GRIDS[1])
+    x = laws.random_like(physics.x_shape, torch.float32, "cpu", 0).requires_grad_()
+    y = laws.random_like(physics.y_shape, torch.float32, "cpu", 1)
+    (physics.A(x) * y).sum().backward()
+    torch.testing.assert_close(x.grad, physics.A_adjoint(y))
+
+
+def test_wrong_shapes_are_refused_in_words():
+    physics = XRay(cone(), GRIDS[0])
+    with pytest.raises(ScanError, match=r"Expected a volume .* got"):
+        physics.A(torch.zeros(1, 1, 8, 8, 9))
+    with pytest.raises(ScanError, match="cone or parallel"):
+        XRay("circle", GRIDS[0])
+
+
+@pytest.mark.parametrize(
+    "geometry", [cone(120, (64, 64), 1.0), parallel(120, (48, 64), 0.6), parallel(120, (48, 64), 0.6, offset=1.8)]
+)
+def test_filtered_back_projection_recovers_a_ball(geometry):
+    n = 32
+    grid = VolumeGrid(shape=(n, n, n), spacing_mm=(0.8, 0.8, 0.8))
+    z, y, x = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * 0.8] * 3, indexing="ij")
+    radius = np.sqrt(x**2 + (y - 2) ** 2 + z**2)
+    ball = torch.from_numpy((radius < 6).astype(np.float32))[None, None]
+    physics = XRay(geometry, grid)
+    result = physics.A_dagger(physics.A(ball))[0, 0].numpy()
+    inside, outside = result[radius < 4.5].mean(), result[(radius > 8) & (np.abs(z) < 4)].mean()
+    assert abs(inside - 1) < 0.03
+    assert abs(outside) < 0.03
+
+
+def test_angular_weights_cover_the_circle_and_skip_a_missing_wedge():
+    even = angular_weights(np.arange(10) * np.pi / 10, np.pi)
+    np.testing.assert_allclose(even, np.pi / 10)
+    assert angular_weights(np.array([0.0, 0.1, 2.0, 5.0]), 2 * np.pi).sum() <= 2 * np.pi + 1e-9
+    wedge = angular_weights(np.deg2rad(np.arange(-60, 61, 2)), np.pi)
+    np.testing.assert_allclose(wedge, np.deg2rad(2), rtol=1e-6)
+
+
+def test_ramp_filter_kills_the_mean_of_a_wide_row():
+    flat = ramp_filter(np.ones((1, 1, 512), np.float32), np.array([1.0]))
+    assert abs(flat[0, 0, 256]) < 1e-3
+
+
+def test_power_iteration_finds_the_norm():
+    physics = XRay(cone(), VolumeGrid(shape=(3, 4, 5)))
+    exact = float(torch.linalg.matrix_norm(dense(physics), 2)) ** 2
+    assert laws.normal_norm(physics, 50) == pytest.approx(exact, rel=1e-3)
