@@ -1,0 +1,1 @@
+"""From choices to a plan to events: the one way in which work is started."""

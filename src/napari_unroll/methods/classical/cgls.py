@@ -32,7 +32,9 @@ class CGLSParams(MethodParams):
     damping: float = Field(
         0.03, gt=0, le=10, description="Regularisation of that inverse, relative to the operator's norm."
     )
-    show_every: int = Field(5, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"})
+    show_every: int = Field(
+        5, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
+    )
 
 
 @dataclass
@@ -65,7 +67,9 @@ def _preconditioner(problem: Problem, params: CGLSParams) -> Callable[[torch.Ten
     if not params.precondition:
         return lambda g: g
     if problem.normal is None:
-        raise ParameterError("Preconditioned CGLS needs a fitted normal operator; fit it first or set precondition=false.")
+        raise ParameterError(
+            "Preconditioned CGLS needs a fitted normal operator; fit it first or set precondition=false."
+        )
     return problem.normal.inverse(params.damping)
 
 

@@ -27,10 +27,14 @@ class TVParams(MethodParams):
         0.01, gt=0, le=100, description="λ, the weight of total variation against the data; no unit. More is smoother."
     )
     n_iterations: int = Field(100, ge=1, le=10_000, description="Largest number of FISTA steps.")
-    tolerance: float = Field(1e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part.")
+    tolerance: float = Field(
+        1e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
+    )
     n_inner: int = Field(8, ge=1, le=500, description="Dual steps of the proximal map per FISTA step, warm-started.")
     positivity: bool = Field(True, description="Keep CT attenuation at or above zero; has no effect on complex images.")
-    show_every: int = Field(10, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"})
+    show_every: int = Field(
+        10, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
+    )
 
 
 @dataclass

@@ -1,0 +1,48 @@
+"""What this machine offers: devices and their memory. The only place that asks; plans are pure functions of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from napari_unroll.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as torch names it, with the memory that is free now, in bytes."""
+
+    name: str
+    title: str
+    free_bytes: int
+
+
+def probe() -> tuple[Device, ...]:
+    """CUDA devices first, then Apple's, then the CPU (always there)."""
+    found = [_cuda(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append(Device("mps", "Apple GPU", psutil.virtual_memory().available))
+    cpu = Device("cpu", f"CPU, {torch.get_num_threads()} threads", psutil.virtual_memory().available)
+    return (*found, cpu)
+
+
+def _cuda(index: int) -> Device:
+    return Device(f"cuda:{index}", torch.cuda.get_device_name(index), torch.cuda.mem_get_info(index)[0])
+
+
+def choose(asked: str, devices: Sequence[Device]) -> Device:
+    """The asked device, or for ``"auto"`` the first CUDA device, else the CPU.
+
+    Raises DeviceError that lists what is here.
+    """
+    if asked == "auto":
+        return next((d for d in devices if d.name.startswith("cuda")), devices[-1])
+    name = "cuda:0" if asked == "cuda" else asked
+    for device in devices:
+        if device.name == name:
+            return device
+    here = ", ".join(d.name for d in devices)
+    raise DeviceError(f"Expected one of the devices of this machine ({here}) or auto; got {asked!r}.")

@@ -1,0 +1,65 @@
+"""How much memory a run takes, and the largest patch that fits. Arithmetic on shapes only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_unroll.errors import MemoryExceeded
+from napari_unroll.methods.problem import Method
+from napari_unroll.pipeline.devices import Device
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.scan import Scan
+
+Shape = tuple[int, int, int]
+
+EDGES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 256)
+SHARE = 0.7
+"""Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
+LARGEST_ON_CPU = 64
+"""Larger patches are no faster on a CPU and stream more coarsely."""
+
+
+def voxels(shape: Shape) -> int:
+    """Number of voxels."""
+    return shape[0] * shape[1] * shape[2]
+
+
+def base_bytes(scan: Scan, grid: VolumeGrid) -> int:
+    """Measurements, a residual of the same size, coil maps, and a handful of volumes: what every run holds."""
+    itemsize = 8 if scan.modality == "mri" else 4
+    maps = scan.measurements.size * itemsize if scan.modality == "mri" else 0
+    return 2 * scan.measurements.size * itemsize + maps + 4 * itemsize * voxels(grid.shape)
+
+
+def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape) -> int:
+    """Estimated peak of a run, in bytes; complex volumes count twice."""
+    own = method.memory(grid.shape, patch, params) if method.memory else 0
+    return base_bytes(scan, grid) + own * (2 if scan.modality == "mri" else 1)
+
+
+def auto_patch_size(method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device) -> tuple[int, str]:
+    """The largest edge of which the run fits, and why in words.
+
+    Raises MemoryExceeded where even the smallest patch does not fit.
+    """
+    budget = SHARE * device.free_bytes
+    useful = [e for e in EDGES if e <= max(grid.shape)] or [EDGES[0]]
+    if device.name == "cpu":
+        useful = [e for e in useful if e <= LARGEST_ON_CPU]
+    for edge in reversed(useful):
+        patch: Shape = tuple(min(edge, n) for n in grid.shape)  # type: ignore[assignment]
+        need = run_bytes(method, params, scan, grid, patch)
+        if need <= budget:
+            return (
+                edge,
+                f"Patches of {edge} voxels: about {gib(need)} of {gib(device.free_bytes)} free on {device.name}.",
+            )
+    raise MemoryExceeded(
+        f"{method.title} needs about {gib(need)} for a volume of {grid.shape}, but {device.name} has "
+        f"{gib(device.free_bytes)} free; choose a region, a coarser grid or another device."
+    )
+
+
+def gib(n_bytes: float) -> str:
+    """Bytes as people read them."""
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"

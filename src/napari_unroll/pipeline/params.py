@@ -1,0 +1,191 @@
+"""One place that turns a parameter record into forms, command-line options and YAML, and back.
+
+Works on any pydantic record: a method's params, the run's Choices, a fit's options. Knows neither widgets nor typer.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from napari_unroll.errors import ParameterError
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One field as a form or a help text needs it.
+
+    ``type`` is bool, int, float or str; ``choices`` the literal words a field takes beside (or instead of) values of
+    its type; ``optional`` whether None is allowed; limits are inclusive, ``exclusive`` names those that are not.
+    """
+
+    name: str
+    type: type
+    default: Any
+    minimum: float | None = None
+    maximum: float | None = None
+    unit: str = ""
+    help: str = ""
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+    exclusive: tuple[str, ...] = ()
+
+    @property
+    def free(self) -> bool:
+        """Whether any value of ``type`` is allowed, not the choices only."""
+        return not self.choices or self.type is not str
+
+
+def fields(record: type[BaseModel]) -> list[FieldSpec]:
+    """The record's fields that have a plain type, in order."""
+    specs = (_spec(name, info) for name, info in record.model_fields.items())
+    return [s for s in specs if s is not None]
+
+
+def _spec(name: str, info: FieldInfo) -> FieldSpec | None:
+    kinds, choices, optional = _unpack(info.annotation)
+    if len(kinds) > 1 or not (kinds or choices) or kinds - {bool, int, float, str}:
+        return None
+    limits = _limits(info)
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return FieldSpec(
+        name=name,
+        type=next(iter(kinds), str),
+        default=None if info.default is PydanticUndefined else info.default,
+        minimum=limits.get("ge", limits.get("gt")),
+        maximum=limits.get("le", limits.get("lt")),
+        unit=str(extra.get("unit", "")),
+        help=info.description or "",
+        choices=choices,
+        optional=optional,
+        exclusive=tuple(k for k in ("gt", "lt") if k in limits),
+    )
+
+
+def _unpack(annotation: Any) -> tuple[set[type], tuple[str, ...], bool]:
+    """Plain types, literal words and whether None is allowed, of a possibly united annotation."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_unpack(a) for a in typing.get_args(annotation)]
+        return set().union(*(p[0] for p in parts)), sum((p[1] for p in parts), ()), any(p[2] for p in parts)
+    if origin is Literal:
+        return set(), tuple(str(a) for a in typing.get_args(annotation)), False
+    if origin is typing.Annotated:
+        return _unpack(typing.get_args(annotation)[0])
+    if annotation is type(None):
+        return set(), (), True
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return set(), tuple(str(m.value) for m in annotation), False
+    return {annotation}, (), False
+
+
+def _limits(info: FieldInfo) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for item in info.metadata:
+        for key in ("ge", "gt", "le", "lt"):
+            value = getattr(item, key, None)
+            if value is not None:
+                found[key] = value
+    return found
+
+
+def build(record: type[Record], values: Mapping[str, Any], what: str = "") -> Record:
+    """The checked record; raises ParameterError with one sentence per wrong field."""
+    try:
+        return record(**values)
+    except ValidationError as error:
+        raise ParameterError(_sentence(record, error, what)) from None
+
+
+def _sentence(record: type[BaseModel], error: ValidationError, what: str) -> str:
+    parts = []
+    for item in error.errors():
+        name = str(item["loc"][0]) if item["loc"] else record.__name__
+        if item["type"] == "extra_forbidden":
+            parts.append(f"no parameter {name!r}; it has {', '.join(record.model_fields) or 'none'}")
+        else:
+            parts.append(f"{name}: {_lower(item['msg'])}; got {item.get('input')!r}")
+    return f"{what or record.__name__}: {'; '.join(dict.fromkeys(parts))}."
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """``["strength=0.01", "positivity=false"]`` → values; each right-hand side is read as YAML."""
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, right = text.partition("=")
+        if not equals or not name.strip():
+            raise ParameterError(f"Expected name=value; got {text!r}.")
+        values[name.strip().replace("-", "_")] = _scalar(right.strip())
+    return values
+
+
+def _scalar(text: str) -> Any:
+    """A YAML scalar; also numbers like 1e-4, which YAML 1.1 takes for words."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def changed(record: BaseModel) -> dict[str, Any]:
+    """The fields that differ from their defaults, as plain values."""
+    return {k: v for k, v in record.model_dump(mode="json").items() if v != _default(type(record), k)}
+
+
+def _default(record: type[BaseModel], name: str) -> Any:
+    return record.model_fields[name].get_default(call_default_factory=True)
+
+
+def to_options(record: BaseModel, flag: str = "--set") -> list[str]:
+    """Command-line words that rebuild the record: ``["--set", "strength=0.01"]``; defaults are left out."""
+    return [word for k, v in changed(record).items() for word in (flag, f"{k}={_text(v)}")]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, dict)) or value is None:
+        return yaml.safe_dump(value, default_flow_style=True, width=10_000).replace("\n...", "").strip()
+    return str(value)
+
+
+def to_yaml(record: BaseModel) -> str:
+    """Every field as YAML, each preceded by its description."""
+    lines = []
+    for name, value in record.model_dump(mode="json").items():
+        help_text = record.__class__.model_fields[name].description
+        lines += [f"# {help_text}"] if help_text else []
+        lines.append(yaml.safe_dump({name: value}, sort_keys=False).strip())
+    return "\n".join(lines) + "\n"
+
+
+def from_yaml(record: type[Record], text: str) -> Record:
+    """The record from YAML; raises ParameterError where it is no mapping or a field is wrong."""
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"Expected YAML with one parameter per line; {error}.") from None
+    if not isinstance(values, dict):
+        raise ParameterError(f"Expected YAML with one 'name: value' per line; got {type(values).__name__}.")
+    return build(record, values)

@@ -1,0 +1,178 @@
+"""Choices → Plan: what exactly will run, decided once, before anything runs.
+
+``resolve`` is a pure function of the choices, the scan's geometry and the devices. It computes nothing on a device.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.events import Box
+from napari_unroll.methods.problem import Method, MethodParams
+from napari_unroll.methods.registry import default_for, for_scan, get
+from napari_unroll.normal.fit import Form
+from napari_unroll.pipeline.devices import Device, choose, probe
+from napari_unroll.pipeline.memory import Shape, auto_patch_size, run_bytes
+from napari_unroll.pipeline.params import build, to_options
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.scan import Scan
+
+
+class Choices(BaseModel):
+    """What the user wishes. Field descriptions become tooltips and help."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field("auto", description="Name of the method; auto takes the strongest that applies to the scan.")
+    params: dict[str, Any] = Field({}, description="Parameters of the method that differ from their defaults.")
+    patch_size: int | Literal["auto"] = Field(
+        "auto", ge=8, le=4096, description="Edge of a patch; auto is the largest that fits the memory.",
+        json_schema_extra={"unit": "voxels"},
+    )  # fmt: skip
+    overlap: int | Literal["auto"] = Field(
+        "auto", ge=0, le=512, description="Voxels that neighbouring patches share; auto is a sixth of the patch.",
+        json_schema_extra={"unit": "voxels"},
+    )  # fmt: skip
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere."
+    )
+    normal: Form = Field("auto", description="Form of the approximated normal operator.")
+    weights: str = Field("auto", description="Name of shipped weights, or a .safetensors file.")
+    roi: tuple[int, int, int, int, int, int] | None = Field(
+        None, description="Reconstruct only these voxels: z0, z1, y0, y1, x0, x1.", json_schema_extra={"unit": "voxels"}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell."""
+
+    method: str
+    params: MethodParams
+    patch_size: Shape
+    overlap: int
+    device: str
+    precision: str
+    normal_form: Form
+    needs_normal: bool
+    roi: Box | None
+    grid: VolumeGrid
+    memory_bytes: int
+    free_bytes: int
+    command: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The method's title."""
+        return get(self.method).title
+
+    def smaller(self) -> Plan | None:
+        """The plan with half the patch, or None when patches cannot shrink further."""
+        if max(self.patch_size) <= 16 or not get(self.method).patchwise:
+            return None
+        half: Shape = tuple(min(p, max(16, -(-p // 16) * 8)) for p in self.patch_size)  # type: ignore[assignment]
+        return replace(self, patch_size=half, overlap=min(self.overlap, min(half) // 2))
+
+
+def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = None) -> Plan:
+    """Decide everything that the choices leave open.
+
+    Raises ParameterError or DeviceError where a choice does not fit the scan or the machine.
+    """
+    device = choose(choices.device, probe() if devices is None else devices)
+    method = _method(choices.method, scan)
+    params = _params(method, choices)
+    box = None if choices.roi is None else roi_box(choices.roi, scan.grid.shape)
+    grid = scan.grid if box is None else scan.grid.restrict(box)
+    patch, why = _patch_size(choices.patch_size, method, params, scan, grid, device)
+    overlap = max(2, min(patch) // 6) if choices.overlap == "auto" else choices.overlap
+    if overlap >= min(patch) and overlap > 0 and method.patchwise and min(patch) > 1:
+        raise ParameterError(f"The overlap ({overlap}) must be smaller than the patch {patch}; lower it.")
+    return Plan(
+        method=method.name,
+        params=params,
+        patch_size=patch,
+        overlap=overlap,
+        device=device.name,
+        precision=_precision(choices.precision, device),
+        normal_form=choices.normal,
+        needs_normal=bool(method.needs_normal and method.needs_normal(params)),
+        roi=box,
+        grid=grid,
+        memory_bytes=run_bytes(method, params, scan, grid, patch),
+        free_bytes=device.free_bytes,
+        command=command(choices, method, params, scan),
+        notes=(why,) if why else (),
+    )
+
+
+def roi_box(roi: Sequence[int], shape: Shape) -> Box:
+    """The box of z0, z1, y0, y1, x0, x1; raises ParameterError unless it lies inside ``shape``."""
+    starts, stops = roi[::2], roi[1::2]
+    if not all(0 <= a < b <= n for a, b, n in zip(starts, stops, shape, strict=True)):
+        raise ParameterError(
+            f"Expected a region z0 < z1, y0 < y1, x0 < x1 inside the volume {shape}; got {tuple(roi)}."
+        )
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True))
+    return z, y, x
+
+
+def _method(name: str, scan: Scan) -> Method:
+    method = default_for(scan) if name == "auto" else get(name)
+    if scan.modality not in method.modalities:
+        fitting = ", ".join(m.name for m in for_scan(scan))
+        raise ParameterError(f"{method.name} does not apply to {scan.modality.upper()} scans; choose one of {fitting}.")
+    return method
+
+
+def _params(method: Method, choices: Choices) -> MethodParams:
+    """The method's record; the choice of weights goes into it where it has that field."""
+    values = dict(choices.params)
+    if "weights" in method.params.model_fields and choices.weights != "auto":
+        values.setdefault("weights", choices.weights)
+    return build(method.params, values, f"The method {method.name}")
+
+
+def _patch_size(
+    asked: int | str, method: Method, params: MethodParams, scan: Scan, grid: VolumeGrid, device: Device
+) -> tuple[Shape, str]:
+    if isinstance(asked, int):
+        return _clip(asked, grid.shape), ""
+    if not method.patchwise:
+        return grid.shape, ""
+    edge, why = auto_patch_size(method, params, scan, grid, device)
+    return _clip(edge, grid.shape), why
+
+
+def _clip(edge: int, shape: Shape) -> Shape:
+    return tuple(min(edge, n) for n in shape)  # type: ignore[return-value]
+
+
+def _precision(asked: str, device: Device) -> str:
+    if asked != "auto":
+        return asked
+    return "bfloat16" if device.name.startswith("cuda") else "float32"
+
+
+def command(choices: Choices, method: Method, params: MethodParams, scan: Scan) -> str:
+    """The one line that repeats this run from a shell (*Copy as command*)."""
+    source = scan.provenance.source or "FILE"
+    words = ["napari-unroll", "reconstruct", source, "--method", method.name]
+    for name, value in scan.provenance.options:
+        words += ["--option", f"{name}={value}"]
+    words += to_options(params)
+    for flag in ("patch_size", "overlap", "device", "precision", "normal"):
+        value = getattr(choices, flag)
+        if value != "auto":
+            words += [f"--{flag.replace('_', '-')}", str(value)]
+    if choices.roi is not None:
+        words += ["--roi", ",".join(map(str, choices.roi))]
+    return shlex.join([*words, "--out", "result.ome.zarr"])

@@ -1,0 +1,89 @@
+"""The record that travels with every result: enough to repeat it, and to know what it is.
+
+Plain values only, so that any writer can store it as JSON.
+"""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from napari_unroll import __version__
+from napari_unroll.errors import WeightsError
+from napari_unroll.events import Finished
+from napari_unroll.methods.registry import get
+from napari_unroll.pipeline.plan import Plan
+from napari_unroll.scan.geometry import VolumeGrid, fingerprint
+from napari_unroll.scan.scan import Scan
+
+PACKAGES = ("torch", "deepinv", "numpy", "numba", "scipy", "astra-toolbox")
+
+
+def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
+    """Every parameter, versions, hashes of input and weights, seed, outcome, and the command that repeats the run."""
+    method = get(plan.method)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": software(),
+        "command": plan.command,
+        "method": {"name": method.name, "source": method.source, "params": plan.params.model_dump(mode="json")},
+        "weights": _weights(plan, scan),
+        "plan": {
+            "patch_size": list(plan.patch_size),
+            "overlap": plan.overlap,
+            "device": plan.device,
+            "precision": plan.precision,
+            "normal_form": plan.normal_form if plan.needs_normal else None,
+            "roi": None if plan.roi is None else [n for b in plan.roi for n in (b.start, b.stop)],
+            "memory_bytes": plan.memory_bytes,
+        },
+        "scan": _scan(scan),
+        "grid": _grid(plan.grid),
+        "outcome": str(finished.outcome),
+        "seconds": round(finished.seconds, 3),
+        "residuals": [float(f"{r:.6g}") for r in finished.history],
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions of this package, Python, the system and the packages that computed."""
+    found = {"napari-unroll": __version__, "python": platform.python_version(), "system": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _weights(plan: Plan, scan: Scan) -> dict[str, str] | None:
+    find = get(plan.method).find_weights
+    if find is None:
+        return None
+    try:
+        weights = find(scan.modality, plan.params)
+    except WeightsError:
+        return None
+    return {"name": str(weights.name), "sha256": str(weights.sha256)}
+
+
+def _scan(scan: Scan) -> dict[str, Any]:
+    source = scan.provenance
+    return {
+        "name": scan.name,
+        "modality": scan.modality,
+        "source": source.source,
+        "format": source.format,
+        "sha256": source.sha256,
+        "seed": source.seed,
+        "options": dict(source.options),
+        "shape": [int(n) for n in scan.measurements.shape],
+        "geometry_hash": fingerprint(scan.geometry),
+        "notes": list(scan.notes),
+    }
+
+
+def _grid(grid: VolumeGrid) -> dict[str, Any]:
+    return {"shape": list(grid.shape), "spacing_mm": list(grid.spacing_mm), "center_mm": list(grid.center_mm)}

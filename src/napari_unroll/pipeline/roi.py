@@ -1,0 +1,92 @@
+"""Reconstructing only a region: a smaller problem whose solution is the whole problem's, cut out.
+
+CT: with the rest of the volume known (c), only u = P x is unknown and y − A Qᵀ c = A Pᵀ u + ε, so the region is a scan of
+its own on a smaller grid. MRI: where the mask is the same along z, an inverse FFT along z makes
+slabs independent, exactly; otherwise the whole volume is reconstructed and cut. Knows scans and physics, no methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.events import Box, Event, IterationDone, PatchDone
+from napari_unroll.scan.geometry import CartesianSampling
+from napari_unroll.scan.scan import Scan
+
+
+def restrict_ct(scan: Scan, physics: Any, box: Box, around: torch.Tensor | None) -> Scan:
+    """The scan of the region: with ``around``, an estimate (z, y, x) of the whole, what surrounds the region is taken off.
+
+    Without it only the grid shrinks, which is all that filtered back-projection needs.
+    """
+    inner = replace(scan, grid=scan.grid.restrict(box), truth=_cut(scan.truth, box))
+    if around is None:
+        return inner
+    context = around.clone()
+    context[box] = 0
+    outside = physics.A(context[None, None])[0, 0].cpu().numpy()
+    return replace(inner, measurements=scan.measurements - outside)
+
+
+def is_undersampled(scan: Scan) -> bool:
+    """Whether views are fewer than π/2 per detector column, so that filtered back-projection leaves streaks."""
+    n_views, _, n_columns = scan.measurements.shape
+    return bool(n_views < 0.5 * np.pi * n_columns)
+
+
+def restrict_mri(scan: Scan, physics: Any, box: Box) -> tuple[Scan, Box]:
+    """The scan of the slab that holds the region, and the box to cut out of its reconstruction."""
+    mask = np.asarray(scan.geometry.mask)  # type: ignore[union-attr]
+    slab: Box = (box[0], slice(0, mask.shape[1]), slice(0, mask.shape[2]))
+    if (mask != mask[:1]).any() or box[0] == slice(0, mask.shape[0]):
+        return scan, box
+    csm = (scan.csm if scan.csm is not None else physics.csm.cpu().numpy())[(slice(None), *slab)]
+    inner = replace(
+        scan,
+        measurements=_transform(np.fft.fft, _transform(np.fft.ifft, scan.measurements)[:, box[0]]),
+        geometry=CartesianSampling(mask=mask[box[0]], n_coils=len(csm)),
+        grid=scan.grid.restrict(slab),
+        csm=np.ascontiguousarray(csm),
+        truth=_cut(scan.truth, slab),
+    )
+    return inner, (slice(0, box[0].stop - box[0].start), box[1], box[2])
+
+
+def _transform(fft: Any, kspace: np.ndarray) -> np.ndarray:
+    """Centred orthonormal transform along z of (coil, z, y, x)."""
+    moved = fft(np.fft.ifftshift(kspace, axes=1), axis=1, norm="ortho")
+    return np.fft.fftshift(moved, axes=1).astype(np.complex64)
+
+
+def _cut(truth: np.ndarray | None, box: Box) -> np.ndarray | None:
+    return None if truth is None else truth[box]
+
+
+def cropped(work: Generator[Event, None, torch.Tensor], crop: Box) -> Generator[Event, None, torch.Tensor]:
+    """Events of a larger volume as events of the region that was asked for."""
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as end:
+            return end.value
+        if isinstance(event, IterationDone) and event.values is not None:
+            yield replace(event, values=event.values[crop])
+        elif isinstance(event, PatchDone):
+            yield from _cut_patch(event, crop)
+        else:
+            yield event
+
+
+def _cut_patch(event: PatchDone, crop: Box) -> Iterator[PatchDone]:
+    """The part of the patch inside the region, if any, in the region's voxels."""
+    lo = [max(b.start, c.start) for b, c in zip(event.box, crop, strict=True)]
+    hi = [min(b.stop, c.stop) for b, c in zip(event.box, crop, strict=True)]
+    if all(a < b for a, b in zip(lo, hi, strict=True)):
+        inside = tuple(slice(a - b.start, e - b.start) for a, e, b in zip(lo, hi, event.box, strict=True))
+        box = tuple(slice(a - c.start, e - c.start) for a, e, c in zip(lo, hi, crop, strict=True))
+        yield PatchDone(box, event.values[inside], event.consistency)  # type: ignore[arg-type]

@@ -1,0 +1,182 @@
+"""run(plan, scan): the plain generator that docks, the command line and scripts all consume.
+
+The first event is Started, the last Finished; nothing that goes wrong in between is raised, it is an outcome with advice.
+Errors derived from RuntimeError are translated here, because generator workers of superqt swallow them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.errors import Cancelled, MemoryExceeded, UnrollError
+from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.registry import get
+from napari_unroll.normal.cache import cached_fit
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.fit import FitOptions
+from napari_unroll.physics.build import build_physics
+from napari_unroll.pipeline.failures import is_out_of_memory, memory_advice, translate
+from napari_unroll.pipeline.plan import Plan
+from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
+from napari_unroll.scan.scan import Scan
+
+log = logging.getLogger(__name__)
+
+
+def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors | None = None) -> Iterator[Event]:
+    """Reconstruct; the last event is Finished with the volume (z, y, x), float32 for CT and complex64 for MRI.
+
+    ``factors`` are a fitted normal operator for this scan; without them it is fitted (or taken from the cache) where
+    the method needs it. A region's problem is another one, so ``factors`` are not used with ``plan.roi``.
+    """
+    stop = stop or Stop()
+    begun, seen = time.perf_counter(), _Seen()
+    yield Started(plan.title, 0, plan.grid.shape)
+    try:
+        volume = yield from seen.through(_work(plan, scan, stop, factors))
+        finished = _completed(plan, volume, stop, seen)
+    except Cancelled as error:
+        finished = Finished(Outcome.CANCELLED, advice=str(error))
+    except Exception as error:
+        if not isinstance(error, UnrollError):
+            log.exception("%s failed", plan.title)
+        finished = Finished(Outcome.FAILED, advice=translate(error, plan))
+    yield _stamped(finished, time.perf_counter() - begun, tuple(seen.residuals))
+
+
+@dataclass
+class _Seen:
+    """What passed by on the way to the listener: the residual history."""
+
+    residuals: list[float] = field(default_factory=list)
+
+    def through(self, work: Generator[Event, None, np.ndarray]) -> Generator[Event, None, np.ndarray]:
+        """Hand every event on; note residuals."""
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as end:
+                return end.value
+            if isinstance(event, IterationDone) and event.residual is not None:
+                self.residuals.append(event.residual)
+            yield event
+
+
+def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> Generator[Event, None, np.ndarray]:
+    physics = build_physics(scan, plan.device)
+    crop = None
+    if plan.roi is not None:
+        scan, crop = yield from _region(plan, scan, physics, stop)
+        physics, factors = build_physics(scan, plan.device), None
+    yield Progress(0, 0, str(physics.reason))
+    if plan.needs_normal and factors is None:
+        factors = yield from _fit(plan, scan, physics, stop)
+    problem = Problem(
+        scan=scan,
+        physics=physics,
+        y=_measured(scan, plan.device),
+        normal=None if factors is None else factors.to(plan.device),
+        patch_size=plan.patch_size,
+        overlap=plan.overlap,
+        precision=plan.precision,
+        stop=stop,
+    )
+    x = yield from _solve(plan, problem, crop)
+    volume = as_values(x)
+    return volume if crop is None else np.ascontiguousarray(volume[crop])
+
+
+def _measured(scan: Scan, device: str) -> torch.Tensor:
+    """The measurements with a batch axis, and a channel axis for CT."""
+    y = torch.from_numpy(np.ascontiguousarray(scan.measurements)).to(device)
+    return y[None] if scan.modality == "mri" else y[None, None]
+
+
+def _region(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, tuple[Scan, Box | None]]:
+    """The region's own scan, and the box to cut out of its reconstruction where that is larger."""
+    assert plan.roi is not None
+    if scan.modality == "mri":
+        return restrict_mri(scan, physics, plan.roi)
+    around = (yield from _surroundings(plan, scan, physics, stop)) if get(plan.method).iterative else None
+    return restrict_ct(scan, physics, plan.roi, around), None
+
+
+def _surroundings(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, torch.Tensor]:
+    """A quick estimate of the whole volume: filtered back-projection, and a little total variation for few views."""
+    problem = Problem(scan=scan, physics=physics, y=_measured(scan, plan.device), stop=stop)
+    if not is_undersampled(scan):
+        return physics.A_dagger(problem.y)[0, 0].clamp(min=0)
+    rough = get("tv-fista")
+    work = rough.solve(problem, rough.params(n_iterations=25, show_every=1000))  # type: ignore[call-arg]
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as end:
+            return end.value
+        if isinstance(event, IterationDone):
+            yield Progress(event.iteration, event.n_iterations, "estimating what surrounds the region")
+
+
+def _fit(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, NormalFactors]:
+    """The fitted normal operator; the fit's steps are reported as progress."""
+    for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0), stop):
+        if isinstance(event, IterationDone):
+            yield Progress(event.iteration, event.n_iterations, "fitting the normal operator")
+        elif isinstance(event, Finished):
+            if event.outcome is Outcome.CANCELLED:
+                raise Cancelled(event.advice)
+            if event.result is None:
+                raise UnrollError(event.advice)
+            return event.result
+    raise UnrollError("The fit of the normal operator ended without a result; run it from its own dock to see why.")
+
+
+def _solve(plan: Plan, problem: Problem, crop: Any) -> Generator[Event, None, torch.Tensor]:
+    """The method; after out-of-memory again with half the patch, going on from the state it left."""
+    method = get(plan.method)
+    while True:
+        try:
+            work = method.solve(problem, plan.params)
+            return (yield from (work if crop is None else cropped(work, crop)))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = plan.smaller()
+            if smaller is None:
+                raise MemoryExceeded(memory_advice(plan)) from None
+        plan, problem = smaller, _shrunk(problem, smaller)
+        yield Warned(f"{plan.device} ran out of memory; going on with patches of {plan.patch_size}.")
+
+
+def _shrunk(problem: Problem, plan: Plan) -> Problem:
+    """The same problem, its state kept, with the plan's smaller patches."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return Problem(
+        **{name: getattr(problem, name) for name in ("scan", "physics", "y", "normal", "precision", "stop", "state")},
+        patch_size=plan.patch_size,
+        overlap=plan.overlap,
+    )
+
+
+def _completed(plan: Plan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finished:
+    if not np.isfinite(volume).all():
+        return Finished(
+            Outcome.FAILED,
+            advice=f"{plan.title} diverged: the volume holds NaN or infinity. Check the measurements and the geometry.",
+        )
+    outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
+    residual = f" The residual is {seen.residuals[-1]:.2%} of the data." if seen.residuals else ""
+    return Finished(outcome, volume, f"{plan.title} {outcome}.{residual}")
+
+
+def _stamped(finished: Finished, seconds: float, history: tuple[float, ...]) -> Finished:
+    return Finished(finished.outcome, finished.result, finished.advice, seconds, history)

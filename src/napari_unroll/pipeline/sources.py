@@ -1,0 +1,46 @@
+"""Where a scan comes from: a file, or ``sample:NAME`` for a generated one. One spelling for shell, records and docks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from inspect import signature
+from typing import Any
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.io import registry
+from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.scan.scan import Scan
+
+PREFIX = "sample:"
+SAMPLES: dict[str, Callable[..., Scan]] = {"cone-beam": sample_cone_beam, "multi-coil": sample_multicoil}
+
+
+def open_scan(source: str, options: Mapping[str, Any] | None = None) -> Scan:
+    """The scan that ``source`` names; ``options`` are the reader's or the generator's.
+
+    Raises FileFormatError for a bad file, ParameterError for a wrong option or an unknown sample.
+    """
+    options = dict(options or {})
+    return (
+        sample(source.removeprefix(PREFIX), options) if source.startswith(PREFIX) else registry.read(source, **options)
+    )
+
+
+def sample(name: str, options: Mapping[str, Any] | None = None) -> Scan:
+    """A generated scan whose provenance says how to generate it again."""
+    if name not in SAMPLES:
+        raise ParameterError(
+            f"Expected one of the samples {', '.join(PREFIX + n for n in SAMPLES)}; got {PREFIX + name!r}."
+        )
+    options = dict(options or {})
+    known = list(signature(SAMPLES[name]).parameters)
+    for option in options:
+        if option not in known:
+            raise ParameterError(f"The sample {name} has no option {option!r}; it has {', '.join(known)}.")
+    try:
+        scan = SAMPLES[name](**options)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"The sample {name} cannot be made with {options}: {error}.") from None
+    made = replace(scan.provenance, source=PREFIX + name, options=tuple(sorted(options.items())))
+    return replace(scan, provenance=made)
