@@ -27,6 +27,15 @@ def centred_ifft(y: torch.Tensor) -> torch.Tensor:
     return MultiCoilMRI.ifft(y, dim=AXES)
 
 
+def check_complex(tensor: torch.Tensor, shape: tuple[int, ...], what: str) -> None:
+    """ScanError unless ``tensor`` is complex with the axes ``shape[1:]`` after its batch axis."""
+    if tuple(tensor.shape[1:]) != shape[1:] or not tensor.is_complex():
+        raise ScanError(
+            f"Expected a complex {what} with axes {shape[1:]} after the batch; got {tensor.dtype} "
+            f"of shape {tuple(tensor.shape)}."
+        )
+
+
 class CartesianMRI(MultiCoilMRI):
     """Multi-coil k-space samples of a complex image on a Cartesian grid.
 
@@ -93,7 +102,7 @@ class CartesianMRI(MultiCoilMRI):
 
     def A(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Measured k-space of ``x``."""
-        self._check(x, self.x_shape, "image (batch, 1, z, y, x)")
+        check_complex(x, self.x_shape, "image (batch, 1, z, y, x)")
         self.update_parameters(**kwargs)
         return self.mask * centred_fft(self.coil_maps * x)
 
@@ -108,7 +117,7 @@ class CartesianMRI(MultiCoilMRI):
 
     def coil_images(self, y: torch.Tensor) -> torch.Tensor:
         """Zero-filled image of every coil, (batch, coil, z, y, x)."""
-        self._check(y, self.y_shape, "k-space (batch, coil, z, y, x)")
+        check_complex(y, self.y_shape, "k-space (batch, coil, z, y, x)")
         return centred_ifft(self.mask * y)
 
     def rss(self, y: torch.Tensor) -> torch.Tensor:
@@ -118,10 +127,3 @@ class CartesianMRI(MultiCoilMRI):
     def noise(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """The noise model applied to measured samples only."""
         return self.mask * self.noise_model(x, **kwargs)
-
-    def _check(self, tensor: torch.Tensor, shape: tuple[int, ...], what: str) -> None:
-        if tuple(tensor.shape[1:]) != shape[1:] or not tensor.is_complex():
-            raise ScanError(
-                f"Expected a complex {what} with axes {shape[1:]} after the batch; got {tensor.dtype} "
-                f"of shape {tuple(tensor.shape)}."
-            )

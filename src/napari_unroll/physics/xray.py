@@ -15,20 +15,8 @@ from deepinv.physics import LinearPhysics
 from napari_unroll.errors import ScanError
 from napari_unroll.events import Box
 from napari_unroll.physics import fdk, joseph
+from napari_unroll.physics.autograd import Linear
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
-
-
-class _Linear(torch.autograd.Function):
-    """y = L x with backward Lᴴ."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, apply: Any, transpose: Any) -> torch.Tensor:
-        ctx.transpose = transpose
-        return apply(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
-        return ctx.transpose(grad), None, None
 
 
 class XRay(LinearPhysics):
@@ -44,7 +32,9 @@ class XRay(LinearPhysics):
     def __init__(self, geometry: ConeBeam | ParallelBeam, grid: VolumeGrid, n_threads: int | None = None) -> None:
         super().__init__()
         if not isinstance(geometry, (ConeBeam, ParallelBeam)):
-            raise ScanError(f"An X-ray projector needs a cone or parallel beam geometry; got {type(geometry).__name__}.")
+            raise ScanError(
+                f"An X-ray projector needs a cone or parallel beam geometry; got {type(geometry).__name__}."
+            )
         self.geometry, self.grid = geometry, grid
         self.n_threads = n_threads or joseph.default_threads()
         self._origin = np.array(grid.origin_mm)
@@ -76,11 +66,11 @@ class XRay(LinearPhysics):
 
     def A(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Projections of ``x``."""
-        return _Linear.apply(x, self._forward_batch, self._adjoint_batch)
+        return Linear.apply(x, self._forward_batch, self._adjoint_batch)
 
     def A_adjoint(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Unfiltered back-projection of ``y``."""
-        return _Linear.apply(y, self._adjoint_batch, self._forward_batch)
+        return Linear.apply(y, self._adjoint_batch, self._forward_batch)
 
     def A_dagger(self, y: torch.Tensor, window: str = "ram-lak", **kwargs: Any) -> torch.Tensor:
         """Filtered back-projection: FDK for cone beams, FBP for parallel beams (see ``physics.fdk``)."""

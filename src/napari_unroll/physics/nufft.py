@@ -1,0 +1,229 @@
+"""Non-Cartesian multi-coil Fourier sampling: Kaiser–Bessel gridding in torch, with its exact transpose.
+
+y_c(k) = n^{−1/2} Σ_r S_c(r) x(r) exp(−2πi k·r) with r counted from voxel n // 2, as the centred orthonormal FFT does.
+Beatty, Nishimura, Pauly, "Rapid gridding reconstruction with a minimal oversampling ratio" (2005),
+doi:10.1109/TMI.2005.848376. Knows no files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import torch
+from deepinv.physics import LinearPhysics
+
+from napari_unroll.errors import ScanError
+from napari_unroll.physics.autograd import Linear
+from napari_unroll.physics.fourier import centred_fft, centred_ifft, check_complex
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.trajectories import NonCartesianSampling
+
+WIDTH = 7
+
+
+def _beta(oversampling: float) -> float:
+    """Shape of the Kaiser–Bessel kernel, Beatty eq. 5."""
+    return math.pi * math.sqrt((WIDTH / oversampling * (oversampling - 0.5)) ** 2 - 0.8)
+
+
+def _kernel(distance: np.ndarray, beta: float) -> np.ndarray:
+    """Kaiser–Bessel window at ``distance`` grid points, zero from WIDTH / 2 on."""
+    inside = np.maximum(1 - (2 * distance / WIDTH) ** 2, 0)
+    return np.where(np.abs(distance) <= WIDTH / 2, np.i0(beta * np.sqrt(inside)) / WIDTH, 0)
+
+
+def _kernel_transform(frequency: np.ndarray, beta: float) -> np.ndarray:
+    """Fourier transform of the window at ``frequency`` cycles per grid point, Beatty eq. 4."""
+    root = np.sqrt(beta**2 - (np.pi * WIDTH * frequency) ** 2 + 0j)
+    return np.real(np.sinh(root) / root)
+
+
+class Gridding:
+    """Interpolation between an oversampled Cartesian k-space and positions ``k`` (sample, 3), and its transpose.
+
+    ``shape`` (z, y, x) is that of the images; axes of one voxel take no part. All steps are real weights on complex
+    values, so ``spread`` is the exact transpose of ``interpolate``.
+    """
+
+    def __init__(self, k: np.ndarray, shape: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.shape = tuple(int(n) for n in shape)
+        self.padded = tuple(1 if n == 1 else 2 * scipy.fft.next_fast_len(n) for n in self.shape)
+        axes = [_axis(k[:, a], n, m) for a, (n, m) in enumerate(zip(self.shape, self.padded, strict=True))]
+        self._index = [torch.from_numpy(index).to(device) for index, _ in axes]
+        self._weight = [torch.from_numpy(weight).to(device) for _, weight in axes]
+        scale = math.sqrt(math.prod(self.padded) / math.prod(self.shape))
+        parts = [_inverse_transform(n, m) for n, m in zip(self.shape, self.padded, strict=True)]
+        apodisation = scale * parts[0][:, None, None] * parts[1][None, :, None] * parts[2][None, None, :]
+        self._apodisation = torch.from_numpy(apodisation.astype(np.float32)).to(device)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Samples (image, sample) of images (image, z, y, x)."""
+        spectrum = centred_fft(self._pad(images * self._apodisation))
+        return self.interpolate(spectrum.flatten(1).T.contiguous()).T
+
+    def adjoint(self, samples: torch.Tensor) -> torch.Tensor:
+        """The transpose of :meth:`forward`: images (image, z, y, x) of samples (image, sample)."""
+        grid = self.spread(samples.T.contiguous()).T.reshape(-1, *self.padded)
+        return self._crop(centred_ifft(grid)) * self._apodisation
+
+    def interpolate(self, grid: torch.Tensor) -> torch.Tensor:
+        """Samples (sample, image) from grid points (point, image)."""
+        return sum(weight * grid[index] for index, weight in self._taps())
+
+    def spread(self, samples: torch.Tensor) -> torch.Tensor:
+        """Grid points (point, image) that receive samples (sample, image)."""
+        grid = samples.new_zeros(math.prod(self.padded), samples.shape[1])
+        for index, weight in self._taps():
+            grid.index_add_(0, index, weight * samples)
+        return grid
+
+    def _taps(self) -> Any:
+        """For each of up to WIDTH³ neighbours: flat grid index (sample,) and weight (sample, 1)."""
+        for z, y, x in itertools.product(*(range(len(index)) for index in self._index)):
+            index = (self._index[0][z] * self.padded[1] + self._index[1][y]) * self.padded[2] + self._index[2][x]
+            weight = self._weight[0][z] * self._weight[1][y] * self._weight[2][x]
+            yield index, weight[:, None]
+
+    def _pad(self, images: torch.Tensor) -> torch.Tensor:
+        widths = []
+        for n, m in zip(reversed(self.shape), reversed(self.padded), strict=True):
+            before = m // 2 - n // 2
+            widths += [before, m - n - before]
+        return torch.nn.functional.pad(images, widths)
+
+    def _crop(self, images: torch.Tensor) -> torch.Tensor:
+        for axis, (n, m) in enumerate(zip(self.shape, self.padded, strict=True)):
+            images = images.narrow(axis + 1, m // 2 - n // 2, n)
+        return images
+
+
+def _axis(k: np.ndarray, n: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
+    """Grid indices (tap, sample), wrapped, and weights of the neighbours along one axis."""
+    if n == 1:
+        return np.zeros((1, len(k)), np.int64), np.ones((1, len(k)), np.float32)
+    position = np.asarray(k, np.float64) * padded + padded // 2
+    index = np.ceil(position - WIDTH / 2).astype(np.int64)[None] + np.arange(WIDTH)[:, None]
+    weight = _kernel(position[None] - index, _beta(padded / n))
+    return np.mod(index, padded), weight.astype(np.float32)
+
+
+def _inverse_transform(n: int, padded: int) -> np.ndarray:
+    """One over the window's transform at the n voxels: undoes the roll-off of gridding."""
+    if n == 1:
+        return np.ones(1)
+    return 1 / _kernel_transform((np.arange(n) - n // 2) / padded, _beta(padded / n))
+
+
+class NonCartesianMRI(LinearPhysics):
+    """Multi-coil samples of a complex image along any trajectory (radial, spiral, …).
+
+    x is complex64 (batch, 1, z, y, x), y complex64 (batch, coil, shot, readout); ``csm`` (coil, z, y, x). Against the
+    exact sum the error is below 2e-6; the adjoint is matched to rounding.
+
+    Raises ScanError where trajectory, maps and grid do not fit.
+    """
+
+    dtype = torch.complex64
+    reason = "Kaiser–Bessel gridding (torch)"
+
+    def __init__(
+        self,
+        sampling: NonCartesianSampling,
+        csm: np.ndarray | torch.Tensor,
+        grid: VolumeGrid | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        if tuple(csm.shape) != (sampling.n_coils, *sampling.shape):
+            raise ScanError(
+                f"Expected coil maps (coil, z, y, x) = {(sampling.n_coils, *sampling.shape)}; got {tuple(csm.shape)}."
+            )
+        self.sampling, self.grid = sampling, grid or VolumeGrid(shape=sampling.shape)
+        if self.grid.shape != sampling.shape:
+            raise ScanError(f"The trajectory is for a grid {sampling.shape} but the volume grid is {self.grid.shape}.")
+        self.csm = torch.as_tensor(csm, dtype=torch.complex64, device=device)
+        self._positions = sampling.trajectory.reshape(-1, 3)
+        self.gridding = Gridding(self._positions, sampling.shape, device)
+        self._density: torch.Tensor | None = None
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """(1, 1, z, y, x)."""
+        return (1, 1, *self.grid.shape)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """(1, coil, shot, readout)."""
+        return (1, *self.sampling.measurement_shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where x and y live."""
+        return self.csm.device
+
+    def A(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Measured samples of ``x``."""
+        check_complex(x, self.x_shape, "image (batch, 1, z, y, x)")
+        images = (self.csm * x).flatten(0, 1)
+        samples = Linear.apply(images, self.gridding.forward, self.gridding.adjoint)
+        return samples.reshape(len(x), *self.y_shape[1:])
+
+    def A_adjoint(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Σ_c S_cᴴ Fᴴ y_c."""
+        return (self.csm.conj() * self.coil_images(y)).sum(1, keepdim=True)
+
+    def A_dagger(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """Gridding reconstruction: the adjoint of the density-compensated samples."""
+        return self.A_adjoint(self.density * y)
+
+    def coil_images(self, y: torch.Tensor) -> torch.Tensor:
+        """The adjoint image of every coil, (batch, coil, z, y, x)."""
+        check_complex(y, self.y_shape, "k-space (batch, coil, shot, readout)")
+        samples = y.reshape(-1, len(self._positions))
+        images = Linear.apply(samples, self.gridding.adjoint, self.gridding.forward)
+        return images.reshape(len(y), -1, *self.grid.shape)
+
+    def rss(self, y: torch.Tensor) -> torch.Tensor:
+        """Root-sum-of-squares of the density-compensated coil images, float32 (batch, 1, z, y, x)."""
+        return torch.linalg.vector_norm(self.coil_images(self.density * y), dim=1, keepdim=True)
+
+    @property
+    def density(self) -> torch.Tensor:
+        """Density compensation (shot, readout): the share of k-space that each sample stands for."""
+        if self._density is None:
+            weights = density_compensation(self.gridding, len(self._positions))
+            self._density = weights.reshape(self.y_shape[-2:])
+        return self._density
+
+    def kernel(self) -> torch.Tensor:
+        """The convolution kernel (1, z, y, x) of Fᴴ F in wrapped lag order, lags −(n−1) … n−1 at index lag mod 2n.
+
+        AᴴA is exactly Σ_c S_cᴴ C S_c with it (Toeplitz). Axes of one voxel have lag 0 only.
+        """
+        shape = self.grid.shape
+        lags = tuple(1 if n == 1 else 2 * n for n in shape)
+        wide = Gridding(self._positions, lags, self.device)
+        ones = torch.ones(1, len(self._positions), dtype=self.dtype, device=self.device)
+        kernel = wide.adjoint(ones) * (math.sqrt(math.prod(lags)) / math.prod(shape))
+        for axis, n in enumerate(shape):
+            kernel = kernel if n == 1 else kernel.index_fill(axis + 1, torch.tensor([0], device=self.device), 0)
+        return torch.fft.ifftshift(kernel, dim=(-3, -2, -1))
+
+
+def density_compensation(gridding: Gridding, n_samples: int, n_iter: int = 15) -> torch.Tensor:
+    """Weights (sample,) for which the gridded samples cover k-space evenly: one per voxel of k-space.
+
+    Pipe and Menon, "Sampling density compensation in MRI" (1999),
+    doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V.
+    """
+    weights = torch.ones(n_samples, 1, device=gridding._apodisation.device)
+    for _ in range(n_iter):
+        weights = weights / gridding.interpolate(gridding.spread(weights)).clamp_min(1e-12)
+    active = [(n, m) for n, m in zip(gridding.shape, gridding.padded, strict=True) if n > 1]
+    cell = math.prod(float(_kernel_transform(np.zeros(1), _beta(m / n))[0]) ** 2 * n / m for n, m in active)
+    return weights[:, 0] * cell

@@ -1,0 +1,97 @@
+"""Non-Cartesian k-space: sampling positions as values, and the trajectories that are commonly driven.
+
+Positions are in cycles per voxel, axes (z, y, x), k = 0 at 0; knows no coils' data and no devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_unroll.errors import ScanError
+from napari_unroll.scan.geometry import _Value
+
+GOLDEN_ANGLE_RAD = np.pi * (np.sqrt(5) - 1) / 2
+_GOLDEN_MEANS = (0.4656, 0.6823)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class NonCartesianSampling(_Value):
+    """Where k-space was measured: ``trajectory`` (shot, readout, 3) in cycles per voxel along z, y, x, within ±0.5.
+
+    ``shape`` is the grid (z, y, x) that the cycles refer to; an axis of one voxel has k = 0 throughout.
+    """
+
+    trajectory: np.ndarray
+    shape: tuple[int, int, int]
+    n_coils: int
+
+    def __post_init__(self) -> None:
+        k = np.array(self.trajectory, dtype=np.float64)
+        shape = tuple(int(n) for n in self.shape)
+        if k.ndim != 3 or k.shape[2] != 3 or k.size == 0 or not np.isfinite(k).all():
+            raise ScanError(f"A trajectory needs finite positions (shot, readout, 3); got an array of shape {k.shape}.")
+        if len(shape) != 3 or min(shape) < 1 or int(self.n_coils) < 1:
+            raise ScanError(
+                f"Expected a grid (z, y, x) and one coil or more; got {self.shape} and {self.n_coils} coils."
+            )
+        if np.abs(k).max() > 0.5 + 1e-6:
+            raise ScanError(
+                f"k-space positions must lie within ±0.5 cycles per voxel; got up to {np.abs(k).max():.3g}. "
+                "Divide radians by 2π, or cycles per field of view by the number of voxels."
+            )
+        if any(n == 1 and np.abs(k[..., a]).max() > 1e-6 for a, n in enumerate(shape)):
+            raise ScanError(
+                f"An axis of one voxel needs k = 0, but the trajectory moves along it; the grid is {shape}."
+            )
+        k.setflags(write=False)
+        object.__setattr__(self, "trajectory", k)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "n_coils", int(self.n_coils))
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """(coil, shot, readout)."""
+        return (self.n_coils, *self.trajectory.shape[:2])
+
+    def subset(self, shots: slice | np.ndarray) -> NonCartesianSampling:
+        """The same sampling with only ``shots``."""
+        return NonCartesianSampling(trajectory=self.trajectory[shots], shape=self.shape, n_coils=self.n_coils)
+
+    def __repr__(self) -> str:
+        shots, readout = self.trajectory.shape[:2]
+        return f"NonCartesianSampling(shape={self.shape}, n_coils={self.n_coils}, shots={shots}, readout={readout})"
+
+
+def _readout(n: int) -> np.ndarray:
+    """``n`` positions along a spoke, −0.5 … 0.5, with k = 0 at index n // 2."""
+    return (np.arange(n) - n // 2) / n
+
+
+def radial_2d(n_spokes: int, n_readout: int, golden: bool = True) -> np.ndarray:
+    """Spokes through k = 0 in the plane (y, x): trajectory (spoke, readout, 3).
+
+    Golden-angle order (Winkelmann et al., doi:10.1109/TMI.2006.885337) or ``n_spokes`` even steps over π.
+    """
+    step = GOLDEN_ANGLE_RAD if golden else np.pi / n_spokes
+    angle = step * np.arange(n_spokes)
+    direction = np.stack([np.zeros(n_spokes), np.sin(angle), np.cos(angle)], axis=1)
+    return np.asarray(_readout(n_readout)[None, :, None] * direction[:, None, :])
+
+
+def stack_of_stars(n_spokes: int, n_readout: int, n_partitions: int) -> np.ndarray:
+    """``radial_2d`` repeated on ``n_partitions`` Cartesian planes of k_z: trajectory (partition · spoke, readout, 3)."""
+    planes = np.repeat(radial_2d(n_spokes, n_readout)[None], n_partitions, axis=0)
+    planes[..., 0] = _readout(n_partitions)[:, None, None]
+    return planes.reshape(n_partitions * n_spokes, n_readout, 3)
+
+
+def radial_3d(n_spokes: int, n_readout: int) -> np.ndarray:
+    """Spokes over the sphere by two-dimensional golden means (Chan et al., doi:10.1002/mrm.21837)."""
+    m = np.arange(n_spokes)
+    z = 2 * np.mod(m * _GOLDEN_MEANS[0], 1) - 1
+    angle = 2 * np.pi * np.mod(m * _GOLDEN_MEANS[1], 1)
+    across = np.sqrt(1 - z**2)
+    direction = np.stack([z, across * np.sin(angle), across * np.cos(angle)], axis=1)
+    return np.asarray(_readout(n_readout)[None, :, None] * direction[:, None, :])
