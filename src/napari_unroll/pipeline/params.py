@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -182,10 +183,23 @@ def to_yaml(record: BaseModel) -> str:
 
 def from_yaml(record: type[Record], text: str) -> Record:
     """The record from YAML; raises ParameterError where it is no mapping or a field is wrong."""
+    return build(record, parse_yaml(text))
+
+
+def parse_yaml(text: str) -> dict[str, Any]:
+    """A YAML mapping as plain values."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ParameterError(f"Expected YAML with one parameter per line; {error}.") from None
+        raise ParameterError(f"Expected YAML with one parameter per line; {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise ParameterError(f"Expected YAML with one 'name: value' per line; got {type(values).__name__}.")
-    return build(record, values)
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping of a YAML file; raises ParameterError where it cannot be read."""
+    try:
+        return parse_yaml(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"Expected a readable YAML file; {path}: {error}.") from None

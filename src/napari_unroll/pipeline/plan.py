@@ -18,7 +18,7 @@ from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import default_for, for_scan, get
 from napari_unroll.normal.fit import Form
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import Shape, auto_patch_size, run_bytes
+from napari_unroll.pipeline.memory import Shape, auto_patch_size, gib, run_bytes
 from napari_unroll.pipeline.params import build, to_options
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
@@ -74,6 +74,21 @@ class Plan:
         """The method's title."""
         return get(self.method).title
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a person wants to see before it runs."""
+        changed = ", ".join(f"{k}={v}" for k, v in self.params.model_dump().items())
+        patches = f"{self.patch_size}, overlap {self.overlap}" if get(self.method).patchwise else "none"
+        return {
+            "method": f"{self.title} ({self.method})",
+            "parameters": changed or "none",
+            "volume": self.grid.shape,
+            "patches": patches,
+            "device": f"{self.device}, {self.precision}",
+            "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
+            "command": self.command,
+        }
+
     def smaller(self) -> Plan | None:
         """The plan with half the patch, or None when patches cannot shrink further."""
         if max(self.patch_size) <= 16 or not get(self.method).patchwise:
@@ -112,6 +127,20 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         command=command(choices, method, params, scan),
         notes=(why,) if why else (),
     )
+
+
+def parse_roi(text: str, shape: Shape) -> tuple[int, ...]:
+    """``z0,z1`` or ``z0,z1,y0,y1,x0,x1`` as six numbers; colons and spaces may stand for commas."""
+    words = text.replace(":", ",").replace(" ", ",").split(",")
+    try:
+        numbers = tuple(int(w) for w in words if w)
+    except ValueError:
+        numbers = ()
+    if len(numbers) == 2:
+        numbers = (*numbers, 0, shape[1], 0, shape[2])
+    if len(numbers) != 6:
+        raise ParameterError(f"Expected a region as z0,z1 or z0,z1,y0,y1,x0,x1 in voxels; got {text!r}.")
+    return numbers
 
 
 def roi_box(roi: Sequence[int], shape: Shape) -> Box:

@@ -27,6 +27,16 @@ def open_scan(source: str, options: Mapping[str, Any] | None = None) -> Scan:
     )
 
 
+def describe(source: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The facts of a source, for people; see ``io.registry.describe``."""
+    if not source.startswith(PREFIX):
+        return registry.describe(source, **dict(options or {}))
+    name = source.removeprefix(PREFIX)
+    facts = registry.summary(sample(name, options))
+    known = {k: f"default {p.default}" for k, p in signature(SAMPLES[name]).parameters.items()}
+    return {"source": source, **facts, "options": known}
+
+
 def sample(name: str, options: Mapping[str, Any] | None = None) -> Scan:
     """A generated scan whose provenance says how to generate it again."""
     if name not in SAMPLES:

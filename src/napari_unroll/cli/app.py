@@ -1,0 +1,194 @@
+"""napari-unroll on the command line: info, fit, reconstruct, methods, demo.
+
+The same pipeline as the docks, consumed in a loop with a progress bar. What goes wrong is one sentence on stderr.
+Exit codes: 0 done, 1 the run failed, 2 a bad file or parameter, 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from napari_unroll.errors import UnrollError
+
+
+class _Sentences(TyperGroup):
+    """Every expected error is one sentence on stderr and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UnrollError as error:
+            typer.echo(f"napari-unroll: {error}", err=True)
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    name="napari-unroll",
+    cls=_Sentences,
+    help="3-D reconstruction with deep unrolled networks. FILE is a scan, or sample:cone-beam, sample:multi-coil.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="A scan, or sample:cone-beam or sample:multi-coil.")]
+Options = Annotated[
+    list[str],
+    typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the file's reader; see info FILE."),
+]
+Sets = Annotated[list[str], typer.Option("--set", "-s", metavar="NAME=VALUE", help="A parameter; see methods.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+
+
+@app.command()
+def info(
+    file: File,
+    option: Options = [],  # noqa: B006 (typer reads the default)
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What a file holds: format, geometry, what was read or inferred, what is missing, the reader's options."""
+    from napari_unroll.cli.view import print_facts
+    from napari_unroll.pipeline.sources import describe
+
+    facts = describe(file, _assignments(option))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, default=str))
+    else:
+        print_facts(facts)
+
+
+@app.command()
+def methods() -> None:
+    """Every method with its parameters, their limits and defaults."""
+    from napari_unroll.cli.view import print_method
+    from napari_unroll.methods.registry import METHODS
+
+    for method in METHODS.values():
+        print_method(method)
+
+
+@app.command()
+def fit(
+    file: File,
+    option: Options = [],  # noqa: B006
+    set_: Sets = [],  # noqa: B006
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Also save the factors as .safetensors.")] = None,
+) -> None:
+    """Fit the approximation of AᴴA and report its error; --set takes form, n_probes, kernel, n_terms, seed."""
+    from napari_unroll.cli.follow import follow
+    from napari_unroll.cli.view import print_facts
+    from napari_unroll.normal.cache import cached_fit
+    from napari_unroll.normal.fit import FitOptions
+    from napari_unroll.physics.build import build_physics
+    from napari_unroll.pipeline.params import build
+
+    options = build(FitOptions, _assignments(set_), "The fit")
+    scan = _open(file, option)
+    physics = build_physics(scan, device)
+    finished = follow(lambda stop: cached_fit(scan, physics, options, stop), "fit")
+    print_facts({"operator": physics.reason, **finished.result.info})
+    if out is not None:
+        finished.result.save(out)
+        typer.echo(f"Wrote {out}.")
+
+
+@app.command()
+def reconstruct(
+    file: File,
+    option: Options = [],  # noqa: B006
+    method: Annotated[str, typer.Option("--method", "-m", help="A name from methods, or auto.")] = "auto",
+    set_: Sets = [],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="Result: .ome.zarr, .tif, .ome.tif or .npy.")] = Path("result.ome.zarr"),
+    device: Device = "auto",
+    patch_size: Annotated[str, typer.Option(help="Edge of a patch in voxels, or auto.")] = "auto",
+    overlap: Annotated[str, typer.Option(help="Voxels that patches share, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    normal: Annotated[str, typer.Option(help="Form of the approximated normal operator, or auto.")] = "auto",
+    weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",
+    roi: Annotated[str, typer.Option(help="Only a region: z0,z1 or z0,z1,y0,y1,x0,x1 in voxels.")] = "",
+    config: Annotated[Path | None, typer.Option(help="YAML with any of these choices; options given here win.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+) -> None:
+    """Reconstruct a volume. Ctrl-C finishes with what there is; a second Ctrl-C cancels."""
+    from napari_unroll.cli.follow import follow
+    from napari_unroll.cli.view import print_facts, print_quality
+    from napari_unroll.io.atomic import check_target
+    from napari_unroll.io.writers import suffix_of, write
+    from napari_unroll.pipeline.plan import resolve
+    from napari_unroll.pipeline.provenance import record
+    from napari_unroll.pipeline.run import run
+
+    asked = {
+        "method": method, "params": _assignments(set_), "patch_size": _edge(patch_size), "overlap": _edge(overlap),
+        "device": device, "precision": precision, "normal": normal, "weights": weights,
+    }  # fmt: skip
+    suffix_of(out)
+    check_target(out, overwrite)
+    scan = _open(file, option)
+    plan = resolve(_choices(asked, roi, config, scan), scan)
+    print_facts(plan.facts)
+    if dry_run:
+        return
+    finished = follow(lambda stop: run(plan, scan, stop), plan.title)
+    write(out, finished.result, plan.grid, record(plan, scan, finished), overwrite=overwrite)
+    print_quality(finished.result, scan.truth if plan.roi is None or scan.truth is None else scan.truth[plan.roi])
+    typer.echo(f"Wrote {out} in {finished.seconds:.1f} s.")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the metrics, the volume and the screenshot.")] = Path(
+        "unroll-demo"
+    ),
+    headless: Annotated[bool, typer.Option("--headless", help="Under a virtual screen, then exit.")] = False,
+    size: Annotated[int, typer.Option(min=16, max=512, help="Voxels along an edge of the sample.")] = 96,
+    views: Annotated[int, typer.Option(min=4, max=2000, help="Projections of the sample.")] = 50,
+    window: Annotated[bool, typer.Option(help="Open napari (without: numbers and volume only).")] = True,
+) -> None:
+    """The main job on a generated cone-beam scan: fit, FDK, total variation, unrolled network; volume, numbers, picture."""
+    from napari_unroll.cli.demo import run_demo
+
+    run_demo(out, headless=headless, size=size, views=views, window=window)
+
+
+def _assignments(texts: list[str]) -> dict[str, Any]:
+    from napari_unroll.pipeline.params import parse_assignments
+
+    return parse_assignments(texts)
+
+
+def _open(file: str, option: list[str]) -> Any:
+    from napari_unroll.pipeline.sources import open_scan
+
+    return open_scan(file, _assignments(option))
+
+
+def _edge(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _choices(asked: dict[str, Any], roi: str, config: Path | None, scan: Any) -> Any:
+    """What was asked for here, over the file's choices, over the defaults."""
+    from napari_unroll.pipeline.params import build, read_yaml
+    from napari_unroll.pipeline.plan import Choices, parse_roi
+
+    given = {k: v for k, v in asked.items() if v not in ("auto", {})}
+    if roi:
+        given["roi"] = parse_roi(roi, scan.grid.shape)
+    base = {} if config is None else read_yaml(config)
+    merged = {**base, **given, "params": {**base.get("params", {}), **given.get("params", {})}}
+    return build(Choices, merged, "The run")
+
+
+def main() -> None:
+    """Entry point of the ``napari-unroll`` command."""
+    app()

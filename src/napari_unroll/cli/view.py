@@ -1,0 +1,74 @@
+"""Facts, methods and numbers as text for a terminal. Computes nothing but quality against a known truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import typer
+
+from napari_unroll.methods.problem import Method
+from napari_unroll.pipeline.metrics import psnr, ssim
+from napari_unroll.pipeline.params import FieldSpec, fields
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """One aligned line per fact; lists and mappings get a line per item."""
+    width = max((len(str(k)) for k in facts), default=0)
+    for name, value in facts.items():
+        lines = _lines(value)
+        typer.echo(f"{name!s:<{width}}  {lines[0]}")
+        for line in lines[1:]:
+            typer.echo(f"{'':<{width}}  {line}")
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        width = max((len(str(k)) for k in value), default=0)
+        return [f"{k!s:<{width}}  {_text(v)}" for k, v in value.items()] or ["none"]
+    if isinstance(value, list):
+        return [_text(v) for v in value] or ["none"]
+    return [_text(value)]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        return ", ".join(_text(v) for v in value)
+    return str(value)
+
+
+def print_method(method: Method) -> None:
+    """Name, title, what it is for, and its parameters."""
+    where = " and ".join(sorted(m.upper() for m in method.modalities))
+    needs = ", with trained weights" if method.needs_weights else ""
+    typer.echo(f"{method.name}: {method.title} ({where}{needs})")
+    typer.echo(f"    {method.summary}")
+    for spec in fields(method.params):
+        typer.echo(f"    {spec.name} = {default_text(spec)}{_allowed(spec)}  {spec.help}")
+    typer.echo("")
+
+
+def default_text(spec: FieldSpec) -> str:
+    """The default as it is typed on the command line."""
+    return str(spec.default).lower() if isinstance(spec.default, bool) else str(spec.default)
+
+
+def _allowed(spec: FieldSpec) -> str:
+    """Limits or words in brackets, empty where anything goes."""
+    if spec.choices:
+        return f" [{'|'.join(spec.choices)}]"
+    low = "" if spec.minimum is None else f"{'>' if 'gt' in spec.exclusive else '≥'} {spec.minimum:g}"
+    high = "" if spec.maximum is None else f"{'<' if 'lt' in spec.exclusive else '≤'} {spec.maximum:g}"
+    inside = ", ".join(t for t in (low, high) if t)
+    return f" [{inside}{' ' + spec.unit if spec.unit else ''}]" if inside or spec.unit else ""
+
+
+def print_quality(volume: np.ndarray, truth: np.ndarray | None) -> None:
+    """PSNR and SSIM where the truth is known."""
+    if truth is not None:
+        typer.echo(f"Against the known truth: PSNR {psnr(volume, truth):.2f} dB, SSIM {ssim(volume, truth):.3f}.")
