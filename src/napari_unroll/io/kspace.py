@@ -75,13 +75,13 @@ def _scan(
     options: KSpaceOptions,
 ) -> Scan:
     notes: list[str] = []
-    kspace = _arranged(path, stored, options, notes)
+    kspace = _arranged(path.name, stored, options, notes)
     kspace = kspace if options.centred else np.fft.fftshift(kspace, axes=(1, 2, 3))
     _doubt_centre(kspace, notes)
     mask = _side_array(options.mask, path) if options.mask is not None else mask
     csm = _side_array(options.csm, path) if options.csm is not None else csm
     sampled = _mask(path, kspace, mask, options, notes)
-    maps = None if csm is None else _arranged(path, csm, options, [])
+    maps = None if csm is None else _arranged("The array of coil maps", csm, options, [])
     notes.append("No coil maps; they are estimated from k-space." if maps is None else "Coil maps given.")
     grid = VolumeGrid(shape=kspace.shape[1:], spacing_mm=_spacing(spacing, options, notes))
     return Scan(
@@ -94,16 +94,16 @@ def _scan(
     )
 
 
-def _arranged(path: Path, stored: np.ndarray, options: KSpaceOptions, notes: list[str]) -> np.ndarray:
+def _arranged(name: str, stored: np.ndarray, options: KSpaceOptions, notes: list[str]) -> np.ndarray:
     """Complex64 (coil, z, y, x)."""
     axes = (AXES.get(stored.ndim, "") if options.axes == "auto" else options.axes).split(",")
     if len(axes) != stored.ndim:
         raise FileFormatError(
-            f"{path.name} holds {stored.shape}; expected k-space with axes {', '.join(f'({a})' for a in AXES.values())}. "
+            f"{name} holds {stored.shape}; expected axes {', '.join(f'({a})' for a in AXES.values())}. "
             "Set option 'axes', or save it so."
         )
     if stored.dtype.kind != "c":
-        raise FileFormatError(f"{path.name} should hold complex numbers; it holds type {stored.dtype}.")
+        raise FileFormatError(f"{name} should hold complex numbers; it holds type {stored.dtype}.")
     notes.append(f"k-space of shape {stored.shape}, axes taken as ({', '.join(axes)}); centred orthonormal FFT.")
     order = [axes.index(a) for a in ("coil", "z", "y", "x") if a in axes]
     missing = tuple(k for k, a in enumerate(("coil", "z", "y", "x")) if a not in axes)

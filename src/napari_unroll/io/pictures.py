@@ -6,6 +6,7 @@ It knows TIFF, not what the pictures show.
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ def load_tiff(path: Path) -> np.ndarray:
     if container(path) != "tiff":
         raise FileFormatError(f"{path.name} is not a TIFF picture by its content; check the file.")
     try:
+        check_directories(path)
         with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
             series = _checked_series(path, tiff)
             return np.asarray(series.asarray()).reshape(_shape(path, series))
@@ -57,6 +59,36 @@ def _checked_series(path: Path, tiff: tifffile.TiffFile) -> tifffile.TiffPageSer
             check_declared(path, max(ends, default=0), "pictures")
     check_memory(2 * series.nbytes, path.name)
     return series
+
+
+def check_directories(path: Path) -> int:
+    """Follow the chain of image directories to its end and count them.
+
+    Raises FileFormatError where the chain leaves the file or bites its tail: readers would quietly stop there and
+    return fewer pictures.
+    """
+    with path.open("rb") as file:
+        head = file.read(16)
+        order, big = "<" if head[:2] == b"II" else ">", head[2:4] in (b"+\0", b"\0+")
+        count, offset, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
+        seen: set[int] = set()
+        at = _unpack(path, order + offset, head[8 if big else 4 :])
+        while at:
+            if at in seen:
+                raise FileFormatError(f"{path.name} has TIFF directories that point in a circle; it is damaged.")
+            seen.add(at)
+            file.seek(at)
+            n_entries = _unpack(path, order + count, file.read(8))
+            file.seek(at + struct.calcsize("<" + count) + entry * n_entries)
+            at = _unpack(path, order + offset, file.read(8))
+    return len(seen)
+
+
+def _unpack(path: Path, code: str, data: bytes) -> int:
+    size = struct.calcsize(code)
+    if len(data) < size:
+        raise FileFormatError(f"{path.name} ends before its last TIFF directory: it is truncated. Copy it again.")
+    return int(struct.unpack(code, data[:size])[0])
 
 
 def tiff_files(folder: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Our own scan file (HDF5): everything a Scan holds, read back bit for bit.
 
-Layout: root attributes ``napari_unroll_scan`` (version), name, notes, provenance; datasets measurements, csm, truth;
-groups geometry and grid.
+Layout: root attribute ``napari_unroll_scan`` (version); dataset ``about``, JSON in UTF-8 bytes with name, notes,
+provenance, grid and geometry; datasets measurements, csm, truth, and vectors or mask of the geometry.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.atomic import replacing
-from napari_unroll.io.hdf5 import checked, dataset, load, open_hdf5
+from napari_unroll.io.guards import container, translated
+from napari_unroll.io.hdf5 import dataset, load, open_hdf5
 from napari_unroll.io.reader import Reader, ReaderOptions
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, Geometry, ParallelBeam, VolumeGrid
 from napari_unroll.scan.scan import Provenance, Scan
@@ -33,32 +34,35 @@ class ScanFileOptions(ReaderOptions):
 def write_scan(path: Path | str, scan: Scan, *, overwrite: bool = False) -> Path:
     """Write a scan; refuses to replace a file unless told to. Returns the path."""
     path = Path(path)
+    about = json.dumps(_about(scan)).encode()
+    arrays = {name: getattr(scan, name) for name in ("measurements", "csm", "truth")}
     with replacing(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
         file.attrs[MARK] = VERSION
-        file.attrs["name"] = scan.name
-        file.attrs["notes"] = json.dumps(scan.notes)
-        file.attrs["provenance"] = json.dumps(asdict(scan.provenance))
-        for name in ("measurements", "csm", "truth"):
-            if (values := getattr(scan, name)) is not None:
+        file.create_dataset("about", data=np.frombuffer(about, np.uint8))
+        for name, values in (arrays | _geometry_array(scan.geometry)).items():
+            if values is not None:
                 file.create_dataset(name, data=np.ascontiguousarray(values))
-        _write_grid(file.create_group("grid"), scan.grid)
-        _write_geometry(file.create_group("geometry"), scan.geometry)
     return path
 
 
-def _write_grid(group: h5py.Group, grid: VolumeGrid) -> None:
-    for name, value in asdict(grid).items():
-        group.attrs[name] = value
+def _about(scan: Scan) -> dict[str, Any]:
+    return {
+        "name": scan.name,
+        "notes": scan.notes,
+        "provenance": asdict(scan.provenance),
+        "grid": asdict(scan.grid),
+        "geometry": {"type": type(scan.geometry).__name__} | _counts(scan.geometry),
+    }
 
 
-def _write_geometry(group: h5py.Group, geometry: Geometry) -> None:
-    group.attrs["type"] = type(geometry).__name__
+def _counts(geometry: Geometry) -> dict[str, Any]:
     if isinstance(geometry, CartesianSampling):
-        group.attrs["n_coils"] = geometry.n_coils
-        group.create_dataset("mask", data=geometry.mask)
-    else:
-        group.attrs["detector_shape"] = geometry.detector_shape
-        group.create_dataset("vectors", data=geometry.vectors)
+        return {"n_coils": geometry.n_coils}
+    return {"detector_shape": geometry.detector_shape}
+
+
+def _geometry_array(geometry: Geometry) -> dict[str, np.ndarray]:
+    return {"mask": geometry.mask} if isinstance(geometry, CartesianSampling) else {"vectors": geometry.vectors}
 
 
 def sniff(path: Path) -> bool:
@@ -69,7 +73,10 @@ def sniff(path: Path) -> bool:
 
 def read_scan(path: Path | str) -> Scan:
     """The scan of a file made by :func:`write_scan`, with identical values."""
-    return read(Path(path), ScanFileOptions())
+    path = Path(path)
+    with translated(path, READER.title):
+        container(path)
+        return read(path, ScanFileOptions())
 
 
 def read(path: Path, options: ScanFileOptions) -> Scan:
@@ -80,15 +87,16 @@ def read(path: Path, options: ScanFileOptions) -> Scan:
             raise FileFormatError(
                 f"{path.name} is a scan file of version {version}; this program reads up to {VERSION}. Update it."
             )
-        arrays = {name: _optional(file, name) for name in ("csm", "truth")}
+        about = json.loads(load(_needed(file, "about"), 1).tobytes())
         return Scan(
             measurements=load(_needed(file, "measurements")),
-            geometry=_read_geometry(file),
-            grid=VolumeGrid(**{k: tuple(v.tolist()) for k, v in file["grid"].attrs.items()}),
-            name=str(file.attrs["name"]),
-            notes=tuple(json.loads(file.attrs["notes"])),
-            provenance=_read_provenance(json.loads(file.attrs["provenance"])),
-            **arrays,
+            geometry=_read_geometry(file, about["geometry"]),
+            grid=VolumeGrid(**about["grid"]),
+            name=about["name"],
+            notes=tuple(about["notes"]),
+            provenance=_read_provenance(about["provenance"]),
+            csm=_optional(file, "csm"),
+            truth=_optional(file, "truth"),
         )
 
 
@@ -104,14 +112,12 @@ def _optional(file: h5py.File, name: str) -> np.ndarray | None:
     return None if found is None else load(found)
 
 
-def _read_geometry(file: h5py.File) -> Geometry:
-    attrs = file["geometry"].attrs
-    if attrs["type"] == "CartesianSampling":
-        return CartesianSampling(mask=load(_needed(file, "geometry/mask"), 3), n_coils=int(attrs["n_coils"]))
-    if attrs["type"] not in BEAMS:
-        raise FileFormatError(f"The scan file has an unknown geometry {attrs['type']!r}; update this program.")
-    vectors = load(checked(_needed(file, "geometry/vectors"), 2))
-    return BEAMS[attrs["type"]](vectors=vectors, detector_shape=tuple(attrs["detector_shape"].tolist()))
+def _read_geometry(file: h5py.File, about: dict[str, Any]) -> Geometry:
+    if about["type"] == "CartesianSampling":
+        return CartesianSampling(mask=load(_needed(file, "mask"), 3), n_coils=about["n_coils"])
+    if about["type"] not in BEAMS:
+        raise FileFormatError(f"The scan file has an unknown geometry {about['type']!r}; update this program.")
+    return BEAMS[about["type"]](vectors=load(_needed(file, "vectors"), 2), detector_shape=about["detector_shape"])
 
 
 def _read_provenance(stored: dict[str, Any]) -> Provenance:

@@ -83,8 +83,13 @@ def read(path: Path, options: WalnutOptions) -> Scan:
 def _rows(path: Path, options: WalnutOptions) -> np.ndarray:
     file = path / f"scan_geom_{options.geometry}.geom"
     rows = numbers_from(file)
-    if rows.ndim != 2 or rows.shape[1] != 12 or len(rows) < 2:
+    if rows.ndim != 2 or rows.shape[1] != 12 or len(rows) < 3:
         raise FileFormatError(f"{file.name} holds numbers of shape {rows.shape}; expected rows of 12. It is truncated.")
+    if np.abs(rows[-1] - rows[0]).max() > 0.5 * np.abs(rows[1] - rows[0]).max():
+        raise FileFormatError(
+            f"{file.name} has {len(rows)} rows, whose last does not come back to the first; expected a closed orbit "
+            "(1201 rows in the data set). It is truncated."
+        )
     return rows
 
 

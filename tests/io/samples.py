@@ -1,0 +1,94 @@
+"""Small generated projections and the files that hold them."""
+
+import warnings
+from pathlib import Path
+
+import h5py
+import mrcfile
+import numpy as np
+import tifffile
+
+N_VIEWS, ROWS, COLS, AXIS = 13, 6, 32, 17.25
+ANGLES_DEG = np.linspace(0, 180, N_VIEWS)
+
+
+def line_integrals(axis: float = AXIS, n_views: int = N_VIEWS, last_deg: float = 180.0) -> np.ndarray:
+    """Parallel projections (view, row, column) of four Gaussian blobs turning about column ``axis``."""
+    rng = np.random.default_rng(3)
+    angles, columns = np.deg2rad(np.linspace(0, last_deg, n_views)), np.arange(COLS)
+    total = np.zeros((n_views, ROWS, COLS))
+    for row in range(ROWS):
+        for x, y in rng.uniform(-7, 7, (4, 2)):
+            centre = axis + x * np.cos(angles) + y * np.sin(angles)
+            total[:, row] += 0.3 * np.exp(-0.5 * ((columns - centre[:, None]) / 1.6) ** 2)
+    return total.astype(np.float32)
+
+
+def counts() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts (view, row, column) uint16 with a flat and a dark field that differ from pixel to pixel."""
+    rng = np.random.default_rng(4)
+    dark = rng.uniform(90, 110, (ROWS, COLS))
+    flat = rng.uniform(40_000, 50_000, (ROWS, COLS))
+    raw = (flat - dark) * np.exp(-line_integrals()) + dark
+    return raw.round().astype(np.uint16), flat.round().astype(np.uint16), dark.round().astype(np.uint16)
+
+
+def write_dxchange(path: Path, *, theta: bool = True, **options: object) -> Path:
+    raw, flat, dark = counts()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("exchange/data", data=raw, **options)
+        file["exchange/data_white"] = np.stack([flat, flat])
+        file["exchange/data_dark"] = np.stack([dark, dark])
+        if theta:
+            file["exchange/theta"] = ANGLES_DEG
+            file["exchange/theta"].attrs["units"] = "degrees"
+    return path
+
+
+def write_nxtomo(path: Path) -> Path:
+    raw, flat, dark = counts()
+    with h5py.File(path, "w") as file:
+        detector = file.create_group("entry1/tomo_entry/instrument/detector")
+        detector["data"] = np.concatenate([flat[None], dark[None], raw, np.zeros_like(raw[:1])])
+        detector["image_key"] = np.r_[1, 2, np.zeros(N_VIEWS, int), 3]
+        detector["x_pixel_size"] = 6.5
+        detector["x_pixel_size"].attrs["units"] = "um"
+        file["entry1/tomo_entry/sample/rotation_angle"] = np.r_[0, 0, ANGLES_DEG, 0]
+        file["entry1/tomo_entry/definition"] = "NXtomo"
+    return path
+
+
+def write_mrc(path: Path, stack: np.ndarray | None = None) -> Path:
+    with warnings.catch_warnings(), mrcfile.new(path) as file:
+        warnings.simplefilter("ignore", RuntimeWarning)
+        file.set_data(line_integrals() if stack is None else stack)
+    return path
+
+
+def write_angles(path: Path, angles: np.ndarray = ANGLES_DEG) -> Path:
+    path.write_text("\n".join(f" {a:.3f}" for a in angles))
+    return path
+
+
+def write_tiff_folder(path: Path) -> Path:
+    raw, flat, dark = counts()
+    path.mkdir()
+    for k, view in enumerate(raw):
+        tifffile.imwrite(path / f"view_{k}.tif", view)
+    tifffile.imwrite(path / "flat_0.tif", flat)
+    tifffile.imwrite(path / "dark_0.tif", dark)
+    write_angles(path / "angles.txt")
+    return path
+
+
+def write_npz(path: Path, **more: object) -> Path:
+    np.savez(path, transmission=np.exp(-line_integrals()), angles_deg=ANGLES_DEG, **more)
+    return path
+
+
+def kspace(shape: tuple[int, ...] = (3, 4, 10, 12)) -> np.ndarray:
+    """Random complex64 samples with half of the phase encodings left out."""
+    rng = np.random.default_rng(5)
+    full = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    full[..., ::2, :] = 0
+    return full.astype(np.complex64)
