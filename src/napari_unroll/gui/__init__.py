@@ -1,0 +1,1 @@
+"""The only room with Qt and napari: docks, layers, the worker thread."""

@@ -1,0 +1,92 @@
+"""Short works of the docks as generators of events, for the worker thread: read, make a sample, build, measure.
+
+Each calls one function of the rooms to the left and ends with Finished(result). Knows no Qt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.io import registry
+from napari_unroll.physics import samples
+from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.laws import adjoint_error
+from napari_unroll.scan.scan import Scan
+
+SAMPLES: dict[str, Callable[[], Scan]] = {
+    "Cone beam, 50 views": samples.sample_cone_beam,
+    "Multi-coil MRI, 8 coils, R = 5": samples.sample_multicoil,
+}
+
+
+def single(what: str, work: Callable[[], Any]) -> Callable[[Stop], Iterator[Event]]:
+    """A job of one indivisible step."""
+
+    def run(stop: Stop) -> Iterator[Event]:
+        begun = time.monotonic()
+        yield Started(what)
+        result = work()
+        outcome = Outcome.CANCELLED if stop.cancelled else Outcome.COMPLETED
+        yield Finished(outcome, result, seconds=time.monotonic() - begun)
+
+    return run
+
+
+def load(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Event]]:
+    """Read a file; the result is a Scan."""
+    return single(f"reading {path.name}", lambda: registry.read(path, **options))
+
+
+def sample(name: str) -> Callable[[Stop], Iterator[Event]]:
+    """Generate one of SAMPLES; the result is a Scan."""
+    return single(f"generating {name}", SAMPLES[name])
+
+
+@dataclass(frozen=True)
+class PairCheck:
+    """How well A and Aᴴ are matched, which back end computes them and why."""
+
+    adjoint_error: float
+    reason: str
+    forward_s: float
+    adjoint_s: float
+    physics: Any
+
+
+def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Event]]:
+    """Measure the adjoint error and the times of A and Aᴴ; the result is a PairCheck."""
+
+    def run(stop: Stop) -> Iterator[Event]:
+        yield Started("adjoint error", 3)
+        physics = build_physics(scan, device)
+        yield Progress(1, 3, "operator built")
+        x = torch.ones(tuple(physics.x_shape), dtype=physics.dtype, device=physics.device)
+        physics.A_adjoint(physics.A(x))
+        forward, y = _timed(lambda: physics.A(x))
+        backward, _ = _timed(lambda: physics.A_adjoint(y))
+        yield Progress(2, 3, "times measured")
+        error = adjoint_error(physics, seeds=(0,))
+        yield Finished(Outcome.COMPLETED, PairCheck(error, physics.reason, forward, backward, physics))
+
+    return run
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    begun = time.perf_counter()
+    result = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun, result
+
+
+def as_array(x: torch.Tensor) -> np.ndarray:
+    """A tensor (1, 1, z, y, x) as an array (z, y, x)."""
+    return np.asarray(x.detach().reshape(x.shape[-3:]).cpu().numpy())

@@ -1,0 +1,272 @@
+"""The sole writer of layers: scans, results, maps and references, placed in millimetres.
+
+Every volume lies where its grid says (scale = spacing, translate = position of voxel 0), so layers of different
+resolution overlap. Complex volumes become a magnitude and a phase layer. Knows napari; nothing of docks or runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+
+from napari_unroll.events import Event, IterationDone, PatchDone
+from napari_unroll.gui.opengl import guard_removal
+from napari_unroll.gui.streaming import Streamer, StreamImage
+from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
+from napari_unroll.scan.scan import Scan
+
+ROLE = "napari-unroll"
+SCAN = "napari-unroll.scan"
+ARRIVED_BLOCK = 4
+DIVERGING = "coolwarm"
+
+
+def placement(grid: VolumeGrid) -> dict[str, Any]:
+    """The layer arguments that put an array where ``grid`` lies."""
+    return {"scale": grid.spacing_mm, "translate": grid.origin_mm, "units": "mm", "axis_labels": ("z", "y", "x")}
+
+
+def contrast(values: np.ndarray, low: float = 0.5, high: float = 99.8) -> tuple[float, float]:
+    """Robust limits from about 100,000 samples; never empty."""
+    sample = np.asarray(values).ravel()
+    sample = sample[:: max(1, sample.size // 100_000)]
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        return 0.0, 1.0
+    lo, hi = (float(v) for v in np.percentile(sample, [low, high]))
+    return (lo, hi) if hi > lo else (lo, lo + max(1e-6, abs(lo)))
+
+
+def projections_placement(scan: Scan) -> dict[str, Any]:
+    """Views stacked along z in the volume's steps, detector pixels at the size they have at the rotation axis."""
+    geometry, grid = scan.geometry, scan.grid
+    shrink = 1.0
+    if hasattr(geometry, "source_detector_mm"):
+        shrink = geometry.source_origin_mm / geometry.source_detector_mm
+    pv, pu = (p * shrink for p in geometry.pixel_mm)  # type: ignore[union-attr]
+    rows, columns = geometry.detector_shape  # type: ignore[union-attr]
+    translate = (grid.origin_mm[0], -0.5 * (rows - 1) * pv, -0.5 * (columns - 1) * pu)
+    return {"scale": (grid.spacing_mm[0], pv, pu), "translate": translate, "units": "mm"}
+
+
+class ResultView:
+    """One streaming result: its layer, and the coarse layer of patches that have arrived.
+
+    ``sink`` is called in the worker's thread; the rest in the window's.
+    """
+
+    def __init__(self, layer: StreamImage, arrived: StreamImage) -> None:
+        self.layer, self.arrived = layer, arrived
+        self.n_patches = 0
+        self._limits: tuple[float, float] | None = None
+        self._high = 0.0
+
+    def sink(self, event: Event) -> None:
+        """Write what an event carries."""
+        if isinstance(event, PatchDone):
+            self.layer.post(event.box, _real(event.values))
+            self.n_patches += 1
+            self._mark(event)
+        elif isinstance(event, IterationDone) and event.values is not None:
+            self.layer.post_volume(_real(event.values))
+
+    def follow_contrast(self, event: Event) -> None:
+        """Widen the limits as values arrive, until the user touches them."""
+        values = getattr(event, "values", None)
+        if values is None or (self._limits is not None and not self._untouched()):
+            return
+        low, high = contrast(_real(values))
+        if isinstance(event, PatchDone):
+            high = self._high = max(self._high, high)
+            low = min(0.0, low) if self._limits is None else min(self._limits[0], low)
+        self._set(low, high)
+
+    def keep_contrast(self, limits: tuple[float, float]) -> None:
+        """Use these limits (the reference's) and do not follow the values."""
+        self._limits = (np.nan, np.nan)
+        self.layer.contrast_limits_range = _wider(limits)
+        self.layer.contrast_limits = limits
+
+    def _set(self, low: float, high: float) -> None:
+        if high <= low:
+            return
+        self.layer.contrast_limits_range = _wider((low, high))
+        self.layer.contrast_limits = (low, high)
+        self._limits = tuple(self.layer.contrast_limits)
+
+    def _untouched(self) -> bool:
+        return self._limits is not None and np.allclose(self.layer.contrast_limits, self._limits)
+
+    def _mark(self, event: PatchDone) -> None:
+        box = tuple(slice(b.start // ARRIVED_BLOCK, -(-b.stop // ARRIVED_BLOCK)) for b in event.box)
+        shape = tuple(b.stop - b.start for b in box)
+        value = 1.0 if event.consistency is None else event.consistency
+        self.arrived.post(box, np.full(shape, value, np.float32))  # type: ignore[arg-type]
+
+
+def _real(values: np.ndarray) -> np.ndarray:
+    return np.abs(values) if np.iscomplexobj(values) else values
+
+
+def _wider(limits: tuple[float, float]) -> tuple[float, float]:
+    low, high = limits
+    return min(low, 0.0) - 0.5 * (high - low), high + 1.0 * (high - low)
+
+
+class LayerWriter:
+    """Everything that this plugin puts into a viewer goes through here."""
+
+    def __init__(self, viewer: Any) -> None:
+        self.viewer = viewer
+        self.streamer = Streamer()
+        guard_removal(viewer)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def _on_removed(self, event: Any) -> None:
+        self.streamer.forget(event.value)
+
+    def ours(self, role: str | None = None) -> list[Layer]:
+        """Our layers, of one role where given, in the viewer's order."""
+        return [
+            layer for layer in self.viewer.layers
+            if ROLE in layer.metadata and (role is None or layer.metadata[ROLE] == role)
+        ]  # fmt: skip
+
+    def remove(self, role: str) -> None:
+        """Remove our layers of one role."""
+        for layer in self.ours(role):
+            self.viewer.layers.remove(layer)
+
+    def show_scan(self, scan: Scan) -> None:
+        """Put a scan's measurements and its truth into the viewer; those of an earlier scan go."""
+        for role in ("measurements", "truth"):
+            self.remove(role)
+        if scan.truth is not None:
+            self.show_truth(scan)
+        for layer in scan_layers(scan):
+            self._add(layer, "measurements")
+
+    def show_truth(self, scan: Scan) -> None:
+        """The known volume, hidden until it is wanted."""
+        assert scan.truth is not None
+        self.show_volume(f"{scan.name} · truth", scan.truth, scan.grid, role="truth", visible=False)
+
+    def show_volume(
+        self, name: str, values: np.ndarray, grid: VolumeGrid, role: str = "volume", **kwargs: Any
+    ) -> list[Layer]:
+        """A volume (z, y, x) as a layer, a complex one as magnitude and phase; an equally named one is replaced."""
+        self._remove_named(name)
+        if not np.iscomplexobj(values):
+            return [self._add(_image(values, name, grid, **kwargs), role)]
+        self._remove_named(f"{name} · phase")
+        phase = _image(np.angle(values), f"{name} · phase", grid, colormap="hsv", contrast_limits=(-np.pi, np.pi))
+        phase.visible = False
+        return [
+            self._add(phase, role),
+            self._add(_image(np.abs(values), name, grid, **kwargs), role),
+        ]
+
+    def begin_result(self, name: str, grid: VolumeGrid, limits: tuple[float, float] | None = None) -> ResultView:
+        """Empty layers into which a run streams; other layers of ours are hidden so that the result is seen."""
+        self.hide(except_roles=("volume",))
+        for layer in self.ours("result"):
+            layer.visible = False
+        self.remove("arrived")
+        result = StreamImage(np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), **placement(grid))
+        view = ResultView(self._add(result, "result"), self._add_arrived(grid))
+        if limits is not None:
+            view.keep_contrast(limits)
+        for layer in (view.layer, view.arrived):
+            self.streamer.add(layer)
+        self.viewer.layers.selection.active = view.layer
+        return view
+
+    def finish_result(self, view: ResultView, values: np.ndarray | None) -> None:
+        """End the streaming with the final values, or take the layers away where there are none."""
+        if values is not None and view.layer in self.viewer.layers:
+            view.layer.data[:] = _real(values)
+            if view._untouched() or view._limits is None:
+                view._set(*contrast(view.layer.data))
+        for layer in (view.layer, view.arrived):
+            self.streamer.finish(layer)
+            if values is None and layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        if values is not None and np.iscomplexobj(values):
+            self._add_phase(view.layer, values)
+
+    def hide(self, except_roles: tuple[str, ...] = ()) -> None:
+        """Hide our layers, all but those of the given roles."""
+        for layer in self.ours():
+            if layer.metadata[ROLE] not in except_roles:
+                layer.visible = False
+
+    def show_only(self, layers: list[Layer]) -> None:
+        """Show these layers and hide every other one of the viewer."""
+        for layer in self.viewer.layers:
+            layer.visible = layer in layers
+
+    def side_by_side(self, layers: list[Layer], on: bool = True) -> None:
+        """Show layers in a grid, one each, or end the grid."""
+        if on:
+            self.show_only(layers)
+        self.viewer.canvas.grid.shape = (1, -1) if len(layers) <= 3 else (-1, -1)
+        self.viewer.canvas.grid.stride = -1
+        self.viewer.canvas.grid.enabled = on
+        self.viewer.reset_view()
+
+    def _add_arrived(self, grid: VolumeGrid) -> StreamImage:
+        shape = tuple(-(-n // ARRIVED_BLOCK) for n in grid.shape)
+        scale = tuple(s * ARRIVED_BLOCK for s in grid.spacing_mm)
+        shift = tuple(o + 0.5 * (ARRIVED_BLOCK - 1) * s for o, s in zip(grid.origin_mm, grid.spacing_mm, strict=True))
+        layer = StreamImage(
+            np.zeros(shape, np.float32), name="arrived patches", scale=scale, translate=shift, units="mm",
+            colormap="viridis", contrast_limits=(0, 1), opacity=0.4, blending="additive", visible=False,
+        )  # fmt: skip
+        return self._add(layer, "arrived")
+
+    def _add_phase(self, layer: Image, values: np.ndarray) -> None:
+        phase = Image(
+            np.angle(values).astype(np.float32), name=f"{layer.name} · phase", colormap="hsv", visible=False,
+            scale=layer.scale, translate=layer.translate, units="mm", contrast_limits=(-np.pi, np.pi),
+        )  # fmt: skip
+        active = self.viewer.layers.selection.active
+        self._add(phase, "result")
+        self.viewer.layers.selection.active = active
+
+    def _remove_named(self, name: str) -> None:
+        for layer in self.ours():
+            if layer.name == name:
+                self.viewer.layers.remove(layer)
+
+    def _add(self, layer: Any, role: str) -> Any:
+        layer.metadata[ROLE] = role
+        first = not self.ours()
+        added = self.viewer.add_layer(layer)
+        if first:
+            self.viewer.reset_view()
+            self._go_to_centre(added)
+        return added
+
+    def _go_to_centre(self, layer: Layer) -> None:
+        centre = np.asarray(layer.extent.world).mean(axis=0)
+        for axis, value in enumerate(centre):
+            self.viewer.dims.set_point(axis, float(value))
+
+
+def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Image:
+    kwargs.setdefault("contrast_limits", contrast(values))
+    return Image(np.asarray(values, dtype=np.float32), name=name, **placement(grid), **kwargs)
+
+
+def scan_layers(scan: Scan) -> list[Image]:
+    """The measurements as layers: projections, or the logarithm of k-space over all coils."""
+    if isinstance(scan.geometry, CartesianSampling):
+        total = np.sqrt((np.abs(scan.measurements) ** 2).sum(0))
+        floor = float(total.max()) * 1e-5 or 1.0
+        values = np.log10(np.maximum(total, floor)).astype(np.float32)
+        return [Image(values, name=f"{scan.name} · k-space (log10)", **placement(scan.grid))]
+    data = np.asarray(scan.measurements, dtype=np.float32)
+    limits = contrast(data)
+    return [Image(data, name=f"{scan.name} · projections", contrast_limits=limits, **projections_placement(scan))]

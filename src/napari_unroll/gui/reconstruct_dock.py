@@ -1,0 +1,320 @@
+"""The Reconstruct dock: choose a method, run it in the background, watch the result stream into one layer.
+
+Wires forms to ``pipeline.resolve`` and ``pipeline.run``; no numerics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QSpinBox
+
+from napari_unroll.errors import UnrollError
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
+from napari_unroll.gui import jobs, parts
+from napari_unroll.gui.forms import RecordForm
+from napari_unroll.gui.layers import ResultView, contrast
+from napari_unroll.gui.session import Result
+from napari_unroll.io import writers
+from napari_unroll.methods import registry
+from napari_unroll.methods.unrolled import checkpoint
+from napari_unroll.pipeline import provenance
+from napari_unroll.pipeline.devices import probe
+from napari_unroll.pipeline.memory import gib
+from napari_unroll.pipeline.plan import Choices, Plan, resolve
+from napari_unroll.pipeline.run import run as run_plan
+from napari_unroll.scan.scan import Scan
+
+AUTO = "automatic"
+NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
+
+
+class ReconstructDock(parts.DockFrame):
+    """Method, its parameters, memory and device; Run, Finish now, Cancel; the result streams into the viewer."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self.setObjectName("unroll-reconstruct")
+        self.view: ResultView | None = None
+        self.plan: Plan | None = None
+        self.result: Result | None = None
+        self.params: RecordForm | None = None
+        self._devices = probe()
+        self._build_method()
+        self._build_settings()
+        self._build_run()
+        self._build_result()
+        self.body.addStretch(1)
+        self._estimating = QTimer(self)
+        self._estimating.setSingleShot(True)
+        self._estimating.setInterval(150)
+        self._estimating.timeout.connect(self.estimate)
+        self.session.scan_changed.connect(self.show_scan)
+        self.session.runner.busy_changed.connect(self._on_busy)
+        self.show_scan(self.session.scan)
+
+    def _build_method(self) -> None:
+        self.method = QComboBox()
+        self.method.setObjectName("method")
+        self.method.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.method.currentIndexChanged.connect(self._on_method)
+        self.summary = parts.wrapped()
+        self.params_fold = parts.Fold("Parameters of the method")
+        box = parts.section("Method", self.method, self.summary, self.params_fold)
+        self.body.addWidget(box)
+
+    def _build_settings(self) -> None:
+        self._make_settings(None)
+        self.region = QCheckBox("Preview: one slab at the current slice")
+        self.region.setToolTip("Reconstruct only a few planes around the slice that the viewer shows.")
+        self.planes = QSpinBox()
+        self.planes.setRange(1, 512)
+        self.planes.setValue(16)
+        self.planes.setSuffix(" planes")
+        self.region.toggled.connect(self._later)
+        self.planes.valueChanged.connect(self._later)
+        self.memory = parts.wrapped()
+        self.settings_fold = parts.Fold("Patches, device, precision", self.settings)
+        self.body.addWidget(self.settings_fold)
+        self.body.addWidget(parts.row(self.region, self.planes, stretch=(1, 0)))
+        self.body.addWidget(self.memory)
+
+    def _make_settings(self, scan: Scan | None) -> None:
+        names = {"device": ["auto", *(d.name for d in self._devices)]}
+        self.settings = RecordForm(Choices, skip=("method", "params", "weights", "roi"), choices=names)
+        self.settings.changed.connect(self._later)
+
+    def _build_run(self) -> None:
+        self.run_button = parts.button("Run", self.run, "Reconstruct in the background.", "run")
+        self.finish_button = parts.button("Finish now", self.finish_now, "End soon with what there is.", "finish")
+        self.cancel_button = parts.button("Cancel", self.cancel, "Give the run up.", "cancel")
+        self.sample_button = parts.button(
+            "Use the sample scan", self.use_sample, "A generated cone-beam scan, 50 views."
+        )
+        self.progress = parts.RunBar(self.session.runner)
+        self.curve = parts.Curve(self.session.viewer, "iteration", "‖Ax − y‖ / ‖y‖", log=True, height=140)
+        self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
+        self.body.addWidget(self.sample_button)
+        self.body.addWidget(self.progress)
+        self.body.addWidget(self.curve)
+
+    def _build_result(self) -> None:
+        self.arrived = QCheckBox("Show which patches have arrived")
+        self.arrived.setToolTip("Colour: relative distance of each patch from the data (dark is consistent).")
+        self.arrived.toggled.connect(self._show_arrived)
+        self.copy_button = parts.button("Copy as command", self.copy_command, "The line that repeats this in a shell.")
+        self.save_button = parts.button("Save result…", self._ask_save, "OME-Zarr, TIFF or NPY, with its provenance.")
+        self.save_button.setEnabled(False)
+        self.body.addWidget(self.arrived)
+        self.body.addWidget(parts.row(self.copy_button, self.save_button, stretch=(1, 1)))
+
+    # choices
+
+    def show_scan(self, scan: Scan | None) -> None:
+        """Offer the methods that apply to this scan."""
+        self.sample_button.setVisible(scan is None)
+        chosen = self.method.currentData()
+        self.method.blockSignals(True)
+        self.method.clear()
+        methods = registry.METHODS.values() if scan is None else registry.for_scan(scan)
+        self.method.addItem(self._auto_title(scan), "auto")
+        for method in methods:
+            self.method.addItem(method.title, method.name)
+        self.method.setCurrentIndex(max(0, self.method.findData(chosen)))
+        self.method.blockSignals(False)
+        self._on_method()
+
+    @staticmethod
+    def _auto_title(scan: Scan | None) -> str:
+        return AUTO if scan is None else f"{AUTO}: {registry.default_for(scan).title}"
+
+    def _method_name(self) -> str:
+        name = self.method.currentData() or "auto"
+        if name == "auto" and self.session.scan is not None:
+            return registry.default_for(self.session.scan).name
+        return str(name)
+
+    def _on_method(self, index: int = 0) -> None:
+        if self.params is not None:
+            self.params_fold.inner.removeWidget(self.params)
+            self.params.deleteLater()
+            self.params = None
+        name = self._method_name()
+        if name == "auto":
+            self.summary.setText("The strongest method that applies to the scan.")
+            self.params_fold.hide()
+            return
+        method = registry.get(name)
+        self.summary.setText(method.summary)
+        self.summary.setToolTip(method.source)
+        self.params = RecordForm(method.params, choices={"weights": self._weights()})
+        self.params.changed.connect(self._later)
+        self.params_fold.inner.addWidget(self.params)
+        self.params_fold.setVisible(bool(self.params.fields))
+        self._later()
+
+    def _weights(self) -> list[str]:
+        modality = None if self.session.scan is None else self.session.scan.modality
+        known = checkpoint.shipped().values()
+        return ["auto", *(w.name for w in known if modality is None or w.card.get("modality") in (None, modality))]
+
+    def choices(self) -> Choices:
+        """What the user wishes; raises ParameterError with one sentence where a field is wrong."""
+        settings: Choices = self.settings.value()
+        params = {} if self.params is None else self.params.value().model_dump()
+        default = registry.get(self._method_name()).params() if self.params is not None else None
+        changed = {k: v for k, v in params.items() if default is None or v != getattr(default, k)}
+        return settings.model_copy(update={"method": self._method_name(), "params": changed, "roi": self._roi()})
+
+    def _roi(self) -> tuple[int, int, int, int, int, int] | None:
+        """The slab around the viewer's slice, along z."""
+        scan = self.session.scan
+        if scan is None or not self.region.isChecked():
+            return None
+        nz, ny, nx = scan.grid.shape
+        n = min(self.planes.value(), nz)
+        position = self.session.viewer.dims.point[-3] if self.session.viewer.dims.ndim >= 3 else 0.0
+        middle = round((position - scan.grid.origin_mm[0]) / scan.grid.spacing_mm[0])
+        start = int(np.clip(middle - n // 2, 0, nz - n))
+        return (start, start + n, 0, ny, 0, nx)
+
+    def _later(self, *_: Any) -> None:
+        self._estimating.start()
+
+    def estimate(self) -> Plan | None:
+        """Show what the choices mean: patch, memory, device. Returns the plan, None where the choices do not fit."""
+        scan = self.session.scan
+        if scan is None:
+            self.memory.setText("")
+            return None
+        try:
+            plan = resolve(self.choices(), scan, self._devices)
+        except UnrollError as error:
+            self.memory.setText(str(error))
+            return None
+        patch = " × ".join(map(str, plan.patch_size))
+        what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
+        self.memory.setText(f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free.")
+        return plan
+
+    # running
+
+    def run(self) -> None:
+        """Resolve the choices and start."""
+        scan = self.session.scan
+        if scan is None:
+            self.message.say(NO_SCAN, "warning")
+            return
+        try:
+            plan = resolve(self.choices(), scan, self._devices)
+        except UnrollError as error:
+            self.message.error(error)
+            return
+        self._start(plan, scan)
+
+    def _start(self, plan: Plan, scan: Scan) -> None:
+        self.session.runner.cancel()
+        self.message.say("")
+        self.curve.clear_curves()
+        limits = None
+        if scan.truth is not None:
+            limits = contrast(np.abs(scan.truth))
+        name = self.session.free_name(f"{scan.name} · {plan.method}")
+        view = self.session.layers.begin_result(name, plan.grid, limits)
+        factors = self.session.factors
+        run = self.session.runner.start(lambda stop: run_plan(plan, scan, stop, factors), plan.title, sink=view.sink)
+        run.event.connect(self._on_event)
+        run.finished.connect(self._on_finished)
+        self.view, self.plan = view, plan
+        self._show_arrived(self.arrived.isChecked())
+        self.progress.start()
+
+    def finish_now(self) -> None:
+        """Ask for what there is."""
+        self.session.runner.finish_now()
+        self.message.say("Finishing with what there is …")
+
+    def cancel(self) -> None:
+        """Give the run up."""
+        self.session.runner.cancel()
+
+    def use_sample(self) -> None:
+        """Generate the cone-beam sample."""
+        run = self.session.runner.start(jobs.sample(next(iter(jobs.SAMPLES))), "sample scan")
+        run.finished.connect(self._on_sample)
+        self.message.say("Generating the sample scan …")
+
+    def _on_sample(self, finished: Finished) -> None:
+        if finished.result is not None:
+            self.session.set_scan(finished.result)
+            self.message.say("The sample is loaded; press Run.")
+        else:
+            self.message.say(finished.advice, "error")
+
+    def _on_busy(self, busy: bool) -> None:
+        self.finish_button.setEnabled(busy)
+        self.cancel_button.setEnabled(busy)
+        if not busy:
+            self.progress.reset()
+
+    def _on_event(self, event: Event) -> None:
+        if self.view is not None:
+            self.view.follow_contrast(event)
+        if isinstance(event, Warned):
+            self.message.say(event.text, "warning")
+        elif isinstance(event, IterationDone):
+            self.curve.add("residual", event.iteration, event.residual)
+
+    def _on_finished(self, finished: Finished) -> None:
+        view, plan, scan = self.view, self.plan, self.session.scan
+        self.view = None
+        if view is not None:
+            self.session.layers.finish_result(view, finished.result)
+        kind = {Outcome.FAILED: "error", Outcome.COMPLETED: "good"}.get(finished.outcome, "info")
+        took = f" {parts.seconds(finished.seconds)}." if finished.result is not None else ""
+        self.message.say(finished.advice + took, kind)
+        self.progress.end(complete=finished.result is not None)
+        if finished.result is None or view is None or plan is None or scan is None:
+            return
+        self._keep(view, plan, scan, finished)
+
+    def _keep(self, view: ResultView, plan: Plan, scan: Scan, finished: Finished) -> None:
+        record = provenance.record(plan, scan, finished)
+        self.result = Result(view.layer.name, finished.result, plan.grid, record)
+        view.layer.metadata["provenance"] = record
+        self.save_button.setEnabled(True)
+        self.session.add_result(self.result)
+
+    def _show_arrived(self, on: bool) -> None:
+        for layer in self.session.layers.ours("arrived"):
+            layer.visible = on
+
+    # out
+
+    def copy_command(self) -> None:
+        """Put the command line that repeats this run on the clipboard."""
+        plan = self.estimate()
+        if plan is None:
+            self.message.say(self.memory.text() or NO_SCAN, "warning")
+            return
+        QApplication.clipboard().setText(plan.command)
+        self.message.say(f"Copied: {plan.command}")
+
+    def _ask_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the result", "result.tif", "Volumes (*.tif *.npy *.ome.zarr)")
+        if path:
+            self.save(Path(path))
+
+    def save(self, path: Path) -> None:
+        """Write the last result with its provenance."""
+        if self.result is None:
+            return
+        try:
+            writers.write(path, self.result.values, self.result.grid, self.result.record, overwrite=True)
+        except UnrollError as error:
+            self.message.error(error)
+            return
+        self.message.say(f"Saved {path.name}.", "good")

@@ -1,0 +1,309 @@
+"""The Scan dock: open, generate or choose what was measured; see what was read, inferred and missing.
+
+Wires buttons to jobs and the session; no numerics.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image
+from pydantic import BaseModel, ConfigDict, Field
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QSlider, QWidget
+
+from napari_unroll.errors import UnrollError
+from napari_unroll.events import Finished, Outcome
+from napari_unroll.gui import jobs, parts
+from napari_unroll.gui.forms import RecordForm
+from napari_unroll.gui.from_layer import LayerGeometry, scan_from_array
+from napari_unroll.gui.geometry_view import GeometryView
+from napari_unroll.io import registry
+from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
+from napari_unroll.scan.scan import Scan
+
+
+class VolumeChoice(BaseModel):
+    """The volume to reconstruct, centred where the scan's default volume is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    z: int = Field(64, ge=1, le=8192, description="Voxels along z.", json_schema_extra={"unit": "voxels"})
+    y: int = Field(64, ge=1, le=8192, description="Voxels along y.", json_schema_extra={"unit": "voxels"})
+    x: int = Field(64, ge=1, le=8192, description="Voxels along x.", json_schema_extra={"unit": "voxels"})
+    voxel_mm: float = Field(1.0, gt=0, le=1e4, description="Edge of a voxel.")
+
+
+class ScanDock(parts.DockFrame):
+    """Open or drag a file, choose layers, or take sample data."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self.setObjectName("unroll-scan")
+        self.setAcceptDrops(True)
+        self._path: Path | None = None
+        self._build_open()
+        self._build_facts()
+        self._build_volume()
+        self._build_check()
+        self.body.addStretch(1)
+        self.session.scan_changed.connect(self.show_scan)
+        self.show_scan(self.session.scan)
+
+    def _build_open(self) -> None:
+        self.samples = parts.button(
+            "Sample data", lambda: None, "Generate a scan whose true volume is known.", "samples"
+        )
+        menu = QMenu(self.samples)
+        for name in jobs.SAMPLES:
+            menu.addAction(name, lambda name=name: self.open_sample(name))
+        self.samples.setMenu(menu)
+        self.open = parts.button(
+            "Open file…", self._ask_file, "Projections or k-space; files may also be dropped here."
+        )
+        self.folder = parts.button("Open folder…", self._ask_folder, "A folder of TIFF projections or a walnut folder.")
+        self.options_fold = parts.Fold("Reader options")
+        self.options: RecordForm | None = None
+        self.again = parts.button("Read again", self.read_again, "Read the file with these options.")
+        self.options_fold.inner.addWidget(self.again)
+        self.options_fold.hide()
+        box = parts.section("Measurements", parts.row(self.open, self.folder, stretch=(1, 1)), self.samples)
+        box.layout().addWidget(self.options_fold)
+        box.layout().addWidget(self._build_layers())
+        self.body.addWidget(box)
+
+    def _build_layers(self) -> QWidget:
+        self.layer = QComboBox()
+        self.layer.setToolTip("A layer with axes (view, row, column).")
+        self.layer.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.layer_geometry = RecordForm(LayerGeometry)
+        self.use_layer = parts.button("Use layer", self.take_layer, "Make a scan of the chosen layer.")
+        for signal in ("inserted", "removed", "renamed"):
+            getattr(self.session.viewer.layers.events, signal).connect(self._list_layers)
+        self.destroyed.connect(self._forget_layers)
+        self._list_layers()
+        return parts.Fold("From a layer", self.layer, self.layer_geometry, self.use_layer)
+
+    def _build_facts(self) -> None:
+        self.facts = parts.wrapped()
+        self.drawing = GeometryView(parts.theme(self.session.viewer))
+        self.view = QSlider(Qt.Orientation.Horizontal)
+        self.view.setToolTip("View shown in the drawing.")
+        self.view.valueChanged.connect(self.drawing.show_view)
+        self.facts_box = parts.section("What was read", self.facts, self.drawing, self.view)
+        self.body.addWidget(self.facts_box)
+
+    def _build_volume(self) -> None:
+        self.volume = RecordForm(VolumeChoice)
+        self.apply_volume = parts.button("Apply volume", self.set_volume, "Reconstruct on this grid.")
+        self.volume_fold = parts.Fold("Volume to reconstruct", self.volume, self.apply_volume)
+        self.body.addWidget(self.volume_fold)
+
+    def _build_check(self) -> None:
+        self.check = parts.button("Check the operator", self.check_pair, "Measure how well A and its adjoint match.")
+        self.pair = parts.wrapped()
+        self.check_box = parts.section("Forward operator", self.pair, self.check)
+        self.body.addWidget(self.check_box)
+
+    # opening
+
+    def _ask_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a scan")
+        if path:
+            self.open_path(Path(path))
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a folder of projections")
+        if path:
+            self.open_path(Path(path))
+
+    def open_path(self, path: Path) -> None:
+        """Read a file or folder with the defaults of its format, after showing the format's options."""
+        try:
+            reader = registry.find_reader(path)
+        except UnrollError as error:
+            self.message.error(error)
+            return
+        self._path = path
+        self._show_options(reader)
+        self._load({})
+
+    def read_again(self) -> None:
+        """Read the same file with the options in the form."""
+        if self._path is None or self.options is None:
+            return
+        try:
+            record = self.options.value()
+        except UnrollError as error:
+            self.message.error(error)
+            return
+        self._load(dict(record.changed()))
+
+    def _load(self, options: dict[str, Any]) -> None:
+        assert self._path is not None
+        self._start(jobs.load(self._path, options), f"reading {self._path.name}")
+
+    def open_sample(self, name: str) -> None:
+        """Generate sample data."""
+        self._path = None
+        self.options_fold.hide()
+        self._start(jobs.sample(name), f"generating: {name}")
+
+    def _start(self, make: Any, what: str) -> None:
+        run = self.session.runner.start(make, what)
+        run.finished.connect(self._on_loaded)
+        self.message.say(f"{what[:1].upper()}{what[1:]} …")
+
+    def _show_options(self, reader: Any) -> None:
+        if self.options is not None:
+            self.options_fold.inner.removeWidget(self.options)
+            self.options.deleteLater()
+        self.options = RecordForm(reader.options)
+        self.options_fold.inner.insertWidget(0, self.options)
+        self.options_fold.button.setText(f"Reader options: {reader.title}")
+        self.options_fold.setVisible(True)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if event.mimeData().hasUrls():
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        urls = [u for u in event.mimeData().urls() if u.isLocalFile()]
+        if urls:
+            self.open_path(Path(urls[0].toLocalFile()))
+
+    # layers as input
+
+    def _list_layers(self, event: Any = None) -> None:
+        chosen = self.layer.currentText()
+        names = [layer.name for layer in self.session.viewer.layers if isinstance(layer, Image) and layer.ndim == 3]
+        self.layer.clear()
+        self.layer.addItems(names)
+        if chosen in names:
+            self.layer.setCurrentText(chosen)
+        self.use_layer.setEnabled(bool(names))
+
+    def _forget_layers(self) -> None:
+        for signal in ("inserted", "removed", "renamed"):
+            getattr(self.session.viewer.layers.events, signal).disconnect(self._list_layers)
+
+    def take_layer(self) -> None:
+        """Make a scan of the chosen layer."""
+        try:
+            layer = self.session.viewer.layers[self.layer.currentText()]
+            scan = scan_from_array(layer.data, self.layer_geometry.value(), layer.name)
+        except (UnrollError, KeyError) as error:
+            self.message.error(error)
+            return
+        self.message.say("")
+        self.session.set_scan(scan)
+
+    # what came
+
+    def _on_loaded(self, finished: Finished) -> None:
+        if finished.outcome is Outcome.FAILED:
+            self.message.say(finished.advice, "error")
+            self._point_at_missing(finished.advice)
+        elif finished.outcome is Outcome.COMPLETED:
+            self.message.say("")
+            self.session.set_scan(finished.result)
+        else:
+            self.message.say(finished.advice)
+
+    def _point_at_missing(self, sentence: str) -> None:
+        """Open the reader's options where the sentence names one of them."""
+        if self.options is None:
+            return
+        named = [name for name in self.options.fields if f"'{name}'" in sentence]
+        if named:
+            self.options_fold.button.setChecked(True)
+            self.options.fields[named[0]].widget.setFocus()
+
+    def show_scan(self, scan: Scan | None) -> None:
+        """Show what a scan holds."""
+        has = scan is not None
+        for widget in (self.volume_fold, self.check_box, self.view, self.drawing):
+            widget.setVisible(has)
+        self.pair.setText("")
+        self.drawing.show_scan(scan)
+        if scan is None:
+            self.facts.setText("No scan yet. Open a file, use a layer, or take sample data.")
+            return
+        self.facts.setText(facts_html(scan))
+        is_mri = isinstance(scan.geometry, CartesianSampling)
+        self.volume_fold.setVisible(not is_mri)
+        self.view.setVisible(not is_mri)
+        if not is_mri:
+            self.view.setRange(0, scan.geometry.n_views - 1)  # type: ignore[union-attr]
+            self.view.setValue(0)
+            z, y, x = scan.grid.shape
+            self.volume.set_value(VolumeChoice(z=z, y=y, x=x, voxel_mm=scan.grid.spacing_mm[1]))
+
+    def set_volume(self) -> None:
+        """Use the grid in the form."""
+        scan = self.session.scan
+        if scan is None:
+            return
+        try:
+            wish: VolumeChoice = self.volume.value()
+            grid = VolumeGrid(
+                shape=(wish.z, wish.y, wish.x), spacing_mm=(wish.voxel_mm,) * 3, center_mm=scan.grid.center_mm
+            )
+            self.session.set_scan(scan.with_grid(grid))
+        except UnrollError as error:
+            self.message.error(error)
+
+    def check_pair(self) -> None:
+        """Measure the adjoint error of the projector pair."""
+        if self.session.scan is None:
+            return
+        run = self.session.runner.start(jobs.check_pair(self.session.scan), "check of the operator")
+        run.finished.connect(self._show_pair)
+        self.pair.setText("measuring …")
+
+    def _show_pair(self, finished: Finished) -> None:
+        check = finished.result
+        if check is None:
+            self.pair.setText("")
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.session.physics = check.physics
+        verdict = "matched" if check.adjoint_error < 1e-6 else "not matched"
+        self.pair.setText(
+            f"Adjoint error {parts.number(check.adjoint_error)} ({verdict}).<br>A {parts.seconds(check.forward_s)}, "
+            f"adjoint {parts.seconds(check.adjoint_s)}.<br>{html.escape(check.reason)}"
+        )
+
+
+def facts_html(scan: Scan) -> str:
+    """The facts of a scan as a small table and its notes."""
+    facts = registry.summary(scan)
+    notes = facts.pop("notes")
+    rows = "".join(
+        f"<tr><td>{_title(name)}&nbsp;&nbsp;</td><td>{html.escape(_plain(value))}</td></tr>"
+        for name, value in facts.items()
+    )
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    return f"<table>{rows}</table>" + (f"<ul style='margin-left:-22px'>{items}</ul>" if items else "")
+
+
+def _title(name: str) -> str:
+    words = html.escape(name).capitalize()
+    for word, unit in ((" mm", " (mm)"), (" deg", " (°)")):
+        words = words.removesuffix(word) + unit if words.endswith(word) else words
+    return words
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        joint = " × " if all(isinstance(v, int) for v in value) else ", "
+        same = len(set(value)) == 1 and isinstance(value[0], float)
+        return _plain(value[0]) if same else joint.join(_plain(v) for v in value)
+    return str(value).upper() if value in ("ct", "mri") else str(value)

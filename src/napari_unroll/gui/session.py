@@ -1,0 +1,103 @@
+"""What the docks of one window share: the scan, its normal operator, the results, and the one runner.
+
+Plain Qt signals; docks wire themselves to them and never to each other. Computes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_unroll.gui.layers import SCAN, LayerWriter
+from napari_unroll.gui.worker import Runner
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.scan import Scan
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished reconstruction and how it was made."""
+
+    name: str
+    values: np.ndarray
+    grid: VolumeGrid
+    record: dict[str, Any]
+    scan_fingerprint: str = ""
+
+
+class Session(QObject):
+    """The state of one napari window."""
+
+    scan_changed = Signal(object)
+    factors_changed = Signal(object)
+    result_added = Signal(object)
+
+    def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.layers = LayerWriter(viewer)
+        self.runner = Runner(self)
+        self.layers.streamer.setParent(self)
+        self.scan: Scan | None = None
+        self.physics: Any = None
+        self.factors: Any = None
+        self.results: dict[str, Result] = {}
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        for layer in viewer.layers:
+            self._take_scan_of(layer)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._take_scan_of(event.value)
+
+    def _take_scan_of(self, layer: Any) -> None:
+        """A layer that carries a scan (opened file, sample data) makes it the present one."""
+        scan = layer.metadata.get(SCAN)
+        if isinstance(scan, Scan) and scan is not self.scan:
+            self.set_scan(scan, show=False)
+
+    def set_scan(self, scan: Scan, show: bool = True) -> None:
+        """A scan is loaded: earlier factors no longer apply; a run on the earlier scan is cancelled."""
+        self.runner.cancel()
+        self.scan, self.physics = scan, None
+        if show:
+            self.layers.show_scan(scan)
+        self.scan_changed.emit(scan)
+        self.set_factors(None)
+
+    def set_factors(self, factors: Any) -> None:
+        """The normal operator's approximation of the present scan, or None."""
+        self.factors = factors
+        self.factors_changed.emit(factors)
+
+    def add_result(self, result: Result) -> None:
+        """A reconstruction is ready."""
+        self.results[result.name] = result
+        self.result_added.emit(result)
+
+    def free_name(self, name: str) -> str:
+        """``name``, numbered if the viewer already has such a layer."""
+        taken = {layer.name for layer in self.viewer.layers}
+        if name not in taken:
+            return name
+        return next(f"{name} ({i})" for i in range(2, 10_000) if f"{name} ({i})" not in taken)
+
+
+def session_of(viewer: Any) -> Session:
+    """The session of a viewer, made at the first call; it dies with the viewer's window."""
+    viewer = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy that hides the window
+    window = getattr(getattr(viewer, "window", None), "_qt_window", None)
+    owner = window if isinstance(window, QObject) else None
+    if owner is not None:
+        for found in owner.findChildren(Session):
+            return found
+        return Session(viewer, owner)
+    found = _WINDOWLESS.get(id(viewer))
+    if found is None or found.viewer is not viewer:
+        found = _WINDOWLESS[id(viewer)] = Session(viewer)
+    return found
+
+
+_WINDOWLESS: dict[int, Session] = {}

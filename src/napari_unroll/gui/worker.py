@@ -1,0 +1,214 @@
+"""The one worker thread: it runs a generator of events and hands them to the window.
+
+Every run is an object of its own; what arrives after its end is dropped, even events that were queued before it was
+cancelled. Runs are serial: a new one waits until the cancelled one has left. Nothing raised in the thread is lost: every failure
+becomes ``Finished(FAILED, advice)``, because generator workers swallow errors derived from RuntimeError.
+
+Knows events and threads; nothing of layers, docks or what the run computes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from napari.qt.threading import GeneratorWorker, create_worker
+from qtpy.QtCore import QObject, Signal
+
+from napari_unroll.errors import Cancelled, UnrollError
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop
+
+log = logging.getLogger(__name__)
+
+Make = Callable[[Stop], Iterator[Event]]
+Sink = Callable[[Event], None]
+
+
+def _n_threads() -> int:
+    """Threads for torch: all processors but one, which keeps the window alive."""
+    return max(1, (os.cpu_count() or 2) - 1)
+
+
+def _failure(error: Exception) -> Finished:
+    if isinstance(error, Cancelled):
+        return Finished(Outcome.CANCELLED, advice=str(error) or "Cancelled.")
+    if isinstance(error, UnrollError):
+        return Finished(Outcome.FAILED, advice=str(error))
+    log.error("The run failed.", exc_info=error)
+    text = str(error).strip().splitlines()
+    return Finished(Outcome.FAILED, advice=f"The run failed: {text[0] if text else type(error).__name__}")
+
+
+def guarded(make: Make, stop: Stop, sink: Sink | None = None) -> Iterator[Event]:
+    """The generator that really runs in the thread: with torch's threads set, ended by Finished, never raising."""
+    torch.set_num_threads(_n_threads())
+    ended = False
+    try:
+        for event in make(stop):
+            if sink is not None and not stop.cancelled:
+                sink(event)
+            ended = isinstance(event, Finished)
+            yield event
+    except Exception as error:
+        yield _failure(error)
+        return
+    if not ended:
+        yield Finished(Outcome.CANCELLED if stop.cancelled else Outcome.COMPLETED)
+
+
+class _RunWorker(GeneratorWorker):
+    """A napari worker that waits for its predecessor; ``quit`` (window closed, activity bar) asks the run to stop."""
+
+    stop: Stop
+    lane: threading.Lock
+
+    def quit(self) -> None:
+        self.stop.cancel()
+        super().quit()
+
+    def work(self) -> Any:
+        with self.lane:
+            try:
+                return super().work()
+            finally:
+                self._gen.close()
+
+
+class Run(QObject):
+    """One run as its listener sees it: connect to ``event`` and ``finished``. Emits nothing after ``finished``."""
+
+    event = Signal(object)
+    finished = Signal(object)
+
+    def __init__(self, what: str, stop: Stop, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.what, self.stop, self.clock = what, stop, Clock()
+        self.over = False
+
+    def see(self, event: Event) -> None:
+        """Pass an event on; anything that comes after the end is dropped."""
+        if self.over:
+            return
+        self.clock.see(event)
+        if isinstance(event, Finished):
+            self.over = True
+            self.finished.emit(event)
+        else:
+            self.event.emit(event)
+
+
+class Runner(QObject):
+    """Starts runs, one at a time; each re-emits its events in the window's thread."""
+
+    busy_changed = Signal(bool)
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._lane = threading.Lock()
+        self._worker: _RunWorker | None = None
+        self.run: Run | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is going on that has not been cancelled."""
+        return self.run is not None and not self.run.over
+
+    def start(self, make: Make, what: str = "run", sink: Sink | None = None) -> Run:
+        """Run ``make(stop)`` in the thread; a run that is still going on is cancelled first.
+
+        ``sink`` sees every event in the worker's thread, before the window does.
+        """
+        self.cancel()
+        run = Run(what, Stop(), self)
+        worker = create_worker(
+            guarded, make, run.stop, sink, _worker_class=_RunWorker, _ignore_errors=True, _start_thread=False,
+            _progress={"desc": what},
+        )  # fmt: skip
+        worker.stop, worker.lane = run.stop, self._lane
+        worker.yielded.connect(run.see)
+        run.finished.connect(self._on_finished)
+        self.run, self._worker = run, worker
+        self.busy_changed.emit(True)
+        worker.start()
+        return run
+
+    def cancel(self) -> None:
+        """Give the present run up at once; its listener hears ``Finished(CANCELLED)`` now, late events are dropped."""
+        if self.busy and self.run is not None and self._worker is not None:
+            self._worker.quit()
+            self.run.see(
+                Finished(Outcome.CANCELLED, advice=f"{self.run.what[:1].upper()}{self.run.what[1:]} cancelled.")
+            )
+
+    def finish_now(self) -> None:
+        """Ask the present run for what it has."""
+        if self.busy and self.run is not None:
+            self.run.stop.finish()
+
+    def _on_finished(self, finished: Finished) -> None:
+        self._worker = None
+        self.busy_changed.emit(False)
+
+    @staticmethod
+    def wait(msecs: int = 10_000) -> None:
+        """Ask every worker to stop and wait for their threads; for tests and for closing windows."""
+        GeneratorWorker.await_workers(msecs)
+
+
+class Clock:
+    """How far a run is and how long it will still take, from its own events."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self.step = 0
+        self.n_steps = 0
+        self.text = ""
+
+    def see(self, event: Event) -> None:
+        """Note an event."""
+        if isinstance(event, Started):
+            self.step, self.n_steps, self.text = 0, event.n_steps, event.what
+        elif isinstance(event, Progress):
+            self._restart_if(event.n_steps != self.n_steps or event.step < self.step)
+            self.step, self.n_steps, self.text = event.step, event.n_steps, event.text or self.text
+        elif isinstance(event, IterationDone) and self.n_steps in (0, event.n_iterations):
+            self.step, self.n_steps = event.iteration, event.n_iterations
+        if self._first is None and self.step > 0:
+            self._first = (time.monotonic(), self.step)
+
+    def _restart_if(self, restarted: bool) -> None:
+        if restarted:
+            self._first = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds still to go, None while unknown; the first step (compilation, loading) does not count."""
+        if self._first is None or self.n_steps <= self.step or self.step <= self._first[1]:
+            return None
+        then, step = self._first
+        return (time.monotonic() - then) / (self.step - step) * (self.n_steps - self.step)
+
+    @property
+    def left_text(self) -> str:
+        """The time left in words."""
+        left = self.left_s
+        return "" if left is None else f"{duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

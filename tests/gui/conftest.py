@@ -1,0 +1,96 @@
+"""Fixtures of the GUI tests: a real window on a virtual display, tiny samples, nothing written to the user's folders.
+
+With a display (pytest-xvfb starts one) Qt runs on it, so that OpenGL really draws; the offscreen platform draws nothing.
+"""
+
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.platform.startswith("linux"):
+    os.environ.setdefault(
+        "QT_QPA_PLATFORM", "xcb" if os.environ.get("DISPLAY") or shutil.which("Xvfb") else "offscreen"
+    )
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import napari  # noqa: F401
+    import pyqtgraph  # noqa: F401
+    from napari.components import ViewerModel
+    from napari.qt import threading  # noqa: F401
+
+    from napari_unroll.gui import jobs
+    from napari_unroll.gui.session import Session, session_of
+    from napari_unroll.gui.worker import Runner
+    from napari_unroll.physics import samples
+
+TIMEOUT_MS = 60_000
+
+THIRD_PARTY = (
+    "ignore::DeprecationWarning:vispy.*",
+    "ignore::DeprecationWarning:napari.*",
+    "ignore::FutureWarning:napari.*",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Warnings of napari's own parts do not fail our tests."""
+    for item in items:
+        if "tests/gui" in str(item.path):
+            for text in THIRD_PARTY:
+                item.add_marker(pytest.mark.filterwarnings(text))
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches go to a temporary folder; samples are tiny."""
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path / "cache"))
+    cone = partial(samples.sample_cone_beam, n=16, n_views=12, oversample=1)
+    mri = partial(samples.sample_multicoil, shape=(8, 16, 16), n_coils=4, acceleration=3)
+    monkeypatch.setattr(jobs, "SAMPLES", dict(zip(jobs.SAMPLES, (cone, mri), strict=True)))
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Iterator[Any]:
+    """A real window; workers are stopped before it closes, leaked widgets fail the test."""
+    made = make_napari_viewer(show=True, strict_qt="raise")
+    yield made
+    Runner.wait()
+
+
+@pytest.fixture
+def model(qapp: Any) -> Any:
+    """A viewer without a window, for logic that draws nothing."""
+    return ViewerModel()
+
+
+@pytest.fixture
+def session(viewer: Any) -> Session:
+    """The session of the window."""
+    return session_of(viewer)
+
+
+@pytest.fixture
+def cone_scan() -> Any:
+    """A tiny cone-beam scan with its truth."""
+    return samples.sample_cone_beam(n=16, n_views=12, oversample=1)
+
+
+@pytest.fixture
+def mri_scan() -> Any:
+    """A tiny multi-coil scan with its truth."""
+    return samples.sample_multicoil(shape=(8, 16, 16), n_coils=4, acceleration=3)
+
+
+@pytest.fixture
+def draws() -> None:
+    """Skip where the platform cannot draw OpenGL."""
+    if os.environ.get("QT_QPA_PLATFORM") == "offscreen":
+        pytest.skip("the offscreen platform draws no OpenGL; run with a display or pytest-xvfb")

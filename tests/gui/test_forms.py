@@ -1,0 +1,130 @@
+"""Every field of every record has a widget, shows its default, and gives back what is typed."""
+
+import pytest
+from pydantic import BaseModel
+from qtpy.QtWidgets import QComboBox, QLineEdit, QSpinBox, QWidget
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.gui.forms import NumberBox, RecordForm, label, tooltip
+from napari_unroll.gui.from_layer import LayerGeometry
+from napari_unroll.gui.scan_dock import VolumeChoice
+from napari_unroll.io.registry import FORMATS
+from napari_unroll.methods.registry import METHODS
+from napari_unroll.normal.fit import FitOptions
+from napari_unroll.pipeline.params import FieldSpec, fields
+from napari_unroll.pipeline.plan import Choices
+
+RECORDS: list[type[BaseModel]] = [
+    Choices, FitOptions, LayerGeometry, VolumeChoice,
+    *(m.params for m in METHODS.values()), *{r.options for r in FORMATS.values()},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.__name__)
+def test_a_fresh_form_holds_the_defaults(qtbot, record):
+    form = RecordForm(record)
+    qtbot.addWidget(form)
+    assert form.value() == record()
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.__name__)
+def test_every_field_is_tied_to_the_record(qtbot, record):
+    form = RecordForm(record)
+    qtbot.addWidget(form)
+    assert set(form.fields) == {s.name for s in fields(record)}
+    for spec in fields(record):
+        wanted = another(spec)
+        form.fields[spec.name].set(wanted)
+        assert form.raw()[spec.name] == wanted, spec.name
+        assert spec.help.split(".")[0] in form.findChild(QWidget, spec.name).toolTip()
+
+
+def another(spec: FieldSpec):
+    """A legal value that is not the default."""
+    if spec.choices:
+        return next((c for c in spec.choices if c != spec.default), spec.choices[0])
+    if spec.type is bool:
+        return not spec.default
+    if spec.type is str:
+        return "some text"
+    low = spec.minimum if spec.minimum is not None else 0
+    high = spec.maximum if spec.maximum is not None else low + 8
+    value = low + (high - low) / 4
+    return int(value) + 1 if spec.type is int else value
+
+
+def test_numbers_of_any_magnitude_stay_readable(qtbot):
+    box = NumberBox()
+    qtbot.addWidget(box)
+    box.setRange(0, 1e12)
+    for value, text in ((1e-9, "1e-09"), (0.0125, "0.0125"), (1e10, "1e+10")):
+        box.setValue(value)
+        assert box.text() == text
+        assert box.value() == pytest.approx(value)
+
+
+def test_a_word_or_a_number(qtbot):
+    form = RecordForm(Choices)
+    qtbot.addWidget(form)
+    box = form.findChild(QComboBox, "patch_size")
+    assert box.isEditable()
+    box.setEditText("48")
+    assert form.value().patch_size == 48
+
+
+def test_wrong_input_is_one_sentence_and_stays_typed(qtbot):
+    form = RecordForm(Choices)
+    qtbot.addWidget(form)
+    form.findChild(QComboBox, "patch_size").setEditText("many")
+    with pytest.raises(ParameterError, match="patch_size"):
+        form.value()
+    assert form.findChild(QComboBox, "patch_size").currentText() == "many"
+
+
+def test_limits_hold_in_the_widget_and_stand_in_the_tooltip(qtbot):
+    form = RecordForm(VolumeChoice)
+    qtbot.addWidget(form)
+    box = form.findChild(QSpinBox, "z")
+    box.setValue(10**6)
+    assert box.value() == 8192
+    assert "at least 1" in box.toolTip()
+
+
+def test_empty_means_not_set(qtbot):
+    form = RecordForm(LayerGeometry)
+    qtbot.addWidget(form)
+    edit = form.findChild(QLineEdit, "axis_px")
+    edit.setText("31.5")
+    assert form.value().axis_px == 31.5
+    edit.clear()
+    assert form.value().axis_px is None
+
+
+def test_labels_carry_units():
+    specs = {s.name: s for s in fields(LayerGeometry)}
+    assert label(specs["pixel_mm"]) == "Pixel (mm)"
+    assert label(specs["angle_range"]) == "Angle range (°)"
+    assert "Default: 180" in tooltip(specs["angle_range"])
+
+
+def test_words_can_be_offered_for_free_text(qtbot):
+    form = RecordForm(Choices, skip=("params",), choices={"device": ["auto", "cpu"]})
+    qtbot.addWidget(form)
+    box = form.findChild(QComboBox, "device")
+    assert [box.itemText(i) for i in range(box.count())] == ["auto", "cpu"]
+
+
+def test_a_stray_wheel_changes_nothing(qtbot):
+    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtGui import QWheelEvent
+    from qtpy.QtWidgets import QApplication
+
+    form = RecordForm(VolumeChoice)
+    qtbot.addWidget(form)
+    box = form.findChild(QSpinBox, "z")
+    wheel = QWheelEvent(
+        QPointF(5, 5), QPointF(5, 5), QPoint(0, 120), QPoint(0, 120), Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(box, wheel)
+    assert box.value() == 64

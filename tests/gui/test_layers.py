@@ -1,0 +1,128 @@
+"""Where layers lie, how complex volumes and streams become layers, and that removing them is safe."""
+
+import numpy as np
+import pytest
+
+from napari_unroll.events import IterationDone, PatchDone
+from napari_unroll.gui.layers import LayerWriter, contrast, placement, projections_placement
+from napari_unroll.scan.geometry import VolumeGrid
+
+GRID = VolumeGrid(shape=(8, 10, 12), spacing_mm=(2.0, 1.0, 0.5), center_mm=(3.0, 0.0, -1.0))
+
+
+@pytest.fixture
+def writer(model) -> LayerWriter:
+    return LayerWriter(model)
+
+
+def world_centre(layer) -> np.ndarray:
+    return np.asarray(layer.extent.world).mean(axis=0)
+
+
+def test_volumes_lie_in_millimetres_where_the_grid_says(writer):
+    (layer,) = writer.show_volume("v", np.zeros(GRID.shape, np.float32), GRID)
+    assert np.allclose(world_centre(layer), GRID.center_mm)
+    assert np.allclose(np.ptp(layer.extent.world, axis=0), np.subtract(GRID.size_mm, GRID.spacing_mm))
+    assert str(layer.units[0]) == "millimeter"
+
+
+def test_a_patch_grid_overlaps_its_place_in_the_volume(writer):
+    part = GRID.restrict((slice(2, 6), slice(0, 5), slice(6, 12)))
+    world = np.array(placement(part)["translate"])
+    index = (world - np.array(GRID.origin_mm)) / np.array(GRID.spacing_mm)
+    assert np.allclose(index, (2, 0, 6))
+
+
+def test_complex_volumes_are_magnitude_and_phase(writer, model):
+    values = np.full(GRID.shape, 3j, np.complex64)
+    phase, magnitude = writer.show_volume("m", values, GRID)
+    assert np.allclose(magnitude.data, 3)
+    assert np.allclose(phase.data, np.pi / 2)
+    assert phase.name == "m · phase"
+    assert not phase.visible
+    writer.show_volume("m", values, GRID)
+    assert len(model.layers) == 2
+
+
+def test_projections_are_as_large_as_the_object_they_show(cone_scan):
+    scale = projections_placement(cone_scan)["scale"]
+    assert np.isclose(scale[2], cone_scan.geometry.pixel_mm[1] / 3)
+    assert np.isclose(scale[0], cone_scan.grid.spacing_mm[0])
+
+
+def test_a_scan_shows_measurements_and_hides_its_truth(writer, model, cone_scan, mri_scan):
+    writer.show_scan(cone_scan)
+    assert [layer.name.split(" · ")[1] for layer in model.layers] == ["truth", "projections"]
+    assert [layer.visible for layer in model.layers] == [False, True]
+    writer.show_scan(mri_scan)
+    assert {layer.name.split(" · ")[1] for layer in model.layers} == {"truth", "k-space (log10)"} | {"truth"}
+    assert not writer.ours("result")
+
+
+def test_results_stream_into_one_layer(writer, model):
+    view = writer.begin_result("r", GRID)
+    values = np.random.default_rng(0).random(GRID.shape).astype(np.float32)
+    box = (slice(0, 4), slice(0, 5), slice(0, 6))
+    view.sink(PatchDone(box, values[box], consistency=0.25))
+    assert np.array_equal(view.layer.data[box], values[box])
+    assert view.arrived.data.max() == 0.25
+    assert view.arrived.data[-1, -1, -1] == 0
+    view.sink(IterationDone(1, 2, values=values))
+    assert np.array_equal(view.layer.data, values)
+    writer.finish_result(view, values * 2)
+    assert np.array_equal(view.layer.data, values * 2)
+    assert [layer.name for layer in writer.ours("result")] == ["r"]
+    assert not writer.streamer.active
+
+
+def test_contrast_follows_the_values_until_touched(writer):
+    view = writer.begin_result("r", GRID)
+    values = np.linspace(0, 5, np.prod(GRID.shape), dtype=np.float32).reshape(GRID.shape)
+    view.follow_contrast(IterationDone(1, 2, values=values))
+    assert view.layer.contrast_limits[1] > 4.5
+    view.layer.contrast_limits = (0.0, 1.0)
+    view.follow_contrast(IterationDone(2, 2, values=3 * values))
+    assert tuple(view.layer.contrast_limits) == (0.0, 1.0)
+
+
+def test_a_cancelled_result_takes_its_layers_away(writer, model):
+    view = writer.begin_result("r", GRID)
+    writer.finish_result(view, None)
+    assert len(model.layers) == 0
+
+
+def test_a_result_that_the_user_removed_is_no_trouble(writer, model):
+    view = writer.begin_result("r", GRID)
+    model.layers.remove(view.layer)
+    view.sink(PatchDone((slice(0, 4),) * 3, np.ones((4, 4, 4), np.float32)))
+    writer.streamer.tick()
+    writer.finish_result(view, np.ones(GRID.shape, np.float32))
+    assert view.layer not in model.layers
+
+
+def test_add_add_remove_add_survives(viewer, draws):
+    writer = LayerWriter(viewer)
+    for i in range(4):
+        writer.show_volume(f"v{i}", np.random.default_rng(i).random(GRID.shape), GRID)
+        viewer.dims.ndisplay = 2 + i % 2
+        viewer.screenshot(flash=False)
+        if i:
+            viewer.layers.remove(viewer.layers[0])
+    viewer.layers.clear()
+    writer.show_volume("last", np.ones(GRID.shape), GRID)
+    assert viewer.screenshot(flash=False).shape[2] == 4
+
+
+def test_side_by_side_shows_only_what_is_compared(writer, model):
+    layers = [writer.show_volume(n, np.ones(GRID.shape), GRID)[0] for n in "abcd"]
+    writer.side_by_side(layers[:3])
+    assert model.canvas.grid.enabled
+    assert model.canvas.grid.actual_shape(model.layers) == (1, 3)
+    assert not layers[3].visible
+    writer.side_by_side(layers[:3], on=False)
+    assert not model.canvas.grid.enabled
+
+
+def test_contrast_of_odd_values():
+    assert contrast(np.zeros(10)) == (0.0, 1e-6)
+    assert contrast(np.full(4, np.nan)) == (0.0, 1.0)
