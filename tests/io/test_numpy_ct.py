@@ -132,3 +132,10 @@ def test_hot_pixels(tmp_path):
     assert read(tmp_path / "a.npy", angles="0:180").measurements.max() == 50
     scan = read(tmp_path / "a.npy", angles="0:180", hot_pixels=20)
     assert scan.measurements.max() < 2
+
+
+def test_numbers_where_text_is_expected(tmp_path):
+    """A command line turns flats=2000 into a number."""
+    np.save(tmp_path / "a.npy", (2000 * np.exp(-samples.line_integrals())).astype(np.float32))
+    scan = read(tmp_path / "a.npy", angles="0:180", flats=2000, darks=0)
+    np.testing.assert_allclose(scan.measurements, samples.line_integrals(), atol=1e-5)

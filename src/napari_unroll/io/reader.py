@@ -19,7 +19,7 @@ from napari_unroll.scan.scan import Scan
 class ReaderOptions(BaseModel):
     """Base of the option records: frozen, no unknown fields. Field descriptions become tooltips and help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """The options that differ from their defaults: what must be repeated to read the file the same way."""

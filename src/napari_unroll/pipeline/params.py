@@ -6,6 +6,7 @@ Works on any pydantic record: a method's params, the run's Choices, a fit's opti
 from __future__ import annotations
 
 import enum
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -136,7 +137,10 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _scalar(text: str) -> Any:
-    """A YAML scalar; also numbers like 1e-4, which YAML 1.1 takes for words."""
+    """A YAML scalar; also numbers like 1e-4, which YAML 1.1 takes for words, and ranges like -45:45, which it takes
+    for minutes."""
+    if re.fullmatch(r"[-+.\d]+:[-+.\d]+", text):
+        return text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
