@@ -110,7 +110,7 @@ def test_cancel_then_resume_gives_the_same_factors(cone_case):
             stop.cancel()
     assert event.outcome == Outcome.CANCELLED
     assert event.result is None
-    assert state.done == 3
+    assert state.sampler.done == 3
     *_, resumed = fit(cone_case[0], options, Stop(), state)
     assert torch.equal(resumed.result.kernel, fit_now(cone_case[0], options).kernel)
 

@@ -16,7 +16,7 @@ import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
-from napari_unroll.normal.patch import AXES, Circular, Convolution, PatchNormal, Shape, make_convolution
+from napari_unroll.normal.patch import AXES, Circular, Convolution, Pairs, PatchNormal, Shape, make_convolution
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,6 +26,7 @@ class NormalFactors:
     ``kernel`` (K or 1, z, y, x) in wrapped lag order: a linear axis holds lags −(s−1) … s−1 at index lag mod 2s
     (s ≤ n; beyond s the kernel counts as zero; length 1 holds lag 0 alone), a circular one all n lags. ``left`` and
     ``right`` (K or 1, z, y, x) are L_k and R_k, None for one. Pass the same tensor twice for a symmetric operator.
+    With ``pairs`` the sum runs over (a, b, k) instead, Σ L_aᴴ C_k R_b, which shares transforms between terms.
     ``info`` is what the fit tells: plain numbers and words.
     """
 
@@ -35,6 +36,7 @@ class NormalFactors:
     shape: Shape
     circular: Circular = (False, False, False)
     form: str = "dcd"
+    pairs: Pairs | None = None
     info: dict[str, Any] = field(default_factory=dict)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -58,9 +60,18 @@ class NormalFactors:
         return any(t is not None and t.is_complex() for t in (self.kernel, self.left, self.right))
 
     @property
-    def n_terms(self) -> int:
-        """K."""
-        return max(t.shape[0] for t in (self.kernel, self.left, self.right) if t is not None)
+    def dtype(self) -> torch.dtype:
+        """Of the volumes that Ñ acts on."""
+        dtype = self.kernel.real.dtype
+        return torch.promote_types(dtype, torch.complex64) if self.is_complex else dtype
+
+    @property
+    def terms(self) -> Pairs:
+        """All (a, b, k): which left weight, right weight and kernel each term of the sum uses."""
+        if self.pairs is not None:
+            return self.pairs
+        counts = [1 if t is None else t.shape[0] for t in (self.left, self.right, self.kernel)]
+        return tuple(tuple(min(k, n - 1) for n in counts) for k in range(max(counts)))  # type: ignore[misc]
 
     @property
     def nbytes(self) -> int:
@@ -73,9 +84,12 @@ class NormalFactors:
         if x.is_complex() and not self.is_complex:
             return torch.complex(self.apply(x.real), self.apply(x.imag))
         convolution = self.convolution(self.shape)
+        if self.pairs is not None:
+            return PatchNormal(convolution, _batch(self.left), _batch(self.right), self.pairs).apply(x)
         out: torch.Tensor | None = None
-        for k in range(self.n_terms):
-            part = PatchNormal(_pick_kernel(convolution, k), _pick(self.left, k), _pick(self.right, k)).apply(x)
+        for a, b, k in self.terms:
+            one = replace(convolution, spectrum=convolution.spectrum[[k]])
+            part = PatchNormal(one, _pick(self.left, a), _pick(self.right, b)).apply(x)
             out = part if out is None else out + part
         assert out is not None
         return out
@@ -91,7 +105,7 @@ class NormalFactors:
         patch = _common_shape(many, self.shape)
         left = _cut(self.left, many)
         right = left if self.symmetric else _cut(self.right, many)
-        return PatchNormal(self.convolution(patch), left, right)
+        return PatchNormal(self.convolution(patch), left, right, self.pairs)
 
     def convolution(self, patch: Shape) -> Convolution:
         """The kernels' spectra for patches of shape ``patch``, computed once."""
@@ -142,10 +156,8 @@ class NormalFactors:
 
     @property
     def d_map(self) -> np.ndarray:
-        """|Σ_k conj(L_k) R_k| (z, y, x), float32: the weight in space, for viewers."""
-        left = self.left if self.left is not None else torch.ones(1, *self.shape, device=self.device)
-        right = self.right if self.right is not None else torch.ones_like(left)
-        return np.asarray((left.conj() * right).sum(0).abs().float().cpu().numpy())
+        """The weight in space (z, y, x), float32: the diagonal of Ñ in units of its first kernel's lag zero."""
+        return np.asarray(diagonal(self).abs().float().cpu().numpy())
 
     @property
     def kernel_map(self) -> np.ndarray:
@@ -173,11 +185,20 @@ class NormalFactors:
         return load(path, device)
 
 
+def diagonal(factors: NormalFactors) -> torch.Tensor:
+    """Σ conj(L_a) R_b h_k(0) / h_0(0), (z, y, x): d for one kernel, Σ|S_c|² for coils."""
+    out = torch.zeros(factors.shape, dtype=factors.dtype, device=factors.device)
+    for a, b, k in factors.terms:
+        left = 1.0 if factors.left is None else factors.left[a].conj()
+        right = 1.0 if factors.right is None else factors.right[b]
+        out += left * right * (factors.kernel[k, 0, 0, 0] / factors.kernel[0, 0, 0, 0])
+    return out
+
+
 def top_eigenvalue(factors: NormalFactors, n_iter: int = 60, seed: int = 0, tolerance: float = 1e-5) -> float:
     """‖Ñ‖ by power iteration from a constant plus seeded noise (the leading vectors of CT and MRI are smooth)."""
     generator = torch.Generator().manual_seed(seed)
-    dtype = torch.promote_types(factors.kernel.dtype, torch.complex64) if factors.is_complex else factors.kernel.dtype
-    x = (1 + 0.3 * torch.randn(1, 1, *factors.shape, generator=generator)).to(factors.device, dtype)
+    x = (1 + 0.3 * torch.randn(1, 1, *factors.shape, generator=generator)).to(factors.device, factors.dtype)
     x /= torch.linalg.vector_norm(x)
     value = 0.0
     with torch.no_grad():
@@ -200,6 +221,9 @@ def _check(f: NormalFactors) -> None:
     for name, weights in (("left", f.left), ("right", f.right)):
         if weights is not None and tuple(weights.shape[1:]) != f.shape:
             raise ParameterError(f"The {name} weights must have shape (k, {f.shape}); got {tuple(weights.shape)}.")
+    counts = [1 if t is None else t.shape[0] for t in (f.left, f.right, f.kernel)]
+    if any(i >= n for term in f.terms for i, n in zip(term, counts, strict=True)):
+        raise ParameterError(f"The terms {f.terms} name weights or kernels beyond the {counts} given.")
 
 
 def _common_shape(boxes: Sequence[Box], shape: Shape) -> Shape:
@@ -214,11 +238,9 @@ def _cut(weights: torch.Tensor | None, boxes: Sequence[Box]) -> torch.Tensor | N
     return None if weights is None else torch.stack([weights[(slice(None), *box)] for box in boxes])
 
 
+def _batch(weights: torch.Tensor | None) -> torch.Tensor | None:
+    return None if weights is None else weights[None]
+
+
 def _pick(weights: torch.Tensor | None, k: int) -> torch.Tensor | None:
-    return None if weights is None else weights[None, [k if weights.shape[0] > 1 else 0]]
-
-
-def _pick_kernel(convolution: Convolution, k: int) -> Convolution:
-    if convolution.spectrum.shape[0] == 1:
-        return convolution
-    return replace(convolution, spectrum=convolution.spectrum[k : k + 1])
+    return None if weights is None else weights[None, [k]]

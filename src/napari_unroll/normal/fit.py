@@ -1,4 +1,4 @@
-"""Fitting Ñ: one generator of events for every physics and form.
+"""Fitting Ñ: one generator of events for every physics, form and recipe.
 
 Chooses the form for a physics, runs its fit, and reports errors on vectors that no fit uses. Must not know viewers,
 methods or scans; sees a physics (A, A_adjoint, x_shape, dtype) and options.
@@ -9,18 +9,24 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_unroll.errors import Cancelled, ParameterError, UnrollError
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Started, Stop
-from napari_unroll.normal import coils, impulse
+from napari_unroll.errors import Cancelled, UnrollError
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Started, Stop, Warned
+from napari_unroll.normal import coils
+from napari_unroll.normal.choice import COIL_FORMS, choose_form, choose_kernel
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.probes import CountedNormal, HeldOut, spread_positions
+from napari_unroll.normal.paper import PaperFit
+from napari_unroll.normal.probes import CountedNormal, HeldOut, summarise
+from napari_unroll.normal.sampling import ImpulseFit, coarse_physics, default_support, refine
 
-Form = Literal["auto", "dcd", "dc", "cd", "coils", "virtual-coils", "single-coil"]
+Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil"]
+PATCH_TEST = 48
+"""Edge of the patches on which errors of large volumes are measured."""
 
 
 class FitOptions(BaseModel):
@@ -28,29 +34,45 @@ class FitOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    form: Form = Field(
-        default="auto", description="Shape of the approximation; auto chooses what is best for the scan."
+    form: Form = Field(default="auto", description="Shape of the approximation; auto chooses what suits the scan.")
+    recipe: Literal["impulse", "paper"] = Field(
+        default="impulse", description="Closed forms from impulse responses, or the paper's Adam on Gaussian vectors."
     )
-    kernel: Literal["linear", "circular"] = Field(
-        default="linear", description="Zero-padded kernels, or of the volume's size."
+    kernel: Literal["auto", "linear", "circular"] = Field(
+        default="auto", description="Zero-padded kernels, or kernels of the volume's size."
     )
     n_probes: int = Field(default=32, ge=1, le=4096, description="Impulse responses (exact operator applications).")
-    n_terms: int = Field(default=4, ge=1, le=64, description="Number of virtual coils or kernels.")
-    n_test: int = Field(
-        default=3, ge=0, le=64, description="Held-out vectors of each kind for the error; 0 reports none."
+    n_coloured: int | None = Field(
+        default=None, ge=0, le=64, description="Image-like noise probes that correct the weight; empty: if truncated."
     )
-    seed: int = Field(default=0, ge=0, description="Seed of probe positions and test vectors.")
+    n_terms: int = Field(default=4, ge=1, le=64, description="Number of virtual coils.")
+    n_test: int = Field(default=3, ge=0, le=64, description="Held-out vectors of each kind for the error; 0: none.")
+    early_stop: bool = Field(default=True, description="Stop when more probes gain less than the error's noise.")
+    support: int | None = Field(default=None, ge=2, description="Lags kept per axis; empty: all of a small volume.")
+    coarse: int | None = Field(default=None, ge=1, le=16, description="Fit the weight on voxels this much larger.")
+    n_steps: int = Field(default=2048, ge=1, description="Steps of the paper's recipe.")
+    learning_rate: float = Field(default=0.02, gt=0, le=1, description="Learning rate of the paper's recipe.")
+    seed: int = Field(default=0, ge=0, description="Seed of probe positions and vectors.")
+
+
+class Sampler(Protocol):
+    """A fit that goes on by single exact operator applications."""
+
+    normal: CountedNormal
+    done: int
+
+    def step(self) -> None: ...
+
+    def solve(self) -> NormalFactors: ...
 
 
 @dataclass
 class FitState:
     """What a cancelled fit leaves behind; hand it to the next ``fit`` of the same physics to go on from there."""
 
-    average: impulse.LagAverage | None = None
-    constant: torch.Tensor | None = None
+    sampler: Sampler | None = None
     held_out: HeldOut | None = None
-    done: int = 0
-    calls: int = 0
+    samples: dict[str, np.ndarray] = field(default_factory=dict)
     history: list[float] = field(default_factory=list)
 
 
@@ -62,17 +84,15 @@ def fit(
     begun = time.perf_counter()
     try:
         factors = yield from _fit(physics, options, stop, state)
-    except Cancelled as cancelled:
-        yield Finished(Outcome.CANCELLED, None, str(cancelled), time.perf_counter() - begun, tuple(state.history))
-        return
     except (UnrollError, RuntimeError, MemoryError) as error:
-        advice = f"The fit failed: {error}"
-        yield Finished(Outcome.FAILED, None, advice, time.perf_counter() - begun, tuple(state.history))
+        outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
+        advice = str(error) if isinstance(error, UnrollError) else f"The fit failed: {error}"
+        yield Finished(outcome, None, advice, time.perf_counter() - begun, tuple(state.history))
         return
     seconds = time.perf_counter() - begun
-    early = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
-    info = {**factors.info, "seconds": seconds}
-    yield Finished(early, replace(factors, info=info), _advice(info), seconds, tuple(state.history))
+    outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
+    info = {**factors.info, "seconds": seconds, "recipe": options.recipe}
+    yield Finished(outcome, replace(factors, info=info), advise(info), seconds, tuple(state.history))
 
 
 def fit_now(physics: Any, options: FitOptions | None = None) -> NormalFactors:
@@ -87,23 +107,12 @@ def fit_now(physics: Any, options: FitOptions | None = None) -> NormalFactors:
     return found
 
 
-def choose_form(physics: Any, form: str) -> str:
-    """The form that ``auto`` means for this physics.
-
-    Raises ParameterError where ``form`` needs coil maps and the physics has none.
-    """
-    has_coils = hasattr(physics, "csm") and hasattr(physics, "mask")
-    if form == "auto":
-        return "coils" if has_coils else "dcd"
-    if form in ("coils", "virtual-coils", "single-coil") and not has_coils:
-        raise ParameterError(f"The form {form} is for Cartesian MRI with coil maps; choose auto or dcd for this scan.")
-    return form
-
-
 def _fit(physics: Any, options: FitOptions, stop: Stop, state: FitState) -> Generator[Event, None, NormalFactors]:
     form = choose_form(physics, options.form)
     normal = CountedNormal(physics)
-    if form in ("coils", "virtual-coils", "single-coil"):
+    if options.recipe == "paper":
+        return (yield from _fit_paper(normal, form, options, stop, state))
+    if form in COIL_FORMS:
         return (yield from _fit_coils(normal, form, options, state))
     return (yield from _fit_impulses(normal, form, options, stop, state))
 
@@ -112,67 +121,135 @@ def _fit_coils(
     normal: CountedNormal, form: str, options: FitOptions, state: FitState
 ) -> Generator[Event, None, NormalFactors]:
     yield Started(f"Normal operator: {form}", 1, normal.shape)
-    physics = normal.physics
+    csm, mask = normal.physics.csm, normal.physics.mask
     if form == "single-coil":
-        factors = coils.single_coil(physics.csm, physics.mask)
+        factors = coils.single_coil(csm, mask)
     else:
-        factors = coils.coil_factors(physics.csm, physics.mask, options.n_terms if form == "virtual-coils" else None)
-    held_out = HeldOut.make(normal, options.n_test, 10_000 + options.seed)
-    metrics = {**held_out.errors(factors), "operator_calls": 0.0}
-    state.history.append(metrics.get("error_image", float("nan")))
+        factors = coils.coil_factors(csm, mask, options.n_terms if form == "virtual-coils" else None)
+    _hold(normal, options, state, whole=True)
+    metrics = {**_errors(state, factors), "operator_calls": 0.0}
+    state.history.append(metrics.get("error_image", 0.0))
     yield IterationDone(1, 1, metrics=metrics)
-    return replace(factors, info={**factors.info, **metrics, "form": form})
+    return replace(factors, info=metrics)
+
+
+def _fit_paper(
+    normal: CountedNormal, form: str, options: FitOptions, stop: Stop, state: FitState
+) -> Generator[Event, None, NormalFactors]:
+    if state.sampler is None:
+        shape = "dcd" if normal.dtype.is_complex or options.form == "dcd" else "dc"
+        state.sampler = PaperFit(normal, shape, options.n_steps, options.learning_rate, options.seed)
+    yield Started("Normal operator: Adam on Gaussian vectors", options.n_steps, normal.shape)
+    _hold(normal, options, state, whole=True)
+    return (yield from _iterate(state.sampler, options.n_steps, options, stop, state))
 
 
 def _fit_impulses(
     normal: CountedNormal, form: str, options: FitOptions, stop: Stop, state: FitState
 ) -> Generator[Event, None, NormalFactors]:
-    n, shape = options.n_probes, normal.shape
-    circular = (options.kernel == "circular",) * 3
-    yield Started(f"Normal operator: {form}, {options.kernel} kernel", n, shape)
-    if state.average is None:
-        state.average = impulse.LagAverage(shape, shape, circular, normal.dtype, normal.device)
-        state.constant = normal(torch.ones_like(normal.zeros()))
-        state.held_out = HeldOut.make(_uncounted(normal), options.n_test, 10_000 + options.seed)
-    positions = spread_positions(shape, n, options.seed)
-    while state.done < n and not stop.finish_now:
+    yield Started(f"Normal operator: {form}", options.n_probes, normal.shape)
+    if state.sampler is None:
+        circular = choose_kernel(normal, options.kernel)
+        support = default_support(normal.shape, form, options.support)
+        sampler = ImpulseFit(normal, form, circular, support, options.seed)
+        yield from _coarse_weight(sampler, options, stop)
+        sampler.prepare(options.n_probes)
+        _hold(normal, options, state, sampler.whole)
+        state.sampler = sampler
+    found: ImpulseFit = state.sampler  # type: ignore[assignment]
+    factors = yield from _iterate(found, options.n_probes, options, stop, state)
+    wanted = (4 if found.truncated(factors) else 0) if options.n_coloured is None else options.n_coloured
+    if wanted > len(found.coloured_pairs) and found.coarse_weight is None and not stop.finish_now:
+        found.add_coloured(wanted)
+        yield _report(found, options.n_probes, state)
+        factors = _with_info(found, state)
+    return factors
+
+
+def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Generator[Event, None, None]:
+    """Take the weight from a fit on larger voxels where the volume is large or the user asks for it."""
+    physics = sampler.normal.physics
+    factor = options.coarse or (1 if sampler.whole else -(-max(sampler.normal.shape) // 128))
+    if factor == 1 or not hasattr(physics, "geometry"):
+        return
+    coarse = coarse_physics(physics, factor)
+    asked = options.model_copy(update={"coarse": 1, "support": None, "n_test": 0, "form": sampler.form})
+    for event in fit(coarse, asked, stop):
+        if isinstance(event, Finished):
+            if event.result is None:
+                raise Cancelled(event.advice) if stop.cancelled else UnrollError(event.advice)
+            sampler.coarse_weight = refine(_weight_of(event.result), sampler.normal.shape)
+            sampler.normal.calls += int(event.result.info["operator_calls"])
+    yield Warned(
+        f"The weight comes from voxels {factor} times larger, kernels hold lags below {max(sampler.support)} voxels: "
+        "use patches up to that size. The reported errors are those on patches."
+    )
+
+
+def _weight_of(factors: NormalFactors) -> torch.Tensor:
+    assert factors.left is not None
+    return factors.left[0].square() if factors.symmetric else factors.left[0]
+
+
+def _iterate(
+    sampler: Sampler, n: int, options: FitOptions, stop: Stop, state: FitState
+) -> Generator[Event, None, NormalFactors]:
+    while sampler.done < n and not stop.finish_now:
         if stop.cancelled:
-            raise Cancelled(f"Cancelled after {state.done} of {n} probes; the fit can be resumed.")
-        state.average.add(normal.impulse_response(positions[state.done]), positions[state.done])
-        state.done += 1
-        if state.done == n or state.done & (state.done - 1) == 0:
-            yield _report(_solve(state, form), state, normal, n)
+            raise Cancelled(f"Cancelled after {sampler.done} of {n} exact operator applications; it can be resumed.")
+        sampler.step()
+        if sampler.done == n or sampler.done & (sampler.done - 1) == 0:
+            before = state.samples
+            yield _report(sampler, n, state)
+            if (
+                options.early_stop
+                and options.recipe == "impulse"
+                and sampler.done >= 8
+                and settled(before, state.samples)
+            ):
+                break
         else:
-            yield IterationDone(state.done, n, metrics={"operator_calls": float(normal.calls)})
-    factors = _solve(state, form)
-    metrics = {**_errors(state, factors), "operator_calls": float(normal.calls), "n_probes": float(state.done)}
-    return replace(factors, info={**metrics, "form": form, "kernel": options.kernel})
+            yield IterationDone(sampler.done, n, metrics={"operator_calls": float(sampler.normal.calls)})
+    return _with_info(sampler, state)
 
 
-def _solve(state: FitState, form: str) -> NormalFactors:
-    average, constant = state.average, state.constant
-    assert average is not None
-    assert constant is not None
-    kernel = impulse.nonnegative(average.kernel())
-    d = impulse.weight_from_constant(kernel, constant, average.circular)
-    return impulse.assemble(kernel, d, average.shape, average.circular, form)
+def settled(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> bool:
+    """Whether the image-like error fell by less than its noise: the standard error of the paired differences."""
+    if "image" not in before or before["image"].size < 2:
+        return False
+    gain = before["image"] - after["image"]
+    noise = gain.std(ddof=1) / np.sqrt(gain.size)
+    return bool(gain.mean() < max(noise, 0.01 * after["image"].mean()))
 
 
-def _report(factors: NormalFactors, state: FitState, normal: CountedNormal, n: int) -> IterationDone:
-    metrics = {**_errors(state, factors), "operator_calls": float(normal.calls)}
-    state.history.append(metrics.get("error_image", float("nan")))
-    return IterationDone(state.done, n, metrics=metrics)
+def _hold(normal: CountedNormal, options: FitOptions, state: FitState, whole: bool) -> None:
+    if state.held_out is None:
+        uncounted = CountedNormal(normal.physics)
+        state.held_out = HeldOut.make(uncounted, options.n_test, 10_000 + options.seed, None if whole else PATCH_TEST)
+
+
+def _report(sampler: Sampler, n: int, state: FitState) -> IterationDone:
+    if not state.held_out or not any(state.held_out.held.values()):
+        return IterationDone(sampler.done, n, metrics={"operator_calls": float(sampler.normal.calls)})
+    metrics = {**_errors(state, sampler.solve()), "operator_calls": float(sampler.normal.calls)}
+    state.history.append(metrics["error_image"])
+    return IterationDone(sampler.done, n, metrics=metrics)
 
 
 def _errors(state: FitState, factors: NormalFactors) -> dict[str, float]:
-    return {} if state.held_out is None else state.held_out.errors(factors)
+    assert state.held_out is not None
+    state.samples = state.held_out.samples(factors)
+    return summarise(state.samples)
 
 
-def _uncounted(normal: CountedNormal) -> CountedNormal:
-    return CountedNormal(normal.physics)
+def _with_info(sampler: Sampler, state: FitState) -> NormalFactors:
+    factors = sampler.solve()
+    facts = {"operator_calls": float(sampler.normal.calls), "n_probes": float(sampler.done)}
+    return replace(factors, info={**_errors(state, factors), **facts})
 
 
-def _advice(info: dict[str, Any]) -> str:
+def advise(info: dict[str, Any]) -> str:
+    """What a fit's numbers mean, in a sentence."""
     if "error_image" not in info:
         return "The normal operator is fitted; its error was not measured."
     return (

@@ -9,64 +9,58 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from scipy.ndimage import gaussian_filter
 
+from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import AXES, Circular, Shape
 
 
-class LagAverage:
-    """Running average of columns by lag, for lags below ``support`` on linear axes, modulo n on circular ones.
+def window(shape: Shape, support: Shape, position: Sequence[int]) -> Box:
+    """The voxels that lie within ``support`` − 1 of ``position`` along every axis."""
+    bounds = [(max(0, int(j) - s + 1), min(n, int(j) + s)) for n, s, j in zip(shape, support, position, strict=True)]
+    return tuple(slice(a, b) for a, b in bounds)  # type: ignore[return-value]
 
-    ``total`` and ``count`` lie with lag 0 at index ``support − 1`` (linear) or 0 (circular).
-    """
+
+class LagAverage:
+    """Running average of columns by lag: below ``support`` on linear axes, modulo n on circular ones."""
 
     def __init__(self, shape: Shape, support: Shape, circular: Circular, dtype: torch.dtype, device: torch.device):
         self.shape, self.support, self.circular = shape, support, circular
         size = [n if c else 2 * s - 1 for n, s, c in zip(shape, support, circular, strict=True)]
         self.total = torch.zeros(size, dtype=dtype, device=device)
         self.count = torch.zeros(size, dtype=torch.float32, device=device)
-        self.n_probes = 0
 
-    def add(self, column: torch.Tensor, position: Sequence[int], weight: torch.Tensor | None = None) -> None:
-        """Add N e_j (z, y, x) for j = ``position``; with a ``weight`` (z, y, x), least squares for w_i h(i − j)."""
-        rows = [self._rows(axis, int(j)) for axis, j in enumerate(position)]
-        source, target = tuple(r[0] for r in rows), tuple(r[1] for r in rows)
-        values = self._rolled(column, position)[source]
-        if weight is None:
-            self.total[target] += values
-            self.count[target] += 1
-        else:
-            w = self._rolled(weight, position)[source]
-            self.total[target] += w * values
-            self.count[target] += w * w
-        self.n_probes += 1
-
-    def _rolled(self, t: torch.Tensor, position: Sequence[int]) -> torch.Tensor:
+    def add(self, column: torch.Tensor, position: Sequence[int]) -> None:
+        """Add N e_j for j = ``position``: the part of the column inside :func:`window`."""
         axes = [a for a in range(3) if self.circular[a]]
-        return torch.roll(t, [-int(position[a]) for a in axes], axes) if axes else t
+        rolled = torch.roll(column, [-int(position[a]) for a in axes], axes) if axes else column
+        target = tuple(self._lags(axis, int(j)) for axis, j in enumerate(position))
+        self.total[target] += rolled
+        self.count[target] += 1
 
-    def _rows(self, axis: int, j: int) -> tuple[slice, slice]:
+    def _lags(self, axis: int, j: int) -> slice:
         n, s = self.shape[axis], self.support[axis]
         if self.circular[axis]:
-            return slice(0, n), slice(0, n)
-        first, last = max(0, j - s + 1), min(n, j + s)
-        return slice(first, last), slice(first - j + s - 1, last - j + s - 1)
+            return slice(0, n)
+        return slice(max(0, j - s + 1) - j + s - 1, min(n, j + s) - j + s - 1)
 
     def kernel(self) -> torch.Tensor:
         """The Hermitian average (1, z, y, x) in the wrapped order of :class:`NormalFactors`."""
         total, count = self._wrapped(self.total), self._wrapped(self.count)
         total = total + _reversed(total).conj()
         count = count + _reversed(count)
-        return (total / count.clamp_min(torch.finfo(count.dtype).tiny))[None]
+        return (total / count.clamp_min(1.0))[None]
 
     def _wrapped(self, t: torch.Tensor) -> torch.Tensor:
         for axis in range(3):
             if not self.circular[axis]:
-                t = _wrap(t, axis)
+                t = wrap(t, axis)
         return t
 
 
-def _wrap(t: torch.Tensor, axis: int) -> torch.Tensor:
+def wrap(t: torch.Tensor, axis: int) -> torch.Tensor:
+    """Lags −(s−1) … s−1 in order, moved to index lag mod 2s along ``axis``."""
     if t.shape[axis] == 1:
         return t
     gap = torch.zeros_like(t.narrow(axis, 0, 1))
@@ -78,26 +72,78 @@ def _reversed(t: torch.Tensor) -> torch.Tensor:
     return torch.roll(torch.flip(t, AXES), (1, 1, 1), AXES)
 
 
-def nonnegative(kernel: torch.Tensor) -> torch.Tensor:
-    """The kernel with its spectrum clamped to λ ≥ 0, so that convolution with it is positive semi-definite."""
+def nonnegative(kernel: torch.Tensor, circular: Circular, n_iter: int = 15, tolerance: float = 2e-3) -> torch.Tensor:
+    """The nearby kernel whose convolution is positive semi-definite.
+
+    A circular kernel is clamped to λ ≥ 0. For a linear one lags beyond the kernel's are free, so it is continued on a
+    larger grid by alternating projections (λ ≥ 0; the given lags) until the least λ is above −``tolerance`` of the
+    largest; clamping at once would bend kernels with sharp spectra (a missing wedge: 4 times the error on images).
+    """
+    sizes = [m if c or m == 1 else 2 * ((5 * m // 2) // 4) for m, c in zip(kernel.shape[1:], circular, strict=True)]
+    given = _resized(kernel, sizes)
+    known = _resized(torch.ones_like(kernel.real), sizes) > 0
+    estimate = given
+    for _ in range(n_iter):
+        clamped, least = _clamped(estimate)
+        if least > -tolerance:
+            break
+        estimate = torch.where(known, given, clamped)
+    return _resized(clamped, list(kernel.shape[1:]))
+
+
+def _clamped(kernel: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """The kernel with λ ≥ 0, and the least λ in units of the largest before."""
     if kernel.is_complex():
-        return torch.fft.ifftn(torch.fft.fftn(kernel, dim=AXES).real.clamp_min(0), dim=AXES)
-    spectrum = torch.fft.rfftn(kernel, dim=AXES).real.clamp_min(0)
-    return torch.fft.irfftn(spectrum, s=kernel.shape[1:], dim=AXES)
+        spectrum = torch.fft.fftn(kernel, dim=AXES).real
+        clamped = torch.fft.ifftn(spectrum.clamp_min(0), dim=AXES)
+    else:
+        spectrum = torch.fft.rfftn(kernel, dim=AXES).real
+        clamped = torch.fft.irfftn(spectrum.clamp_min(0), s=kernel.shape[1:], dim=AXES)
+    return clamped, float(spectrum.min() / spectrum.max().clamp_min(torch.finfo(spectrum.dtype).tiny))
 
 
-def weight_from_constant(kernel: torch.Tensor, response: torch.Tensor, circular: Circular) -> torch.Tensor:
+def _resized(kernel: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Wrapped lags −(s−1) … s−1 of the smaller of two even sizes per axis, moved to a kernel of ``sizes``."""
+    for axis, size in zip(AXES, sizes, strict=True):
+        m = kernel.shape[axis]
+        if m != size:
+            s = min(m, size) // 2
+            shape = list(kernel.shape)
+            shape[axis] = size
+            out = torch.zeros(shape, dtype=kernel.dtype, device=kernel.device)
+            out.narrow(axis, 0, s).copy_(kernel.narrow(axis, 0, s))
+            out.narrow(axis, size - s + 1, s - 1).copy_(kernel.narrow(axis, m - s + 1, s - 1))
+            kernel = out
+    return kernel
+
+
+def weight_from_constant(response: torch.Tensor, unweighted: NormalFactors) -> torch.Tensor:
     """d = (N 1) / (C 1), (z, y, x), non-negative; zero where the convolution sees nothing."""
-    shape: Shape = tuple(response.shape[-3:])  # type: ignore[assignment]
-    blind = NormalFactors(kernel=kernel, left=None, right=None, shape=shape, circular=circular)
-    constant = blind.apply(torch.ones(1, 1, *shape, dtype=response.real.dtype, device=response.device))[0, 0].real
+    shape = unweighted.shape
+    ones = torch.ones(1, 1, *shape, dtype=response.real.dtype, device=response.device)
+    constant = unweighted.apply(ones)[0, 0].real
     floor = 1e-3 * constant.max()
-    d = response.reshape(shape).real / constant.clamp_min(floor)
-    return d.clamp_min(0)
+    return (response.reshape(shape).real / constant.clamp_min(floor)).clamp_min(0)
+
+
+def corrected_weight(
+    d: torch.Tensor, factors: NormalFactors, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], width: float
+) -> torch.Tensor:
+    """d times the smooth least-squares gain between N w and Ñ w for probes w, (z, y, x).
+
+    ``pairs`` are (w, N w); the gain is averaged over a Gaussian of ``width`` voxels and kept within a factor of 5.
+    """
+    top, bottom = torch.zeros_like(d), torch.zeros_like(d)
+    for w, exact in pairs:
+        guess = factors.apply(w)[0, 0]
+        top += (exact[0, 0] * guess.conj()).real
+        bottom += guess.abs().square()
+    smooth = [torch.from_numpy(gaussian_filter(t.cpu().numpy(), width)).to(d) for t in (top, bottom)]
+    return d * (smooth[0] / smooth[1].clamp_min(torch.finfo(d.dtype).tiny)).clamp(0.2, 5.0)
 
 
 def assemble(
-    kernel: torch.Tensor, d: torch.Tensor | None, shape: Shape, circular: Circular, form: str
+    kernel: torch.Tensor, d: torch.Tensor | None, shape: Shape, circular: Circular, form: str = "dcd"
 ) -> NormalFactors:
     """D·C, C·D or √D·C·√D (``form`` dc, cd, dcd) from a kernel and a non-negative weight (z, y, x)."""
     left = right = None

@@ -14,6 +14,7 @@ from scipy.fft import next_fast_len
 
 Shape = tuple[int, int, int]
 Circular = tuple[bool, bool, bool]
+Pairs = tuple[tuple[int, int, int], ...]
 
 AXES = (-3, -2, -1)
 
@@ -76,12 +77,24 @@ class Convolution:
             cells *= max(self.sizes[a], self.shape[a])
         return cells * self.spectrum.element_size() * (1 if self.spectrum.is_complex() or self.real else 2)
 
-    def __call__(self, u: torch.Tensor, spectrum: torch.Tensor | None = None) -> torch.Tensor:
-        """Convolve; ``spectrum`` replaces the stored one (a part of the kernels, say)."""
-        weights = self.spectrum if spectrum is None else spectrum
+    def __call__(self, u: torch.Tensor, pairs: Pairs | None = None, n_left: int = 1) -> torch.Tensor:
+        """Convolve u (box, right, z, y, x) to (box, left, z, y, x).
+
+        Without ``pairs`` term k goes through kernel k. With them every (a, b, k) adds kernel k of input b to output a,
+        and each input and output is transformed once however many kernels it meets.
+        """
         if not self.axes:
-            return u * weights
-        return self._inverse(_scale(self._forward(u), weights))
+            return self._mix(u, pairs, n_left)
+        return self._inverse(self._mix(self._forward(u), pairs, n_left))
+
+    def _mix(self, f: torch.Tensor, pairs: Pairs | None, n_left: int) -> torch.Tensor:
+        if pairs is None:
+            return _scale(f, self.spectrum)
+        out: list[torch.Tensor | None] = [None] * n_left
+        for a, b, k in pairs:
+            part, so_far = _scale(f[:, b], self.spectrum[k]), out[a]
+            out[a] = part if so_far is None else so_far + part
+        return torch.stack([torch.zeros_like(f[:, 0]) if g is None else g for g in out], 1)
 
     def _forward(self, u: torch.Tensor) -> torch.Tensor:
         *others, last = self.axes
@@ -136,12 +149,14 @@ def _spectrum(h: torch.Tensor, sizes: Shape, real: bool) -> torch.Tensor:
 class PatchNormal:
     """P Ñ Pᵀ for a batch of equally shaped patches, exact and differentiable; cost O(p log p) per patch.
 
-    ``left`` and ``right`` are the weights cropped per box, (box, k, z, y, x), or None for one.
+    ``left`` and ``right`` are the weights cropped per box, (box, k, z, y, x), or None for one; ``pairs`` as in
+    :class:`~napari_unroll.normal.factors.NormalFactors`.
     """
 
     convolution: Convolution
     left: torch.Tensor | None
     right: torch.Tensor | None
+    pairs: Pairs | None = None
 
     def apply(self, u: torch.Tensor) -> torch.Tensor:
         """P Ñ Pᵀ u for u (box, 1, z, y, x); computed in the factors' precision, returned in that of ``u``."""
@@ -149,7 +164,7 @@ class PatchNormal:
             return torch.complex(self.apply(u.real), self.apply(u.imag))
         v = u.to(self.convolution.dtype)
         v = v if self.right is None else self.right * v
-        v = self.convolution(v)
+        v = self.convolution(v, self.pairs, 1 if self.left is None else self.left.shape[1])
         v = v if self.left is None else self.left.conj() * v
         v = v.sum(1, keepdim=True)
         return v.to(u.dtype) if u.is_complex() == v.is_complex() else v

@@ -7,10 +7,11 @@ alone; must not know physics, fits or solvers.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.factors import NormalFactors, diagonal
 from napari_unroll.normal.patch import AXES
 
 SMALLEST_WEIGHT = 0.05
@@ -31,24 +32,29 @@ def inverse(factors: NormalFactors, alpha: float) -> NormalFactors:
     inverted = inverted if kernel.is_complex() else inverted.real.contiguous()
     weight = None if d is None else d.rsqrt()[None]
     info = {"alpha": float(alpha), "largest": float(spectrum.max()), "of": factors.form}
-    return replace(factors, kernel=inverted, left=weight, right=weight, form="inverse", info=info, _cache={})
+    return _one(factors, inverted, weight, "inverse", info)
 
 
 def mean_convolution(factors: NormalFactors) -> NormalFactors:
     """The one convolution nearest to Ñ in the Frobenius norm: h(ℓ) is the mean of Ñ[i, i − ℓ] over i."""
-    return replace(factors, kernel=mean_kernel(factors, None), left=None, right=None, form="single-coil", _cache={})
+    return _one(factors, mean_kernel(factors, None), None, "single-coil", {})
+
+
+def _one(
+    factors: NormalFactors, kernel: torch.Tensor, weight: torch.Tensor | None, form: str, info: dict[str, Any]
+) -> NormalFactors:
+    return replace(factors, kernel=kernel, left=weight, right=weight, pairs=None, form=form, info=info, _cache={})
 
 
 def mean_kernel(factors: NormalFactors, d: torch.Tensor | None) -> torch.Tensor:
     """Kernel (1, z, y, x) of the convolution nearest to D^{−1/2} Ñ D^{−1/2} (d None: to Ñ), same lags as Ñ."""
-    if factors.n_terms == 1 and d is not None and not factors.is_complex:
+    if len(factors.terms) == 1 and d is not None and not factors.is_complex:
         return factors.kernel
     scale = 1.0 if d is None else d.rsqrt()
     total: torch.Tensor | None = None
-    for k in range(factors.n_terms):
-        left, right = _scaled(factors.left, k, scale), _scaled(factors.right, k, scale)
-        h = factors.kernel[min(k, factors.kernel.shape[0] - 1)]
-        part = h * _mean_product(factors, left, right)
+    for a, b, k in factors.terms:
+        left, right = _scaled(factors.left, a, scale), _scaled(factors.right, b, scale)
+        part = factors.kernel[k] * _mean_product(factors, left, right)
         total = part if total is None else total + part
     assert total is not None
     return total[None]
@@ -84,15 +90,12 @@ def _axes(factors: NormalFactors) -> list[tuple[int, int, bool]]:
 def _scaled(weights: torch.Tensor | None, k: int, scale: torch.Tensor | float) -> torch.Tensor | None:
     if weights is None:
         return None if isinstance(scale, float) else scale
-    return weights[min(k, weights.shape[0] - 1)] * scale
+    return weights[k] * scale
 
 
 def _weight(factors: NormalFactors) -> torch.Tensor | None:
-    """d = |Σ_k conj(L_k) R_k| kept away from zero, or None where it is one."""
+    """d = |diag Ñ| kept away from zero, or None where it is one."""
     if factors.left is None and factors.right is None:
         return None
-    left, right = factors.left, factors.right
-    product = left if right is None else right if left is None else left.conj() * right
-    assert product is not None
-    d = product.sum(0).abs()
+    d = diagonal(factors).abs()
     return d.clamp_min(SMALLEST_WEIGHT * float(d.max()))

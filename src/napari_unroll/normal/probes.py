@@ -5,14 +5,17 @@ Must not know forms of the approximation beyond ``factors.apply``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import qmc
 
+from napari_unroll.events import Box
+from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
 
 
@@ -49,11 +52,31 @@ class CountedNormal:
         """A zero volume (1, 1, z, y, x)."""
         return torch.zeros(1, 1, *self.shape, dtype=self.dtype, device=self.device)
 
-    def impulse_response(self, position: Sequence[int]) -> torch.Tensor:
-        """The column N e_j (z, y, x) for the voxel j = ``position``."""
-        e = self.zeros()
-        e[(0, 0, *position)] = 1
-        return self(e)[0, 0]
+    def column(self, position: Sequence[int], box: Box) -> torch.Tensor:
+        """N[box, j] (z, y, x) for the voxel j = ``position`` in ``box``; on the box alone where the physics can."""
+        local = self._restricted(box)
+        e = torch.zeros(local.x_shape, dtype=self.dtype, device=self.device)
+        offset = [0 if local is self.physics else b.start for b in box]
+        e[(0, 0, *(int(p) - o for p, o in zip(position, offset, strict=True)))] = 1
+        self.calls += 1
+        with torch.no_grad():
+            response = local.A_adjoint(local.A(e))[0, 0]
+        return response[box] if local is self.physics else response
+
+    def _restricted(self, box: Box) -> Any:
+        whole = all(b.stop - b.start == n for b, n in zip(box, self.shape, strict=True))
+        return self.physics if whole or not hasattr(self.physics, "restrict") else self.physics.restrict(box)
+
+    def patch(self, u: torch.Tensor, box: Box) -> torch.Tensor:
+        """P N Pᵀ u for u (1, 1, z, y, x) of the shape of ``box``."""
+        self.calls += 1
+        local = self._restricted(box)
+        with torch.no_grad():
+            if local is not self.physics:
+                return local.A_adjoint(local.A(u))
+            x = self.zeros()
+            x[(0, 0, *box)] = u[0, 0]
+            return self.physics.A_adjoint(self.physics.A(x))[(slice(None), slice(None), *box)]
 
 
 def spread_positions(shape: Shape, n: int, seed: int = 0) -> np.ndarray:
@@ -126,31 +149,52 @@ def relative_error(exact: torch.Tensor, approximated: torch.Tensor) -> float:
     return gap / size if size > 0 else 0.0 if gap == 0 else float("inf")
 
 
+@dataclass(frozen=True)
+class Held:
+    """One held-out vector: how it is made again, and its exact image; inside ``box`` where that is not None."""
+
+    make: Callable[[], torch.Tensor]
+    exact: torch.Tensor
+    box: Box | None = None
+
+    def error(self, factors: NormalFactors) -> float:
+        """‖N x − Ñ x‖ / ‖N x‖, in the patch where there is a box."""
+        x = self.make()
+        return relative_error(self.exact, factors.apply(x) if self.box is None else factors.restrict(self.box).apply(x))
+
+
 @dataclass
 class HeldOut:
     """Vectors that no fit uses, with their exact images, by kind (``gaussian``, ``image``)."""
 
-    pairs: Mapping[str, list[tuple[torch.Tensor, torch.Tensor]]] = field(default_factory=dict)
+    held: dict[str, list[Held]] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, normal: CountedNormal, n: int, seed: int = 10_000) -> HeldOut:
-        """``n`` vectors of each kind: white noise, and phantoms alternating with 5-step descent errors."""
-        shape, dtype, device = normal.shape, normal.dtype, normal.device
-        noise = [gaussian(shape, dtype, seed + i, device) for i in range(n)]
-        images = [ellipsoids(shape, dtype, seed + i, device) for i in range(n)]
-        return cls({
-            "gaussian": [(w, normal(w)) for w in noise],
-            "image": [(x, normal(x)) for x in images],
-        })  # fmt: skip
+    def make(cls, normal: CountedNormal, n: int, seed: int = 10_000, patch: int | None = None) -> HeldOut:
+        """``n`` vectors of each kind, white noise and phantoms; with ``patch`` inside random patches of that edge."""
+        kinds = {"gaussian": gaussian, "image": ellipsoids}
+        return cls({kind: [_hold(normal, vector, seed + i, patch) for i in range(n)] for kind, vector in kinds.items()})
 
-    def samples(self, factors: Any) -> dict[str, np.ndarray]:
+    def samples(self, factors: NormalFactors) -> dict[str, np.ndarray]:
         """Relative errors per kind and vector."""
         with torch.no_grad():
-            return {k: np.array([relative_error(y, factors.apply(x)) for x, y in p]) for k, p in self.pairs.items()}
+            return {kind: np.array([h.error(factors) for h in held]) for kind, held in self.held.items()}
 
-    def errors(self, factors: Any) -> dict[str, float]:
+    def errors(self, factors: NormalFactors) -> dict[str, float]:
         """``error_<kind>`` (mean) and ``error_<kind>_sem`` (standard error of that mean)."""
         return summarise(self.samples(factors))
+
+
+def _hold(normal: CountedNormal, vector: Callable[..., torch.Tensor], seed: int, patch: int | None) -> Held:
+    if patch is None:
+        make = partial(vector, normal.shape, normal.dtype, seed, normal.device)
+        return Held(make, normal(make()))
+    rng = np.random.default_rng(seed)
+    size: Shape = tuple(min(patch, n) for n in normal.shape)  # type: ignore[assignment]
+    starts = [int(rng.integers(0, n - p + 1)) for n, p in zip(normal.shape, size, strict=True)]
+    box: Box = tuple(slice(a, a + p) for a, p in zip(starts, size, strict=True))  # type: ignore[assignment]
+    make = partial(vector, size, normal.dtype, seed, normal.device)
+    return Held(make, normal.patch(make(), box), box)
 
 
 def summarise(samples: Mapping[str, np.ndarray]) -> dict[str, float]:

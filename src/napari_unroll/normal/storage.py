@@ -24,6 +24,7 @@ def save(factors: NormalFactors, path: Any) -> None:
         "shape": factors.shape,
         "circular": factors.circular,
         "symmetric": factors.symmetric,
+        "pairs": factors.pairs,
         "info": factors.info,
         "complex": [name for name, t in _parts(factors).items() if t.is_complex()],
     }
@@ -59,6 +60,7 @@ def _build(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> NormalFa
         shape=tuple(header["shape"]),
         circular=tuple(header["circular"]),
         form=header["form"],
+        pairs=None if header["pairs"] is None else tuple((a, b, k) for a, b, k in header["pairs"]),
         info=header["info"],
     )
 

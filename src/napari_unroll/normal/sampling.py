@@ -1,0 +1,139 @@
+"""The fit from impulse responses: kernels by lag from spread voxels, weights from the response to a constant.
+
+On large volumes kernels are kept only to the lags that patches need, columns are computed on boxes around their
+voxels, and the weight comes from a coarser grid. Sees a physics and options; makes no events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.normal import impulse, smooth
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.patch import Circular, Shape
+from napari_unroll.normal.probes import CountedNormal, coloured, spread_positions
+
+LARGEST_WHOLE = {"sum": 96, "other": 160}
+"""Largest edge up to which kernels hold all lags; beyond, SUPPORT lags."""
+SUPPORT = {"sum": 64, "other": 96}
+TRUNCATED = 1.3
+"""A weight above this many times its median tells of rays that leave the detector; then coloured probes help."""
+
+
+@dataclass
+class ImpulseFit:
+    """Accumulated columns and the constant's response: everything that a resumed fit needs."""
+
+    normal: CountedNormal
+    form: str
+    circular: Circular
+    support: Shape
+    seed: int = 0
+    coarse_weight: torch.Tensor | None = None
+    constant: torch.Tensor | None = None
+    done: int = 0
+    coloured_pairs: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    positions: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
+    _solved: tuple[tuple[int, int], NormalFactors] | None = None
+
+    def __post_init__(self) -> None:
+        shape, device = self.normal.shape, self.normal.device
+        self.estimate: impulse.LagAverage | smooth.SmoothLags
+        if self.form == "sum":
+            self.estimate = smooth.SmoothLags(shape, self.support, device)
+        else:
+            self.estimate = impulse.LagAverage(shape, self.support, self.circular, self.normal.dtype, device)
+
+    @property
+    def whole(self) -> bool:
+        """Whether kernels hold all lags of the volume."""
+        return all(s >= n for s, n in zip(self.support, self.normal.shape, strict=True))
+
+    def prepare(self, n_probes: int) -> None:
+        """Choose the voxels, and apply N to a constant where no weight was brought from a coarser grid."""
+        self.positions = spread_positions(self.normal.shape, n_probes, self.seed)
+        if self.coarse_weight is None and self.constant is None:
+            self.constant = self.normal(torch.ones_like(self.normal.zeros()))
+
+    def step(self) -> None:
+        """One more column."""
+        j = self.positions[self.done]
+        box = impulse.window(self.normal.shape, self._windows(), j)
+        column = self.normal.column(j, box)
+        if self.coarse_weight is not None:
+            d = self.coarse_weight.clamp_min(0.05 * float(self.coarse_weight.max()))
+            column = column / (d[box] * d[tuple(int(p) for p in j)]).sqrt()
+        self.estimate.add(column, j)
+        self.done += 1
+
+    def _windows(self) -> Shape:
+        axes = zip(self.support, self.normal.shape, self.circular, strict=True)
+        return tuple(n if c else s for s, n, c in axes)  # type: ignore[return-value]
+
+    def add_coloured(self, n: int) -> None:
+        """Apply N to ``n`` volumes with the spectrum of images."""
+        for i in range(len(self.coloured_pairs), n):
+            w = coloured(self.normal.shape, self.normal.dtype, 50_000 + self.seed + i, self.normal.device)
+            self.coloured_pairs.append((w, self.normal(w)))
+
+    def solve(self) -> NormalFactors:
+        """The factors from what is known so far; solved once per state."""
+        key = (self.done, len(self.coloured_pairs))
+        if self._solved is None or self._solved[0] != key:
+            self._solved = (key, self._solve())
+        return self._solved[1]
+
+    def _solve(self) -> NormalFactors:
+        unweighted = self._kernels()
+        d = self._weight(unweighted)
+        if self.coloured_pairs:
+            factors = self._weighted(unweighted, d)
+            d = impulse.corrected_weight(d, factors, self.coloured_pairs, max(self.normal.shape) / 8)
+        return self._weighted(unweighted, d)
+
+    def _kernels(self) -> NormalFactors:
+        shape = self.normal.shape
+        if isinstance(self.estimate, smooth.SmoothLags):
+            return smooth.assemble(self.estimate.kernels(), shape)
+        kernel = impulse.nonnegative(self.estimate.kernel(), self.circular)
+        return impulse.assemble(kernel, None, shape, self.circular, self.form)
+
+    def _weight(self, unweighted: NormalFactors) -> torch.Tensor:
+        if self.coarse_weight is not None:
+            return self.coarse_weight
+        assert self.constant is not None
+        return impulse.weight_from_constant(self.constant, unweighted)
+
+    def _weighted(self, unweighted: NormalFactors, d: torch.Tensor) -> NormalFactors:
+        shape = self.normal.shape
+        if self.form == "sum":
+            return smooth.weighted(unweighted, d)
+        return impulse.assemble(unweighted.kernel, d, shape, self.circular, self.form)
+
+    def truncated(self, factors: NormalFactors) -> bool:
+        """Whether the weight looks like that of a scan whose object overhangs the detector."""
+        d = factors.d_map
+        return bool(d.max() > TRUNCATED * np.median(d))
+
+
+def default_support(shape: Shape, form: str, asked: int | None) -> Shape:
+    """Lags to keep per axis: all of a small volume, what patches need of a large one, or as ``asked``."""
+    kind = "sum" if form == "sum" else "other"
+    limit = asked or (max(shape) if max(shape) <= LARGEST_WHOLE[kind] else SUPPORT[kind])
+    return tuple(min(n, limit) for n in shape)  # type: ignore[return-value]
+
+
+def coarse_physics(physics: Any, factor: int) -> Any:
+    """The same scan on a grid of ``factor`` times larger voxels; needs ``geometry`` and ``grid``."""
+    shape = tuple(max(1, -(-n // factor)) for n in physics.grid.shape)
+    return type(physics)(physics.geometry, physics.grid.resample(shape))
+
+
+def refine(weight: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """A weight (z, y, x) from a coarser grid interpolated to ``shape``."""
+    fine = torch.nn.functional.interpolate(weight[None, None], size=shape, mode="trilinear", align_corners=False)
+    return fine[0, 0]
