@@ -115,8 +115,9 @@ class Trainer:
             loss = self._loss(self.sampler.draw(self.options.batch_size, self.device)) / self.options.accumulate
             loss.backward()
             total += float(loss.detach())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
-        self.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
+        if torch.isfinite(norm):  # low precision overflows now and then; such a step teaches nothing
+            self.optimizer.step()
         self.step += 1
         self._update_average()
         return total
