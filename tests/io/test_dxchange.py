@@ -87,3 +87,11 @@ def test_shapes_that_are_no_views(tmp_path, shape):
         file["exchange/data"] = np.zeros(shape, np.float32)
     with pytest.raises(FileFormatError, match=r"axes|empty"):
         read(tmp_path / "a.h5", angles="0:1")
+
+
+def test_hardly_any_chunk_was_written(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("exchange/data", (10**5, 10**4, 10**4), "f4", chunks=(1, 64, 64), compression="gzip")
+        data[0, :64, :64] = 1
+    with pytest.raises(FileFormatError, match="no measurement compresses"):
+        read(tmp_path / "a.h5", angles="0:180")

@@ -28,6 +28,8 @@ MAGIC = {
 MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".ali", ".rec", ".map")
 MEMORY_SHARE = 0.8
 """The part of the memory available now that a scan may take."""
+MOST_PACKED = 20_000
+"""Compression beyond this is damage: deflate ends at about 1000, and detector noise never packs so well."""
 
 
 def container(path: Path) -> str:
@@ -68,6 +70,15 @@ def check_declared(path: Path, needed_bytes: int, what: str) -> None:
         raise FileFormatError(
             f"{path.name} declares {what}, {readable(needed_bytes)}, but the file has only {readable(size)}: "
             "it is truncated or damaged. Copy it again."
+        )
+
+
+def check_packed(name: str, needed_bytes: int, stored_bytes: int) -> None:
+    """Raise where compressed data declares more than any measurement could have been packed from."""
+    if needed_bytes > MOST_PACKED * max(stored_bytes, 1):
+        raise FileFormatError(
+            f"{name} declares {readable(needed_bytes)}, packed into {readable(stored_bytes)}: no measurement compresses "
+            "so well, so the file is damaged or incomplete. Copy it again."
         )
 
 

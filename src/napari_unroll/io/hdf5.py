@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.guards import check_memory, readable
+from napari_unroll.io.guards import check_memory, check_packed, readable
 from napari_unroll.io.views import Views
 
 
@@ -63,6 +63,8 @@ def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
             f"{name} declares {data.shape}, {readable(data.nbytes)}, but only {readable(stored)} were written; "
             "the recording or the copy was interrupted."
         )
+    if not data.is_virtual:
+        check_packed(name, data.nbytes, stored)
     return data
 
 

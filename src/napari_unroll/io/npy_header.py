@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.guards import check_declared, check_memory
+from napari_unroll.io.guards import check_declared, check_memory, check_packed
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Archive:
             header = read_header(stream, name)
         if header.offset + header.n_bytes != info.file_size:
             raise FileFormatError(f"{name} declares {header}, but its size does not fit; the archive is damaged.")
+        check_packed(name, info.file_size, info.compress_size)
         return header
 
     def first(self, *names: str) -> str | None:

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.guards import check_declared, check_memory, container, quiet
+from napari_unroll.io.guards import check_declared, check_memory, check_packed, container, quiet
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -55,6 +55,7 @@ def _checked_series(path: Path, tiff: tifffile.TiffFile) -> tifffile.TiffPageSer
         check_declared(path, series.dataoffset + series.nbytes, f"pictures of shape {series.shape}")
     for page in series.pages:
         if page is not None:
+            check_packed(path.name, page.nbytes, sum(page.databytecounts))
             ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
             check_declared(path, max(ends, default=0), "pictures")
     check_memory(2 * series.nbytes, path.name)
