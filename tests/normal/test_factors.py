@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.normal.toys import dense, gap
 
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.normal.factors import NormalFactors
+from tests.normal.toys import dense, gap
 
 SHAPE = (3, 4, 5)
 BOXES = [

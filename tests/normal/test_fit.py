@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.normal.toys import circular_blur, coils, cone, dense, dense_normal, gap, inpainting
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Finished, IterationDone, Outcome, Started, Stop
 from napari_unroll.normal.fit import FitOptions, FitState, fit, fit_now
+from tests.normal.toys import circular_blur, coils, cone, dense, dense_normal, gap, inpainting
 
 SHAPE = (6, 8, 10)
 

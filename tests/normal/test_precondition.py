@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.normal.toys import circular_blur, coils, cone, dense, gap
 
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.normal.probes import ellipsoids
+from tests.normal.toys import circular_blur, coils, cone, dense, gap
 
 
 def test_inverse_of_a_circular_convolution_is_exact():

@@ -12,17 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_unroll.errors import Cancelled, UnrollError
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Started, Stop, Warned
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.normal import coils
 from napari_unroll.normal.choice import COIL_FORMS, choose_form, choose_kernel
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.paper import PaperFit
 from napari_unroll.normal.probes import CountedNormal, HeldOut, summarise
-from napari_unroll.normal.sampling import ImpulseFit, coarse_physics, default_support, refine
+from napari_unroll.normal.sampling import ImpulseFit, coarse_physics, default_support
 
 Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil"]
 PATCH_TEST = 48
@@ -152,8 +151,8 @@ def _fit_impulses(
         circular = choose_kernel(normal, options.kernel)
         support = default_support(normal.shape, form, options.support)
         sampler = ImpulseFit(normal, form, circular, support, options.seed)
-        yield from _coarse_weight(sampler, options, stop)
         sampler.prepare(options.n_probes)
+        yield from _coarse_weight(sampler, options, stop)
         _hold(normal, options, state, sampler.whole)
         state.sampler = sampler
     found: ImpulseFit = state.sampler  # type: ignore[assignment]
@@ -167,28 +166,25 @@ def _fit_impulses(
 
 
 def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Generator[Event, None, None]:
-    """Take the weight from a fit on larger voxels where the volume is large or the user asks for it."""
+    """Take C 1 from a fit on larger voxels where the volume is large or the user asks for it."""
     physics = sampler.normal.physics
-    factor = options.coarse or (1 if sampler.whole else -(-max(sampler.normal.shape) // 128))
+    factor = options.coarse or (1 if sampler.whole else max(2, -(-max(sampler.normal.shape) // 128)))
     if factor == 1 or not hasattr(physics, "geometry"):
         return
-    coarse = coarse_physics(physics, factor)
-    asked = options.model_copy(update={"coarse": 1, "support": None, "n_test": 0, "form": sampler.form})
-    for event in fit(coarse, asked, stop):
-        if isinstance(event, Finished):
-            if event.result is None:
-                raise Cancelled(event.advice) if stop.cancelled else UnrollError(event.advice)
-            sampler.coarse_weight = refine(_weight_of(event.result), sampler.normal.shape)
-            sampler.normal.calls += int(event.result.info["operator_calls"])
+    normal = CountedNormal(coarse_physics(physics, factor))
+    coarse = ImpulseFit(normal, sampler.form, sampler.circular, normal.shape, options.seed)
+    coarse.prepare(options.n_probes)
+    while coarse.done < options.n_probes:
+        if stop.cancelled:
+            raise Cancelled("Cancelled while fitting on larger voxels; the next fit starts anew.")
+        coarse.step()
+        yield Progress(coarse.done, 2 * options.n_probes, f"Weight from voxels {factor} times larger")
+    sampler.take_weight(coarse.convolved_constant())
+    sampler.normal.calls += normal.calls
     yield Warned(
         f"The weight comes from voxels {factor} times larger, kernels hold lags below {max(sampler.support)} voxels: "
         "use patches up to that size. The reported errors are those on patches."
     )
-
-
-def _weight_of(factors: NormalFactors) -> torch.Tensor:
-    assert factors.left is not None
-    return factors.left[0].square() if factors.symmetric else factors.left[0]
 
 
 def _iterate(

@@ -85,7 +85,7 @@ class Convolution:
         """
         if not self.axes:
             return self._mix(u, pairs, n_left)
-        return self._inverse(self._mix(self._forward(u), pairs, n_left))
+        return self.inverse(self._mix(self.forward(u), pairs, n_left))
 
     def _mix(self, f: torch.Tensor, pairs: Pairs | None, n_left: int) -> torch.Tensor:
         if pairs is None:
@@ -96,7 +96,8 @@ class Convolution:
             out[a] = part if so_far is None else so_far + part
         return torch.stack([torch.zeros_like(f[:, 0]) if g is None else g for g in out], 1)
 
-    def _forward(self, u: torch.Tensor) -> torch.Tensor:
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        """F(pad(u)): lines that are still zero are never transformed."""
         *others, last = self.axes
         first = torch.fft.rfft if self.real else torch.fft.fft
         f = first(u, n=self.sizes[last], dim=last)
@@ -104,7 +105,8 @@ class Convolution:
             f = torch.fft.fft(f, n=self.sizes[axis], dim=axis)
         return f
 
-    def _inverse(self, f: torch.Tensor) -> torch.Tensor:
+    def inverse(self, f: torch.Tensor) -> torch.Tensor:
+        """crop(F⁻¹(f)): lines are cropped as soon as their axis is done."""
         *others, last = self.axes
         for axis in others:
             f = torch.fft.ifft(f, dim=axis).narrow(axis, 0, self.shape[axis])

@@ -54,10 +54,20 @@ class ImpulseFit:
         return all(s >= n for s, n in zip(self.support, self.normal.shape, strict=True))
 
     def prepare(self, n_probes: int) -> None:
-        """Choose the voxels, and apply N to a constant where no weight was brought from a coarser grid."""
+        """Choose the voxels, and apply N to a constant."""
         self.positions = spread_positions(self.normal.shape, n_probes, self.seed)
-        if self.coarse_weight is None and self.constant is None:
+        if self.constant is None:
             self.constant = self.normal(torch.ones_like(self.normal.zeros()))
+
+    def take_weight(self, convolved: torch.Tensor) -> None:
+        """Set d = (N 1) / (C 1) from C 1 of a fit on larger voxels, which is smooth: (z, y, x) on that grid.
+
+        Its scale is free: kernels come from columns divided by d.
+        """
+        assert self.constant is not None
+        fine = torch.nn.functional.interpolate(convolved[None, None], size=self.normal.shape, mode="trilinear")[0, 0]
+        d = self.constant[0, 0] / fine.clamp_min(1e-3 * fine.max())
+        self.coarse_weight = (d / d.median()).clamp_min(0)
 
     def step(self) -> None:
         """One more column."""
@@ -108,6 +118,10 @@ class ImpulseFit:
         assert self.constant is not None
         return impulse.weight_from_constant(self.constant, unweighted)
 
+    def convolved_constant(self) -> torch.Tensor:
+        """C 1 (z, y, x)."""
+        return self._kernels().apply(torch.ones_like(self.normal.zeros()))[0, 0].real
+
     def _weighted(self, unweighted: NormalFactors, d: torch.Tensor) -> NormalFactors:
         shape = self.normal.shape
         if self.form == "sum":
@@ -131,9 +145,3 @@ def coarse_physics(physics: Any, factor: int) -> Any:
     """The same scan on a grid of ``factor`` times larger voxels; needs ``geometry`` and ``grid``."""
     shape = tuple(max(1, -(-n // factor)) for n in physics.grid.shape)
     return type(physics)(physics.geometry, physics.grid.resample(shape))
-
-
-def refine(weight: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """A weight (z, y, x) from a coarser grid interpolated to ``shape``."""
-    fine = torch.nn.functional.interpolate(weight[None, None], size=shape, mode="trilinear", align_corners=False)
-    return fine[0, 0]
