@@ -1,8 +1,8 @@
 """Filtered back-projection for arbitrary views: FDK for cone beams, FBP for parallel beams.
 
 Feldkamp, Davis, Kress, "Practical cone-beam algorithm" (1984), doi:10.1364/JOSAA.1.000612; the ramp filter is the
-band-limited one of Kak and Slaney, "Principles of Computerized Tomographic Imaging", eq. 3.61. Distances are taken per view from its
-vectors, so tilted detectors and moved sources are honoured. Knows geometries and arrays, no torch modules.
+band-limited one of Kak and Slaney, "Principles of Computerized Tomographic Imaging", eq. 3.61. Distances are taken per view from
+its vectors, so tilted detectors and moved sources are honoured. Knows geometries and arrays, no torch modules.
 """
 
 from __future__ import annotations

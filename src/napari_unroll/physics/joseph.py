@@ -8,6 +8,7 @@ bits in every run. Plain arrays in, plain arrays out; no torch, no geometry clas
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,7 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
 def run_tasks(task: Callable[[int, int], None], n: int, n_threads: int, per_thread: int = 4) -> None:
     """Call ``task(start, stop)`` over contiguous parts of ``range(n)`` on the pool; re-raise the first error."""
     edges = np.linspace(0, n, min(n, per_thread * n_threads) + 1).astype(int)
-    futures = [_pool(n_threads).submit(task, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    futures = [_pool(n_threads).submit(task, int(a), int(b)) for a, b in itertools.pairwise(edges)]
     for future in futures:
         future.result()
 

@@ -35,7 +35,10 @@ class Prior(torch.nn.Module):
         super().__init__()
         self.config = config
         n = 2 if config.complex_valued else 1
-        self.unet = DRUNet(n, n, nc=config.channels, nb=config.blocks, dim=config.dim, pretrained=None)
+        # Channels-last also keeps torch off its slow convolutions, which it takes for one volume on one thread.
+        self._layout = torch.channels_last_3d if config.dim == 3 else torch.channels_last
+        unet = DRUNet(n, n, nc=config.channels, nb=config.blocks, dim=config.dim, pretrained=None)
+        self.unet = unet.to(memory_format=self._layout)
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
         """The cleaned volume; ``sigma`` conditions the network on the strength of the artefacts."""
@@ -53,7 +56,9 @@ class Prior(torch.nn.Module):
         level = torch.ones_like(channels[:, :1]) * sigma
         pad = [p for n in reversed(size) for p in (0, -n % 8)]
         padded = torch.nn.functional.pad(torch.cat((channels, level), 1), pad, mode="replicate")
-        return self.unet.forward_unet(padded)[(..., *(slice(0, n) for n in size))]
+        return self.unet.forward_unet(padded.contiguous(memory_format=self._layout))[
+            (..., *(slice(0, n) for n in size))
+        ]
 
 
 def count_parameters(module: torch.nn.Module) -> int:

@@ -23,7 +23,7 @@ from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.blend import Blender
-from napari_unroll.patches.context import LocalProblem, exact_local_problem, local_problem, residual_image
+from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.patches.grid import PatchGrid
 
 
@@ -89,15 +89,15 @@ class _Run:
         inverse = _normal_of(self.problem).inverse(alpha)
         return inverse.apply if boxes is None else inverse.restrict(boxes).apply
 
-    def local(self, box: Box, context: torch.Tensor, residual: torch.Tensor) -> LocalProblem:
-        """The local problem of ``box`` with the operator that was chosen for refinement."""
+    def local(self, boxes: list[Box], context: torch.Tensor, residual: torch.Tensor) -> LocalProblem:
+        """The local problems of ``boxes`` with the operator that was chosen for refinement (exact: one box)."""
         if self.params.refine_operator == "exact":
-            return exact_local_problem(self.problem.physics, context, residual, box)
-        return local_problem(_normal_of(self.problem), context, residual, [box])
+            return exact_local_problem(self.problem.physics, context, residual, boxes[0])
+        return local_problem(_normal_of(self.problem), context, residual, boxes)
 
     @torch.no_grad()
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
-        """D_θ on one patch in the plan's precision."""
+        """D_θ on a batch of patches in the plan's precision."""
         low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.problem.precision)
         with torch.autocast(patch.device.type, low, enabled=low is not None):
             return self.network.denoise(patch, k)
@@ -129,12 +129,15 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
             break
         stepped, gradient = _data_step(run, x, k)
         blender = run.blender()
-        for i, box in enumerate(run.grid.boxes):
+        done = 0
+        for boxes in run.grid.batches(_batch_size(run.problem)):
             if run.problem.asked_to_finish():
                 return _over(blender, x)
-            blender.add(box, run.denoise(stepped[(..., *box)], k))
-            yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
-            yield Progress(k * len(run.grid) + i + 1, n * len(run.grid), f"iteration {k + 1} of {n}")
+            for box, values in zip(boxes, run.denoise(cut(stepped, boxes), k), strict=True):
+                blender.add(box, values)
+                yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
+            done += len(boxes)
+            yield Progress(k * len(run.grid) + done, n * len(run.grid), f"iteration {k + 1} of {n}")
         x = _over(blender, x)
         state["x"], state["iteration"] = x, k + 1
         yield IterationDone(k + 1, n, residual=_misfit(run, x), values=run.shown(x))
@@ -149,26 +152,37 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
     blender = run.blender()
     for box, values in finished:
         blender.add(box, values)
-    boxes = [box for box in run.grid.boxes if box not in [done for done, _ in finished]]
-    for i, box in enumerate(boxes):
+    known = [box for box, _ in finished]
+    size = 1 if run.params.refine_operator == "exact" else _batch_size(run.problem)
+    for boxes in run.grid.batches(size):
         if run.problem.asked_to_finish():
             break
-        u, share = _solve_patch(run, box, context, residual)
-        finished.append((box, u))
-        blender.add(box, u)
-        yield PatchDone(box, run.shown(blender.values(box)), share)
-        yield Progress(i + 1, len(boxes), "refining patches")
+        if all(box in known for box in boxes):
+            continue
+        for box, u, share in zip(boxes, *_solve_patches(run, boxes, context, residual), strict=True):
+            finished.append((box, u))
+            blender.add(box, u)
+            yield PatchDone(box, run.shown(blender.values(box)), share)
+        yield Progress(len(finished), len(run.grid), "refining patches")
     return _over(blender, context)
 
 
 @torch.no_grad()
-def _solve_patch(run: _Run, box: Box, context: torch.Tensor, residual: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """K iterations on the local problem of ``box``; also ‖∇‖ / ‖P Aᴴy‖ at the result."""
-    local, precondition = run.local(box, context, residual), run.precondition([box])
-    u = run.start[(..., *box)]
+def _solve_patches(
+    run: _Run, boxes: list[Box], context: torch.Tensor, residual: torch.Tensor
+) -> tuple[torch.Tensor, list[float]]:
+    """K iterations on the local problems of ``boxes``; also ‖∇‖ / ‖P Aᴴy‖ of each at the result."""
+    local, precondition = run.local(boxes, context, residual), run.precondition(boxes)
+    u = cut(run.start, boxes)
     for k in range(run.network.n_iterations):
         u = run.denoise(run.network.step(u, k, lambda v, _: local.gradient(v), precondition), k)
-    return u, _norm(local.gradient(u)) / max(_norm(run.adjoint[(..., *box)]), 1e-30)
+    gradient = local.gradient(u)
+    return u, [_norm(g) / max(_norm(b), 1e-30) for g, b in zip(gradient, cut(run.adjoint, boxes), strict=True)]
+
+
+def _batch_size(problem: Problem) -> int:
+    """Patches per pass of the network: torch takes slow convolutions for one small volume on the CPU, not for two."""
+    return 2 if problem.device.type == "cpu" else 1
 
 
 def solve_postprocessing(problem: Problem, params: PostProcessingParams) -> Generator[Event, None, torch.Tensor]:
@@ -178,13 +192,17 @@ def solve_postprocessing(problem: Problem, params: PostProcessingParams) -> Gene
     scale = intensity_scale(start)
     grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
     blender = Blender(problem.shape, start.dtype, problem.overlap, start.device)
-    for i, box in enumerate(grid.boxes):
+    done = 0
+    for boxes in grid.batches(_batch_size(problem)):
         if problem.asked_to_finish():
             break
         with torch.no_grad():
-            blender.add(box, network.denoise(start[(..., *box)] / scale, 0))
-        yield PatchDone(box, as_values(blender.values(box) * scale))
-        yield Progress(i + 1, len(grid), "patches")
+            cleaned = network.denoise(cut(start, boxes) / scale, 0)
+        for box, values in zip(boxes, cleaned, strict=True):
+            blender.add(box, values)
+            yield PatchDone(box, as_values(blender.values(box) * scale))
+        done += len(boxes)
+        yield Progress(done, len(grid), "patches")
     return _over(blender, start / scale)[0, 0] * scale
 
 
