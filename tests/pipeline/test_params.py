@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, Field
@@ -14,7 +14,7 @@ class Sample(BaseModel, extra="forbid"):
     size_mm: float = Field(1.5, gt=0, le=10, description="How large.", json_schema_extra={"unit": "mm"})
     count: int = Field(3, ge=1)
     mode: Literal["fast", "good"] = "fast"
-    patch: int | Literal["auto"] = "auto"
+    patch: Annotated[int, Field(ge=8, le=99)] | Literal["auto"] = "auto"
     on: bool = True
     name: str | None = None
     box: tuple[int, int] | None = None
@@ -29,7 +29,8 @@ def test_fields_tell_what_a_form_needs():
     )  # fmt: skip
     assert found["mode"].choices == ("fast", "good")
     assert not found["mode"].free
-    assert (found["patch"].type, found["patch"].choices, found["patch"].free) == (int, ("auto",), True)
+    patch = found["patch"]
+    assert (patch.type, patch.choices, patch.free, patch.minimum, patch.maximum) == (int, ("auto",), True, 8, 99)
     assert found["on"].type is bool
     assert found["name"].optional
 
@@ -76,6 +77,8 @@ def test_what_is_no_assignment_is_told(text):
         ({"size_mm": -1}, r"Sample: size_mm: .*greater than 0; got -1\."),
         ({"count": "many"}, "count: .*integer.*got 'many'"),
         ({"sise": 1}, "no parameter 'sise'; it has size_mm, count"),
+        ({"patch": 2}, "patch: .*greater than or equal to 8"),
+        ({"patch": "large"}, "patch: .*'auto'"),
         ({"mode": "slow"}, "mode: .*'fast' or 'good'"),
     ],
 )

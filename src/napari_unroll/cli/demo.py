@@ -75,7 +75,7 @@ def has_display() -> bool:
 def _fit(scan: Scan) -> NormalFactors:
     physics = build_physics(scan)
     finished = follow(lambda stop: cached_fit(scan, physics, stop=stop), "fitting the normal operator")
-    return finished.result  # type: ignore[no-any-return]
+    return finished.result
 
 
 def _ready(name: str, scan: Scan) -> bool:

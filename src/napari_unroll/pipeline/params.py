@@ -93,13 +93,20 @@ def _unpack(annotation: Any) -> tuple[set[type], tuple[str, ...], bool]:
 
 
 def _limits(info: FieldInfo) -> dict[str, float]:
+    """Limits of the field, or of the one annotated type in its union."""
     found: dict[str, float] = {}
-    for item in info.metadata:
+    for item in (*info.metadata, *_nested(info.annotation)):
         for key in ("ge", "gt", "le", "lt"):
             value = getattr(item, key, None)
             if value is not None:
                 found[key] = value
     return found
+
+
+def _nested(annotation: Any) -> list[Any]:
+    """The metadata of annotated types inside a union."""
+    items = [m for a in typing.get_args(annotation) if typing.get_origin(a) is typing.Annotated for m in a.__metadata__]
+    return [part for item in items for part in (item.metadata if isinstance(item, FieldInfo) else [item])]
 
 
 def build(record: type[Record], values: Mapping[str, Any], what: str = "") -> Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,24 +29,28 @@ class Choices(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str = Field("auto", description="Name of the method; auto takes the strongest that applies to the scan.")
-    params: dict[str, Any] = Field({}, description="Parameters of the method that differ from their defaults.")
-    patch_size: int | Literal["auto"] = Field(
-        "auto", ge=8, le=4096, description="Edge of a patch; auto is the largest that fits the memory.",
-        json_schema_extra={"unit": "voxels"},
-    )  # fmt: skip
-    overlap: int | Literal["auto"] = Field(
-        "auto", ge=0, le=512, description="Voxels that neighbouring patches share; auto is a sixth of the patch.",
-        json_schema_extra={"unit": "voxels"},
-    )  # fmt: skip
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:1.")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere."
+    method: str = Field(
+        default="auto", description="Name of the method; auto takes the strongest that applies to the scan."
     )
-    normal: Form = Field("auto", description="Form of the approximated normal operator.")
-    weights: str = Field("auto", description="Name of shipped weights, or a .safetensors file.")
+    params: dict[str, Any] = Field(default={}, description="Parameters of the method that differ from their defaults.")
+    patch_size: Annotated[int, Field(ge=8, le=4096)] | Literal["auto"] = Field(
+        default="auto", description="Edge of a patch; auto is the largest that fits the memory.",
+        json_schema_extra={"unit": "voxels"},
+    )  # fmt: skip
+    overlap: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = Field(
+        default="auto", description="Voxels that neighbouring patches share; auto is a sixth of the patch.",
+        json_schema_extra={"unit": "voxels"},
+    )  # fmt: skip
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere."
+    )
+    normal: Form = Field(default="auto", description="Form of the approximated normal operator.")
+    weights: str = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
     roi: tuple[int, int, int, int, int, int] | None = Field(
-        None, description="Reconstruct only these voxels: z0, z1, y0, y1, x0, x1.", json_schema_extra={"unit": "voxels"}
+        default=None,
+        description="Reconstruct only these voxels: z0, z1, y0, y1, x0, x1.",
+        json_schema_extra={"unit": "voxels"},
     )
 
 

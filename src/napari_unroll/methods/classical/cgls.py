@@ -22,18 +22,21 @@ from napari_unroll.physics.laws import inner, norm
 class CGLSParams(MethodParams):
     """Choices of conjugate-gradient least squares."""
 
-    n_iterations: int = Field(15, ge=1, le=10_000, description="Steps; few steps regularise, many fit the noise.")
+    n_iterations: int = Field(
+        default=12, ge=1, le=10_000, description="Steps; few steps regularise, many fit the noise."
+    )
     tolerance: float = Field(
-        1e-4, ge=0, le=1, description="Stop when ‖Aᴴ(y − A x)‖ has fallen to this part of its start."
+        default=1e-4, ge=0, le=1, description="Stop when ‖Aᴴ(y − A x)‖ has fallen to this part of its start."
     )
     precondition: bool = Field(
-        False, description="Precondition by the inverse of the fitted normal operator: fewer steps, more noise early."
+        default=False,
+        description="Precondition by the inverse of the fitted normal operator: fewer steps, more noise early.",
     )
     damping: float = Field(
-        0.03, gt=0, le=10, description="Regularisation of that inverse, relative to the operator's norm."
+        default=0.03, gt=0, le=10, description="Regularisation of that inverse, relative to the operator's norm."
     )
     show_every: int = Field(
-        5, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
+        default=5, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
     )
 
 

@@ -19,9 +19,9 @@ class FDKParams(MethodParams):
     """Choices of filtered back-projection."""
 
     window: Literal["ram-lak", "shepp-logan", "hann"] = Field(
-        "ram-lak", description="Window on the ramp filter; hann is smoothest and suits noisy projections."
+        default="ram-lak", description="Window on the ramp filter; hann is smoothest and suits noisy projections."
     )
-    positivity: bool = Field(False, description="Set negative attenuation to zero.")
+    positivity: bool = Field(default=False, description="Set negative attenuation to zero.")
 
 
 def solve(problem: Problem, params: FDKParams) -> Generator[Event, None, torch.Tensor]:

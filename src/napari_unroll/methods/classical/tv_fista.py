@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -19,21 +20,31 @@ from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
 from napari_unroll.physics.laws import inner, norm, random_like
 
+DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013}
+"""λ for ``auto``: the best of a grid in steps of about two on generated scans of the training seeds (CT: walnut and foam, 64³,
+30, 50 and 100 views, data simulated on a grid twice as fine; MRI: brain, R = 5 and 10). The CT optimum was 0.06 to 0.12
+at every number of views, because λ is measured against the mean eigenvalue of AᴴA; twice or half of it costs 0.3 to 1 dB."""
+
 
 class TVParams(MethodParams):
     """Choices of total variation."""
 
-    strength: float = Field(
-        0.01, gt=0, le=100, description="λ, the weight of total variation against the data; no unit. More is smoother."
+    strength: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = Field(
+        default="auto",
+        description="λ, the weight of total variation against the data; no unit. More is smoother.",
     )
-    n_iterations: int = Field(100, ge=1, le=10_000, description="Largest number of FISTA steps.")
+    n_iterations: int = Field(default=60, ge=1, le=10_000, description="Largest number of FISTA steps.")
     tolerance: float = Field(
-        1e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
+        default=1e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
     )
-    n_inner: int = Field(8, ge=1, le=500, description="Dual steps of the proximal map per FISTA step, warm-started.")
-    positivity: bool = Field(True, description="Keep CT attenuation at or above zero; has no effect on complex images.")
+    n_inner: int = Field(
+        default=8, ge=1, le=500, description="Dual steps of the proximal map per FISTA step, warm-started."
+    )
+    positivity: bool = Field(
+        default=True, description="Keep CT attenuation at or above zero; has no effect on complex images."
+    )
     show_every: int = Field(
-        10, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
+        default=10, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
     )
 
 
@@ -63,7 +74,8 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
     tv = TotalVariation(problem.scan.grid.spacing_mm, positive)
     # 1.05: power iteration approaches the largest eigenvalue from below
     step = 1.0 / (1.05 * problem.norm_squared)
-    weight = params.strength * mean_eigenvalue(problem.physics) * volume_scale(quick) * step
+    strength = DEFAULT_STRENGTH[problem.scan.modality] if params.strength == "auto" else params.strength
+    weight = strength * mean_eigenvalue(problem.physics) * volume_scale(quick) * step
     start = problem.state.get("x", quick.clamp(min=0) if positive else quick)
     it = _Fista(start, start)
     size = max(norm(problem.y), 1e-300)

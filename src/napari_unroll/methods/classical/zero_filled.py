@@ -19,7 +19,7 @@ class ZeroFilledParams(MethodParams):
     """Choices of the zero-filled image."""
 
     combine: Literal["sensitivities", "rss"] = Field(
-        "sensitivities",
+        default="sensitivities",
         description="How coils become one image: by their sensitivity maps (Aᴴy, complex) or root sum of squares (magnitude only).",
     )
 

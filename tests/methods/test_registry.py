@@ -1,0 +1,94 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unroll.errors import Cancelled, ParameterError
+from napari_unroll.events import IterationDone, Stop
+from napari_unroll.methods.registry import METHODS, default_for, for_scan, get, has_weights
+from tests.methods import tiny
+
+SCANS = {"cone": tiny.cone, "parallel": tiny.parallel, "multi-coil": tiny.multicoil, "one slice": tiny.slice_mri}
+QUICK = {"cgls": {"n_iterations": 3}, "tv-fista": {"n_iterations": 3}}
+
+
+def _classical():
+    for name, method in METHODS.items():
+        for title, make in SCANS.items():
+            if not method.needs_weights and make().modality in method.modalities:
+                yield pytest.param(method, make, id=f"{name}-{title}")
+
+
+CLASSICAL = list(_classical())
+
+
+@pytest.mark.parametrize(("method", "make"), CLASSICAL)
+def test_every_method_gives_a_finite_volume_on_every_modality_it_declares(method, make):
+    scan = make()
+    events, volume = tiny.drain(method, tiny.problem(scan), **QUICK.get(method.name, {}))
+    assert tuple(volume.shape) == scan.grid.shape
+    assert volume.is_complex() == (scan.modality == "mri")
+    assert torch.isfinite(volume).all()
+    last = [e for e in events if isinstance(e, IterationDone)][-1]
+    np.testing.assert_allclose(last.values, volume.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "make"), CLASSICAL)
+def test_every_method_gives_up_when_cancelled(method, make):
+    stop = Stop()
+    stop.cancel()
+    with pytest.raises(Cancelled, match="cancelled"):
+        tiny.drain(method, tiny.problem(make(), stop))
+
+
+@pytest.mark.parametrize("name", ["cgls", "tv-fista"])
+def test_finish_now_returns_what_there_is(name):
+    stop = Stop()
+    method = get(name)
+    work = method.solve(tiny.problem(tiny.cone(), stop), method.params(n_iterations=50))
+    events = [next(work), next(work)]
+    stop.finish()
+    with pytest.raises(StopIteration) as end:
+        next(work)
+    assert [e.iteration for e in events] == [1, 2]
+    assert torch.isfinite(end.value.value).all()
+
+
+@pytest.mark.parametrize("name", ["cgls", "tv-fista"])
+def test_scaling_the_data_scales_the_volume(name):
+    """λ and tolerances have no unit, so attenuation in 1/m and 1/mm give the same picture."""
+    scan = tiny.cone()
+    scaled = dataclasses.replace(scan, measurements=1000 * scan.measurements)
+    _, x = tiny.drain(get(name), tiny.problem(scan), n_iterations=6)
+    _, x_scaled = tiny.drain(get(name), tiny.problem(scaled), n_iterations=6)
+    torch.testing.assert_close(x_scaled / 1000, x, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cgls", "tv-fista"])
+def test_a_second_attempt_goes_on_from_the_state(name):
+    """After out-of-memory the same state is handed over: the finished iterations are not repeated."""
+    method, params = get(name), {"n_iterations": 8}
+    given = tiny.problem(tiny.cone())
+    work = method.solve(given, method.params(**params))
+    for _ in range(5):
+        next(work)
+    events, resumed = tiny.drain(method, given, **params)
+    _, straight = tiny.drain(method, tiny.problem(tiny.cone()), **params)
+    assert events[0].iteration == 6
+    assert torch.linalg.vector_norm(resumed - straight) < 0.1 * torch.linalg.vector_norm(straight)
+
+
+def test_names_that_do_not_exist_are_told():
+    with pytest.raises(ParameterError, match=r"fdk.*got 'fkd'"):
+        get("fkd")
+
+
+def test_methods_of_a_scan_fit_its_modality():
+    assert "fdk" in [m.name for m in for_scan(tiny.cone())]
+    assert "fdk" not in [m.name for m in for_scan(tiny.multicoil())]
+
+
+def test_the_default_needs_no_missing_weights():
+    for make in SCANS.values():
+        assert has_weights(default_for(make()), make())

@@ -1,0 +1,61 @@
+"""Tiny scans and the loop that drains a method, for the tests of methods and pipeline."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.events import Event, Stop
+from napari_unroll.methods.problem import Method, Problem
+from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.physics.simulate import Exposure, simulate_ct
+from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
+from napari_unroll.scan.phantoms import ellipsoids
+from napari_unroll.scan.scan import Scan
+
+
+@cache
+def cone(n: int = 20, n_views: int = 12) -> Scan:
+    """A noisy cone-beam scan with truth."""
+    return sample_cone_beam(n, n_views, oversample=1)
+
+
+@cache
+def parallel(shape: tuple[int, int, int] = (6, 18, 18), n_views: int = 12) -> Scan:
+    """A noisy parallel-beam scan with truth."""
+    geometry = ParallelBeam.circular(angles_rad=np.pi * np.arange(n_views) / n_views, detector_shape=(shape[0], 28))
+    return simulate_ct(ellipsoids(shape, 10_003), geometry, VolumeGrid(shape=shape), Exposure(photons=1e5), seed=1)
+
+
+@cache
+def multicoil(shape: tuple[int, int, int] = (8, 24, 24)) -> Scan:
+    """Undersampled multi-coil k-space with truth."""
+    return sample_multicoil(shape, n_coils=4, acceleration=3)
+
+
+@cache
+def slice_mri() -> Scan:
+    """One slice: z of 1."""
+    return sample_multicoil((1, 32, 32), n_coils=4, acceleration=2)
+
+
+def problem(scan: Scan, stop: Stop | None = None, **more: Any) -> Problem:
+    """The problem of a scan on the CPU."""
+    y = torch.from_numpy(np.array(scan.measurements))
+    batched = y[None] if scan.modality == "mri" else y[None, None]
+    return Problem(scan=scan, physics=build_physics(scan, "cpu"), y=batched, stop=stop or Stop(), **more)
+
+
+def drain(method: Method, given: Problem, **params: Any) -> tuple[list[Event], torch.Tensor]:
+    """Every event of a method and the volume that it returns."""
+    work = method.solve(given, method.params(**params))
+    events: list[Event] = []
+    while True:
+        try:
+            events.append(next(work))
+        except StopIteration as end:
+            return events, end.value

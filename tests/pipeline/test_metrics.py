@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.pipeline.metrics import psnr, ssim
+
+
+def volume(shape=(12, 13, 14)):
+    return np.random.default_rng(0).random(shape).astype(np.float32)
+
+
+def test_psnr_is_its_formula():
+    truth = volume()
+    assert psnr(truth + 0.1 * truth.max(), truth) == pytest.approx(20, abs=1e-3)
+    assert psnr(truth, truth) == float("inf")
+
+
+def test_psnr_agrees_with_deepinv():
+    import torch
+    from deepinv.loss.metric import PSNR
+
+    truth = volume() / volume().max()
+    x = truth + 0.05 * np.random.default_rng(1).standard_normal(truth.shape).astype(np.float32)
+    theirs = PSNR(max_pixel=1.0)(torch.tensor(x)[None, None], torch.tensor(truth)[None, None])
+    assert psnr(x, truth) == pytest.approx(float(theirs), abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(12, 13, 14), (3, 16, 16), (1, 16, 16)])
+def test_ssim_is_one_for_equal_volumes_only(shape):
+    truth = volume(shape)
+    assert ssim(truth, truth) == pytest.approx(1)
+    assert ssim(truth[:, ::-1].copy(), truth) < 0.5
+
+
+def test_complex_volumes_are_compared_by_magnitude():
+    truth = volume().astype(np.complex64)
+    turned = truth * np.exp(1j * 0.7).astype(np.complex64)
+    assert psnr(turned, truth) > 100
+    assert ssim(turned, truth) == pytest.approx(1)
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ParameterError, match="cannot be compared"):
+        psnr(volume((4, 4, 4)), volume((4, 4, 5)))

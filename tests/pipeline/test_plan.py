@@ -1,0 +1,137 @@
+import shlex
+
+import pytest
+
+from napari_unroll.errors import DeviceError, MemoryExceeded, ParameterError
+from napari_unroll.methods.registry import METHODS, get
+from napari_unroll.pipeline.devices import Device, choose, probe
+from napari_unroll.pipeline.plan import Choices, parse_roi, resolve
+from tests.methods import tiny
+
+GIB = 2**30
+CPU = Device("cpu", "CPU", 8 * GIB)
+GPU = Device("cuda:0", "GPU", 24 * GIB)
+
+
+def plan(scan=None, devices=(CPU,), **choices):
+    return resolve(Choices(**choices), scan or tiny.cone(), devices)
+
+
+def test_auto_may_be_said_aloud():
+    assert plan(method="fdk", patch_size="auto", overlap="auto", params={}) == plan(method="fdk")
+
+
+def test_the_same_choices_give_the_same_plan():
+    assert plan(method="cgls", params={"n_iterations": 4}) == plan(method="cgls", params={"n_iterations": 4})
+
+
+def test_auto_decides_everything():
+    made = plan()
+    assert made.method in METHODS
+    assert made.device == "cpu"
+    assert made.precision == "float32"
+    assert made.grid == tiny.cone().grid
+
+
+def test_a_gpu_is_preferred_and_a_missing_device_told():
+    assert plan(devices=(GPU, CPU), method="fdk").device == "cuda:0"
+    assert plan(devices=(GPU, CPU), method="fdk", device="cuda").precision == "bfloat16"
+    assert plan(devices=(GPU, CPU), method="fdk", device="cpu").device == "cpu"
+    with pytest.raises(DeviceError, match=r"\(cpu\) or auto; got 'cuda:3'"):
+        plan(device="cuda:3")
+
+
+def test_this_machine_has_at_least_a_cpu():
+    assert choose("cpu", probe()).free_bytes > 0
+
+
+def test_a_method_of_another_modality_is_told():
+    with pytest.raises(ParameterError, match="does not apply to MRI scans; choose one of zero-filled"):
+        plan(tiny.multicoil(), method="fdk")
+
+
+def test_wrong_parameters_are_told():
+    with pytest.raises(ParameterError, match=r"n_iterations: .*got 0"):
+        plan(method="cgls", params={"n_iterations": 0})
+    with pytest.raises(ParameterError, match="no parameter 'steps'"):
+        plan(method="cgls", params={"steps": 3})
+
+
+def test_the_patch_is_the_largest_that_fits():
+    scan = tiny.cone().with_grid(tiny.cone().grid.resample((128, 128, 128)))
+    roomy = plan(scan, method="unrolled-pgd")
+    assert roomy.patch_size == (64, 64, 64)
+    assert "voxels" in roomy.notes[0]
+    tight = plan(scan, (Device("cpu", "CPU", int(roomy.memory_bytes / 0.7) - 2**20),), method="unrolled-pgd")
+    assert tight.patch_size == (48, 48, 48)
+    assert tight.memory_bytes <= 0.7 * tight.free_bytes
+
+
+def test_too_little_memory_is_told():
+    scan = tiny.cone().with_grid(tiny.cone().grid.resample((128, 128, 128)))
+    with pytest.raises(MemoryExceeded, match="choose a region, a coarser grid or another device"):
+        plan(scan, (Device("cpu", "CPU", 2**20),), method="unrolled-pgd")
+
+
+def test_an_asked_patch_is_clipped_to_the_volume():
+    assert plan(method="unrolled-pgd", patch_size=64).patch_size == (20, 20, 20)
+    assert plan(tiny.parallel(), method="unrolled-pgd", patch_size=16).patch_size == (6, 16, 16)
+
+
+def test_an_overlap_as_large_as_the_patch_is_told():
+    with pytest.raises(ParameterError, match="overlap"):
+        plan(method="unrolled-pgd", patch_size=8, overlap=8)
+
+
+def test_patches_shrink_by_halves_down_to_sixteen():
+    made = plan(tiny.cone().with_grid(tiny.cone().grid.resample((64, 64, 64))), method="unrolled-pgd", patch_size=48)
+    sizes = []
+    while made is not None:
+        sizes.append(made.patch_size[0])
+        made = made.smaller()
+    assert sizes == [48, 24, 16]
+
+
+def test_methods_without_patches_cannot_shrink():
+    assert plan(method="cgls").smaller() is None
+
+
+def test_a_region_is_a_smaller_grid():
+    made = plan(method="fdk", roi=(4, 8, 0, 20, 10, 20))
+    assert made.grid.shape == (4, 20, 10)
+    assert made.roi == (slice(4, 8), slice(0, 20), slice(10, 20))
+
+
+@pytest.mark.parametrize("roi", [(4, 4, 0, 20, 0, 20), (0, 30, 0, 20, 0, 20), (-1, 4, 0, 20, 0, 20)])
+def test_a_region_outside_is_told(roi):
+    with pytest.raises(ParameterError, match="inside the volume"):
+        plan(method="fdk", roi=roi)
+
+
+@pytest.mark.parametrize("text", ["4,8", "4:8", "4,8,0,20,0,20"])
+def test_regions_are_read_from_text(text):
+    assert parse_roi(text, (20, 20, 20)) == (4, 8, 0, 20, 0, 20)
+
+
+@pytest.mark.parametrize("text", ["4", "a,b", "1,2,3"])
+def test_what_is_no_region_is_told(text):
+    with pytest.raises(ParameterError, match="z0,z1"):
+        parse_roi(text, (20, 20, 20))
+
+
+def test_the_command_repeats_the_choices():
+    made = plan(method="tv-fista", params={"strength": 0.5}, device="cpu", roi=(4, 8, 0, 20, 0, 20))
+    words = shlex.split(made.command)
+    assert words[:2] == ["napari-unroll", "reconstruct"]
+    for pair in (["--method", "tv-fista"], ["--set", "strength=0.5"], ["--device", "cpu"], ["--roi", "4,8,0,20,0,20"]):
+        assert words[words.index(pair[0]) + 1] == pair[1]
+
+
+def test_the_weights_of_the_choices_reach_the_method():
+    assert plan(method="unrolled-pgd", weights="mine.safetensors").params.weights == "mine.safetensors"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_estimates_its_memory(name):
+    scan = tiny.cone() if "ct" in get(name).modalities else tiny.multicoil()
+    assert plan(scan, method=name).memory_bytes > scan.measurements.nbytes

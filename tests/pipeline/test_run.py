@@ -1,0 +1,209 @@
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unroll.errors import ParameterError, UnrollError
+from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress, Started, Stop, Warned
+from napari_unroll.methods import registry
+from napari_unroll.methods.problem import Method, MethodParams, as_values
+from napari_unroll.pipeline import run as run_module
+from napari_unroll.pipeline.failures import is_out_of_memory
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.run import run
+from tests.methods import tiny
+
+SCANS = {"cone": tiny.cone, "parallel": tiny.parallel, "multi-coil": tiny.multicoil, "one slice": tiny.slice_mri}
+
+
+def allocate_too_much():
+    """What torch really raises on this machine when memory is exhausted."""
+    torch.empty(2**55, dtype=torch.uint8)
+
+
+class Params(MethodParams):
+    """No choices."""
+
+
+def invented(name, solve, **more):
+    return Method(name=name, title=name, summary="", source="", params=Params, solve=solve, **more)
+
+
+@pytest.fixture
+def offered(monkeypatch):
+    """Register a method for one test."""
+
+    def offer(solve, **more):
+        method = invented("invented", solve, **more)
+        monkeypatch.setitem(registry.METHODS, "invented", method)
+        return method
+
+    return offer
+
+
+def plan_for(scan, **choices):
+    return resolve(Choices(device="cpu", **choices), scan)
+
+
+def outcome_of(solve, offered, **more):
+    offered(solve, **more)
+    scan = tiny.cone()
+    return list(run(plan_for(scan, method="invented"), scan))
+
+
+@pytest.mark.parametrize("make", SCANS.values(), ids=SCANS)
+@pytest.mark.parametrize("name", ["fdk", "zero-filled", "cgls", "tv-fista"])
+def test_a_run_starts_and_finishes_with_a_volume(name, make):
+    scan = make()
+    if scan.modality not in registry.get(name).modalities:
+        pytest.skip("another modality")
+    params = {} if name in ("fdk", "zero-filled") else {"n_iterations": 3}
+    events = list(run(plan_for(scan, method=name, params=params), scan))
+    assert isinstance(events[0], Started)
+    assert events[0].shape == scan.grid.shape
+    assert [type(e) for e in events].count(Finished) == 1
+    last = events[-1]
+    assert last.outcome is Outcome.COMPLETED, last.advice
+    assert last.result.shape == scan.grid.shape
+    assert last.result.dtype == (np.complex64 if scan.modality == "mri" else np.float32)
+    assert last.seconds > 0
+    assert last.history == tuple(e.residual for e in events if isinstance(e, IterationDone) and e.residual is not None)
+
+
+def test_a_method_that_needs_the_normal_operator_gets_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
+    scan = tiny.cone()
+    plan = plan_for(scan, method="cgls", params={"precondition": True, "n_iterations": 2})
+    events = list(run(plan, scan))
+    assert events[-1].outcome is Outcome.COMPLETED, events[-1].advice
+    assert any(isinstance(e, Progress) and "normal operator" in e.text for e in events)
+
+
+def test_given_factors_are_used_without_a_fit(monkeypatch):
+    from napari_unroll.normal.fit import FitOptions, fit_now
+    from napari_unroll.physics.build import build_physics
+
+    scan = tiny.cone()
+    factors = fit_now(build_physics(scan, "cpu"), FitOptions(n_probes=2, n_test=0))
+    monkeypatch.setattr(run_module, "cached_fit", None)
+    plan = plan_for(scan, method="cgls", params={"precondition": True, "n_iterations": 2})
+    assert list(run(plan, scan, factors=factors))[-1].outcome is Outcome.COMPLETED
+
+
+def test_cancel_ends_without_a_result():
+    scan, stop = tiny.cone(), Stop()
+    events = []
+    for event in run(plan_for(scan, method="tv-fista"), scan, stop):
+        events.append(event)
+        if isinstance(event, IterationDone) and event.iteration == 2:
+            stop.cancel()
+    assert events[-1].outcome is Outcome.CANCELLED
+    assert events[-1].result is None
+    assert max(e.iteration for e in events if isinstance(e, IterationDone)) == 2
+
+
+def test_finish_now_keeps_what_there_is():
+    scan, stop = tiny.cone(), Stop()
+    for event in run(plan_for(scan, method="tv-fista"), scan, stop):
+        if isinstance(event, IterationDone) and event.iteration == 3:
+            stop.finish()
+    assert event.outcome is Outcome.FINISHED_EARLY
+    assert np.isfinite(event.result).all()
+    assert len(event.history) == 3
+
+
+def test_torch_really_says_out_of_memory():
+    with pytest.raises(RuntimeError) as error:
+        allocate_too_much()
+    assert is_out_of_memory(error.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_out_of_memory_halves_the_patch_and_goes_on_from_the_finished_ones(offered):
+    done, sizes = [], []
+
+    def solve(problem, params):
+        sizes.append((problem.patch_size, problem.overlap))
+        for k in range(len(problem.state.setdefault("finished", [])), 4):
+            if k == 2 and problem.patch_size[0] > 16:
+                allocate_too_much()
+            problem.state["finished"].append(k)
+            done.append(k)
+            yield PatchDone((slice(k, k + 1), slice(0, 2), slice(0, 2)), np.zeros((1, 2, 2), np.float32))
+        return torch.zeros(problem.shape)
+
+    offered(solve, patchwise=True)
+    scan = tiny.cone(40, 4)
+    events = list(run(plan_for(scan, method="invented", patch_size=32, overlap=10), scan))
+    assert events[-1].outcome is Outcome.COMPLETED, events[-1].advice
+    assert done == [0, 1, 2, 3]
+    assert sizes == [((32,) * 3, 10), ((16,) * 3, 8)]
+    assert [e.text for e in events if isinstance(e, Warned)] == [
+        "cpu ran out of memory; going on with patches of (16, 16, 16)."
+    ]
+
+
+def test_out_of_memory_in_the_smallest_patches_is_an_outcome(offered):
+    def solve(problem, params):
+        allocate_too_much()
+        yield
+
+    last = outcome_of(solve, offered)[-1]
+    assert last.outcome is Outcome.FAILED
+    assert "needs more memory than cpu has free" in last.advice
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (ParameterError("Expected less."), "Expected less."),
+        (RuntimeError("size mismatch\nlong trace"), "unexpected RuntimeError: size mismatch."),
+        (ZeroDivisionError(), "unexpected ZeroDivisionError: no message."),
+    ],
+)
+def test_errors_become_outcomes(error, advice, offered):
+    def solve(problem, params):
+        raise error
+        yield
+
+    last = outcome_of(solve, offered)[-1]
+    assert last.outcome is Outcome.FAILED
+    assert advice in last.advice
+
+
+def test_no_error_of_the_project_is_a_runtime_error():
+    assert not issubclass(UnrollError, RuntimeError)
+
+
+def test_a_diverged_volume_is_a_failure(offered):
+    def solve(problem, params):
+        yield IterationDone(1, 1)
+        return torch.full(problem.shape, torch.nan)
+
+    last = outcome_of(solve, offered)[-1]
+    assert last.outcome is Outcome.FAILED
+    assert "diverged" in last.advice
+
+
+def test_a_damaged_scan_fails_in_words():
+    scan = tiny.cone()
+    plan = plan_for(scan, method="cgls")
+    broken = dataclasses.replace(scan)
+    object.__setattr__(broken, "measurements", np.zeros((3, 3, 3), np.float32))
+    assert list(run(plan, broken))[-1].outcome is Outcome.FAILED
+
+
+def test_values_of_events_are_copies():
+    x = torch.zeros(1, 1, 2, 2, 2)
+    values = as_values(x)
+    x += 1
+    assert values.max() == 0
+
+
+def test_a_run_that_nobody_drains_costs_nothing():
+    begun = time.perf_counter()
+    run(plan_for(tiny.cone(), method="tv-fista"), tiny.cone())
+    assert time.perf_counter() - begun < 1
