@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Finished, IterationDone, Outcome, Started, Stop
 from napari_unroll.normal.fit import FitOptions, FitState, fit, fit_now
+from napari_unroll.physics.nufft import NonCartesianMRI
+from napari_unroll.scan.trajectories import NonCartesianSampling
 from tests.normal.toys import circular_blur, coils, cone, dense, dense_normal, gap, inpainting
 
 SHAPE = (6, 8, 10)
@@ -53,6 +56,17 @@ def test_patches_of_cartesian_mri_are_exact():
     box = (slice(1, 6), slice(0, 5), slice(3, 9))
     block = whole[box + box].reshape(150, 150)
     assert gap(block, dense(fit_now(physics).restrict(box).apply, (5, 5, 6), torch.complex64)) < 2e-6
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 10), (4, 6, 5)])
+def test_radial_mri_is_exact_with_a_linear_kernel(shape):
+    g = np.random.default_rng(0)
+    k = g.uniform(-0.5, 0.5, (6, 9, 3)) * (np.array(shape) > 1)
+    csm = (g.normal(size=(2, *shape)) + 1j * g.normal(size=(2, *shape))).astype(np.complex64)
+    physics = NonCartesianMRI(NonCartesianSampling(trajectory=k, shape=shape, n_coils=2), csm)
+    f = fit_now(physics)
+    assert (f.form, f.circular) == ("coils", (False, False, False))
+    assert gap(dense_normal(physics), dense(f.apply, shape, torch.complex64)) < 1e-5
 
 
 def test_all_virtual_coils_are_exact_and_fewer_are_worse():

@@ -18,14 +18,14 @@ ONE_SIDED = 0.1
 def choose_form(physics: Any, form: str) -> str:
     """The form that ``auto`` means for this physics.
 
-    Cartesian coils are exact as a sum; cone beams that do not close their orbit need kernels that vary with position;
+    coils are exact as a sum; cone beams that do not close their orbit need kernels that vary with position;
     everything else starts with one kernel and one weight. Raises ParameterError where ``form`` does not apply.
     """
-    has_coils = hasattr(physics, "csm") and hasattr(physics, "mask")
+    has_coils = hasattr(physics, "csm") and (hasattr(physics, "mask") or hasattr(physics, "kernel"))
     if form == "auto":
         return "coils" if has_coils else "sum" if one_sided(physics) else "dcd"
     if form in COIL_FORMS and not has_coils:
-        raise ParameterError(f"The form {form} is for Cartesian MRI with coil maps; choose auto or dcd for this scan.")
+        raise ParameterError(f"The form {form} is for MRI with coil maps; choose auto or dcd for this scan.")
     if form == "sum" and physics.dtype.is_complex:
         raise ParameterError("The form sum is for real volumes; choose auto for this scan.")
     return form

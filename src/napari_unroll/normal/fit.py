@@ -120,11 +120,10 @@ def _fit_coils(
     normal: CountedNormal, form: str, options: FitOptions, state: FitState
 ) -> Generator[Event, None, NormalFactors]:
     yield Started(f"Normal operator: {form}", 1, normal.shape)
-    csm, mask = normal.physics.csm, normal.physics.mask
     if form == "single-coil":
-        factors = coils.single_coil(csm, mask)
+        factors = coils.single_coil(normal.physics)
     else:
-        factors = coils.coil_factors(csm, mask, options.n_terms if form == "virtual-coils" else None)
+        factors = coils.coil_factors(normal.physics, options.n_terms if form == "virtual-coils" else None)
     _hold(normal, options, state, whole=True)
     metrics = {**_errors(state, factors), "operator_calls": 0.0}
     state.history.append(metrics.get("error_image", 0.0))
