@@ -12,7 +12,7 @@ from typing import Any
 from napari_unroll.errors import UnrollError
 from napari_unroll.gui.layers import ROLE, SCAN, scan_layers
 from napari_unroll.io import registry
-from napari_unroll.physics import samples
+from napari_unroll.pipeline import sources
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -40,9 +40,9 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] |
 
 def cone_beam_sample() -> list[LayerTuple]:
     """A generated cone-beam scan with 50 views."""
-    return scan_as_layers(samples.sample_cone_beam())
+    return scan_as_layers(sources.sample("cone-beam"))
 
 
 def multicoil_sample() -> list[LayerTuple]:
     """Generated 3-D k-space of 8 coils, undersampled five times."""
-    return scan_as_layers(samples.sample_multicoil())
+    return scan_as_layers(sources.sample("multi-coil"))

@@ -58,10 +58,10 @@ def scan_from_array(data: np.ndarray, options: LayerGeometry, name: str = "layer
     }
     geometry: ConeBeam | ParallelBeam
     if options.beam == "parallel":
-        geometry = ParallelBeam.circular(**common)  # type: ignore[arg-type]
+        geometry = ParallelBeam.circular(**common)
     else:
         geometry = ConeBeam.circular(
-            **common,  # type: ignore[arg-type]
+            **common,
             source_origin_mm=options.source_origin_mm,
             source_detector_mm=options.source_detector_mm,
         )

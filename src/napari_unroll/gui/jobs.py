@@ -16,15 +16,16 @@ import torch
 
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
 from napari_unroll.io import registry
-from napari_unroll.physics import samples
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error
+from napari_unroll.pipeline import sources
 from napari_unroll.scan.scan import Scan
 
-SAMPLES: dict[str, Callable[[], Scan]] = {
-    "Cone beam, 50 views": samples.sample_cone_beam,
-    "Multi-coil MRI, 8 coils, R = 5": samples.sample_multicoil,
+SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Cone beam, 50 views": ("cone-beam", {}),
+    "Multi-coil MRI, 8 coils, R = 5": ("multi-coil", {}),
 }
+"""Title → name and options of the generated samples."""
 
 
 def single(what: str, work: Callable[[], Any]) -> Callable[[Stop], Iterator[Event]]:
@@ -47,7 +48,7 @@ def load(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Ev
 
 def sample(name: str) -> Callable[[Stop], Iterator[Event]]:
     """Generate one of SAMPLES; the result is a Scan."""
-    return single(f"generating {name}", SAMPLES[name])
+    return single(f"generating {name}", lambda: sources.sample(*SAMPLES[name]))
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Ev
         yield Progress(1, 3, "operator built")
         x = torch.ones(tuple(physics.x_shape), dtype=physics.dtype, device=physics.device)
         physics.A_adjoint(physics.A(x))
-        forward, y = _timed(lambda: physics.A(x))
-        backward, _ = _timed(lambda: physics.A_adjoint(y))
+        forward, y = timed(lambda: physics.A(x))
+        backward, _ = timed(lambda: physics.A_adjoint(y))
         yield Progress(2, 3, "times measured")
         error = adjoint_error(physics, seeds=(0,))
         yield Finished(Outcome.COMPLETED, PairCheck(error, physics.reason, forward, backward, physics))
@@ -79,7 +80,8 @@ def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Ev
     return run
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that ``work`` took, and its result."""
     begun = time.perf_counter()
     result = work()
     if torch.cuda.is_available():

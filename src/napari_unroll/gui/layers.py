@@ -15,6 +15,7 @@ from napari_unroll.events import Event, IterationDone, PatchDone
 from napari_unroll.gui.opengl import guard_removal
 from napari_unroll.gui.streaming import Streamer, StreamImage
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
+from napari_unroll.scan.grids import magnification
 from napari_unroll.scan.scan import Scan
 
 ROLE = "napari-unroll"
@@ -26,6 +27,13 @@ DIVERGING = "coolwarm"
 def placement(grid: VolumeGrid) -> dict[str, Any]:
     """The layer arguments that put an array where ``grid`` lies."""
     return {"scale": grid.spacing_mm, "translate": grid.origin_mm, "units": "mm", "axis_labels": ("z", "y", "x")}
+
+
+def grid_of(layer: Layer) -> VolumeGrid:
+    """The grid on which a volume layer lies."""
+    shape, spacing = layer.data.shape, tuple(float(s) for s in layer.scale)
+    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(layer.translate, shape, spacing, strict=True))
+    return VolumeGrid(shape=shape, spacing_mm=spacing, center_mm=center)  # type: ignore[arg-type]
 
 
 def contrast(values: np.ndarray, low: float = 0.5, high: float = 99.8) -> tuple[float, float]:
@@ -42,9 +50,7 @@ def contrast(values: np.ndarray, low: float = 0.5, high: float = 99.8) -> tuple[
 def projections_placement(scan: Scan) -> dict[str, Any]:
     """Views stacked along z in the volume's steps, detector pixels at the size they have at the rotation axis."""
     geometry, grid = scan.geometry, scan.grid
-    shrink = 1.0
-    if hasattr(geometry, "source_detector_mm"):
-        shrink = geometry.source_origin_mm / geometry.source_detector_mm
+    shrink = 1 / magnification(geometry)  # type: ignore[arg-type]
     pv, pu = (p * shrink for p in geometry.pixel_mm)  # type: ignore[union-attr]
     rows, columns = geometry.detector_shape  # type: ignore[union-attr]
     translate = (grid.origin_mm[0], -0.5 * (rows - 1) * pv, -0.5 * (columns - 1) * pu)
@@ -57,8 +63,9 @@ class ResultView:
     ``sink`` is called in the worker's thread; the rest in the window's.
     """
 
-    def __init__(self, layer: StreamImage, arrived: StreamImage) -> None:
+    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None) -> None:
         self.layer, self.arrived = layer, arrived
+        self.streams = [layer] if arrived is None else [layer, arrived]
         self.n_patches = 0
         self._limits: tuple[float, float] | None = None
         self._high = 0.0
@@ -100,6 +107,8 @@ class ResultView:
         return self._limits is not None and np.allclose(self.layer.contrast_limits, self._limits)
 
     def _mark(self, event: PatchDone) -> None:
+        if self.arrived is None:
+            return
         box = tuple(slice(b.start // ARRIVED_BLOCK, -(-b.stop // ARRIVED_BLOCK)) for b in event.box)
         shape = tuple(b.stop - b.start for b in box)
         value = 1.0 if event.consistency is None else event.consistency
@@ -168,17 +177,22 @@ class LayerWriter:
             self._add(_image(np.abs(values), name, grid, **kwargs), role),
         ]
 
-    def begin_result(self, name: str, grid: VolumeGrid, limits: tuple[float, float] | None = None) -> ResultView:
-        """Empty layers into which a run streams; other layers of ours are hidden so that the result is seen."""
-        self.hide(except_roles=("volume",))
-        for layer in self.ours("result"):
-            layer.visible = False
+    def begin_result(
+        self, name: str, grid: VolumeGrid, limits: tuple[float, float] | None = None, patchwise: bool = True
+    ) -> ResultView:
+        """Empty layers into which a run streams; other layers of ours are hidden so that the result is seen.
+
+        ``patchwise`` adds the coarse layer of arrived patches; ``limits`` are a reference's contrast.
+        """
+        self.hide()
+        self.viewer.canvas.grid.enabled = False
         self.remove("arrived")
         result = StreamImage(np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), **placement(grid))
-        view = ResultView(self._add(result, "result"), self._add_arrived(grid))
+        arrived = self._add_arrived(grid) if patchwise else None
+        view = ResultView(self._add(result, "result"), arrived)
         if limits is not None:
             view.keep_contrast(limits)
-        for layer in (view.layer, view.arrived):
+        for layer in view.streams:
             self.streamer.add(layer)
         self.viewer.layers.selection.active = view.layer
         return view
@@ -189,18 +203,17 @@ class LayerWriter:
             view.layer.data[:] = _real(values)
             if view._untouched() or view._limits is None:
                 view._set(*contrast(view.layer.data))
-        for layer in (view.layer, view.arrived):
+        for layer in view.streams:
             self.streamer.finish(layer)
             if values is None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         if values is not None and np.iscomplexobj(values):
             self._add_phase(view.layer, values)
 
-    def hide(self, except_roles: tuple[str, ...] = ()) -> None:
-        """Hide our layers, all but those of the given roles."""
+    def hide(self) -> None:
+        """Hide our layers."""
         for layer in self.ours():
-            if layer.metadata[ROLE] not in except_roles:
-                layer.visible = False
+            layer.visible = False
 
     def show_only(self, layers: list[Layer]) -> None:
         """Show these layers and hide every other one of the viewer."""
@@ -246,13 +259,34 @@ class LayerWriter:
         added = self.viewer.add_layer(layer)
         if first:
             self.viewer.reset_view()
-            self._go_to_centre(added)
+            self.go_to_centre(added)
         return added
 
-    def _go_to_centre(self, layer: Layer) -> None:
+    def go_to_index(self, layer: Layer, index: tuple[int, int, int]) -> None:
+        """Show the slice through a voxel of a layer."""
+        for axis, value in enumerate(layer.data_to_world(index)):
+            self.viewer.dims.set_point(axis, float(value))
+
+    def index_at_cursor(self, grid: VolumeGrid) -> tuple[int, int, int]:
+        """The voxel of a grid under the mouse, its middle where the mouse is outside."""
+        shape = np.array(grid.shape)
+        world = np.asarray(self.viewer.cursor.position, dtype=float)[-3:]
+        index = np.round((world - grid.origin_mm) / grid.spacing_mm) if len(world) == 3 else -np.ones(3)
+        inside = bool(((index >= 0) & (index < shape)).all())
+        z, y, x = (int(i) for i in (index if inside else shape // 2))
+        return z, y, x
+
+    def go_to_centre(self, layer: Layer) -> None:
+        """Show the slice through the middle of a layer."""
         centre = np.asarray(layer.extent.world).mean(axis=0)
         for axis, value in enumerate(centre):
             self.viewer.dims.set_point(axis, float(value))
+
+
+def log_map(values: np.ndarray, floor: float) -> np.ndarray:
+    """log10 of |values| relative to the largest, not below ``floor``; for viewing only."""
+    magnitude = np.abs(values)
+    return np.log10(np.maximum(magnitude / max(float(magnitude.max()), 1e-30), floor)).astype(np.float32)
 
 
 def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Image:

@@ -225,12 +225,29 @@ class RunBar(QWidget):
         self.text.setText(" · ".join(t for t in (clock.text, clock.left_text) if t))
 
 
+class _LogAxis(pg.AxisItem):
+    """A logarithmic axis that labels 1, 2 and 5 of every decade, only decades where there are many."""
+
+    def logTickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
+        decades = abs(self.range[1] - self.range[0])
+        wanted = {1, 2, 5} if decades < 2.5 else {1}
+        numbers = [10.0**v for v in values]
+        return [
+            f"{n:.3g}" if round(n / 10 ** math.floor(v + 1e-9)) in wanted else ""
+            for n, v in zip(numbers, values, strict=True)
+        ]
+
+
 class Curve(pg.PlotWidget):
-    """Named live curves, redrawn at most four times a second."""
+    """Named live curves, redrawn at most four times a second; hidden while there is nothing to draw.
+
+    The names stand above the plot in their colours, where they cover nothing.
+    """
 
     def __init__(self, viewer: Any, x: str, y: str, log: bool = False, height: int = 150) -> None:
         colours = theme(viewer)
-        super().__init__(background=colours["background"])
+        items = {"left": _LogAxis("left")} if log else {}
+        super().__init__(background=colours["background"], axisItems=items)
         self._log = log
         self._data: dict[str, tuple[list[float], list[float]]] = {}
         self._curves: dict[str, pg.PlotDataItem] = {}
@@ -239,17 +256,19 @@ class Curve(pg.PlotWidget):
         self.setMinimumWidth(200)
         self.setMenuEnabled(False)
         self.hideButtons()
+        self.setMouseEnabled(x=False, y=False)
         self.setLogMode(y=log)
+        self.showGrid(y=True, alpha=0.15)
         for side, text in (("bottom", x), ("left", y)):
             axis = self.getAxis(side)
             axis.setPen(colours["text"])
             axis.setTextPen(colours["text"])
             axis.setLabel(text)
             axis.enableAutoSIPrefix(False)
-        self._legend = self.addLegend(offset=(-5, 5), labelTextColor=colours["text"], labelTextSize="8pt")
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.redraw)
+        self.hide()
 
     def clear_curves(self) -> None:
         """Forget every curve."""
@@ -257,6 +276,7 @@ class Curve(pg.PlotWidget):
             self.removeItem(curve)
         self._curves.clear()
         self._data.clear()
+        self.hide()
 
     def add(self, name: str, x: float, y: float | None) -> None:
         """Append a point; points that cannot be drawn are left out."""
@@ -287,11 +307,18 @@ class Curve(pg.PlotWidget):
         self._last = time.monotonic()
         for name, (xs, ys) in self._data.items():
             if name not in self._curves:
-                pen = pg.mkPen(SERIES[len(self._curves) % len(SERIES)], width=2)
-                symbol = {"symbol": "o", "symbolSize": 4, "symbolBrush": pen.color(), "symbolPen": None}
-                self._curves[name] = self.plot([], [], pen=pen, name=name, **symbol)
+                self._add_curve(name)
             self._curves[name].setSymbol("o" if len(xs) < 60 else None)
             self._curves[name].setData(xs, ys)
+        self.setVisible(bool(self._data))
+
+    def _add_curve(self, name: str) -> None:
+        pen = pg.mkPen(SERIES[len(self._curves) % len(SERIES)], width=2)
+        self._curves[name] = self.plot(
+            [], [], pen=pen, name=name, symbolSize=4, symbolBrush=pen.color(), symbolPen=None
+        )
+        names = [f"<span style='color:{c}'>● {n}</span>" for n, c in zip(self._curves, SERIES, strict=False)]
+        self.setTitle("&nbsp;&nbsp;".join(names), size="8pt")
 
 
 def number(value: float) -> str:
@@ -303,5 +330,7 @@ def number(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration in ms or s."""
+    """A duration in ms or s; a dash where it was not measured."""
+    if not math.isfinite(value):
+        return "–"
     return f"{1e3 * value:.3g} ms" if value < 1 else f"{value:.3g} s"

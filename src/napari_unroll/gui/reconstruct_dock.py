@@ -12,7 +12,7 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QSpinBox
 
-from napari_unroll.errors import UnrollError
+from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
 from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
@@ -43,6 +43,7 @@ class ReconstructDock(parts.DockFrame):
         self.result: Result | None = None
         self.params: RecordForm | None = None
         self._devices = probe()
+        self.arrived = QCheckBox("Show which patches have arrived")
         self._build_method()
         self._build_settings()
         self._build_run()
@@ -54,6 +55,7 @@ class ReconstructDock(parts.DockFrame):
         self._estimating.timeout.connect(self.estimate)
         self.session.scan_changed.connect(self.show_scan)
         self.session.runner.busy_changed.connect(self._on_busy)
+        self._on_busy(self.session.runner.busy)
         self.show_scan(self.session.scan)
 
     def _build_method(self) -> None:
@@ -95,14 +97,13 @@ class ReconstructDock(parts.DockFrame):
             "Use the sample scan", self.use_sample, "A generated cone-beam scan, 50 views."
         )
         self.progress = parts.RunBar(self.session.runner)
-        self.curve = parts.Curve(self.session.viewer, "iteration", "‖Ax − y‖ / ‖y‖", log=True, height=140)
+        self.curve = parts.Curve(self.session.viewer, "iteration", "relative residual", log=True, height=140)
         self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
         self.body.addWidget(self.sample_button)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.curve)
 
     def _build_result(self) -> None:
-        self.arrived = QCheckBox("Show which patches have arrived")
         self.arrived.setToolTip("Colour: relative distance of each patch from the data (dark is consistent).")
         self.arrived.toggled.connect(self._show_arrived)
         self.copy_button = parts.button("Copy as command", self.copy_command, "The line that repeats this in a shell.")
@@ -131,6 +132,14 @@ class ReconstructDock(parts.DockFrame):
     def _auto_title(scan: Scan | None) -> str:
         return AUTO if scan is None else f"{AUTO}: {registry.default_for(scan).title}"
 
+    def choose(self, method: str) -> None:
+        """Select a method by name; raises ParameterError for one that does not apply."""
+        at = self.method.findData(method)
+        if at < 0:
+            known = ", ".join(str(self.method.itemData(i)) for i in range(self.method.count()))
+            raise ParameterError(f"Expected one of the methods {known}; got {method!r}.")
+        self.method.setCurrentIndex(at)
+
     def _method_name(self) -> str:
         name = self.method.currentData() or "auto"
         if name == "auto" and self.session.scan is not None:
@@ -149,6 +158,7 @@ class ReconstructDock(parts.DockFrame):
             return
         method = registry.get(name)
         self.summary.setText(method.summary)
+        self.arrived.setVisible(method.patchwise)
         self.summary.setToolTip(method.source)
         self.params = RecordForm(method.params, choices={"weights": self._weights()})
         self.params.changed.connect(self._later)
@@ -223,7 +233,8 @@ class ReconstructDock(parts.DockFrame):
         if scan.truth is not None:
             limits = contrast(np.abs(scan.truth))
         name = self.session.free_name(f"{scan.name} · {plan.method}")
-        view = self.session.layers.begin_result(name, plan.grid, limits)
+        patchwise = registry.get(plan.method).patchwise
+        view = self.session.layers.begin_result(name, plan.grid, limits, patchwise)
         factors = self.session.factors
         run = self.session.runner.start(lambda stop: run_plan(plan, scan, stop, factors), plan.title, sink=view.sink)
         run.event.connect(self._on_event)

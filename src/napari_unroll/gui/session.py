@@ -91,9 +91,8 @@ def session_of(viewer: Any) -> Session:
     window = getattr(getattr(viewer, "window", None), "_qt_window", None)
     owner = window if isinstance(window, QObject) else None
     if owner is not None:
-        for found in owner.findChildren(Session):
-            return found
-        return Session(viewer, owner)
+        sessions: list[Session] = owner.findChildren(Session)
+        return sessions[0] if sessions else Session(viewer, owner)
     found = _WINDOWLESS.get(id(viewer))
     if found is None or found.viewer is not viewer:
         found = _WINDOWLESS[id(viewer)] = Session(viewer)

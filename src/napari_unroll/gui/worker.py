@@ -126,9 +126,8 @@ class Runner(QObject):
         self.cancel()
         run = Run(what, Stop(), self)
         worker = create_worker(
-            guarded, make, run.stop, sink, _worker_class=_RunWorker, _ignore_errors=True, _start_thread=False,
-            _progress={"desc": what},
-        )  # fmt: skip
+            guarded, make, run.stop, sink, _worker_class=_RunWorker, _ignore_errors=True, _start_thread=False
+        )
         worker.stop, worker.lane = run.stop, self._lane
         worker.yielded.connect(run.see)
         run.finished.connect(self._on_finished)

@@ -1,0 +1,235 @@
+"""The Compare dock: volumes against a reference, side by side with shared contrast, PSNR, SSIM and line profiles.
+
+Wires layers to ``pipeline.metrics``; no numerics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QHeaderView,
+    QLabel,
+    QTableWidget,
+    QTableWidgetItem,
+)
+
+from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.gui import parts
+from napari_unroll.gui.layers import ROLE, contrast, grid_of
+from napari_unroll.pipeline.metrics import psnr, ssim
+from napari_unroll.scan.scan import Scan
+
+AXES = ("z", "y", "x")
+
+
+def measure(volumes: dict[str, np.ndarray], reference: np.ndarray, stop: Stop) -> Iterator[Event]:
+    """PSNR and SSIM of every volume against the reference; the result is name → (psnr, ssim)."""
+    yield Started("comparison", len(volumes))
+    found: dict[str, tuple[float, float]] = {}
+    for i, (name, values) in enumerate(volumes.items()):
+        if stop.cancelled:
+            yield Finished(Outcome.CANCELLED, advice="The comparison was cancelled.")
+            return
+        found[name] = (psnr(values, reference), ssim(values, reference))
+        yield Progress(i + 1, len(volumes), name)
+    yield Finished(Outcome.COMPLETED, found)
+
+
+class CompareDock(parts.DockFrame):
+    """Numbers and profiles of the volumes that share a reference's grid."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self.setObjectName("unroll-compare")
+        self._build_reference()
+        self._build_table()
+        self._build_profile()
+        self.body.addStretch(1)
+        for signal in ("inserted", "removed", "renamed"):
+            getattr(self.session.viewer.layers.events, signal).connect(self._list_layers)
+        self.destroyed.connect(self._forget_layers)
+        self.session.scan_changed.connect(self._on_scan)
+        self._list_layers()
+
+    def _build_reference(self) -> None:
+        self.reference = QComboBox()
+        self.reference.setObjectName("reference")
+        self.reference.setToolTip("The layer that the others are measured against.")
+        self.reference.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.reference.currentTextChanged.connect(self._on_reference)
+        self.body.addWidget(parts.row(QLabel("Reference"), self.reference, stretch=(0, 1)))
+
+    def _build_table(self) -> None:
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["volume", "PSNR (dB)", "SSIM"])
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.table.verticalHeader().hide()
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column in (1, 2):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+        self.table.setMinimumHeight(130)
+        self.table.setToolTip("Ticked volumes are measured, shown and drawn.")
+        self.measure_button = parts.button("Measure", self.measure, "PSNR and SSIM against the reference.", "measure")
+        self.side_button = parts.button("Side by side", self.side_by_side, "Ticked volumes in a grid, same contrast.")
+        self.single_button = parts.button("One view", self.one_view, "Back from the grid to a single view.")
+        self.progress = parts.RunBar(self.session.runner)
+        box = parts.section(
+            "Volumes", self.table,
+            parts.row(self.measure_button, self.side_button, self.single_button, stretch=(1, 1, 1)), self.progress,
+        )  # fmt: skip
+        self.body.addWidget(box)
+
+    def _build_profile(self) -> None:
+        self.axis = QComboBox()
+        self.axis.addItems([f"along {a}" for a in AXES])
+        self.axis.setCurrentIndex(2)
+        self.profile_button = parts.button(
+            "Draw profile", self.draw_profile, "Values along a line through the cursor's voxel (the middle if outside)."
+        )
+        self.curve = parts.Curve(self.session.viewer, "mm", "value", height=190)
+        self.where = parts.wrapped()
+        box = parts.section(
+            "Line profile", parts.row(self.axis, self.profile_button, stretch=(1, 1)), self.where, self.curve
+        )
+        self.body.addWidget(box)
+
+    # layers
+
+    def _volumes(self) -> list[Image]:
+        return [
+            layer for layer in self.session.viewer.layers
+            if isinstance(layer, Image) and layer.ndim == 3 and layer.metadata.get(ROLE) not in ("measurements", "arrived")
+        ]  # fmt: skip
+
+    def _list_layers(self, event: Any = None) -> None:
+        chosen = self.reference.currentText()
+        volumes = self._volumes()
+        names = [layer.name for layer in volumes]
+        truths = [layer.name for layer in volumes if layer.metadata.get(ROLE) == "truth" and "phase" not in layer.name]
+        self.reference.blockSignals(True)
+        self.reference.clear()
+        self.reference.addItems(names)
+        if chosen in names or truths:
+            self.reference.setCurrentText(chosen if chosen in names else truths[0])
+        self.reference.blockSignals(False)
+        self._on_reference()
+
+    def _on_scan(self, scan: Scan | None) -> None:
+        self.curve.clear_curves()
+
+    def _on_reference(self, name: str = "") -> None:
+        reference = self._reference()
+        shape = None if reference is None else reference.data.shape
+        fitting = [v for v in self._volumes() if v.data.shape == shape and v is not reference]
+        kept = {self.table.item(r, 0).text(): self._row(r) for r in range(self.table.rowCount())}
+        self.table.setRowCount(0)
+        for volume in fitting:
+            if "phase" not in volume.name and volume.metadata.get(ROLE) != "normal":
+                self._add_row(volume.name, *kept.get(volume.name, (True, "", "")))
+        for widget in (self.measure_button, self.side_button, self.profile_button):
+            widget.setEnabled(reference is not None)
+
+    def _row(self, at: int) -> tuple[bool, str, str]:
+        ticked = self.table.item(at, 0).checkState() == Qt.CheckState.Checked
+        return ticked, self.table.item(at, 1).text(), self.table.item(at, 2).text()
+
+    def _add_row(self, name: str, ticked: bool, *numbers: str) -> None:
+        at = self.table.rowCount()
+        self.table.insertRow(at)
+        first = QTableWidgetItem(name)
+        first.setToolTip(name)
+        first.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+        self.table.setItem(at, 0, first)
+        for column, text in enumerate(numbers, start=1):
+            item = QTableWidgetItem(text)
+            item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+            self.table.setItem(at, column, item)
+
+    def _reference(self) -> Image | None:
+        found = [layer for layer in self.session.viewer.layers if layer.name == self.reference.currentText()]
+        return found[0] if found else None
+
+    def _ticked(self) -> list[Image]:
+        rows = range(self.table.rowCount())
+        names = [self.table.item(r, 0).text() for r in rows if self._row(r)[0]]
+        return [self.session.viewer.layers[n] for n in names if n in self.session.viewer.layers]
+
+    def _forget_layers(self) -> None:
+        for signal in ("inserted", "removed", "renamed"):
+            getattr(self.session.viewer.layers.events, signal).disconnect(self._list_layers)
+
+    # work
+
+    def measure(self) -> None:
+        """Measure the ticked volumes."""
+        reference, ticked = self._reference(), self._ticked()
+        if reference is None or not ticked:
+            self.message.say("Tick at least one volume and choose a reference of the same size.", "warning")
+            return
+        self.message.say("")
+        volumes = {layer.name: layer.data.copy() for layer in ticked}
+        truth = reference.data
+        run = self.session.runner.start(lambda stop: measure(volumes, truth, stop), "comparison")
+        run.finished.connect(self._on_measured)
+        self.progress.start()
+
+    def _on_measured(self, finished: Finished) -> None:
+        self.progress.end(complete=finished.result is not None)
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        for at in range(self.table.rowCount()):
+            numbers = finished.result.get(self.table.item(at, 0).text())
+            if numbers is not None:
+                self.table.item(at, 1).setText(f"{numbers[0]:.2f}")
+                self.table.item(at, 2).setText(f"{numbers[1]:.3f}")
+
+    def side_by_side(self) -> None:
+        """Show the reference and the ticked volumes in a grid with the reference's contrast."""
+        reference = self._reference()
+        if reference is None:
+            return
+        shown = [*self._ticked(), reference]
+        limits = contrast(reference.data)
+        for layer in shown:
+            layer.contrast_limits = limits
+        self.session.layers.side_by_side(shown)
+
+    def one_view(self) -> None:
+        """Leave the grid and show the topmost ticked volume."""
+        ticked = self._ticked()
+        self.session.layers.side_by_side(ticked[-1:], on=False)
+        if ticked:
+            self.session.layers.show_only(ticked[-1:])
+
+    def draw_profile(self) -> None:
+        """Draw the reference and the ticked volumes along a line."""
+        reference = self._reference()
+        if reference is None:
+            return
+        axis = self.axis.currentIndex()
+        grid = grid_of(reference)
+        index = self.session.layers.index_at_cursor(grid)
+        self.curve.clear_curves()
+        for layer in (reference, *self._ticked()):
+            at: list[Any] = list(index)
+            at[axis] = slice(None)
+            values = np.asarray(layer.data[tuple(at)], dtype=float)
+            position = layer.translate[axis] + layer.scale[axis] * np.arange(len(values))
+            self.curve.set(_short(layer.name), position, values)
+        here = ", ".join(f"{a} {i}" for j, (a, i) in enumerate(zip(AXES, index, strict=True)) if j != axis)
+        self.where.setText(f"through {here}")
+
+
+def _short(name: str) -> str:
+    """The part of a layer's name after the scan's."""
+    return name.rsplit(" · ", 1)[-1]

@@ -1,0 +1,432 @@
+"""The Normal operator dock: fit Ñ ≈ N = AᴴA live, look at its parts, and see exact and approximated side by side.
+
+Wires forms to jobs and layers; no numerics.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QImage, QPainter
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QHeaderView,
+    QLabel,
+    QSpinBox,
+    QTableWidget,
+    QTableWidgetItem,
+)
+
+from napari_unroll.errors import UnrollError
+from napari_unroll.events import Event, Finished, IterationDone, Outcome
+from napari_unroll.gui import normal_jobs, parts
+from napari_unroll.gui.forms import RecordForm
+from napari_unroll.gui.layers import DIVERGING, contrast, log_map
+from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
+from napari_unroll.normal import inspect
+from napari_unroll.normal.fit import FitOptions
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.scan import Scan
+
+PROBES = {"Gaussian noise": "noise", "Impulse at the cursor": "impulse", "Phantom": "phantom", "Constant": "constant"}
+COLUMNS = ("form", "image", "noise", "calls", "seconds")
+
+
+class NormalDock(parts.DockFrame):
+    """Fit and inspect the approximated normal operator."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__(napari_viewer)
+        self.setObjectName("unroll-normal")
+        self.fitted: Fitted | None = None
+        self.compared: Compared | None = None
+        self._shown: list[Layer] = []
+        self._impulse: tuple[int, int, int] | None = None
+        self._options = FitOptions()
+        self._build_fit()
+        self._build_maps()
+        self._build_compare()
+        self._build_patch()
+        self.export = parts.button(
+            "Export figure…", self._ask_export, "The view, the plots and the numbers as one PNG."
+        )
+        self.body.addWidget(self.export)
+        self.body.addStretch(1)
+        self.session.scan_changed.connect(self.show_scan)
+        self.session.runner.busy_changed.connect(self._on_busy)
+        self._on_busy(self.session.runner.busy)
+        for signal in ("inserted", "removed", "renamed"):
+            getattr(self.session.viewer.layers.events, signal).connect(self._list_layers)
+        self.destroyed.connect(self._forget_layers)
+        self.show_scan(self.session.scan)
+        self._list_layers()
+
+    def _build_fit(self) -> None:
+        self.form = RecordForm(FitOptions)
+        self.fit_button = parts.button("Fit", self.fit, "Fit the approximation in the background.", "fit")
+        self.finish_button = parts.button(
+            "Finish now", self.session.runner.finish_now, "Use the probes so far.", "finish"
+        )
+        self.cancel_button = parts.button("Cancel", self.session.runner.cancel, "Give the fit up.", "cancel")
+        self.progress = parts.RunBar(self.session.runner)
+        self.curve = parts.Curve(self.session.viewer, "exact operator applications", "relative error", log=True)
+        self.table = QTableWidget(0, len(COLUMNS))
+        self.table.setHorizontalHeaderLabels(COLUMNS)
+        self.table.setToolTip("Every fit of this scan: relative error on image-like volumes and on white noise.")
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.table.setFixedHeight(96)
+        box = parts.section(
+            "Fit",
+            parts.Fold("Form and recipe", self.form),
+            parts.row(self.fit_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)),
+            self.progress, self.curve, self.table,
+        )  # fmt: skip
+        self.body.addWidget(box)
+
+    def _build_maps(self) -> None:
+        self.map_buttons = [
+            parts.button("d map", self.show_d, "The weight in space."),
+            parts.button("|λ|", self.show_spectrum, "Magnitude of the convolution's spectrum, centred, log10."),
+            parts.button("kernel h", self.show_kernel, "The convolution kernel cut for the patch size, log10 of |h|."),
+        ]
+        self.profile = parts.Curve(self.session.viewer, "cycles per voxel", "relative", log=True)
+        box = parts.section("Parts of Ñ", parts.row(*self.map_buttons, stretch=(1, 1, 1)), self.profile)
+        self.maps_box = box
+        self.body.addWidget(box)
+
+    def _build_compare(self) -> None:
+        self.probe = QComboBox()
+        self.probe.setObjectName("probe")
+        self.probe.setToolTip("The volume x that both operators are applied to.")
+        self.probe.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.compare_button = parts.button("N x against Ñ x", self.compare, "Apply both to x and show them.", "compare")
+        self.side = QCheckBox("Side by side")
+        self.side.setToolTip("N x, Ñ x and their difference in a grid with one slider.")
+        self.side.setChecked(True)
+        self.side.toggled.connect(self._on_side)
+        self.numbers = parts.wrapped()
+        self.effect_button = parts.button(
+            "Effect on a reconstruction", self.measure_effect,
+            "Solve with N and with Ñ from the truth's exact data and compare the images (conjugate gradients).",
+        )  # fmt: skip
+        self.effect = parts.wrapped()
+        self.compare_box = parts.section(
+            "Compare with the exact operator", parts.row(QLabel("x ="), self.probe, stretch=(0, 1)),
+            parts.row(self.compare_button, self.side, stretch=(1, 0)), self.numbers,
+            self.effect_button, self.effect,
+        )  # fmt: skip
+        self.body.addWidget(self.compare_box)
+
+    def _build_patch(self) -> None:
+        self.patch = QSpinBox()
+        self.patch.setRange(4, 512)
+        self.patch.setValue(48)
+        self.patch.setSuffix(" voxels")
+        self.patch.setToolTip("Edge of a patch: the kernel is cut to twice this many lags.")
+        self.patch_button = parts.button("Evaluate", self.check_patch, "Time and error of Ñ on one patch.", "patch")
+        self.patch_numbers = parts.wrapped()
+        self.patch_box = parts.section(
+            "On a patch", parts.row(self.patch, self.patch_button, stretch=(1, 1)), self.patch_numbers
+        )
+        self.body.addWidget(self.patch_box)
+
+    # state
+
+    def show_scan(self, scan: Scan | None) -> None:
+        """Another scan: what was fitted no longer applies."""
+        self.fitted, self.compared, self._shown = None, None, []
+        self.curve.clear_curves()
+        self.profile.clear_curves()
+        self.table.setRowCount(0)
+        self.numbers.setText("")
+        self.effect.setText("")
+        self.patch_numbers.setText("")
+        self.session.layers.remove("normal")
+        if scan is not None:
+            self.patch.setValue(min(48, max(4, max(scan.grid.shape) // 2)))
+            self.message.say("")
+        self._enable()
+
+    def _enable(self) -> None:
+        ready = self.fitted is not None
+        for widget in (*self.map_buttons, self.compare_button, self.patch_button, self.export):
+            widget.setEnabled(ready)
+        scan = self.session.scan
+        self.effect_button.setEnabled(ready and scan is not None and scan.truth is not None)
+
+    def _on_busy(self, busy: bool) -> None:
+        self.finish_button.setEnabled(busy)
+        self.cancel_button.setEnabled(busy)
+        if not busy:
+            self.progress.reset()
+
+    def _list_layers(self, event: Any = None) -> None:
+        chosen = self.probe.currentText()
+        shape = None if self.session.scan is None else self.session.scan.grid.shape
+        names = [
+            layer.name for layer in self.session.viewer.layers
+            if isinstance(layer, Image) and layer.ndim == 3 and tuple(layer.data.shape) == shape
+        ]  # fmt: skip
+        self.probe.clear()
+        self.probe.addItems([*PROBES, *names])
+        if self.probe.findText(chosen) >= 0:
+            self.probe.setCurrentText(chosen)
+
+    def _forget_layers(self) -> None:
+        for signal in ("inserted", "removed", "renamed"):
+            getattr(self.session.viewer.layers.events, signal).disconnect(self._list_layers)
+
+    # fit
+
+    def fit(self) -> None:
+        """Fit with the options in the form."""
+        scan = self.session.scan
+        if scan is None:
+            self.message.say("There is no scan yet: open one in the Scan dock.", "warning")
+            return
+        try:
+            self._options = self.form.value()
+        except UnrollError as error:
+            self.message.error(error)
+            return
+        self.message.say("")
+        self.curve.clear_curves()
+        run = self.session.runner.start(normal_jobs.fit(scan, self._options, self.session.physics), "fit")
+        run.event.connect(self._on_event)
+        run.finished.connect(self._on_fitted)
+        self.progress.start()
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, IterationDone):
+            calls = event.metrics.get("operator_calls", event.iteration)
+            self.curve.add("images", calls, event.metrics.get("error_image"))
+            self.curve.add("white noise", calls, event.metrics.get("error_gaussian"))
+
+    def _on_fitted(self, finished: Finished) -> None:
+        kind = {Outcome.FAILED: "error", Outcome.COMPLETED: "good"}.get(finished.outcome, "info")
+        self.message.say(finished.advice, kind)
+        self.progress.end(complete=finished.result is not None)
+        if finished.result is None:
+            return
+        self.fitted = finished.result
+        self.session.physics = self.fitted.physics
+        self.session.set_factors(self.fitted.factors)
+        self._add_row(self.fitted)
+        profile = inspect.radial_profile(self.fitted.factors)
+        self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))
+        self._enable()
+
+    def _add_row(self, fitted: Fitted) -> None:
+        info = fitted.factors.info
+        values = (
+            fitted.factors.form, _percent(info.get("error_image")), _percent(info.get("error_gaussian")),
+            f"{info.get('operator_calls', 0):.0f}", f"{fitted.seconds:.3g}",
+        )  # fmt: skip
+        at = self.table.rowCount()
+        self.table.insertRow(at)
+        for column, text in enumerate(values):
+            item = QTableWidgetItem(text)
+            item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+            self.table.setItem(at, column, item)
+        self.table.scrollToBottom()
+
+    # maps
+
+    def _grid(self, shape: tuple[int, ...]) -> VolumeGrid:
+        """A grid of ``shape`` over the extent of the volume, so that every map shares the sliders."""
+        assert self.session.scan is not None
+        return self.session.scan.grid.resample(shape)  # type: ignore[arg-type]
+
+    def _show(self, name: str, values: np.ndarray, **kwargs: Any) -> Layer:
+        layers = self.session.layers
+        (layer,) = layers.show_volume(name, values, self._grid(values.shape), role="normal", **kwargs)
+        return layer
+
+    def show_d(self) -> None:
+        """The weight in space as a layer."""
+        if self.fitted is not None:
+            layer = self._show(f"d ({self._form})", self.fitted.factors.d_map, colormap="viridis")
+            self._show_alone([layer])
+
+    def show_spectrum(self) -> None:
+        """|λ| as a layer."""
+        if self.fitted is not None:
+            values = log_map(self.fitted.factors.frequency_map, 1e-4)
+            self._show_alone([self._show(f"|λ| ({self._form}), log10", values, colormap="inferno")])
+
+    def show_kernel(self) -> None:
+        """The kernel for the chosen patch size as a layer."""
+        if self.fitted is not None:
+            edge = self.patch.value()
+            patch = tuple(min(edge, n) for n in self.fitted.factors.shape)
+            values = log_map(self.fitted.factors.crop(patch).kernel_map, 1e-5)
+            self._show_alone([self._show(f"kernel h ({self._form}), log10", values, colormap="inferno")])
+
+    @property
+    def _form(self) -> str:
+        return "" if self.fitted is None else self.fitted.factors.form
+
+    def _show_alone(self, shown: list[Layer]) -> None:
+        self.session.layers.side_by_side(shown, on=False)
+        self.session.layers.show_only(shown)
+        self.session.layers.go_to_centre(shown[0])
+
+    # compare
+
+    def _index(self) -> tuple[int, int, int]:
+        """The voxel of the volume under the mouse."""
+        assert self.session.scan is not None
+        return self.session.layers.index_at_cursor(self.session.scan.grid)
+
+    def compare(self) -> None:
+        """Apply N and Ñ to the chosen x."""
+        fitted, name = self.fitted, self.probe.currentText()
+        if fitted is None:
+            self.message.say("Fit the operator first.", "warning")
+            return
+        kind = PROBES.get(name)
+        index = self._impulse = self._index() if kind == "impulse" else None
+        if kind is None:
+            values = self.session.viewer.layers[name].data
+            make_x = lambda: values  # noqa: E731
+        else:
+            make_x = lambda: inspect.probe_volume(kind, fitted.physics, index)  # type: ignore[arg-type]  # noqa: E731
+        run = self.session.runner.start(normal_jobs.compare(fitted, make_x), "comparison")
+        run.finished.connect(self._on_compared)
+        self.progress.start()
+
+    def _on_compared(self, finished: Finished) -> None:
+        self.progress.end(complete=finished.result is not None)
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        found: Compared = finished.result
+        self.compared, pair = found, found.pair
+        self.numbers.setText(
+            f"Relative error {_percent(pair.error)}.<br>N {parts.seconds(pair.seconds_exact)}, "
+            f"Ñ {parts.seconds(pair.seconds_approximated)} ({parts.number(pair.speedup)} times as fast).<br>"
+            f"The difference is drawn within ± {parts.number(_reach(found))}."
+        )
+        self.profile.set("relative error", found.by_frequency.frequency, found.by_frequency.values)
+        self._show_comparison(found)
+
+    def _show_comparison(self, found: Compared) -> None:
+        pair, is_complex = found.pair, np.iscomplexobj(found.pair.exact)
+        exact, approximated, difference = (
+            np.abs(v) if is_complex else v for v in (pair.exact, pair.approximated, pair.difference)
+        )
+        limits, reach = contrast(exact, 0.1, 99.9), _reach(found)
+        drawn = (0.0, reach, "inferno") if is_complex else (-reach, reach, DIVERGING)
+        where = f"relative error in space ({found.form})"
+        self._show(where, found.by_position, colormap="inferno", visible=False)
+        self._shown = [
+            self._show(f"N x − Ñ x ({found.form})", difference, contrast_limits=drawn[:2], colormap=drawn[2]),
+            self._show(f"Ñ x ({found.form})", approximated, contrast_limits=limits),
+            self._show("N x", exact, contrast_limits=limits),
+        ]
+        if self._impulse is not None:
+            self.session.layers.go_to_index(self._shown[0], self._impulse)
+        self._on_side(self.side.isChecked())
+
+    def _on_side(self, on: bool) -> None:
+        """A grid of N x, Ñ x and the difference, or N x alone."""
+        shown = [layer for layer in self._shown if layer in self.session.viewer.layers]
+        if shown:
+            self.session.layers.side_by_side(shown, on=on)
+            if not on:
+                self.session.layers.show_only(shown[-1:])
+
+    def measure_effect(self) -> None:
+        """Measure what Ñ in place of N does to an image."""
+        scan = self.session.scan
+        if self.fitted is None or scan is None or scan.truth is None:
+            return
+        run = self.session.runner.start(normal_jobs.image_error(self.fitted, scan.truth), "effect on a reconstruction")
+        run.finished.connect(self._on_effect)
+        self.progress.start()
+
+    def _on_effect(self, finished: Finished) -> None:
+        self.progress.end(complete=finished.result is not None)
+        found = finished.result
+        if found is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.effect.setText(
+            f"Ñ changes the image by {_percent(found.caused)}; distance from the truth {_percent(found.exact)} "
+            f"with N, {_percent(found.approximated)} with Ñ."
+        )
+
+    # patch
+
+    def check_patch(self) -> None:
+        """Evaluate Ñ on one patch of the chosen size."""
+        if self.fitted is None:
+            return
+        run = self.session.runner.start(normal_jobs.check_patch(self.fitted, self.patch.value()), "patch")
+        run.finished.connect(self._on_patch)
+        self.progress.start()
+
+    def _on_patch(self, finished: Finished) -> None:
+        self.progress.end(complete=finished.result is not None)
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        found: PatchCheck = finished.result
+        times = found.times
+        size = " × ".join(map(str, times.patch))
+        lines = [
+            f"Patch {size}, kernel {found.kernel_bytes / 2**20:.2g} MiB.",
+            f"Ñ on the patch {parts.seconds(times.patch_approximated)}, exact N on the patch "
+            f"{parts.seconds(times.patch_exact)}, exact N on the whole volume {parts.seconds(times.whole_exact)}.",
+            f"Ñ on the patch and Ñ on the whole volume differ by {parts.number(found.error_to_whole)}.",
+        ]
+        self.patch_numbers.setText("<br>".join(lines))
+
+    # out
+
+    def _ask_export(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Export the figure", "normal_operator.png", "Pictures (*.png)")
+        if path:
+            self.export_figure(Path(path))
+
+    def export_figure(self, path: Path) -> None:
+        """The canvas, the two plots and the numbers as one picture."""
+        canvas = np.ascontiguousarray(self.session.viewer.screenshot(canvas_only=True, flash=False))
+        height, width = canvas.shape[:2]
+        pictures = [self.curve.grab().toImage(), self.profile.grab().toImage()]
+        below = max(p.height() for p in pictures) + 8
+        out = QImage(width, height + below, QImage.Format.Format_RGB32)
+        out.fill(parts.theme(self.session.viewer)["background"])
+        painter = QPainter(out)
+        painter.drawImage(0, 0, QImage(canvas.data, width, height, 4 * width, QImage.Format.Format_RGBA8888))
+        at = 4
+        for picture in pictures:
+            painter.drawImage(at, height + 4, picture)
+            at += picture.width() + 8
+        painter.setPen(QColor("#f0f1f2"))
+        text = "\n".join(t.replace("<br>", "\n") for t in (self.numbers.text(), self.patch_numbers.text()) if t)
+        painter.drawText(at, height + 4, max(50, width - at), below, Qt.TextFlag.TextWordWrap, text)
+        painter.end()
+        saved = out.save(str(path))
+        self.message.say(f"Saved {path.name}." if saved else f"{path} cannot be written.", "good" if saved else "error")
+
+
+def _reach(found: Compared) -> float:
+    """The range in which a difference is drawn."""
+    return max(contrast(np.abs(found.pair.difference), 0.1, 99.5)[1], 1e-30)
+
+
+def _percent(value: float | None) -> str:
+    if value is None or not np.isfinite(value):
+        return "–"
+    return f"{100 * value:.3g} %" if value >= 1e-4 else parts.number(value)

@@ -1,0 +1,76 @@
+"""The Compare dock: references, numbers, grid, profiles."""
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_unroll.gui.compare_dock import CompareDock
+from napari_unroll.gui.session import session_of
+from napari_unroll.gui.worker import Runner
+from napari_unroll.pipeline.metrics import psnr, ssim
+from tests.gui.conftest import TIMEOUT_MS
+
+
+@pytest.fixture
+def dock(model, qtbot, cone_scan):
+    session = session_of(model)
+    session.set_scan(cone_scan)
+    noisy = cone_scan.truth + 0.1 * np.random.default_rng(0).random(cone_scan.truth.shape).astype(np.float32)
+    session.layers.show_volume("s · noisy", noisy, cone_scan.grid, role="result")
+    session.layers.show_volume("s · half", 0.5 * cone_scan.truth, cone_scan.grid, role="result")
+    made = CompareDock(model)
+    qtbot.addWidget(made)
+    yield made
+    Runner.wait()
+
+
+def test_the_truth_is_the_reference_and_results_are_listed(dock):
+    assert dock.reference.currentText().endswith("truth")
+    assert [dock.table.item(r, 0).text() for r in range(dock.table.rowCount())] == ["s · noisy", "s · half"]
+
+
+def test_numbers_are_those_of_the_pipeline(dock, qtbot, cone_scan):
+    dock.measure_button.click()
+    with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS):
+        pass
+    volume = dock.session.viewer.layers["s · noisy"].data
+    assert dock.table.item(0, 1).text() == f"{psnr(volume, cone_scan.truth):.2f}"
+    assert dock.table.item(0, 2).text() == f"{ssim(volume, cone_scan.truth):.3f}"
+
+
+def test_only_ticked_volumes_are_shown_side_by_side(dock):
+    dock.table.item(1, 0).setCheckState(Qt.CheckState.Unchecked)
+    dock.side_button.click()
+    viewer = dock.session.viewer
+    shown = [layer for layer in viewer.layers if layer.visible]
+    assert [layer.name for layer in shown] == [dock.reference.currentText(), "s · noisy"]
+    assert np.allclose(shown[0].contrast_limits, shown[1].contrast_limits)
+    assert viewer.canvas.grid.enabled
+    dock.single_button.click()
+    assert not viewer.canvas.grid.enabled
+
+
+def test_profiles_follow_the_cursor(dock, cone_scan):
+    grid = cone_scan.grid
+    at = (8, 5, 3)
+    dock.session.viewer.cursor.position = tuple(
+        o + i * s for o, i, s in zip(grid.origin_mm, at, grid.spacing_mm, strict=True)
+    )
+    dock.profile_button.click()
+    x, y = dock.curve.points("truth")
+    assert np.allclose(y, cone_scan.truth[8, 5])
+    assert np.isclose(x[0], grid.origin_mm[2])
+    assert np.allclose(dock.curve.points("half")[1], 0.5 * cone_scan.truth[8, 5])
+    assert dock.where.text() == "through z 8, y 5"
+
+
+def test_nothing_ticked_is_a_sentence(dock):
+    for row in range(2):
+        dock.table.item(row, 0).setCheckState(Qt.CheckState.Unchecked)
+    dock.measure_button.click()
+    assert dock.message.kind == "warning"
+
+
+def test_removed_layers_leave_the_table(dock):
+    dock.session.viewer.layers.remove("s · noisy")
+    assert [dock.table.item(r, 0).text() for r in range(dock.table.rowCount())] == ["s · half"]

@@ -1,0 +1,72 @@
+"""The manifest is valid, its commands import, and napari can open every contribution."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+
+import napari_unroll
+from napari_unroll.gui import contributions
+from napari_unroll.gui.layers import SCAN
+from napari_unroll.io.scan_file import write_scan
+from napari_unroll.pipeline import sources
+
+MANIFEST = Path(napari_unroll.__file__).parent / "napari.yaml"
+
+
+@pytest.fixture
+def manifest() -> PluginManifest:
+    return PluginManifest.from_file(MANIFEST)
+
+
+def test_every_command_imports(manifest):
+    manifest.validate_imports()
+    assert manifest.display_name == "Unroll"
+
+
+def test_the_link_at_the_top_is_the_manifest():
+    top = MANIFEST.parents[2] / "napari.yaml"
+    if not top.exists():
+        pytest.skip("installed without the repository")
+    assert top.read_text() == MANIFEST.read_text()
+
+
+def test_docks_are_contributed(manifest):
+    assert [w.display_name for w in manifest.contributions.widgets] == [
+        "Scan", "Normal operator", "Reconstruct", "Compare",
+    ]  # fmt: skip
+
+
+def test_samples_are_scans_in_layers(monkeypatch, cone_scan, mri_scan):
+    monkeypatch.setattr(sources, "sample", lambda name: cone_scan if name == "cone-beam" else mri_scan)
+    for sample, scan in ((contributions.cone_beam_sample, cone_scan), (contributions.multicoil_sample, mri_scan)):
+        ((data, meta, kind),) = sample()
+        assert kind == "image"
+        assert meta["metadata"][SCAN] is scan
+        assert np.isrealobj(data)
+
+
+def test_scan_files_open_as_layers(tmp_path, cone_scan):
+    path = tmp_path / "scan.h5"
+    write_scan(path, cone_scan)
+    read = contributions.get_reader(str(path))
+    assert read is not None
+    ((data, meta, _),) = read(str(path))
+    assert np.allclose(data, cone_scan.measurements)
+    assert meta["metadata"][SCAN].geometry == cone_scan.geometry
+
+
+def test_other_files_are_left_to_others(tmp_path):
+    path = tmp_path / "table.h5"
+    path.write_text("no measurements")
+    assert contributions.get_reader(str(path)) is None
+    assert contributions.get_reader([str(path)]) is None
+
+
+def test_napari_opens_every_dock(viewer, manifest, qtbot):
+    for contribution in manifest.contributions.widgets:
+        _, widget = viewer.window.add_plugin_dock_widget("napari-unroll", contribution.display_name)
+        qtbot.waitUntil(widget.isVisible)
+        assert widget.minimumWidth() >= 320
+        assert widget.session.viewer is viewer

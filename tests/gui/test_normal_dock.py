@@ -1,0 +1,170 @@
+"""The Normal operator dock: fit live, cancel, maps, comparison, patch, figure."""
+
+import numpy as np
+import pytest
+from qtpy.QtGui import QImage
+
+from napari_unroll.gui.normal_dock import NormalDock
+from napari_unroll.gui.session import session_of
+from napari_unroll.gui.worker import Runner
+from tests.gui.conftest import TIMEOUT_MS
+
+
+@pytest.fixture
+def dock(model, qtbot):
+    made = NormalDock(model)
+    qtbot.addWidget(made)
+    made.form.fields["n_probes"].set(4)
+    made.form.fields["n_test"].set(1)
+    yield made
+    Runner.wait()
+
+
+def ended(qtbot, dock):
+    with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS) as blocker:
+        pass
+    return blocker.args[0]
+
+
+@pytest.fixture
+def fitted(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.fit_button.click()
+    ended(qtbot, dock)
+    assert dock.fitted is not None, dock.message.text()
+    return dock
+
+
+def names(dock):
+    return [layer.name for layer in dock.session.viewer.layers]
+
+
+def test_without_a_scan_it_says_so(dock):
+    dock.fit_button.click()
+    assert "no scan" in dock.message.text()
+    assert not dock.compare_button.isEnabled()
+
+
+def test_fit_shows_error_and_fills_the_table(fitted):
+    assert fitted.session.factors is fitted.fitted.factors
+    assert fitted.table.rowCount() == 1
+    assert fitted.table.item(0, 1).text().endswith("%")
+    assert fitted.curve.points("images")[1]
+    assert fitted.profile.points("|λ| / max")[1]
+    assert "relative error" in fitted.message.text()
+
+
+def test_a_second_fit_comes_from_the_cache_and_compares_forms(fitted, qtbot):
+    fitted.fit_button.click()
+    ended(qtbot, fitted)
+    fitted.form.fields["form"].set("dc")
+    fitted.fit_button.click()
+    ended(qtbot, fitted)
+    assert [fitted.table.item(r, 0).text() for r in range(3)] == ["dcd", "dcd", "dc"]
+
+
+def test_maps_become_layers_over_the_volume(fitted):
+    for button, name in zip(fitted.map_buttons, ("d (dcd)", "|λ| (dcd), log10", "kernel h (dcd), log10"), strict=True):
+        button.click()
+        layer = fitted.session.viewer.layers[name]
+        assert np.isfinite(layer.data).all()
+        assert layer.visible
+        half = 0.5 * np.array(fitted.session.scan.grid.size_mm)
+        assert (np.abs(layer.extent.world) <= half + 1e-6).all()
+
+
+@pytest.mark.parametrize("probe", ["Gaussian noise", "Impulse at the cursor", "walnut, cone beam, 12 views · truth"])
+def test_exact_and_approximated_side_by_side(fitted, qtbot, probe):
+    fitted.probe.setCurrentText(probe)
+    assert fitted.probe.currentText() == probe
+    fitted.compare_button.click()
+    ended(qtbot, fitted)
+    exact, approximated, gap = (fitted.session.viewer.layers[n].data for n in ("N x", "Ñ x (dcd)", "N x − Ñ x (dcd)"))
+    assert np.allclose(exact - approximated, gap, atol=1e-4 * np.abs(exact).max())
+    error = np.linalg.norm(gap) / np.linalg.norm(exact)
+    assert f"{100 * error:.3g} %" in fitted.numbers.text()
+    assert fitted.session.viewer.canvas.grid.enabled
+    assert [layer.visible for layer in fitted._shown] == [True] * 3
+    fitted.side.setChecked(False)
+    assert not fitted.session.viewer.canvas.grid.enabled
+    assert fitted.session.viewer.layers["N x"].visible
+
+
+def test_the_impulse_is_at_the_cursor(fitted, qtbot):
+    grid = fitted.session.scan.grid
+    fitted.session.viewer.cursor.position = tuple(
+        o + i * s for o, i, s in zip(grid.origin_mm, (3, 9, 5), grid.spacing_mm, strict=True)
+    )
+    fitted.probe.setCurrentText("Impulse at the cursor")
+    fitted.compare_button.click()
+    ended(qtbot, fitted)
+    assert tuple(np.argwhere(fitted.compared.pair.x)[0]) == (3, 9, 5)
+
+
+def test_patch_and_whole_agree(fitted, qtbot):
+    fitted.patch.setValue(6)
+    fitted.patch_button.click()
+    finished = ended(qtbot, fitted)
+    assert finished.result.error_to_whole < 1e-5
+    assert "6 × 6 × 6" in fitted.patch_numbers.text()
+
+
+def test_effect_on_a_reconstruction(fitted, qtbot):
+    fitted.effect_button.click()
+    ended(qtbot, fitted)
+    assert "changes the image by" in fitted.effect.text()
+
+
+def test_mri_compares_exactly(dock, qtbot, mri_scan):
+    dock.session.set_scan(mri_scan)
+    dock.fit_button.click()
+    ended(qtbot, dock)
+    dock.compare_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.result.pair.error < 1e-4
+    assert "N x" in names(dock)
+
+
+def test_cancel_leaves_the_dock_ready(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.form.fields["n_probes"].set(4096)
+    dock.form.fields["early_stop"].set(False)
+    dock.fit_button.click()
+    run = dock.session.runner.run
+    with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):
+        pass
+    with qtbot.waitSignal(run.finished, timeout=TIMEOUT_MS):
+        dock.cancel_button.click()
+    assert dock.fitted is None
+    assert dock.fit_button.isEnabled()
+    assert not dock.cancel_button.isEnabled()
+
+
+def test_wrong_options_are_a_sentence(dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.form.fields["support"].set(1)
+    dock.fit_button.click()
+    assert dock.message.kind == "error"
+    assert not dock.session.runner.busy
+
+
+def test_another_scan_forgets_the_fit(fitted, mri_scan):
+    fitted.map_buttons[0].click()
+    fitted.session.set_scan(mri_scan)
+    assert fitted.fitted is None
+    assert fitted.table.rowCount() == 0
+    assert not fitted.session.layers.ours("normal")
+
+
+def test_the_figure_is_a_picture(viewer, qtbot, cone_scan, tmp_path):
+    dock = NormalDock(viewer)
+    viewer.window.add_dock_widget(dock)
+    session_of(viewer).set_scan(cone_scan)
+    dock.form.fields["n_probes"].set(2)
+    dock.fit_button.click()
+    ended(qtbot, dock)
+    path = tmp_path / "figure.png"
+    dock.export_figure(path)
+    assert not QImage(str(path)).isNull()
+    dock.export_figure(tmp_path / "missing" / "figure.png")
+    assert dock.message.kind == "error"

@@ -1,0 +1,247 @@
+"""The Reconstruct dock: run, finish now, cancel, bad input, preview, results."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from qtpy.QtWidgets import QApplication, QComboBox
+
+from napari_unroll.events import IterationDone, Outcome, PatchDone, Progress
+from napari_unroll.gui.reconstruct_dock import ReconstructDock
+from napari_unroll.gui.worker import Runner
+from napari_unroll.io.writers import read_volume
+from napari_unroll.methods import registry
+from napari_unroll.methods.problem import Method, MethodParams, Problem
+from tests.gui.conftest import TIMEOUT_MS
+
+GATE = threading.Event()
+
+
+class SlowParams(MethodParams):
+    """No choices."""
+
+
+def slow(problem: Problem, params: SlowParams) -> Iterator[PatchDone | IterationDone]:
+    """Eight patches of ones, half of them before the gate opens; then an iteration."""
+    nz = problem.shape[0]
+    x = torch.zeros(problem.shape)
+    for i in range(8):
+        if problem.asked_to_finish():
+            break
+        box = (slice(i * nz // 8, (i + 1) * nz // 8), slice(0, problem.shape[1]), slice(0, problem.shape[2]))
+        x[box] = i + 1
+        yield PatchDone(box, x[box].numpy(), consistency=0.5)
+        yield Progress(i + 1, 8)
+        if i == 3:
+            GATE.wait(30)
+    else:
+        yield IterationDone(1, 1, residual=0.1, values=x.numpy())
+    return x
+
+
+SLOW = Method(
+    name="slow", title="Slow test method", summary="Waits at a gate.", source="none", params=SlowParams, solve=slow,
+    patchwise=True,
+)  # fmt: skip
+
+
+@pytest.fixture
+def dock(model, qtbot, monkeypatch):
+    GATE.clear()
+    monkeypatch.setitem(registry.METHODS, "slow", SLOW)
+    made = ReconstructDock(model)
+    qtbot.addWidget(made)
+    yield made
+    GATE.set()
+    Runner.wait()
+
+
+def ended(qtbot, dock):
+    with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS) as blocker:
+        pass
+    return blocker.args[0]
+
+
+def until_gate(qtbot, dock):
+    """Wait until the fourth patch has been shown to the window."""
+    qtbot.waitUntil(lambda: dock.session.runner.run.clock.step == 4, timeout=TIMEOUT_MS)
+
+
+def test_without_a_scan_it_offers_the_sample(dock, qtbot):
+    dock.run_button.click()
+    assert "open one in the Scan dock" in dock.message.text()
+    assert not dock.sample_button.isHidden()
+    dock.sample_button.click()
+    ended(qtbot, dock)
+    assert dock.session.scan is not None
+    assert dock.sample_button.isHidden()
+
+
+@pytest.mark.parametrize("name", ["fdk", "cgls", "tv-fista"])
+def test_methods_run_and_leave_their_volume(dock, qtbot, cone_scan, name):
+    dock.session.set_scan(cone_scan)
+    dock.choose(name)
+    if "n_iterations" in dock.params.fields:
+        dock.params.fields["n_iterations"].set(3)
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    layer = dock.session.viewer.layers[f"{cone_scan.name} · {name}"]
+    assert np.array_equal(layer.data, finished.result)
+    assert layer.metadata["provenance"]["method"]["name"] == name
+    assert np.allclose(layer.contrast_limits, np.percentile(cone_scan.truth, [0.5, 99.8]), atol=1e-3)
+    assert dock.message.kind == "good"
+    if name != "fdk":
+        assert len(dock.curve.points("residual")[0]) >= 1
+
+
+def test_mri_results_are_magnitude_and_phase(dock, qtbot, mri_scan):
+    dock.session.set_scan(mri_scan)
+    dock.choose("zero-filled")
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    names = [layer.name for layer in dock.session.layers.ours("result")]
+    assert names[0] == f"{mri_scan.name} · zero-filled"
+    assert np.allclose(dock.session.viewer.layers[names[0]].data, np.abs(finished.result))
+
+
+def test_run_cancel_run(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("slow")
+    dock.run_button.click()
+    until_gate(qtbot, dock)
+    layer = dock.view.layer
+    assert layer.data[:8].min() == 1
+    assert layer.data[8:].max() == 0
+    assert dock.view.arrived.data.max() == 0.5
+    dock.cancel_button.click()
+    assert layer not in dock.session.viewer.layers
+    assert "cancelled" in dock.message.text()
+    assert not dock.cancel_button.isEnabled()
+    GATE.set()
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED
+    results = dock.session.layers.ours("result")
+    assert len(results) == 1
+    assert results[0].data.max() == 8
+
+
+def test_finish_now_keeps_what_there_is(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("slow")
+    dock.run_button.click()
+    until_gate(qtbot, dock)
+    dock.finish_button.click()
+    GATE.set()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.FINISHED_EARLY
+    (layer,) = dock.session.layers.ours("result")
+    assert layer.data[:8].min() == 1
+    assert layer.data[-1].max() == 0
+
+
+def test_a_second_run_keeps_the_first_result(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("fdk")
+    for _ in range(2):
+        dock.run_button.click()
+        ended(qtbot, dock)
+    names = [layer.name for layer in dock.session.layers.ours("result")]
+    assert names == [f"{cone_scan.name} · fdk", f"{cone_scan.name} · fdk (2)"]
+    assert set(dock.session.results) == set(names)
+
+
+def test_a_failing_method_is_one_sentence(dock, qtbot, cone_scan, monkeypatch):
+    def broken(problem, params):
+        yield Progress(1, 2)
+        raise RuntimeError("device exploded")
+
+    monkeypatch.setitem(registry.METHODS, "slow", Method(**{**SLOW.__dict__, "solve": broken}))
+    dock.session.set_scan(cone_scan)
+    dock.choose("slow")
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.FAILED
+    assert dock.message.kind == "error"
+    assert "device exploded" in dock.message.text()
+    assert not dock.session.layers.ours("result")
+    assert dock.run_button.isEnabled()
+
+
+def test_bad_input_is_one_sentence_and_stays(dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.settings.findChild(QComboBox, "patch_size").setEditText("huge")
+    dock.run_button.click()
+    assert dock.message.kind == "error"
+    assert "patch_size" in dock.message.text()
+    assert dock.settings.findChild(QComboBox, "patch_size").currentText() == "huge"
+    assert not dock.session.runner.busy
+
+
+def test_preview_reconstructs_a_slab_where_the_viewer_is(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("fdk")
+    dock.region.setChecked(True)
+    dock.planes.setValue(4)
+    dock.session.viewer.dims.set_point(0, cone_scan.grid.origin_mm[0] + 10 * cone_scan.grid.spacing_mm[0])
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    (layer,) = dock.session.layers.ours("result")
+    assert layer.data.shape == (4, 16, 16)
+    index = (layer.translate[0] - cone_scan.grid.origin_mm[0]) / cone_scan.grid.spacing_mm[0]
+    assert np.isclose(index, 8)
+
+
+def test_the_estimate_names_device_and_memory(dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("slow")
+    plan = dock.estimate()
+    assert plan.device in dock.memory.text()
+    assert "MiB" in dock.memory.text()
+
+
+def test_methods_follow_the_scan(dock, cone_scan, mri_scan):
+    dock.session.set_scan(cone_scan)
+    assert dock.method.findData("fdk") >= 0
+    assert dock.method.findData("zero-filled") < 0
+    dock.session.set_scan(mri_scan)
+    assert dock.method.findData("fdk") < 0
+    assert dock.method.findData("zero-filled") >= 0
+
+
+def test_copy_as_command(dock, cone_scan, qtbot):
+    dock.session.set_scan(cone_scan)
+    dock.choose("tv-fista")
+    dock.params.fields["n_iterations"].set(7)
+    dock.copy_button.click()
+    text = QApplication.clipboard().text()
+    assert text.startswith("napari-unroll reconstruct")
+    assert "--method tv-fista" in text
+    assert "n_iterations=7" in text
+
+
+def test_results_are_saved_with_their_record(dock, qtbot, cone_scan, tmp_path):
+    dock.session.set_scan(cone_scan)
+    dock.choose("fdk")
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    dock.save(tmp_path / "result.npy")
+    assert np.array_equal(read_volume(tmp_path / "result.npy").values, finished.result)
+    dock.save(tmp_path / "result.xyz")
+    assert dock.message.kind == "error"
+
+
+def test_arrived_patches_can_be_shown(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("slow")
+    GATE.set()
+    dock.arrived.setChecked(True)
+    dock.run_button.click()
+    ended(qtbot, dock)
+    (layer,) = dock.session.layers.ours("arrived")
+    assert layer.visible
+    assert layer.data.min() == 0.5

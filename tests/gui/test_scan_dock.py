@@ -1,0 +1,159 @@
+"""The Scan dock in a viewer: load, options, layers, bad input, checks."""
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import QPushButton
+
+from napari_unroll.gui import jobs
+from napari_unroll.gui.from_layer import LayerGeometry, scan_from_array
+from napari_unroll.gui.scan_dock import ScanDock, VolumeChoice, facts_html
+from napari_unroll.gui.worker import Runner
+from napari_unroll.io.scan_file import write_scan
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
+from tests.gui.conftest import TIMEOUT_MS
+
+
+@pytest.fixture
+def dock(model, qtbot):
+    made = ScanDock(model)
+    qtbot.addWidget(made)
+    yield made
+    Runner.wait()
+
+
+def ended(qtbot, dock):
+    """Wait for the end of what runs."""
+    with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS):
+        pass
+
+
+@pytest.mark.parametrize("name", list(jobs.SAMPLES))
+def test_sample_data_loads_with_layers_and_facts(qtbot, dock, name):
+    dock.open_sample(name)
+    ended(qtbot, dock)
+    scan = dock.session.scan
+    assert scan.truth is not None
+    assert scan.name in dock.facts.text().replace("&nbsp;", " ")
+    assert scan.provenance.source.startswith("sample:")
+    assert np.ptp(dock.session.viewer.layers[-1].data) > 0
+
+
+def test_a_file_is_read_and_read_again_with_options(qtbot, dock, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "views.npz"
+    angles = np.linspace(0, np.pi, 12, endpoint=False)
+    np.savez(path, projections=rng.random((12, 6, 10), dtype=np.float32), angles=angles)
+    dock.open_path(path)
+    ended(qtbot, dock)
+    assert dock.session.scan is not None, dock.message.text()
+    assert dock.options is not None
+    dock.options.fields["view_step"].set(2)
+    dock.again.click()
+    ended(qtbot, dock)
+    assert dock.session.scan.measurements.shape[0] == 6
+
+
+def test_a_bad_file_is_one_sentence_and_nothing_is_lost(qtbot, dock, tmp_path, cone_scan):
+    dock.session.set_scan(cone_scan)
+    path = tmp_path / "broken.h5"
+    path.write_bytes(b"")
+    dock.open_path(path)
+    assert dock.message.kind == "error"
+    assert "broken.h5" in dock.message.text()
+    assert dock.session.scan is cone_scan
+
+
+def test_a_missing_angle_opens_the_options(qtbot, dock, tmp_path):
+    path = tmp_path / "views.npy"
+    np.save(path, np.random.default_rng(0).random((12, 6, 10)).astype(np.float32))
+    dock.open_path(path)
+    ended(qtbot, dock)
+    assert dock.message.kind == "error"
+    assert "angles" in dock.message.text()
+    assert dock.options_fold.button.isChecked()
+
+
+def test_a_file_can_be_dropped(qtbot, dock, tmp_path, cone_scan):
+    path = tmp_path / "scan.h5"
+    write_scan(path, cone_scan)
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    event = QDropEvent(
+        QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    )
+    dock.dropEvent(event)
+    ended(qtbot, dock)
+    assert dock.session.scan.geometry == cone_scan.geometry
+
+
+def test_a_layer_becomes_a_scan(dock):
+    dock.session.viewer.add_image(np.random.default_rng(0).random((9, 6, 10)).astype(np.float32), name="sinograms")
+    assert dock.layer.currentText() == "sinograms"
+    dock.layer_geometry.fields["beam"].set("cone")
+    dock.use_layer.click()
+    assert isinstance(dock.session.scan.geometry, ConeBeam)
+    assert dock.session.scan.name == "sinograms"
+
+
+def test_distances_in_the_wrong_order_are_a_sentence(dock):
+    dock.session.viewer.add_image(np.ones((9, 6, 10), np.float32), name="sinograms")
+    dock.layer_geometry.fields["beam"].set("cone")
+    dock.layer_geometry.fields["source_origin_mm"].set(900)
+    dock.use_layer.click()
+    assert dock.message.kind == "error"
+    assert "exchanged" in dock.message.text()
+
+
+def test_layer_angles_cover_the_range():
+    data = np.ones((4, 3, 5), np.float32)
+    scan = scan_from_array(data, LayerGeometry(angle_range=360, axis_px=1.5, pixel_mm=2.0))
+    assert isinstance(scan.geometry, ParallelBeam)
+    assert np.allclose(np.rad2deg(np.unwrap(scan.geometry.angles_rad)), [0, 90, 180, 270])
+    assert np.isclose(scan.geometry.vectors[0, 3], (2 - 1.5) * 2.0)
+
+
+def test_transmission_layers_take_the_logarithm():
+    data = np.full((4, 3, 5), np.exp(-2.0), np.float32)
+    scan = scan_from_array(data, LayerGeometry(values="transmission"))
+    assert np.allclose(scan.measurements, 2.0, atol=1e-5)
+
+
+def test_the_volume_can_be_changed(dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    assert dock.volume.value() == VolumeChoice(z=16, y=16, x=16, voxel_mm=3.0)
+    dock.volume.fields["z"].set(8)
+    dock.apply_volume.click()
+    assert dock.session.scan.grid.shape == (8, 16, 16)
+    assert dock.session.scan.truth is None
+
+
+def test_the_pair_is_measured(qtbot, dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.check.click()
+    ended(qtbot, dock)
+    assert "matched" in dock.pair.text()
+    assert "Joseph" in dock.pair.text()
+    assert dock.session.physics is not None
+
+
+def test_the_drawing_paints_every_geometry(qtbot, dock, cone_scan, mri_scan):
+    parallel = scan_from_array(np.ones((5, 6, 10), np.float32), LayerGeometry())
+    dock.resize(340, 700)
+    for scan in (cone_scan, parallel, mri_scan):
+        dock.drawing.show_scan(scan)
+        dock.drawing.resize(300, 170)
+        image = dock.drawing.grab().toImage()
+        colours = {image.pixel(x, y) for x in range(0, 300, 3) for y in range(0, 170, 3)}
+        assert len(colours) > 3
+    dock.view.setValue(3)
+
+
+def test_facts_name_what_was_read(cone_scan, mri_scan):
+    assert "cone beam" in facts_html(cone_scan)
+    assert "8 × 16 × 16" in facts_html(mri_scan)
+
+
+def test_every_button_explains_itself(dock):
+    assert all(b.toolTip() for b in dock.findChildren(QPushButton) if b.objectName() != "samples")

@@ -1,0 +1,87 @@
+"""The whole window on a virtual screen: Load → Fit → Run → Cancel → Run, and what the layers then hold."""
+
+import numpy as np
+import pytest
+
+from napari_unroll.events import Outcome
+from napari_unroll.gui import demo, jobs
+from napari_unroll.gui.session import session_of
+from napari_unroll.pipeline.metrics import psnr
+from tests.gui.conftest import TIMEOUT_MS
+
+
+@pytest.fixture
+def docks(viewer):
+    return demo.open_docks(viewer)
+
+
+def ended(qtbot, docks):
+    with qtbot.waitSignal(docks.scan.session.runner.run.finished, timeout=TIMEOUT_MS) as blocker:
+        pass
+    return blocker.args[0]
+
+
+def test_load_fit_run_cancel_run(docks, viewer, qtbot):
+    session = session_of(viewer)
+    docks.scan.open_sample(next(iter(jobs.SAMPLES)))
+    ended(qtbot, docks)
+    truth = session.scan.truth
+
+    docks.front(docks.normal)
+    docks.normal.form.fields["n_probes"].set(4)
+    docks.normal.fit_button.click()
+    assert ended(qtbot, docks).outcome is Outcome.COMPLETED
+    assert session.factors is not None
+
+    docks.front(docks.reconstruct)
+    docks.reconstruct.choose("tv-fista")
+    docks.reconstruct.params.fields["n_iterations"].set(10_000)
+    docks.reconstruct.params.fields["tolerance"].set(0.0)
+    docks.reconstruct.run_button.click()
+    with qtbot.waitSignal(session.runner.run.event, timeout=TIMEOUT_MS):
+        pass
+    docks.reconstruct.cancel_button.click()
+    assert session.layers.ours("result") == []
+
+    docks.reconstruct.params.fields["n_iterations"].set(20)
+    docks.reconstruct.run_button.click()
+    finished = ended(qtbot, docks)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    (layer,) = session.layers.ours("result")
+    assert np.array_equal(layer.data, finished.result)
+    assert psnr(layer.data, truth) > psnr(np.zeros_like(truth), truth) + 5
+    assert not session.layers.streamer.active
+    picture = viewer.screenshot(flash=False)
+    assert picture[..., :3].std() > 5 or not picture[..., :3].any()
+
+    viewer.dims.ndisplay = 3
+    viewer.layers.clear()
+    session.set_scan(session.scan)
+    assert len(viewer.layers) == 2
+
+
+def test_nothing_is_clipped_in_a_small_window(docks, viewer, qtbot):
+    viewer.window.resize(1280, 800)
+    for dock in (docks.scan, docks.normal, docks.reconstruct, docks.compare):
+        docks.front(dock)
+        qtbot.waitUntil(dock.isVisible)
+        content = dock._scroll.widget()
+        assert content.width() <= dock._scroll.viewport().width()
+        assert content.minimumSizeHint().width() <= dock._scroll.viewport().width()
+
+
+def test_closing_the_window_stops_the_run(make_napari_viewer, qtbot, cone_scan):
+    viewer = make_napari_viewer()
+    docks = demo.open_docks(viewer)
+    session = session_of(viewer)
+    session.set_scan(cone_scan)
+    docks.reconstruct.choose("tv-fista")
+    docks.reconstruct.params.fields["n_iterations"].set(10_000)
+    docks.reconstruct.params.fields["tolerance"].set(0.0)
+    docks.reconstruct.run_button.click()
+    run = session.runner.run
+    with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):
+        pass
+    viewer.close()
+    assert run.stop.cancelled
+    session.runner.wait()
