@@ -36,7 +36,10 @@ class Bar:
     """A tqdm bar on stderr that follows the stage which the events tell of."""
 
     def __init__(self, what: str) -> None:
-        self._bar: Any = tqdm(total=0, desc=what, file=sys.stderr, unit="step", leave=False, dynamic_ncols=True)
+        often = 0.1 if sys.stderr.isatty() else 10.0
+        self._bar: Any = tqdm(
+            total=0, desc=what, file=sys.stderr, unit="step", leave=False, dynamic_ncols=True, mininterval=often
+        )
         self._what = what
 
     def __enter__(self) -> Bar:
@@ -47,7 +50,9 @@ class Bar:
 
     def see(self, event: Event) -> None:
         """Show an event."""
-        if isinstance(event, Progress):
+        if isinstance(event, Progress) and event.n_steps == 0:
+            self._bar.write(event.text, file=sys.stderr)
+        elif isinstance(event, Progress):
             self._move(event.step, event.n_steps, event.text or self._what)
         elif isinstance(event, IterationDone):
             self._iteration(event)

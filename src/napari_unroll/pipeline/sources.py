@@ -9,11 +9,25 @@ from typing import Any
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.io import registry
-from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.scan.scan import Scan
 
 PREFIX = "sample:"
-SAMPLES: dict[str, Callable[..., Scan]] = {"cone-beam": sample_cone_beam, "multi-coil": sample_multicoil}
+SAMPLES = ("cone-beam", "multi-coil")
+
+
+def _generator(name: str) -> Callable[..., Scan]:
+    """The function that makes a sample; imported here, so that reading a file loads no physics."""
+    if name not in SAMPLES:
+        raise ParameterError(
+            f"Expected one of the samples {', '.join(PREFIX + n for n in SAMPLES)}; got {PREFIX + name!r}."
+        )
+    from napari_unroll.physics import samples
+
+    generators: dict[str, Callable[..., Scan]] = {
+        "cone-beam": samples.sample_cone_beam,
+        "multi-coil": samples.sample_multicoil,
+    }
+    return generators[name]
 
 
 def open_scan(source: str, options: Mapping[str, Any] | None = None) -> Scan:
@@ -33,23 +47,20 @@ def describe(source: str, options: Mapping[str, Any] | None = None) -> dict[str,
         return registry.describe(source, **dict(options or {}))
     name = source.removeprefix(PREFIX)
     facts = registry.summary(sample(name, options))
-    known = {k: f"default {p.default}" for k, p in signature(SAMPLES[name]).parameters.items()}
+    known = {k: f"default {p.default}" for k, p in signature(_generator(name)).parameters.items()}
     return {"source": source, **facts, "options": known}
 
 
 def sample(name: str, options: Mapping[str, Any] | None = None) -> Scan:
     """A generated scan whose provenance says how to generate it again."""
-    if name not in SAMPLES:
-        raise ParameterError(
-            f"Expected one of the samples {', '.join(PREFIX + n for n in SAMPLES)}; got {PREFIX + name!r}."
-        )
+    generate = _generator(name)
     options = dict(options or {})
-    known = list(signature(SAMPLES[name]).parameters)
+    known = list(signature(generate).parameters)
     for option in options:
         if option not in known:
             raise ParameterError(f"The sample {name} has no option {option!r}; it has {', '.join(known)}.")
     try:
-        scan = SAMPLES[name](**options)
+        scan = generate(**options)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"The sample {name} cannot be made with {options}: {error}.") from None
     made = replace(scan.provenance, source=PREFIX + name, options=tuple(sorted(options.items())))
