@@ -66,7 +66,9 @@ class Problem:
 
     @cached_property
     def norm_squared(self) -> float:
-        """Largest eigenvalue of AᴴA by power iteration (seeded)."""
+        """Largest eigenvalue of AᴴA by power iteration (seeded), on the approximation where one is fitted."""
+        if self.normal is not None:
+            return self.normal.norm_squared
         from napari_unroll.physics.laws import normal_norm
 
         return normal_norm(self.physics)

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup
@@ -76,7 +77,11 @@ class MultiCoilProtocol:
 
 
 def build(
-    store: SampleStore, protocols: Sequence[ScanProtocol], seeds: Sequence[int], stop: Stop | None = None
+    store: SampleStore,
+    protocols: Sequence[ScanProtocol],
+    seeds: Sequence[int],
+    config: UnrolledConfig,
+    stop: Stop | None = None,
 ) -> Iterator[Event]:
     """Fit every protocol once, then simulate and keep one sample per (seed, protocol); the result is the store.
 
@@ -89,12 +94,13 @@ def build(
     yield Started("building training samples", n_steps)
     first = len(store.protocols())
     operators: list[Any] = [build_physics(protocol.scan(0)) for protocol in protocols]
-    for i, physics in enumerate(operators):
-        store.add_protocol(fit_now(physics, FitOptions(n_test=0)), first + i)
+    factors = [fit_now(physics, FitOptions(n_test=0)) for physics in operators]
+    for i, fitted in enumerate(factors):
+        store.add_protocol(fitted, first + i)
     for done, (seed, i) in enumerate((s, i) for s in seeds for i in range(len(protocols))):
         if stop.cancelled or stop.finish_now:
             break
-        store.add(build_sample(protocols[i].scan(seed), operators[i]), first + i)
+        store.add(build_sample(protocols[i].scan(seed), operators[i], config, factors[i]), first + i)
         yield Progress(done + 1, n_steps, f"{protocols[i].name}, object {seed}")
     outcome = Outcome.FINISHED_EARLY if stop.cancelled or stop.finish_now else Outcome.COMPLETED
     yield Finished(outcome, store, f"{len(store)} samples of {first + len(protocols)} protocols in {store.folder}.")

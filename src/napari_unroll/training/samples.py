@@ -1,6 +1,6 @@
 """Training samples: pairs of volumes from which local problems are cut at random patches.
 
-A sample holds the truth x* and the start x_0 (FDK or zero-filled) with their residual images r* = Aᴴ(y − A x*) and
+A sample holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with their residual images r* = Aᴴ(y − A x*) and
 r_0 = Aᴴ(y − A x_0). Both are affine in the estimate, so every context x̂ = x* + β(x_0 − x*) has r̂ = r* + β(r_0 − r*): β = 0 is the
 context of the paper (truth), β = 1 is what the first iteration on a whole volume sees. The projector runs when a sample is
 built and never in the training loop (Efficient Unrolled Networks, sec. 4.1–4.3). Arrays live in a zarr store.
@@ -19,7 +19,10 @@ import zarr
 
 from napari_unroll.errors import ScanError
 from napari_unroll.events import Box
+from napari_unroll.methods.problem import Problem
+from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.methods.unrolled.scale import intensity_scale
+from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.scan.scan import Scan
 
@@ -38,17 +41,17 @@ class Batch:
     residual_start: torch.Tensor
 
 
-def build_sample(scan: Scan, physics: Any) -> dict[str, np.ndarray]:
+def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: NormalFactors) -> dict[str, np.ndarray]:
     """The four volumes of a scan whose truth is known, each (z, y, x), divided by the start's intensity scale.
 
-    Raises ScanError where the scan has no truth.
+    ``config`` says how x_0 is made. Raises ScanError where the scan has no truth.
     """
     if scan.truth is None:
         raise ScanError(f"Training needs the true volume of every scan; {scan.name!r} has none.")
     y = torch.as_tensor(scan.measurements).to(physics.device)
     y = y[None] if scan.modality == "mri" else y[None, None]
     truth = torch.as_tensor(scan.truth).to(physics.device, physics.dtype)[None, None]
-    start = physics.A_dagger(y)
+    start = run_silently(first_estimate(Problem(scan=scan, physics=physics, y=y, normal=factors), config))
     scale = intensity_scale(start)
     volumes = {
         "truth": truth,

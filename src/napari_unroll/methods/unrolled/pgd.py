@@ -21,6 +21,7 @@ from napari_unroll.methods.problem import Method, MethodParams, Problem, as_valu
 from napari_unroll.methods.unrolled.checkpoint import Weights, default_for, find, load_network
 from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
 from napari_unroll.methods.unrolled.scale import intensity_scale
+from napari_unroll.methods.unrolled.start import first_estimate
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
@@ -54,9 +55,8 @@ class PostProcessingParams(MethodParams):
 class _Run:
     """The tensors of one reconstruction, divided by the intensity scale that the network was trained with."""
 
-    def __init__(self, problem: Problem, params: UnrolledParams, network: UnrolledPGD) -> None:
+    def __init__(self, problem: Problem, params: UnrolledParams, network: UnrolledPGD, start: torch.Tensor) -> None:
         self.problem, self.params, self.network = problem, params, network
-        start = problem.physics.A_dagger(problem.y)
         self.scale = intensity_scale(start)
         self.start = start / self.scale
         self.adjoint = problem.adjoint / self.scale
@@ -106,7 +106,8 @@ class _Run:
 def solve(problem: Problem, params: UnrolledParams) -> Generator[Event, None, torch.Tensor]:
     """Stage 1, then stage 2 where asked; finish-now returns the finished patches over the last whole estimate."""
     network = _load(problem, params.weights, "unrolled")
-    run = _Run(problem, params, network)
+    start = yield from first_estimate(problem, network.config)
+    run = _Run(problem, params, network, start)
     x = yield from _whole_volume(run)
     if _refines(problem, params) and not problem.asked_to_finish():
         x = yield from _refine(run, x)
@@ -188,7 +189,7 @@ def _batch_size(problem: Problem) -> int:
 def solve_postprocessing(problem: Problem, params: PostProcessingParams) -> Generator[Event, None, torch.Tensor]:
     """One pass of a network over FDK or the zero-filled image, patch by patch."""
     network = _load(problem, params.weights, "post-processing")
-    start = problem.physics.A_dagger(problem.y)
+    start = yield from first_estimate(problem, network.config)
     scale = intensity_scale(start)
     grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
     blender = Blender(problem.shape, start.dtype, problem.overlap, start.device)

@@ -1,0 +1,49 @@
+"""The first estimate x_0 of an unrolled network: FDK or the zero-filled image, or a few steps of total variation.
+
+Few unrolled iterations cannot undo severe undersampling; a short FISTA run takes the volume most of the way for the price of a
+few projections, and the network spends its iterations on what total variation gets wrong. One function, used by training and reconstruction alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_unroll.events import Event, IterationDone, Progress
+from napari_unroll.methods.classical import tv_fista
+from napari_unroll.methods.problem import Problem
+
+if TYPE_CHECKING:
+    from napari_unroll.methods.unrolled.network import UnrolledConfig
+
+
+def first_estimate(problem: Problem, config: UnrolledConfig) -> Generator[Event, None, torch.Tensor]:
+    """x_0 (1, 1, z, y, x); with total variation its iterates are shown while they come."""
+    if config.start_iterations == 0:
+        x: torch.Tensor = problem.physics.A_dagger(problem.y)
+        return x
+    inner = replace(problem, state=problem.state.setdefault("start", {}))
+    params = tv_fista.TVParams(n_iterations=config.start_iterations, tolerance=0.0)
+    steps = tv_fista.solve(inner, params)
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as done:
+            return done.value[None, None]
+        if isinstance(event, IterationDone):
+            yield Progress(event.iteration, event.n_iterations, "first estimate by total variation")
+        if not isinstance(event, IterationDone) or event.values is not None:
+            yield event
+
+
+def run_silently(steps: Generator[Event, None, torch.Tensor]) -> torch.Tensor:
+    """The value that a method's generator returns, its events unheard."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            value: torch.Tensor = done.value
+            return value
