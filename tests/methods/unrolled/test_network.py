@@ -1,0 +1,71 @@
+"""The unrolled network: shapes, complex data, scale equivariance, the recurrence of the paper, gradients."""
+
+import pytest
+import torch
+
+from napari_unroll.methods.networks.prior import Prior, PriorConfig
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.unrolled.scale import intensity_scale
+
+TINY = {"channels": (4, 4, 8, 8), "blocks": 1}
+
+
+def volume(shape, complex_valued=False, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.complex64 if complex_valued else torch.float32)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("complex_valued", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 16, 16, 16), (2, 1, 5, 17, 9), (1, 1, 1, 12, 20)])
+def test_prior_keeps_shape_and_kind(dim, complex_valued, shape):
+    x = volume(shape, complex_valued)
+    out = Prior(PriorConfig(dim=dim, complex_valued=complex_valued, **TINY))(x, 0.1)
+    assert out.shape == x.shape
+    assert out.dtype == x.dtype
+
+
+def test_prior_is_equivariant_to_scale():
+    prior, x = Prior(PriorConfig(**TINY)), volume((1, 1, 8, 8, 8))
+    torch.testing.assert_close(prior(7 * x, 0.7), 7 * prior(x, 0.1), rtol=1e-4, atol=1e-4)
+
+
+def test_slices_do_not_talk_in_two_dimensions():
+    prior, x = Prior(PriorConfig(dim=2, **TINY)), volume((1, 1, 4, 16, 16))
+    changed = x.clone()
+    changed[0, 0, 0] += 1
+    torch.testing.assert_close(prior(changed, 0.1)[:, :, 1:], prior(x, 0.1)[:, :, 1:])
+
+
+def test_recurrence_is_equation_four():
+    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=3))
+    x, target = volume((1, 1, 8, 8, 8)), volume((1, 1, 8, 8, 8), seed=1)
+    iterates = net(x, lambda u, k: 2 * (u - target), lambda g: g / 4)
+    for k in range(3):
+        x = net.prior(x - net.stepsize[k] * (2 * (x - target)) / 4, net.sigma[k])
+        torch.testing.assert_close(iterates[k], x)
+
+
+def test_post_processing_never_asks_for_the_data():
+    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), data_step=False))
+
+    def refuse(*_):
+        raise AssertionError("a post-processing network asked for the data gradient")
+
+    assert len(net(volume((1, 1, 8, 8, 8)), refuse, refuse)) == 1
+
+
+def test_every_parameter_learns():
+    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(complex_valued=True, **TINY), n_iterations=2))
+    x = volume((1, 1, 8, 8, 8), True)
+    net(x, lambda u, k: u, lambda g: g)[-1].abs().square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+def test_intensity_scale_follows_the_volume_and_ignores_specks():
+    x = torch.zeros(1, 1, 16, 16, 16)
+    x[..., 4:12, 4:12, 4:12] = 3.0
+    x[..., 0, 0, 0] = 1e3
+    assert intensity_scale(x) == pytest.approx(3.0, rel=0.1)
+    assert intensity_scale(5 * x * 1j) == pytest.approx(5 * intensity_scale(x))
+    assert intensity_scale(torch.zeros(1, 1, 1, 8, 8)) == 1.0

@@ -1,0 +1,136 @@
+"""Training on local problems: samples, the context identity, the loop, stop and resume."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unroll.errors import Cancelled, ParameterError, WeightsError
+from napari_unroll.events import Finished, IterationDone, Outcome, Stop
+from napari_unroll.methods.networks.prior import PriorConfig
+from napari_unroll.methods.unrolled.network import UnrolledConfig
+from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.physics.build import build_physics
+from napari_unroll.scan.phantoms import HELD_OUT_SEED
+from napari_unroll.training.protocols import ConeBeamProtocol, MultiCoilProtocol, build
+from napari_unroll.training.samples import PARTS, Batch, PatchSampler, SampleStore
+from napari_unroll.training.trainer import Trainer, TrainOptions, context_gradient, schedule
+
+PRIOR = PriorConfig(channels=(4, 4, 8, 8))
+CONFIG = UnrolledConfig(prior=PRIOR, n_iterations=2, preconditioner=0.2, start_iterations=3)
+OPTIONS = TrainOptions(n_steps=6, patch_size=(8, 8, 8), log_every=1, validate_every=3, warmup=1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = SampleStore(tmp_path_factory.mktemp("samples"))
+    *_, last = build(store, [ConeBeamProtocol(n=16, n_views=8), ConeBeamProtocol(n=16, n_views=12)], [0, 1], CONFIG)
+    assert last.outcome is Outcome.COMPLETED
+    return store
+
+
+def sampler(store, seed=0):
+    return PatchSampler([store.load(i) for i in range(len(store))], (8, 8, 8), seed)
+
+
+def trainer(store, state=None, options=OPTIONS, validate=None):
+    return Trainer(CONFIG, sampler(store), store.protocols(), options, validate, state)
+
+
+def test_samples_hold_volumes_and_their_residual_images(store):
+    sample, protocol = store.load(1)
+    scan = ConeBeamProtocol(n=16, n_views=12).scan(0)
+    physics = build_physics(scan, "cpu")
+    x, start = (torch.from_numpy(sample[n])[None, None] for n in ("truth", "start"))
+    difference = physics.A_adjoint(physics.A(x - start))[0, 0].numpy()
+    np.testing.assert_allclose(sample["residual_start"] - sample["residual_truth"], difference, rtol=1e-3, atol=1e-2)
+    assert protocol == 1
+    assert len(store) == 4
+
+
+def test_the_start_is_better_than_filtered_back_projection(store):
+    sample, _ = store.load(0)
+    scan = ConeBeamProtocol(n=16, n_views=8).scan(0)
+    physics = build_physics(scan, "cpu")
+    quick = physics.A_dagger(torch.from_numpy(scan.measurements)[None, None])[0, 0].numpy()
+    scale = scan.truth.max() / sample["truth"].max()
+    assert np.linalg.norm(sample["start"] * scale - scan.truth) < np.linalg.norm(quick - scan.truth)
+
+
+def test_context_gradient_is_affine_between_truth_and_start(store):
+    """With N exact on the whole volume the gradient at u is N u − Aᴴy, whatever the context."""
+    scan = MultiCoilProtocol(shape=(4, 12, 12), n_coils=2, acceleration=2).scan(0)
+    physics = build_physics(scan, "cpu")
+    factors = fit_now(physics, FitOptions(n_test=0))
+    y = torch.from_numpy(scan.measurements)[None]
+    truth = torch.from_numpy(scan.truth)[None, None]
+    start = physics.A_dagger(y)
+    residuals = [physics.A_adjoint(y - physics.A(v)) for v in (truth, start)]
+    batch = Batch(0, [(slice(0, 4), slice(0, 12), slice(0, 12))], truth, start, *residuals)
+    u = torch.randn_like(truth)
+    expected = physics.A_adjoint(physics.A(u) - y)
+    for beta in (0.0, 0.4, 1.0):
+        gradient = context_gradient(batch, factors, [torch.full((1, 1, 1, 1, 1), beta)])
+        torch.testing.assert_close(gradient(u, 0), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_are_cut_at_the_same_place_from_every_part(store):
+    draw = sampler(store, 5).draw(3)
+    assert all(getattr(draw, name).shape == (3, 1, 8, 8, 8) for name in PARTS)
+    samples = [s for s, p in (store.load(i) for i in range(len(store))) if p == draw.protocol]
+    for j, box in enumerate(draw.boxes):
+        assert any(
+            all(np.array_equal(getattr(draw, name)[j, 0].numpy(), s[name][box]) for name in PARTS) for s in samples
+        )
+
+
+def test_training_lowers_the_loss(store):
+    options = TrainOptions(n_steps=60, patch_size=(16, 16, 16), log_every=1, validate_every=100, warmup=5, learning_rate=5e-3)
+    events = list(trainer(store, options=options).run())
+    losses = events[-1].history
+    assert events[-1].outcome is Outcome.COMPLETED
+    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(store, tmp_path):
+    whole = trainer(store)
+    list(whole.run())
+    first = trainer(store, tmp_path / "run.state")
+    events = first.run()
+    list(itertools.takewhile(lambda e: not (isinstance(e, IterationDone) and e.iteration == 5), events))
+    events.close()
+    second = trainer(store, tmp_path / "run.state")
+    *_, last = second.run()
+    assert isinstance(last, Finished)
+    assert second.step == 6
+    for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_stop_keeps_the_best_and_cancel_raises(store, tmp_path):
+    stop = Stop()
+    stop.finish()
+    *_, last = trainer(store, tmp_path / "a.state", validate=lambda net: {"psnr": 1.0}).run(stop)
+    assert last.outcome is Outcome.FINISHED_EARLY
+    assert (tmp_path / "a.best.safetensors").is_file()
+    stop.cancel()
+    stop.finish_now = False
+    with pytest.raises(Cancelled):
+        list(trainer(store).run(stop))
+
+
+def test_a_damaged_state_is_refused_in_words(store, tmp_path):
+    (tmp_path / "bad.state").write_bytes(b"no state")
+    with pytest.raises(WeightsError, match="no training state"):
+        list(trainer(store, tmp_path / "bad.state").run())
+
+
+def test_held_out_seeds_are_refused(tmp_path):
+    with pytest.raises(ParameterError, match="held out"):
+        list(build(SampleStore(tmp_path), [ConeBeamProtocol(n=16, n_views=4)], [HELD_OUT_SEED], CONFIG))
+
+
+def test_schedule_rises_then_falls():
+    assert schedule(0, 0.0, 10) < schedule(9, 0.0, 10) <= 1
+    assert schedule(100, 1.0, 10) == pytest.approx(0.01)
