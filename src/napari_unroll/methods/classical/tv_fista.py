@@ -33,9 +33,9 @@ class TVParams(MethodParams):
         default="auto",
         description="λ, the weight of total variation against the data; no unit. More is smoother.",
     )
-    n_iterations: int = Field(default=60, ge=1, le=10_000, description="Largest number of FISTA steps.")
+    n_iterations: int = Field(default=100, ge=1, le=10_000, description="Largest number of FISTA steps.")
     tolerance: float = Field(
-        default=1e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
+        default=5e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
     )
     n_inner: int = Field(
         default=8, ge=1, le=500, description="Dual steps of the proximal map per FISTA step, warm-started."
