@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from napari_unroll.events import Event, Stop
+from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.problem import Method, Problem
+from napari_unroll.methods.unrolled.checkpoint import save_network
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.physics.simulate import Exposure, simulate_ct
@@ -59,3 +63,19 @@ def drain(method: Method, given: Problem, **params: Any) -> tuple[list[Event], t
             events.append(next(work))
         except StopIteration as end:
             return events, end.value
+
+
+def weights(folder: Path, scan: Scan, data_step: bool = True) -> str:
+    """An untrained network small enough for tests, of the right kind for the scan; the path of its checkpoint."""
+    prior = PriorConfig(complex_valued=scan.modality == "mri", channels=(4, 4, 4, 4))
+    torch.manual_seed(0)
+    path = folder / "tiny.safetensors"
+    save_network(UnrolledPGD(UnrolledConfig(prior=prior, n_iterations=2, data_step=data_step)), path)
+    return str(path)
+
+
+def quick_params(method: Method, scan: Scan, folder: Path) -> dict[str, Any]:
+    """Parameters that make any registered method fast enough for tests."""
+    if method.needs_weights:
+        return {"weights": weights(folder, scan, data_step=method.iterative)}
+    return {"n_iterations": 3} if "n_iterations" in method.params.model_fields else {}
