@@ -83,9 +83,6 @@ def reconstruct_pictures(docks, out: Path) -> None:
 
 def view_in_3d(docks) -> None:
     """A slanted view with depth."""
-    layer = docks.scan.session.layers.ours("result")[-1]
-    layer.rendering = "attenuated_mip"
-    layer.attenuation = 0.3
     docks.viewer.reset_view()
     docks.viewer.scene.camera.angles = (10, -25, 60)
 

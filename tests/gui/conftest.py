@@ -63,12 +63,18 @@ def no_leaks(qapp: Any) -> Iterator[None]:
     """Top-level widgets that outlive a test fail it."""
     before = set(qapp.topLevelWidgets())
     yield
-    for _ in range(3):
+    left = _new_windows(qapp, before)
+    if left:
+        del left
         gc.collect()
-        qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-        qapp.processEvents()
-    left = [w for w in set(qapp.topLevelWidgets()) - before if type(w).__name__ != "CanvasBackendDesktop"]
+        left = _new_windows(qapp, before)
     assert not left, f"widgets left over: {left}"
+
+
+def _new_windows(qapp: Any, before: set[Any]) -> list[Any]:
+    qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    qapp.processEvents()
+    return [w for w in set(qapp.topLevelWidgets()) - before if type(w).__name__ != "CanvasBackendDesktop"]
 
 
 @pytest.fixture

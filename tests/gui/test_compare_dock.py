@@ -26,7 +26,7 @@ def dock(model, qtbot, cone_scan):
 
 def test_the_truth_is_the_reference_and_results_are_listed(dock):
     assert dock.reference.currentText().endswith("truth")
-    assert [dock.table.item(r, 0).text() for r in range(dock.table.rowCount())] == ["s · noisy", "s · half"]
+    assert [dock.table.item(r, 0).text() for r in range(dock.table.rowCount())] == ["noisy", "half"]
 
 
 def test_numbers_are_those_of_the_pipeline(dock, qtbot, cone_scan):
@@ -73,4 +73,4 @@ def test_nothing_ticked_is_a_sentence(dock):
 
 def test_removed_layers_leave_the_table(dock):
     dock.session.viewer.layers.remove("s · noisy")
-    assert [dock.table.item(r, 0).text() for r in range(dock.table.rowCount())] == ["s · half"]
+    assert [dock.table.item(r, 0).text() for r in range(dock.table.rowCount())] == ["half"]

@@ -6,6 +6,7 @@ from imageio.v3 import imread
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.gui import demo
+from napari_unroll.gui.worker import Runner
 
 
 def test_the_main_job_ends_with_a_picture(viewer, tmp_path, draws):
@@ -22,10 +23,9 @@ def test_the_main_job_ends_with_a_picture(viewer, tmp_path, draws):
 
 
 def test_waiting_for_nothing_is_an_error(qtbot):
-    from napari_unroll.gui.worker import Runner
-
+    runner = Runner()
     with pytest.raises(UnrollError, match="did nothing"):
-        demo.wait_for(Runner().busy_changed, timeout_ms=20)
+        demo.wait_for(runner.busy_changed, timeout_ms=20)
 
 
 def test_failures_are_a_sentence_and_a_code(monkeypatch, capsys, tmp_path):

@@ -44,3 +44,25 @@ def test_names_are_numbered(model, cone_scan):
     taken = model.layers[0].name
     assert session.free_name("other") == "other"
     assert session.free_name(taken) == f"{taken} (2)"
+
+
+def test_a_closed_dock_hears_nothing(model, cone_scan, qtbot):
+    from napari_unroll.gui.scan_dock import ScanDock
+
+    dock = ScanDock(model)
+    session = session_of(model)
+    with qtbot.waitSignal(dock.destroyed):
+        dock.deleteLater()
+    session.set_scan(cone_scan)
+    assert len(model.layers) == 2
+
+
+def test_a_closed_window_hears_nothing(cone_scan, qtbot):
+    from napari.components import ViewerModel
+
+    model = ViewerModel()
+    session = session_of(model)
+    with qtbot.waitSignal(session.destroyed):
+        session.deleteLater()
+    model.add_image(cone_scan.truth)
+    assert len(model.layers) == 1

@@ -52,9 +52,7 @@ class CompareDock(parts.DockFrame):
         self._build_table()
         self._build_profile()
         self.body.addStretch(1)
-        for signal in ("inserted", "removed", "renamed"):
-            getattr(self.session.viewer.layers.events, signal).connect(self._list_layers)
-        self.destroyed.connect(self._forget_layers)
+        self.session.layers_changed.connect(self._list_layers)
         self.session.scan_changed.connect(self._on_scan)
         self._list_layers()
 
@@ -110,7 +108,7 @@ class CompareDock(parts.DockFrame):
             if isinstance(layer, Image) and layer.ndim == 3 and layer.metadata.get(ROLE) not in ("measurements", "arrived")
         ]  # fmt: skip
 
-    def _list_layers(self, event: Any = None) -> None:
+    def _list_layers(self) -> None:
         chosen = self.reference.currentText()
         volumes = self._volumes()
         names = [layer.name for layer in volumes]
@@ -130,13 +128,17 @@ class CompareDock(parts.DockFrame):
         reference = self._reference()
         shape = None if reference is None else reference.data.shape
         fitting = [v for v in self._volumes() if v.data.shape == shape and v is not reference]
-        kept = {self.table.item(r, 0).text(): self._row(r) for r in range(self.table.rowCount())}
+        kept = {self._name(r): self._row(r) for r in range(self.table.rowCount())}
         self.table.setRowCount(0)
         for volume in fitting:
             if "phase" not in volume.name and volume.metadata.get(ROLE) != "normal":
                 self._add_row(volume.name, *kept.get(volume.name, (True, "", "")))
         for widget in (self.measure_button, self.side_button, self.profile_button):
             widget.setEnabled(reference is not None)
+
+    def _name(self, at: int) -> str:
+        """The layer of a row; the cell shows only the part of the name after the scan's."""
+        return str(self.table.item(at, 0).data(Qt.ItemDataRole.UserRole))
 
     def _row(self, at: int) -> tuple[bool, str, str]:
         ticked = self.table.item(at, 0).checkState() == Qt.CheckState.Checked
@@ -145,8 +147,9 @@ class CompareDock(parts.DockFrame):
     def _add_row(self, name: str, ticked: bool, *numbers: str) -> None:
         at = self.table.rowCount()
         self.table.insertRow(at)
-        first = QTableWidgetItem(name)
+        first = QTableWidgetItem(_short(name))
         first.setToolTip(name)
+        first.setData(Qt.ItemDataRole.UserRole, name)
         first.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
         self.table.setItem(at, 0, first)
         for column, text in enumerate(numbers, start=1):
@@ -160,12 +163,8 @@ class CompareDock(parts.DockFrame):
 
     def _ticked(self) -> list[Image]:
         rows = range(self.table.rowCount())
-        names = [self.table.item(r, 0).text() for r in rows if self._row(r)[0]]
+        names = [self._name(r) for r in rows if self._row(r)[0]]
         return [self.session.viewer.layers[n] for n in names if n in self.session.viewer.layers]
-
-    def _forget_layers(self) -> None:
-        for signal in ("inserted", "removed", "renamed"):
-            getattr(self.session.viewer.layers.events, signal).disconnect(self._list_layers)
 
     # work
 
@@ -188,7 +187,7 @@ class CompareDock(parts.DockFrame):
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
         for at in range(self.table.rowCount()):
-            numbers = finished.result.get(self.table.item(at, 0).text())
+            numbers = finished.result.get(self._name(at))
             if numbers is not None:
                 self.table.item(at, 1).setText(f"{numbers[0]:.2f}")
                 self.table.item(at, 2).setText(f"{numbers[1]:.3f}")

@@ -22,6 +22,8 @@ ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
 ARRIVED_BLOCK = 4
 DIVERGING = "coolwarm"
+ATTENUATION = 0.3
+"""Of the 3-D rendering: shows the surface where a plain maximum shows a white shape."""
 
 
 def placement(grid: VolumeGrid) -> dict[str, Any]:
@@ -185,9 +187,14 @@ class LayerWriter:
         ``patchwise`` adds the coarse layer of arrived patches; ``limits`` are a reference's contrast.
         """
         self.hide()
-        self.viewer.canvas.grid.enabled = False
         self.remove("arrived")
-        result = StreamImage(np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), **placement(grid))
+        if self.viewer.canvas.grid.enabled:
+            self.viewer.canvas.grid.enabled = False
+            self.viewer.reset_view()
+        result = StreamImage(
+            np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), rendering="attenuated_mip",
+            attenuation=ATTENUATION, **placement(grid),
+        )  # fmt: skip
         arrived = self._add_arrived(grid) if patchwise else None
         view = ResultView(self._add(result, "result"), arrived)
         if limits is not None:

@@ -62,9 +62,7 @@ class NormalDock(parts.DockFrame):
         self.session.scan_changed.connect(self.show_scan)
         self.session.runner.busy_changed.connect(self._on_busy)
         self._on_busy(self.session.runner.busy)
-        for signal in ("inserted", "removed", "renamed"):
-            getattr(self.session.viewer.layers.events, signal).connect(self._list_layers)
-        self.destroyed.connect(self._forget_layers)
+        self.session.layers_changed.connect(self._list_layers)
         self.show_scan(self.session.scan)
         self._list_layers()
 
@@ -170,7 +168,7 @@ class NormalDock(parts.DockFrame):
         if not busy:
             self.progress.reset()
 
-    def _list_layers(self, event: Any = None) -> None:
+    def _list_layers(self) -> None:
         chosen = self.probe.currentText()
         shape = None if self.session.scan is None else self.session.scan.grid.shape
         names = [
@@ -181,10 +179,6 @@ class NormalDock(parts.DockFrame):
         self.probe.addItems([*PROBES, *names])
         if self.probe.findText(chosen) >= 0:
             self.probe.setCurrentText(chosen)
-
-    def _forget_layers(self) -> None:
-        for signal in ("inserted", "removed", "renamed"):
-            getattr(self.session.viewer.layers.events, signal).disconnect(self._list_layers)
 
     # fit
 
@@ -314,8 +308,9 @@ class NormalDock(parts.DockFrame):
         self.compared, pair = found, found.pair
         self.numbers.setText(
             f"Relative error {_percent(pair.error)}.<br>N {parts.seconds(pair.seconds_exact)}, "
-            f"Ñ {parts.seconds(pair.seconds_approximated)} ({parts.number(pair.speedup)} times as fast).<br>"
-            f"The difference is drawn within ± {parts.number(_reach(found))}."
+            f"Ñ {parts.seconds(pair.seconds_approximated)} ({pair.speedup:.2g} times as fast).<br>"
+            f"The difference is drawn within ± {_percent(_reach(found) / max(float(np.abs(pair.exact).max()), 1e-30))} "
+            "of the largest value of N x."
         )
         self.profile.set("relative error", found.by_frequency.frequency, found.by_frequency.values)
         self._show_comparison(found)

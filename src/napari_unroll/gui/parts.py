@@ -247,14 +247,15 @@ class Curve(pg.PlotWidget):
     def __init__(self, viewer: Any, x: str, y: str, log: bool = False, height: int = 150) -> None:
         colours = theme(viewer)
         items = {"left": _LogAxis("left")} if log else {}
-        super().__init__(background=colours["background"], axisItems=items)
+        super().__init__(background=colours["background"], axisItems=items, enableMenu=False)
+        menu = self.plotItem.ctrlMenu
+        menu.setParent(self, menu.windowFlags())  # else it outlives the dock as a window of its own
         self._log = log
         self._data: dict[str, tuple[list[float], list[float]]] = {}
         self._curves: dict[str, pg.PlotDataItem] = {}
         self._last = 0.0
         self.setFixedHeight(height)
         self.setMinimumWidth(200)
-        self.setMenuEnabled(False)
         self.hideButtons()
         self.setMouseEnabled(x=False, y=False)
         self.setLogMode(y=log)

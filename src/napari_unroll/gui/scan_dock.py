@@ -81,9 +81,7 @@ class ScanDock(parts.DockFrame):
         self.layer.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.layer_geometry = RecordForm(LayerGeometry)
         self.use_layer = parts.button("Use layer", self.take_layer, "Make a scan of the chosen layer.")
-        for signal in ("inserted", "removed", "renamed"):
-            getattr(self.session.viewer.layers.events, signal).connect(self._list_layers)
-        self.destroyed.connect(self._forget_layers)
+        self.session.layers_changed.connect(self._list_layers)
         self._list_layers()
         return parts.Fold("From a layer", self.layer, self.layer_geometry, self.use_layer)
 
@@ -177,7 +175,7 @@ class ScanDock(parts.DockFrame):
 
     # layers as input
 
-    def _list_layers(self, event: Any = None) -> None:
+    def _list_layers(self) -> None:
         chosen = self.layer.currentText()
         names = [layer.name for layer in self.session.viewer.layers if isinstance(layer, Image) and layer.ndim == 3]
         self.layer.clear()
@@ -185,10 +183,6 @@ class ScanDock(parts.DockFrame):
         if chosen in names:
             self.layer.setCurrentText(chosen)
         self.use_layer.setEnabled(bool(names))
-
-    def _forget_layers(self) -> None:
-        for signal in ("inserted", "removed", "renamed"):
-            getattr(self.session.viewer.layers.events, signal).disconnect(self._list_layers)
 
     def take_layer(self) -> None:
         """Make a scan of the chosen layer."""

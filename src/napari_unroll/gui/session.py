@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
 from napari_unroll.gui.layers import SCAN, LayerWriter
@@ -34,6 +35,7 @@ class Session(QObject):
     scan_changed = Signal(object)
     factors_changed = Signal(object)
     result_added = Signal(object)
+    layers_changed = Signal()
 
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -46,11 +48,18 @@ class Session(QObject):
         self.factors: Any = None
         self.results: dict[str, Result] = {}
         viewer.layers.events.inserted.connect(self._on_inserted)
+        for name in ("inserted", "removed", "renamed"):
+            getattr(viewer.layers.events, name).connect(self._on_layers)
         for layer in viewer.layers:
             self._take_scan_of(layer)
 
     def _on_inserted(self, event: Any) -> None:
-        self._take_scan_of(event.value)
+        if isalive(self):
+            self._take_scan_of(event.value)
+
+    def _on_layers(self, event: Any) -> None:
+        if isalive(self):
+            self.layers_changed.emit()
 
     def _take_scan_of(self, layer: Any) -> None:
         """A layer that carries a scan (opened file, sample data) makes it the present one."""

@@ -178,6 +178,7 @@ class Clock:
             self.step, self.n_steps, self.text = event.step, event.n_steps, event.text or self.text
         elif isinstance(event, IterationDone) and self.n_steps in (0, event.n_iterations):
             self.step, self.n_steps = event.iteration, event.n_iterations
+            self.text = f"iteration {event.iteration} of {event.n_iterations}"
         if self._first is None and self.step > 0:
             self._first = (time.monotonic(), self.step)
 
