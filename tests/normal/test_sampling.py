@@ -9,6 +9,7 @@ from napari_unroll.events import Warned
 from napari_unroll.normal.fit import FitOptions, fit, fit_now
 from napari_unroll.normal.probes import CountedNormal, HeldOut
 from napari_unroll.normal.sampling import default_support
+from napari_unroll.physics.laws import normal_norm
 from tests.normal.toys import cone
 
 BOX = (slice(4, 12), slice(3, 11), slice(5, 13))
@@ -21,6 +22,7 @@ def test_coarse_weights_lose_little_on_patches(form):
     whole = held_out.errors(fit_now(physics, FitOptions(form=form, n_test=0)))
     large = fit_now(physics, FitOptions(form=form, n_test=0, support=8, coarse=2))
     assert large.kernel.shape[-1] == 16
+    assert large.norm_squared >= 0.98 * normal_norm(physics)
     assert held_out.errors(large)["error_image"] < 1.5 * whole["error_image"]
 
 

@@ -91,3 +91,11 @@ def test_short_scans_choose_it_and_closed_orbits_do_not():
 def test_complex_volumes_are_refused():
     with pytest.raises(UnrollError, match="real volumes"):
         fit_now(coils(), FitOptions(form="sum", n_test=0))
+
+
+def test_its_inverse_is_positive_definite():
+    physics = cone(8, 12, arc=np.pi)
+    m = fit_now(physics, FitOptions(n_test=0)).inverse(0.05)
+    matrix = dense(m.apply, (8, 8, 8))
+    assert m.pairs is None
+    assert float(torch.linalg.eigvalsh((matrix + matrix.T) / 2)[0]) > 0

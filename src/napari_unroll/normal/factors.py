@@ -120,9 +120,12 @@ class NormalFactors:
 
     @property
     def norm_squared(self) -> float:
-        """Largest eigenvalue of Ñ by power iteration (seeded, cached): the step size is its inverse."""
+        """Largest eigenvalue of Ñ by power iteration (seeded, cached): the step size is its inverse.
+
+        Kernels without the far lags would give too little; their fit leaves a bound of N itself in ``info``.
+        """
         if "norm" not in self._cache:
-            self._cache["norm"] = top_eigenvalue(self)
+            self._cache["norm"] = max(top_eigenvalue(self), float(self.info.get("norm_bound", 0.0)))
         return float(self._cache["norm"])
 
     def inverse(self, alpha: float) -> NormalFactors:

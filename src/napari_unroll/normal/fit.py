@@ -240,7 +240,7 @@ def _errors(state: FitState, factors: NormalFactors) -> dict[str, float]:
 def _with_info(sampler: Sampler, state: FitState) -> NormalFactors:
     factors = sampler.solve()
     facts = {"operator_calls": float(sampler.normal.calls), "n_probes": float(sampler.done)}
-    return replace(factors, info={**_errors(state, factors), **facts})
+    return replace(factors, info={**factors.info, **_errors(state, factors), **facts})
 
 
 def advise(info: dict[str, Any]) -> str:

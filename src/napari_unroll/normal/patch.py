@@ -49,7 +49,8 @@ def plan_axis(n: int, m: int, p: int, circular: bool) -> AxisPlan:
 class Convolution:
     """``crop(F⁻¹(spectrum · F(pad(u))))`` for u (…, z, y, x) of one fixed shape.
 
-    ``spectrum`` (kernel, …) is real where the kernel is Hermitian. ``sizes`` are transform sizes, 1 where an axis
+    ``spectrum`` (kernel, …) is complex, which multiplies faster than the real numbers of a Hermitian kernel would, or
+    the kernel itself where no axis is transformed. ``sizes`` are transform sizes, 1 where an axis
     needs none; ``real`` says that kernel and data are real, so that half-spectra suffice.
     """
 
@@ -89,21 +90,17 @@ class Convolution:
 
     def _mix(self, f: torch.Tensor, pairs: Pairs | None, n_left: int) -> torch.Tensor:
         if pairs is None:
-            return _scale(f, self.spectrum)
+            return f * self.spectrum
         out: list[torch.Tensor | None] = [None] * n_left
         for a, b, k in pairs:
-            part, so_far = _scale(f[:, b], self.spectrum[k]), out[a]
-            out[a] = part if so_far is None else so_far + part
+            so_far = out[a]
+            part = f[:, b] * self.spectrum[k] if so_far is None else torch.addcmul(so_far, f[:, b], self.spectrum[k])
+            out[a] = part
         return torch.stack([torch.zeros_like(f[:, 0]) if g is None else g for g in out], 1)
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """F(pad(u)): lines that are still zero are never transformed."""
-        *others, last = self.axes
-        first = torch.fft.rfft if self.real else torch.fft.fft
-        f = first(u, n=self.sizes[last], dim=last)
-        for axis in reversed(others):
-            f = torch.fft.fft(f, n=self.sizes[axis], dim=axis)
-        return f
+        return transform(u, self.sizes, self.real)
 
     def inverse(self, f: torch.Tensor) -> torch.Tensor:
         """crop(F⁻¹(f)): lines are cropped as soon as their axis is done."""
@@ -114,12 +111,6 @@ class Convolution:
         return u.narrow(last, 0, self.shape[last])
 
 
-def _scale(f: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    if weights.is_complex() or not f.is_complex():
-        return f * weights
-    return torch.view_as_complex(torch.view_as_real(f) * weights.unsqueeze(-1))
-
-
 def make_convolution(kernel: torch.Tensor, shape: Shape, patch: Shape, circular: Circular) -> Convolution:
     """The convolution with ``kernel`` (kernel, z, y, x) on ``shape``, restricted to patches of shape ``patch``."""
     plans = [plan_axis(n, m, p, c) for n, m, p, c in zip(shape, kernel.shape[1:], patch, circular, strict=True)]
@@ -128,7 +119,8 @@ def make_convolution(kernel: torch.Tensor, shape: Shape, patch: Shape, circular:
         h = _place(h, axis, plan)
     sizes = (plans[0].fft_size, plans[1].fft_size, plans[2].fft_size)
     real = not kernel.is_complex()
-    return Convolution(_spectrum(h, sizes, real), patch, sizes, real)
+    spectrum = transform(h, sizes, real) if max(sizes) > 1 else h
+    return Convolution(spectrum, patch, sizes, real)
 
 
 def _place(h: torch.Tensor, axis: int, plan: AxisPlan) -> torch.Tensor:
@@ -138,13 +130,17 @@ def _place(h: torch.Tensor, axis: int, plan: AxisPlan) -> torch.Tensor:
     return torch.zeros(shape, dtype=h.dtype, device=h.device).index_copy(axis, plan.target.to(h.device), picked)
 
 
-def _spectrum(h: torch.Tensor, sizes: Shape, real: bool) -> torch.Tensor:
-    axes = [a for a in AXES if sizes[a] > 1]
-    if not axes:
-        return h
-    f = torch.fft.rfftn(h, dim=axes) if real else torch.fft.fftn(h, dim=axes)
-    hermitian = f.imag.abs().max() <= 1e-5 * f.real.abs().max()
-    return f.real.contiguous() if bool(hermitian) else f
+def transform(u: torch.Tensor, sizes: Shape, real: bool) -> torch.Tensor:
+    """FFT of u (…, z, y, x) padded to ``sizes``, axis by axis; half of it where u is real.
+
+    Kernels go through it too, so that spectra lie in memory as the data they multiply.
+    """
+    *others, last = [a for a in AXES if sizes[a] > 1]
+    first = torch.fft.rfft if real else torch.fft.fft
+    f = first(u, n=sizes[last], dim=last)
+    for axis in reversed(others):
+        f = torch.fft.fft(f, n=sizes[axis], dim=axis)
+    return f
 
 
 @dataclass(frozen=True)

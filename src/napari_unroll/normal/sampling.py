@@ -6,7 +6,7 @@ voxels, and the weight comes from a coarser grid. Sees a physics and options; ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -123,10 +123,13 @@ class ImpulseFit:
         return self._kernels().apply(torch.ones_like(self.normal.zeros()))[0, 0].real
 
     def _weighted(self, unweighted: NormalFactors, d: torch.Tensor) -> NormalFactors:
-        shape = self.normal.shape
         if self.form == "sum":
-            return smooth.weighted(unweighted, d)
-        return impulse.assemble(unweighted.kernel, d, shape, self.circular, self.form)
+            factors = smooth.weighted(unweighted, d)
+        else:
+            factors = impulse.assemble(unweighted.kernel, d, self.normal.shape, self.circular, self.form)
+        if self.whole or self.constant is None:
+            return factors
+        return replace(factors, info={"norm_bound": float(self.constant.abs().max()), "support": max(self.support)})
 
     def truncated(self, factors: NormalFactors) -> bool:
         """Whether the weight looks like that of a scan whose object overhangs the detector."""
