@@ -189,7 +189,7 @@ def preconditioning(n: int, n_iter: int = 12) -> dict[str, list[float]]:
 
 
 def final_images(n: int) -> list[dict[str, Any]]:
-    """What Ñ in place of N does to a reconstruction after ten iterations, in the central region."""
+    """What Ñ in place of N does to a refinement of an estimate, in the central region."""
     physics = cone(50)(n)
     truth, box = inspect.probe_volume("phantom", physics), (slice(n // 4, n - n // 4),) * 3
     forms = {form: fit_now(physics, FitOptions(form=form, n_test=0)) for form in ("dcd", "sum")}
