@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from napari_unroll.cli.demo import virtual_screen
@@ -123,7 +124,8 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=1000)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    with virtual_screen():
+    with tempfile.TemporaryDirectory() as cache, virtual_screen():
+        os.environ["NAPARI_UNROLL_CACHE"] = cache  # a fit from the cache draws no curve
         if sys.platform.startswith("linux"):
             os.environ["QT_QPA_PLATFORM"] = "xcb"
         from napari_unroll.gui.demo import open_window

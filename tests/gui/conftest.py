@@ -1,8 +1,10 @@
 """Fixtures of the GUI tests: a real window on a virtual display, tiny samples, nothing written to the user's folders.
 
-With a display (pytest-xvfb starts one) Qt runs on it, so that OpenGL really draws; the offscreen platform draws nothing.
+With a display (pytest-xvfb starts one) Qt runs on it whatever the environment asks for, so that OpenGL really draws; the
+offscreen platform draws nothing and remains for machines without X11.
 """
 
+import ctypes
 import gc
 import os
 import shutil
@@ -13,12 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QLibraryInfo
+
+
+def _xcb_loads() -> bool:
+    """Whether Qt's X11 platform and the libraries it needs are here; Qt would end the process if they were not."""
+    folder = Path(QLibraryInfo.path(QLibraryInfo.LibraryPath.PluginsPath))
+    try:
+        ctypes.CDLL(str(folder / "platforms" / "libqxcb.so"))
+    except OSError:
+        return False
+    return True
+
 
 if sys.platform.startswith("linux"):
-    os.environ.setdefault(
-        "QT_QPA_PLATFORM", "xcb" if os.environ.get("DISPLAY") or shutil.which("Xvfb") else "offscreen"
-    )
+    has_screen = bool(os.environ.get("DISPLAY") or shutil.which("Xvfb"))
+    os.environ["QT_QPA_PLATFORM"] = "xcb" if has_screen and _xcb_loads() else "offscreen"
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -33,6 +45,11 @@ with warnings.catch_warnings():
     from napari_unroll.physics import samples
 
 TIMEOUT_MS = 60_000
+
+needs_opengl = pytest.mark.skipif(
+    os.environ.get("QT_QPA_PLATFORM") == "offscreen",
+    reason="the offscreen platform draws no OpenGL; run with a display or pytest-xvfb",
+)
 
 THIRD_PARTY = (
     "ignore::DeprecationWarning:vispy.*",
@@ -107,10 +124,3 @@ def cone_scan() -> Any:
 def mri_scan() -> Any:
     """A tiny multi-coil scan with its truth."""
     return samples.sample_multicoil(shape=(8, 16, 16), n_coils=4, acceleration=3)
-
-
-@pytest.fixture
-def draws() -> None:
-    """Skip where the platform cannot draw OpenGL."""
-    if os.environ.get("QT_QPA_PLATFORM") == "offscreen":
-        pytest.skip("the offscreen platform draws no OpenGL; run with a display or pytest-xvfb")

@@ -7,9 +7,11 @@ from imageio.v3 import imread
 from napari_unroll.errors import UnrollError
 from napari_unroll.gui import demo
 from napari_unroll.gui.worker import Runner
+from tests.gui.conftest import needs_opengl
 
 
-def test_the_main_job_ends_with_a_picture(viewer, tmp_path, draws):
+@needs_opengl
+def test_the_main_job_ends_with_a_picture(viewer, tmp_path):
     docks = demo.open_docks(viewer)
     docks.normal.form.fields["n_probes"].set(2)
     demo.main_job(docks, size=16, n_views=8, method="fdk")

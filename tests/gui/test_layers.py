@@ -6,6 +6,7 @@ import pytest
 from napari_unroll.events import IterationDone, PatchDone
 from napari_unroll.gui.layers import LayerWriter, contrast, placement, projections_placement
 from napari_unroll.scan.geometry import VolumeGrid
+from tests.gui.conftest import needs_opengl
 
 GRID = VolumeGrid(shape=(8, 10, 12), spacing_mm=(2.0, 1.0, 0.5), center_mm=(3.0, 0.0, -1.0))
 
@@ -100,7 +101,8 @@ def test_a_result_that_the_user_removed_is_no_trouble(writer, model):
     assert view.layer not in model.layers
 
 
-def test_add_add_remove_add_survives(viewer, draws):
+@needs_opengl
+def test_add_add_remove_add_survives(viewer):
     writer = LayerWriter(viewer)
     for i in range(4):
         writer.show_volume(f"v{i}", np.random.default_rng(i).random(GRID.shape), GRID)

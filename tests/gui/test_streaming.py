@@ -5,6 +5,7 @@ import pytest
 
 from napari_unroll.gui import streaming
 from napari_unroll.gui.streaming import Streamer, StreamImage
+from tests.gui.conftest import needs_opengl
 
 
 def box(*starts: int, size: int = 4):
@@ -62,7 +63,8 @@ def test_it_is_an_image_for_napari(layer):
 
 
 @pytest.mark.parametrize("software", [False, True])
-def test_streamed_pixels_equal_an_ordinary_layer(viewer, monkeypatch, draws, software):
+@needs_opengl
+def test_streamed_pixels_equal_an_ordinary_layer(viewer, monkeypatch, software):
     monkeypatch.setattr(streaming, "is_software", lambda: software)
     monkeypatch.setattr(streaming, "PREVIEW_SIZE", 8)
     monkeypatch.setattr(streaming, "PREVIEW_TICK_S", 0.0)
@@ -92,7 +94,8 @@ def test_streamed_pixels_equal_an_ordinary_layer(viewer, monkeypatch, draws, sof
     assert finished[..., :3].max() > 100
 
 
-def test_the_preview_is_decimated_and_ends(viewer, monkeypatch, draws):
+@needs_opengl
+def test_the_preview_is_decimated_and_ends(viewer, monkeypatch):
     monkeypatch.setattr(streaming, "is_software", lambda: True)
     monkeypatch.setattr(streaming, "PREVIEW_SIZE", 8)
     viewer.dims.ndisplay = 3

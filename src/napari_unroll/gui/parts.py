@@ -230,7 +230,7 @@ class _LogAxis(pg.AxisItem):
 
     def logTickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
         decades = abs(self.range[1] - self.range[0])
-        wanted = {1, 2, 5} if decades < 2.5 else {1}
+        wanted = set(range(1, 10)) if decades < 0.7 else {1, 2, 5} if decades < 2.5 else {1}
         numbers = [10.0**v for v in values]
         return [
             f"{n:.3g}" if round(n / 10 ** math.floor(v + 1e-9)) in wanted else ""
@@ -244,7 +244,7 @@ class Curve(pg.PlotWidget):
     The names stand above the plot in their colours, where they cover nothing.
     """
 
-    def __init__(self, viewer: Any, x: str, y: str, log: bool = False, height: int = 150) -> None:
+    def __init__(self, viewer: Any, x: str, y: str, log: bool = False, height: int = 165) -> None:
         colours = theme(viewer)
         items = {"left": _LogAxis("left")} if log else {}
         super().__init__(background=colours["background"], axisItems=items, enableMenu=False)
@@ -254,6 +254,7 @@ class Curve(pg.PlotWidget):
         self._data: dict[str, tuple[list[float], list[float]]] = {}
         self._curves: dict[str, pg.PlotDataItem] = {}
         self._last = 0.0
+        self.plotItem.setContentsMargins(0, 0, 6, 6)
         self.setFixedHeight(height)
         self.setMinimumWidth(200)
         self.hideButtons()

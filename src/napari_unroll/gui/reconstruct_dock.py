@@ -98,7 +98,7 @@ class ReconstructDock(parts.DockFrame):
             "Use the sample scan", self.use_sample, "A generated cone-beam scan, 50 views."
         )
         self.progress = parts.RunBar(self.session.runner)
-        self.curve = parts.Curve(self.session.viewer, "iteration", "relative residual", log=True, height=140)
+        self.curve = parts.Curve(self.session.viewer, "iteration", "relative residual", log=True)
         self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
         self.body.addWidget(self.sample_button)
         self.body.addWidget(self.progress)
