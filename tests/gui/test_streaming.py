@@ -101,9 +101,12 @@ def test_the_preview_is_decimated_and_ends(viewer, monkeypatch):
     viewer.dims.ndisplay = 3
     layer = viewer.add_layer(StreamImage(np.zeros((16, 16, 16), np.float32), contrast_limits=(0, 1)))
     visual = viewer.window._qt_viewer.canvas.layer_to_visual[layer]
+    layer.rendering = "attenuated_mip"
     layer.begin()
     assert visual.node._texture.shape[:3] == (8, 8, 8)
+    assert visual.node.method == "mip"
     layer.finish()
+    assert visual.node.method == "attenuated_mip"
     assert visual.node._texture.shape[:3] == (16, 16, 16)
     assert np.allclose(layer._transforms["tile2data"].scale, 1)
 

@@ -28,7 +28,7 @@ SLOW_TICK_S = 1.0
 PREVIEW_TICK_S = 0.4
 REST_PER_FRAME = 4.0
 BUDGET_BYTES = 8 << 20
-PREVIEW_SIZE = 64
+PREVIEW_SIZE = 48
 PREVIEW_STEP = 2.0
 
 
@@ -257,10 +257,17 @@ def register_visual() -> bool:
             super()._on_interpolation_change()
             self._set_quality()
 
+        def _on_rendering_change(self) -> None:
+            super()._on_rendering_change()
+            self._set_quality()
+
         def _set_quality(self) -> None:
             if not hasattr(self.node, "relative_step_size"):
                 return
             preview = self._stride > 1
+            method = "mip" if preview else str(self.layer.rendering)
+            if self.node.method != method:
+                self.node.method = method
             self.node.relative_step_size = PREVIEW_STEP if preview else 0.8
             self.node.interpolation = "nearest" if preview else self.layer.interpolation3d
 
