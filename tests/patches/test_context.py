@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.normal.toys import coils, cone, gap
 
 from napari_unroll.normal.fit import fit_now
 from napari_unroll.patches.context import cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.patches.grid import PatchGrid
+from tests.normal.toys import coils, cone, gap
 
 
 def global_gradient(physics, y, x, u, box):

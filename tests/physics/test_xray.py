@@ -17,13 +17,19 @@ def tilted(geometry):
     """The same views with every vector turned and shifted a little: no symmetry left to hide behind."""
     rng = np.random.default_rng(3)
     jitter = rng.normal(scale=0.05, size=geometry.vectors.shape)
-    return type(geometry)(vectors=geometry.vectors * (1 + 0.1 * jitter) + jitter, detector_shape=geometry.detector_shape)
+    return type(geometry)(
+        vectors=geometry.vectors * (1 + 0.1 * jitter) + jitter, detector_shape=geometry.detector_shape
+    )
 
 
 def cone(n_views=5, detector_shape=(9, 12), pixel=2.0):
     angles = 0.1 + 2 * np.pi * np.arange(n_views) / n_views
     return ConeBeam.circular(
-        angles_rad=angles, source_origin_mm=40, source_detector_mm=60, detector_shape=detector_shape, pixel_mm=(pixel, pixel)
+        angles_rad=angles,
+        source_origin_mm=40,
+        source_detector_mm=60,
+        detector_shape=detector_shape,
+        pixel_mm=(pixel, pixel),
     )
 
 

@@ -86,7 +86,9 @@ def test_batches_are_cut_at_the_same_place_from_every_part(store):
 
 
 def test_training_lowers_the_loss(store):
-    options = TrainOptions(n_steps=60, patch_size=(16, 16, 16), log_every=1, validate_every=100, warmup=5, learning_rate=5e-3)
+    options = TrainOptions(
+        n_steps=60, patch_size=(16, 16, 16), log_every=1, validate_every=100, warmup=5, learning_rate=5e-3
+    )
     events = list(trainer(store, options=options).run())
     losses = events[-1].history
     assert events[-1].outcome is Outcome.COMPLETED

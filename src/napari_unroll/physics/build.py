@@ -61,7 +61,7 @@ def _xray(scan: Scan, device: torch.device, backend: str) -> Any:
     if not obstacle:
         from napari_unroll.physics.xray_astra import AstraXRay
 
-        return AstraXRay(scan.geometry, scan.grid)
+        return AstraXRay(scan.geometry, scan.grid)  # type: ignore[arg-type]
     if backend == "astra":
         raise DeviceError(f"ASTRA cannot be used because {obstacle}; choose the back end 'auto' or 'cpu'.")
     physics = XRay(scan.geometry, scan.grid)  # type: ignore[arg-type]

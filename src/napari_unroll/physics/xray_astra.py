@@ -85,7 +85,9 @@ class AstraXRay(XRay):
         import astra.experimental
 
         torch.cuda.synchronize(self._device)
-        links = [astra.pythonutils.GPULink(t.data_ptr(), *reversed(t.shape), t.shape[2] * 4) for t in (volume, projections)]
+        links = [
+            astra.pythonutils.GPULink(t.data_ptr(), *reversed(t.shape), t.shape[2] * 4) for t in (volume, projections)
+        ]
         astra.experimental.direct_FPBP3D(self._projector, *links, 1, mode)
         return volume, projections
 

@@ -56,7 +56,7 @@ class VolumeGrid:
             o + s * (b.start + 0.5 * (b.stop - b.start - 1))
             for o, s, b in zip(self.origin_mm, self.spacing_mm, box, strict=True)
         )
-        return VolumeGrid(shape=shape, spacing_mm=self.spacing_mm, center_mm=center)  # type: ignore[arg-type]
+        return VolumeGrid(shape=shape, spacing_mm=self.spacing_mm, center_mm=center)
 
     def resample(self, shape: tuple[int, int, int]) -> VolumeGrid:
         """The same extent cut into ``shape`` voxels."""
@@ -244,7 +244,8 @@ class CartesianSampling(_Value):
         mask = np.array(self.mask, dtype=bool)
         if mask.ndim != 3 or not mask.any():
             raise ScanError(
-                f"A sampling mask needs axes (z, y, x) and at least one sample; got shape {mask.shape} with {int(mask.sum())} samples."
+                "A sampling mask needs axes (z, y, x) and at least one sample; "
+                f"got shape {mask.shape} with {int(mask.sum())} samples."
             )
         if int(self.n_coils) < 1:
             raise ScanError(f"k-space needs at least one coil; got {self.n_coils}.")
@@ -255,7 +256,7 @@ class CartesianSampling(_Value):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Grid (z, y, x)."""
-        return self.mask.shape  # type: ignore[return-value]
+        return self.mask.shape
 
     @property
     def measurement_shape(self) -> tuple[int, int, int, int]:
@@ -288,7 +289,7 @@ def _feed(digest: Any, part: Any) -> None:
         digest.update(np.ascontiguousarray(part).data)
     elif isinstance(part, (_Value, VolumeGrid)):
         digest.update(type(part).__name__.encode())
-        for f in fields(part):
+        for f in fields(part):  # type: ignore[arg-type]
             _feed(digest, getattr(part, f.name))
     else:
         digest.update(repr(part).encode())

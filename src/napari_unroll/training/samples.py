@@ -1,9 +1,10 @@
 """Training samples: pairs of volumes from which local problems are cut at random patches.
 
-A sample holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with their residual images r* = Aᴴ(y − A x*) and
-r_0 = Aᴴ(y − A x_0). Both are affine in the estimate, so every context x̂ = x* + β(x_0 − x*) has r̂ = r* + β(r_0 − r*): β = 0 is the
-context of the paper (truth), β = 1 is what the first iteration on a whole volume sees. The projector runs when a sample is
-built and never in the training loop (Efficient Unrolled Networks, sec. 4.1–4.3). Arrays live in a zarr store.
+A sample holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with their residual
+images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0). Both are affine in the estimate, so every context
+x̂ = x* + β(x_0 − x*) has r̂ = r* + β(r_0 − r*): β = 0 is the context of the paper (truth), β = 1 is what the first
+iteration on a whole volume sees. The projector runs when a sample is built and never in the training loop (Efficient
+Unrolled Networks, sec. 4.1–4.3). Arrays live in a zarr store.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class SampleStore:
 
     def load(self, index: int) -> tuple[dict[str, np.ndarray], int]:
         """Sample ``index`` and its protocol."""
-        group = self._root[f"{index:05d}"]
-        return {name: np.asarray(group[name][:]) for name in PARTS}, int(group.attrs["protocol"])  # type: ignore[index,union-attr]
+        group: Any = self._root[f"{index:05d}"]
+        return {name: np.asarray(group[name][:]) for name in PARTS}, int(group.attrs["protocol"])
 
 
 class PatchSampler:
@@ -118,7 +119,7 @@ class PatchSampler:
         parts = [self._stack(name, chosen, boxes, device) for name in PARTS]
         return Batch(protocol, boxes, *parts)
 
-    def _stack(self, name: str, chosen: Sequence[int], boxes: list[Box], device: Any) -> torch.Tensor:
+    def _stack(self, name: str, chosen: np.ndarray, boxes: list[Box], device: Any) -> torch.Tensor:
         cuts = [self._samples[i][0][name][box] for i, box in zip(chosen, boxes, strict=True)]
         return torch.from_numpy(np.stack(cuts)[:, None]).to(device)
 

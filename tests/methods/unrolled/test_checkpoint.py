@@ -21,7 +21,9 @@ def test_round_trip_keeps_weights_and_architecture(tmp_path):
     back = checkpoint.load_network(found.path)
     assert back.config == CONFIG
     assert found.card["modality"] == "ct"
-    assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), back.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.state_dict().values(), back.state_dict().values(), strict=True)
+    )
 
 
 def test_pickles_and_rubbish_are_refused(tmp_path):

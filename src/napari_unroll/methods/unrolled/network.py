@@ -29,7 +29,10 @@ class UnrolledConfig(MethodParams):
         0.05, gt=0, description="Relative α of M = (Ñ + α‖Ñ‖)⁻¹; None for the paper's gradient step, M = 1/‖N‖."
     )
     start_iterations: int = Field(
-        0, ge=0, le=1000, description="FISTA steps of total variation for x_0; 0 starts from FDK or the zero-filled image."
+        0,
+        ge=0,
+        le=1000,
+        description="FISTA steps of total variation for x_0; 0 starts from FDK or the zero-filled image.",
     )
     data_step: bool = Field(True, description="False: a post-processing network, D_θ applied once.")
 

@@ -1,7 +1,8 @@
 """The first estimate x_0 of an unrolled network: FDK or the zero-filled image, or a few steps of total variation.
 
 Few unrolled iterations cannot undo severe undersampling; a short FISTA run takes the volume most of the way for the price of a
-few projections, and the network spends its iterations on what total variation gets wrong. One function, used by training and reconstruction alike.
+few projections, and the network spends its iterations on what total variation gets wrong. One function, used by
+training and reconstruction alike.
 """
 
 from __future__ import annotations
