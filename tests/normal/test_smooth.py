@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,8 @@ def test_support_keeps_the_near_lags():
 def test_pairs_share_transforms_and_equal_separate_terms():
     f = random_smooth_operator()
     d = torch.rand(SHAPE) + 0.5
-    weighted = smooth.weighted(f, d)
+    root = f.left * d.sqrt()
+    weighted = replace(f, left=root, right=root, _cache={})
     separate = NormalFactors(
         kernel=torch.stack([f.kernel[k] for _, _, k in f.terms]),
         left=torch.stack([weighted.left[a] for a, _, _ in f.terms]),

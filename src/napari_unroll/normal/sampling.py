@@ -98,35 +98,32 @@ class ImpulseFit:
         return self._solved[1]
 
     def _solve(self) -> NormalFactors:
-        unweighted = self._kernels()
-        d = self._weight(unweighted)
+        kernel = self._kernel()
+        d = self.coarse_weight
+        if d is None:
+            assert self.constant is not None
+            d = impulse.weight_from_constant(self.constant, self._assemble(kernel, None))
         if self.coloured_pairs:
-            factors = self._weighted(unweighted, d)
+            factors = self._assemble(kernel, d)
             d = impulse.corrected_weight(d, factors, self.coloured_pairs, max(self.normal.shape) / 8)
-        return self._weighted(unweighted, d)
-
-    def _kernels(self) -> NormalFactors:
-        shape = self.normal.shape
-        if isinstance(self.estimate, smooth.SmoothLags):
-            return smooth.assemble(self.estimate.kernels(), shape)
-        kernel = impulse.nonnegative(self.estimate.kernel(), self.circular)
-        return impulse.assemble(kernel, None, shape, self.circular, self.form)
-
-    def _weight(self, unweighted: NormalFactors) -> torch.Tensor:
-        if self.coarse_weight is not None:
-            return self.coarse_weight
-        assert self.constant is not None
-        return impulse.weight_from_constant(self.constant, unweighted)
+        return self._assemble(kernel, d)
 
     def convolved_constant(self) -> torch.Tensor:
         """C 1 (z, y, x)."""
-        return self._kernels().apply(torch.ones_like(self.normal.zeros()))[0, 0].real
+        unweighted = self._assemble(self._kernel(), None)
+        return unweighted.apply(torch.ones_like(self.normal.zeros()))[0, 0].real
 
-    def _weighted(self, unweighted: NormalFactors, d: torch.Tensor) -> NormalFactors:
+    def _kernel(self) -> torch.Tensor:
+        if isinstance(self.estimate, smooth.SmoothLags):
+            return self.estimate.kernels()
+        return impulse.nonnegative(self.estimate.kernel(), self.circular)
+
+    def _assemble(self, kernel: torch.Tensor, d: torch.Tensor | None) -> NormalFactors:
+        shape = self.normal.shape
         if self.form == "sum":
-            factors = smooth.weighted(unweighted, d)
+            factors = smooth.assemble(kernel, shape, d)
         else:
-            factors = impulse.assemble(unweighted.kernel, d, self.normal.shape, self.circular, self.form)
+            factors = impulse.assemble(kernel, d, shape, self.circular, self.form)
         if self.whole or self.constant is None:
             return factors
         return replace(factors, info={"norm_bound": float(self.constant.abs().max()), "support": max(self.support)})

@@ -10,7 +10,6 @@ one kernel, each lag is a ridge regression of ten unknowns. Sees columns and pos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numba
 import numpy as np
@@ -83,21 +82,18 @@ def _basis(i: Sequence[torch.Tensor], j: Sequence[torch.Tensor]) -> list[torch.T
     return [torch.ones_like(linear[0]), *linear, *square, *mixed]
 
 
-def assemble(kernels: torch.Tensor, shape: Shape) -> NormalFactors:
-    """Ñ from the ten kernels, d = 1."""
+def assemble(kernels: torch.Tensor, shape: Shape, d: torch.Tensor | None = None) -> NormalFactors:
+    """Ñ from the ten kernels and a weight d ≥ 0 (z, y, x) put on both sides as its root."""
     z, y, x = (torch.from_numpy(c).to(kernels) for c in coordinates(shape))
-    one = torch.ones(shape, dtype=kernels.dtype, device=kernels.device)
-    weights = torch.stack([one, z[:, None, None] * one, y[:, None] * one, x * one])
+    weights = torch.ones((4, *shape), dtype=kernels.dtype, device=kernels.device)
+    if d is not None:
+        weights *= d.sqrt()
+    weights[1] *= z[:, None, None]
+    weights[2] *= y[:, None]
+    weights[3] *= x
     scale = torch.tensor([1.0, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]).to(kernels)
     scaled = kernels * scale[:, None, None, None]
     return NormalFactors(kernel=scaled, left=weights, right=weights, shape=shape, form="sum", pairs=PAIRS)
-
-
-def weighted(factors: NormalFactors, d: torch.Tensor) -> NormalFactors:
-    """√D Ñ √D."""
-    assert factors.left is not None
-    weights = factors.left * d.sqrt()
-    return replace(factors, left=weights, right=weights, _cache={})
 
 
 @numba.njit(nogil=True, cache=True)
