@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
 from napari_unroll.gui import parts
+from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.layers import ROLE, contrast, grid_of
 from napari_unroll.pipeline.metrics import psnr, ssim
 from napari_unroll.scan.scan import Scan
@@ -93,7 +94,7 @@ class CompareDock(parts.DockFrame):
         self.profile_button = parts.button(
             "Draw profile", self.draw_profile, "Values along a line through the cursor's voxel (the middle if outside)."
         )
-        self.curve = parts.Curve(self.session.viewer, "mm", "value", height=190)
+        self.curve = Curve(self.session.viewer, "mm", "value", height=190)
         self.where = parts.wrapped()
         box = parts.section(
             "Line profile", parts.row(self.axis, self.profile_button, stretch=(1, 1)), self.where, self.curve

@@ -12,7 +12,7 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
-from napari_unroll.gui.parts import SERIES
+from napari_unroll.gui.curve import SERIES
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
 from napari_unroll.scan.scan import Scan
 

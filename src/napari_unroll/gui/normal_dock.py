@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Layer
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QImage, QPainter
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -26,7 +25,8 @@ from qtpy.QtWidgets import (
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome
-from napari_unroll.gui import normal_jobs, parts
+from napari_unroll.gui import figure, normal_jobs, parts
+from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import DIVERGING, contrast, log_map
 from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
@@ -74,7 +74,7 @@ class NormalDock(parts.DockFrame):
         )
         self.cancel_button = parts.button("Cancel", self.session.runner.cancel, "Give the fit up.", "cancel")
         self.progress = parts.RunBar(self.session.runner)
-        self.curve = parts.Curve(self.session.viewer, "exact operator applications", "relative error", log=True)
+        self.curve = Curve(self.session.viewer, "exact operator applications", "relative error", log=True)
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(COLUMNS)
         self.table.setToolTip("Every fit of this scan: relative error on image-like volumes and on white noise.")
@@ -97,7 +97,7 @@ class NormalDock(parts.DockFrame):
             parts.button("|λ|", self.show_spectrum, "Magnitude of the convolution's spectrum, centred, log10."),
             parts.button("kernel h", self.show_kernel, "The convolution kernel cut for the patch size, log10 of |h|."),
         ]
-        self.profile = parts.Curve(self.session.viewer, "cycles per voxel", "relative", log=True)
+        self.profile = Curve(self.session.viewer, "cycles per voxel", "relative", log=True)
         box = parts.section("Parts of Ñ", parts.row(*self.map_buttons, stretch=(1, 1, 1)), self.profile)
         self.maps_box = box
         self.body.addWidget(box)
@@ -396,23 +396,9 @@ class NormalDock(parts.DockFrame):
 
     def export_figure(self, path: Path) -> None:
         """The canvas, the two plots and the numbers as one picture."""
-        canvas = np.ascontiguousarray(self.session.viewer.screenshot(canvas_only=True, flash=False))
-        height, width = canvas.shape[:2]
-        pictures = [self.curve.grab().toImage(), self.profile.grab().toImage()]
-        below = max(p.height() for p in pictures) + 8
-        out = QImage(width, height + below, QImage.Format.Format_RGB32)
-        out.fill(parts.theme(self.session.viewer)["background"])
-        painter = QPainter(out)
-        painter.drawImage(0, 0, QImage(canvas.data, width, height, 4 * width, QImage.Format.Format_RGBA8888))
-        at = 4
-        for picture in pictures:
-            painter.drawImage(at, height + 4, picture)
-            at += picture.width() + 8
-        painter.setPen(QColor("#f0f1f2"))
-        text = "\n".join(t.replace("<br>", "\n") for t in (self.numbers.text(), self.patch_numbers.text()) if t)
-        painter.drawText(at, height + 4, max(50, width - at), below, Qt.TextFlag.TextWordWrap, text)
-        painter.end()
-        saved = out.save(str(path))
+        text = "\n".join(t for t in (self.numbers.text(), self.effect.text(), self.patch_numbers.text()) if t)
+        picture = figure.compose(self.session.viewer, [self.curve, self.profile], text.replace("<br>", "\n"))
+        saved = picture.save(str(path))
         self.message.say(f"Saved {path.name}." if saved else f"{path} cannot be written.", "good" if saved else "error")
 
 

@@ -1,17 +1,14 @@
-"""The pieces that every dock is made of: the scrolling frame, messages, sections, progress, live curves.
+"""The pieces that every dock is made of: the scrolling frame, messages, sections, progress.
 
-Knows Qt, pyqtgraph and napari's theme; nothing of scans or methods.
+Knows Qt and napari's theme; nothing of scans or methods.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import pyqtgraph as pg
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor, QResizeEvent
 from qtpy.QtWidgets import (
@@ -32,9 +29,9 @@ from napari_unroll.gui.session import session_of
 from napari_unroll.gui.worker import Runner
 
 MIN_WIDTH = 330
-PLOT_INTERVAL_MS = 250
-SERIES = ("#4fa3ff", "#ff9f43", "#5fd38d", "#e66bb2")
-COLOURS = {"error": "#ff7b72", "warning": "#e3b341", "good": "#56c271"}
+CLOCK_INTERVAL_MS = 250
+COLOURS = {"error": ("#ff7b72", "#b3261e"), "warning": ("#e3b341", "#7a5200"), "good": ("#56c271", "#1a6b33")}
+"""Of messages, on dark and on light themes."""
 
 
 def theme(viewer: Any) -> dict[str, QColor]:
@@ -70,7 +67,7 @@ class DockFrame(QWidget):
         self.body.setSpacing(6)
         self._scroll.setWidget(content)
         outer.addWidget(self._scroll, 1)
-        self.message = Message()
+        self.message = Message(viewer)
         outer.addWidget(self.message)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -82,8 +79,9 @@ class DockFrame(QWidget):
 class Message(QLabel):
     """One sentence to the user; hidden while there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Any) -> None:
         super().__init__()
+        self._viewer = viewer
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setContentsMargins(8, 4, 8, 6)
@@ -94,7 +92,8 @@ class Message(QLabel):
         """Show a sentence: info, good, warning or error; an empty one hides the line."""
         self.kind = kind
         self.setText(text)
-        colour = COLOURS.get(kind)
+        light = theme(self._viewer)["background"].lightness() > 127
+        colour = COLOURS.get(kind, ("", ""))[light]
         self.setStyleSheet(f"QLabel {{ color: {colour}; }}" if colour else "")
         self.setVisible(bool(text))
 
@@ -190,7 +189,7 @@ class RunBar(QWidget):
         column.addWidget(self.bar)
         column.addWidget(self.text)
         self._timer = QTimer(self)
-        self._timer.setInterval(PLOT_INTERVAL_MS)
+        self._timer.setInterval(CLOCK_INTERVAL_MS)
         self._timer.timeout.connect(self.show_clock)
         self.reset()
 
@@ -223,104 +222,6 @@ class RunBar(QWidget):
             self.bar.setRange(0, clock.n_steps)
             self.bar.setValue(min(clock.step, clock.n_steps))
         self.text.setText(" · ".join(t for t in (clock.text, clock.left_text) if t))
-
-
-class _LogAxis(pg.AxisItem):
-    """A logarithmic axis that labels 1, 2 and 5 of every decade, only decades where there are many."""
-
-    def logTickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
-        decades = abs(self.range[1] - self.range[0])
-        wanted = set(range(1, 10)) if decades < 0.7 else {1, 2, 5} if decades < 2.5 else {1}
-        numbers = [10.0**v for v in values]
-        return [
-            f"{n:.3g}" if round(n / 10 ** math.floor(v + 1e-9)) in wanted else ""
-            for n, v in zip(numbers, values, strict=True)
-        ]
-
-
-class Curve(pg.PlotWidget):
-    """Named live curves, redrawn at most four times a second; hidden while there is nothing to draw.
-
-    The names stand above the plot in their colours, where they cover nothing.
-    """
-
-    def __init__(self, viewer: Any, x: str, y: str, log: bool = False, height: int = 165) -> None:
-        colours = theme(viewer)
-        items = {"left": _LogAxis("left")} if log else {}
-        super().__init__(background=colours["background"], axisItems=items, enableMenu=False)
-        menu = self.plotItem.ctrlMenu
-        menu.setParent(self, menu.windowFlags())  # else it outlives the dock as a window of its own
-        self._log = log
-        self._data: dict[str, tuple[list[float], list[float]]] = {}
-        self._curves: dict[str, pg.PlotDataItem] = {}
-        self._last = 0.0
-        self.plotItem.setContentsMargins(0, 0, 6, 6)
-        self.setFixedHeight(height)
-        self.setMinimumWidth(200)
-        self.hideButtons()
-        self.setMouseEnabled(x=False, y=False)
-        self.setLogMode(y=log)
-        self.showGrid(y=True, alpha=0.15)
-        for side, text in (("bottom", x), ("left", y)):
-            axis = self.getAxis(side)
-            axis.setPen(colours["text"])
-            axis.setTextPen(colours["text"])
-            axis.setLabel(text)
-            axis.enableAutoSIPrefix(False)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.redraw)
-        self.hide()
-
-    def clear_curves(self) -> None:
-        """Forget every curve."""
-        for curve in self._curves.values():
-            self.removeItem(curve)
-        self._curves.clear()
-        self._data.clear()
-        self.hide()
-
-    def add(self, name: str, x: float, y: float | None) -> None:
-        """Append a point; points that cannot be drawn are left out."""
-        if y is None or not math.isfinite(y) or (self._log and y <= 0):
-            return
-        xs, ys = self._data.setdefault(name, ([], []))
-        xs.append(float(x))
-        ys.append(float(y))
-        self._later()
-
-    def set(self, name: str, x: np.ndarray, y: np.ndarray) -> None:
-        """Replace a whole curve."""
-        good = np.isfinite(y) & ((y > 0) | (not self._log))
-        self._data[name] = (list(np.asarray(x, float)[good]), list(np.asarray(y, float)[good]))
-        self._later()
-
-    def points(self, name: str) -> tuple[list[float], list[float]]:
-        """What a curve holds."""
-        return self._data.get(name, ([], []))
-
-    def _later(self) -> None:
-        wait = PLOT_INTERVAL_MS - 1e3 * (time.monotonic() - self._last)
-        if not self._timer.isActive():
-            self._timer.start(max(0, int(wait)))
-
-    def redraw(self) -> None:
-        """Draw now."""
-        self._last = time.monotonic()
-        for name, (xs, ys) in self._data.items():
-            if name not in self._curves:
-                self._add_curve(name)
-            self._curves[name].setSymbol("o" if len(xs) < 60 else None)
-            self._curves[name].setData(xs, ys)
-        self.setVisible(bool(self._data))
-
-    def _add_curve(self, name: str) -> None:
-        pen = pg.mkPen(SERIES[len(self._curves) % len(SERIES)], width=2)
-        self._curves[name] = self.plot(
-            [], [], pen=pen, name=name, symbolSize=4, symbolBrush=pen.color(), symbolPen=None
-        )
-        names = [f"<span style='color:{c}'>● {n}</span>" for n, c in zip(self._curves, SERIES, strict=False)]
-        self.setTitle("&nbsp;&nbsp;".join(names), size="8pt")
 
 
 def number(value: float) -> str:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QSpi
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
 from napari_unroll.gui import jobs, parts
+from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import ResultView, contrast
 from napari_unroll.gui.session import Result
@@ -98,7 +99,7 @@ class ReconstructDock(parts.DockFrame):
             "Use the sample scan", self.use_sample, "A generated cone-beam scan, 50 views."
         )
         self.progress = parts.RunBar(self.session.runner)
-        self.curve = parts.Curve(self.session.viewer, "iteration", "relative residual", log=True)
+        self.curve = Curve(self.session.viewer, "iteration", "relative residual", log=True)
         self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
         self.body.addWidget(self.sample_button)
         self.body.addWidget(self.progress)
