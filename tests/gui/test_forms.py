@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import BaseModel
-from qtpy.QtWidgets import QComboBox, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QComboBox, QLineEdit, QSpinBox, QToolButton, QWidget
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.gui.forms import NumberBox, RecordForm, label, tooltip
@@ -107,11 +107,14 @@ def test_labels_carry_units():
     assert "Default: 180" in tooltip(specs["angle_range"])
 
 
-def test_words_can_be_offered_for_free_text(qtbot):
-    form = RecordForm(Choices, skip=("params",), choices={"device": ["auto", "cpu"]})
+def test_words_are_suggested_for_free_text(qtbot):
+    form = RecordForm(Choices, skip=("params",), choices={"device": ["auto", "cpu"], "weights": ["auto", "shipped"]})
     qtbot.addWidget(form)
     box = form.findChild(QComboBox, "device")
     assert [box.itemText(i) for i in range(box.count())] == ["auto", "cpu"]
+    form.fields["weights"].set("my.safetensors")
+    assert form.value().weights == "my.safetensors"
+    assert form.findChild(QWidget, "weights").findChild(QToolButton) is not None
 
 
 def test_a_stray_wheel_changes_nothing(qtbot):

@@ -115,7 +115,7 @@ def test_run_cancel_run(dock, qtbot, cone_scan):
     layer = dock.view.layer
     assert layer.data[:8].min() == 1
     assert layer.data[8:].max() == 0
-    assert dock.view.arrived.data.max() == 0.5
+    assert np.nanmax(dock.view.arrived.data) == 0.5
     dock.cancel_button.click()
     assert layer not in dock.session.viewer.layers
     assert "cancelled" in dock.message.text()
@@ -127,6 +127,12 @@ def test_run_cancel_run(dock, qtbot, cone_scan):
     results = dock.session.layers.ours("result")
     assert len(results) == 1
     assert results[0].data.max() == 8
+
+
+def test_stages_are_drawn_one_after_the_other(dock):
+    for iteration in (10, 20, 1, 2, 3):
+        dock._draw_residual(IterationDone(iteration, 20, residual=0.1))
+    assert dock.curve.points("residual")[0] == [10, 20, 21, 22, 23]
 
 
 def test_finish_now_keeps_what_there_is(dock, qtbot, cone_scan):

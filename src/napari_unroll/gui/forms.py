@@ -107,7 +107,7 @@ def tooltip(spec: FieldSpec) -> str:
 class RecordForm(QWidget):
     """A form for one record type.
 
-    ``skip`` leaves fields out, ``choices`` offers words for fields of free text (devices, weights). ``value()`` returns a
+    ``skip`` leaves fields out, ``choices`` suggests words for fields of free text (devices, weights). ``value()`` returns a
     validated record and raises ParameterError with one sentence; what the user typed stays.
     """
 
@@ -130,12 +130,11 @@ class RecordForm(QWidget):
         self._layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
         self._wheel = _NoStrayWheel(self)
         for spec in params.fields(record):
-            words = (choices or {}).get(spec.name)
             if spec.name not in skip:
-                self._add(spec if words is None else replace(spec, choices=tuple(words)))
+                self._add(spec, (choices or {}).get(spec.name))
 
-    def _add(self, spec: FieldSpec) -> None:
-        field = make_field(spec)
+    def _add(self, spec: FieldSpec, words: Sequence[str] | None) -> None:
+        field = make_field(spec) if words is None else _suggested(spec, words)
         field.widget.setObjectName(spec.name)
         field.widget.setToolTip(tooltip(spec))
         for widget in (field.widget, *field.widget.findChildren(QWidget)):
@@ -198,6 +197,16 @@ def _choice(spec: FieldSpec) -> Field:
     return Field(box, get, lambda v: box.setCurrentText("" if v is None else str(v)), box.currentTextChanged)
 
 
+def _suggested(spec: FieldSpec, words: Sequence[str]) -> Field:
+    """Free text with a list of words that are known to be right."""
+    field = _choice(replace(spec, choices=tuple(words)))
+    box = field.widget
+    box.setEditable(True)
+    box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+    widget = _with_browse(box, box.setEditText) if " file" in spec.help else box
+    return Field(widget, lambda: box.currentText().strip(), lambda v: box.setEditText(str(v)), field.changed)
+
+
 def _check() -> Field:
     box = QCheckBox()
     return Field(box, box.isChecked, lambda v: box.setChecked(bool(v)), box.toggled)
@@ -231,7 +240,7 @@ def _text(spec: FieldSpec) -> Field:
             return None
         return text if spec.type is str else _as_number(text)
 
-    widget: QWidget = _with_browse(edit) if spec.type is str and " file" in spec.help else edit
+    widget: QWidget = _with_browse(edit, edit.setText) if spec.type is str and " file" in spec.help else edit
     return Field(widget, get, lambda v: edit.setText("" if v is None else str(v)), edit.textChanged)
 
 
@@ -244,18 +253,19 @@ def _as_number(text: str) -> Any:
     return text
 
 
-def _with_browse(edit: QLineEdit) -> QWidget:
+def _with_browse(edit: QWidget, put: Callable[[str], None]) -> QWidget:
+    """A button beside a field of text that asks for a file."""
     holder = QWidget()
     row = QHBoxLayout(holder)
     row.setContentsMargins(0, 0, 0, 0)
-    row.addWidget(edit)
+    row.addWidget(edit, 1)
     button = QToolButton()
     button.setText("…")
 
     def browse() -> None:
         path, _ = QFileDialog.getOpenFileName(holder, "Choose a file")
         if path:
-            edit.setText(path)
+            put(path)
 
     button.clicked.connect(browse)
     row.addWidget(button)

@@ -71,6 +71,7 @@ class ResultView:
         self.n_patches = 0
         self._limits: tuple[float, float] | None = None
         self._high = 0.0
+        self._far = 0.0
 
     def sink(self, event: Event) -> None:
         """Write what an event carries."""
@@ -83,6 +84,8 @@ class ResultView:
 
     def follow_contrast(self, event: Event) -> None:
         """Widen the limits as values arrive, until the user touches them."""
+        if isinstance(event, PatchDone):
+            self._follow_consistency(event)
         values = getattr(event, "values", None)
         if values is None or (self._limits is not None and not self._untouched()):
             return
@@ -107,6 +110,12 @@ class ResultView:
 
     def _untouched(self) -> bool:
         return self._limits is not None and np.allclose(self.layer.contrast_limits, self._limits)
+
+    def _follow_consistency(self, event: PatchDone) -> None:
+        """Let the colours of the arrived patches reach from 0 to the largest distance from the data."""
+        if self.arrived is not None and event.consistency is not None and event.consistency > self._far:
+            self._far = event.consistency
+            self.arrived.contrast_limits_range = self.arrived.contrast_limits = (0.0, self._far)
 
     def _mark(self, event: PatchDone) -> None:
         if self.arrived is None:
@@ -195,8 +204,8 @@ class LayerWriter:
             np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), rendering="attenuated_mip",
             attenuation=ATTENUATION, **placement(grid),
         )  # fmt: skip
-        arrived = self._add_arrived(grid) if patchwise else None
-        view = ResultView(self._add(result, "result"), arrived)
+        layer = self._add(result, "result")
+        view = ResultView(layer, self._add_arrived(grid) if patchwise else None)
         if limits is not None:
             view.keep_contrast(limits)
         for layer in view.streams:
@@ -241,8 +250,9 @@ class LayerWriter:
         scale = tuple(s * ARRIVED_BLOCK for s in grid.spacing_mm)
         shift = tuple(o + 0.5 * (ARRIVED_BLOCK - 1) * s for o, s in zip(grid.origin_mm, grid.spacing_mm, strict=True))
         layer = StreamImage(
-            np.zeros(shape, np.float32), name="arrived patches", scale=scale, translate=shift, units="mm",
-            colormap="viridis", contrast_limits=(0, 1), opacity=0.4, blending="additive", visible=False,
+            np.full(shape, np.nan, np.float32), name="arrived patches", scale=scale, translate=shift, units="mm",
+            colormap="viridis", contrast_limits=(0, 1), opacity=0.35, visible=False,
+            blending="translucent_no_depth",
         )  # fmt: skip
         return self._add(layer, "arrived")
 

@@ -44,6 +44,7 @@ class ReconstructDock(parts.DockFrame):
         self.result: Result | None = None
         self.params: RecordForm | None = None
         self._devices = probe()
+        self._offset, self._last_iteration = 0.0, 0
         self.arrived = QCheckBox("Show which patches have arrived")
         self._build_method()
         self._build_settings()
@@ -106,7 +107,9 @@ class ReconstructDock(parts.DockFrame):
         self.body.addWidget(self.curve)
 
     def _build_result(self) -> None:
-        self.arrived.setToolTip("Colour: relative distance of each patch from the data (dark is consistent).")
+        self.arrived.setToolTip(
+            "Colour: relative distance of each patch from the data; dark is consistent, uncoloured has not arrived."
+        )
         self.arrived.toggled.connect(self._show_arrived)
         self.copy_button = parts.button("Copy as command", self.copy_command, "The line that repeats this in a shell.")
         self.save_button = parts.button("Save result…", self._ask_save, "OME-Zarr, TIFF or NPY, with its provenance.")
@@ -231,6 +234,7 @@ class ReconstructDock(parts.DockFrame):
         self.session.runner.cancel()
         self.message.say("")
         self.curve.clear_curves()
+        self._offset, self._last_iteration = 0.0, 0
         limits = None
         if scan.truth is not None:
             limits = contrast(np.abs(scan.truth))
@@ -279,7 +283,15 @@ class ReconstructDock(parts.DockFrame):
         if isinstance(event, Warned):
             self.message.say(event.text, "warning")
         elif isinstance(event, IterationDone):
-            self.curve.add("residual", event.iteration, event.residual)
+            self._draw_residual(event)
+
+    def _draw_residual(self, event: IterationDone) -> None:
+        """Stages that count their iterations anew are drawn one after the other."""
+        drawn = self.curve.points("residual")[0]
+        if event.iteration <= self._last_iteration and drawn:
+            self._offset = drawn[-1]
+        self._last_iteration = event.iteration
+        self.curve.add("residual", self._offset + event.iteration, event.residual)
 
     def _on_finished(self, finished: Finished) -> None:
         view, plan, scan = self.view, self.plan, self.session.scan
