@@ -68,13 +68,16 @@ def reconstruct_pictures(docks, out: Path) -> None:
     docks.reconstruct.run()
     finish(docks)
     docks.reconstruct.choose("auto")
+    docks.reconstruct.settings.fields["patch_size"].set(48)
+    docks.reconstruct.arrived.setChecked(True)
     docks.reconstruct.run()
-    run = docks.scan.session.runner.run
-    while not run.over and run.clock.step < max(2, run.clock.n_steps // 2):
+    run, view = docks.scan.session.runner.run, docks.reconstruct.view
+    while not run.over and (view.arrived is None or view.n_patches < 15):
         wait_for(run.event)
     picture(docks, out / "reconstruct_running.png")
     if not run.over:
         finish(docks)
+    docks.reconstruct.arrived.setChecked(False)
     picture(docks, out / "reconstruct.png")
     docks.viewer.dims.ndisplay = 3
     view_in_3d(docks)
