@@ -5,7 +5,7 @@ Knows tensors only: no physics, no files.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from deepinv.models import DRUNet
@@ -61,12 +61,7 @@ class Prior(torch.nn.Module):
         ]
 
 
-def count_parameters(module: torch.nn.Module) -> int:
-    """Number of learnable scalars."""
-    return sum(p.numel() for p in module.parameters())
-
-
-def activation_bytes(config: PriorConfig, patch_size: tuple[int, int, int], **_: Any) -> int:
+def activation_bytes(config: PriorConfig, patch_size: tuple[int, int, int]) -> int:
     """Rough peak bytes of one forward pass without gradients on a patch: about six maps of the first level."""
     voxels = patch_size[0] * patch_size[1] * patch_size[2]
     return 6 * 4 * config.channels[0] * voxels
