@@ -74,6 +74,14 @@ class IterationDone:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Slices to look at while a network learns: ``images`` (y, x) by name ("truth", "before", "after") at ``step``."""
+
+    step: int
+    images: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class Warned:
     """Something the user should know; the work goes on."""
 
@@ -96,7 +104,7 @@ class Finished:
     history: tuple[float, ...] = ()
 
 
-Event = Started | Progress | PatchDone | IterationDone | Warned | Finished
+Event = Started | Progress | PatchDone | IterationDone | Pictures | Warned | Finished
 
 
 class Stop:

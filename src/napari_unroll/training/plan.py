@@ -1,0 +1,111 @@
+"""What to train, as one record: the source of dock form, command-line options, YAML and model card.
+
+Knows nothing of files and devices; ``session.train`` carries it out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from napari_unroll.methods.problem import MethodParams
+from napari_unroll.methods.unrolled.network import UnrolledConfig
+from napari_unroll.training.trainer import TrainOptions
+
+LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
+"""Views and accelerations that generated scanners have unless others are asked for."""
+NETWORKS: dict[str, dict[str, Any]] = {
+    "ct": {"n_iterations": 3, "preconditioner": 0.2, "start_iterations": 20},
+    "mri": {"n_iterations": 3, "preconditioner": None, "start_iterations": 20},
+}
+"""What training chooses where the plan leaves the unrolled network open; post-processing starts from FDK or zero-filled."""
+
+
+class Noise(MethodParams):
+    """The noise of simulated scans; every scan draws its level log-uniformly from the range."""
+
+    kind: Literal["auto", "poisson", "gaussian"] = Field(
+        "auto", description="Poisson counts, then −log (CT); or Gaussian (MRI: complex, per coil); auto by modality."
+    )
+    photons: tuple[float, float] = Field((3e4, 3e5), description="Poisson: photons per pixel, least and most.")
+    sigma: tuple[float, float] = Field(
+        (0.005, 0.02), description="Gaussian: standard deviation over the largest value (CT: line integral), least and most."
+    )
+    coil_correlation: float = Field(
+        0.0, ge=0, lt=1, description="MRI: correlation ρ of the noise of neighbouring coils; ρ^|i−j| beyond."
+    )
+    coil_covariance: str | None = Field(
+        None, description="MRI: .npy file with the noise covariance (coil, coil) instead, say from a noise scan."
+    )
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Noise:
+        for name in ("photons", "sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} needs two positive numbers, least and most, got {low:g} and {high:g}")
+        return self
+
+
+class TrainingPlan(MethodParams):
+    """What to train: for which scanner, on which objects, which network, for how long."""
+
+    name: str = Field("trained", pattern=r"^[\w.-]+$", description="Name of the weights.")
+    modality: Literal["ct", "mri"] = Field("ct", description="X-ray tomography or magnetic resonance.")
+    task: Literal["unrolled", "post-processing"] = Field(
+        "unrolled", description="Network between data steps, or one pass over the quick reconstruction."
+    )
+    levels: tuple[float, ...] | None = Field(
+        None, description="Views (CT, 30, 50, 100) or accelerations (MRI, 5, 10); empty: these, or the scanner's own."
+    )
+    size: int = Field(64, ge=8, le=1024, description="Voxels along an edge of generated scanners.")
+    scanner: str | None = Field(None, description="Scan file whose geometry, or mask and coils, is trained for.")
+    volumes: str | None = Field(
+        None, description="Folder of volumes to scan (tif, npy, npz, nii, mrc, h5, ome.zarr); empty: generated objects."
+    )
+    scans: str | None = Field(None, description="Folder of scan files with their truth, used as they are.")
+    n_objects: int = Field(48, ge=1, le=9000, description="Objects for training.")
+    n_held_out: int = Field(2, ge=1, le=100, description="Objects for validation, never trained on.")
+    noise: Noise = Field(Noise(), description="Noise of simulated scans.")
+    network: UnrolledConfig = Field(
+        UnrolledConfig(**NETWORKS["ct"]), description="Architecture; modality and task decide its channels and data step."
+    )
+    options: TrainOptions = Field(TrainOptions(), description="How long and how to train.")
+    initial: str | None = Field(
+        None, description="Shipped weights by name, or a .safetensors file, to start from; the architecture is theirs."
+    )
+    licence: str = Field("", description="Licence of the weights, for the model card.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Fill the network with what suits modality and task, which decide channels and data step."""
+        if not isinstance(values, dict):
+            return values
+        modality, task = values.get("modality", "ct"), values.get("task", "unrolled")
+        given = values.get("network", {})
+        given = given.model_dump() if isinstance(given, UnrolledConfig) else given
+        if not isinstance(given, dict) or modality not in NETWORKS:
+            return values
+        suits = NETWORKS[modality] if task == "unrolled" else {}
+        prior = given.get("prior", {})
+        prior = prior.model_dump() if hasattr(prior, "model_dump") else prior
+        if isinstance(prior, dict):
+            prior = {**prior, "complex_valued": modality == "mri"}
+        return {**values, "network": {**suits, **given, "prior": prior, "data_step": task == "unrolled"}}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingPlan:
+        if self.scans and (self.volumes or self.scanner):
+            raise ValueError("scans are used as they are; leave out volumes and scanner")
+        if any(level < 1 for level in self.levels or ()):
+            raise ValueError("levels must be at least 1")
+        if self.modality == "ct" and any(level % 1 for level in self.levels or ()):
+            raise ValueError("levels are numbers of views for ct, so they must be whole")
+        return self
+
+    @property
+    def chosen_levels(self) -> tuple[float, ...]:
+        """Views or accelerations of generated scanners."""
+        return self.levels or LEVELS[self.modality]
