@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_unroll.normal.fit import fit_now
-from napari_unroll.patches.context import cut, exact_local_problem, local_problem, residual_image
+from napari_unroll.patches.context import ExactNormal, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.patches.grid import PatchGrid
 from tests.normal.toys import coils, cone, gap
 
@@ -64,3 +64,13 @@ def test_gradient_reaches_the_network():
     local_problem(fit_now(physics), x, x, [box]).step(u, 0.5).abs().sum().backward()
     assert u.grad is not None
     assert bool(u.grad.abs().max() > 0)
+
+
+def test_the_exact_normal_operator_cuts_every_box_of_a_batch():
+    physics = cone(12)
+    boxes = PatchGrid((12, 12, 12), 6, 2).boxes[:3]
+    x = torch.randn(3, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    together = ExactNormal(physics).restrict(boxes).apply(x)
+    for i, box in enumerate(boxes):
+        one = exact_local_problem(physics, torch.zeros(1, 1, 12, 12, 12), torch.zeros(1, 1, 12, 12, 12), box)
+        assert torch.equal(one.gradient(x[i : i + 1]), together[i : i + 1])

@@ -11,6 +11,7 @@ from napari_unroll.events import Finished, IterationDone, Outcome, Stop
 from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
 from napari_unroll.training.protocols import ConeBeamProtocol, MultiCoilProtocol, build
@@ -152,3 +153,20 @@ def test_held_out_seeds_are_refused(tmp_path):
 def test_schedule_rises_then_falls():
     assert schedule(0, 0.0, 10) < schedule(9, 0.0, 10) <= 1
     assert schedule(100, 1.0, 10) == pytest.approx(0.01)
+
+
+def test_the_exact_operator_can_take_the_place_of_the_approximation(store):
+    """On a whole volume it makes the gradient of the whole problem, N u − Aᴴy."""
+    protocols = [ConeBeamProtocol(n=16, n_views=8), ConeBeamProtocol(n=16, n_views=12)]
+    operators = [ExactNormal(build_physics(p.scan(0), "cpu")) for p in protocols]
+    job = Trainer(
+        CONFIG, PatchSampler([store.load(0)], (16, 16, 16), 0), store.protocols(), OPTIONS, operators=operators
+    )
+    batch = job.sampler.draw(1)
+    u = torch.randn_like(batch.truth)
+    adjoint = batch.residual_truth + operators[0].restrict(batch.boxes).apply(batch.truth)
+    expected = operators[0].restrict(batch.boxes).apply(u) - adjoint
+    gradient = context_gradient(batch, job.operators[0], [torch.full((1, 1, 1, 1, 1), 0.5)])
+    assert float((gradient(u, 0) - expected).norm() / expected.norm()) < 1e-4
+    *_, last = job.run()
+    assert last.outcome is Outcome.COMPLETED

@@ -55,6 +55,33 @@ class ExactPatchNormal:
         return out
 
 
+class Restrictable(Protocol):
+    """A normal operator that can be cut to patches: NormalFactors, or ExactNormal."""
+
+    def restrict(self, boxes: Sequence[Box], /) -> LocalNormal: ...
+
+
+@dataclass(frozen=True)
+class ExactNormal:
+    """AᴴA as something that can be cut to patches, box by box; needs a physics that has ``restrict``."""
+
+    physics: Any
+
+    def restrict(self, boxes: Sequence[Box]) -> LocalNormal:
+        """P AᴴA Pᵀ for every box."""
+        return _EachBox([ExactPatchNormal(self.physics.restrict(box)) for box in boxes])
+
+
+@dataclass(frozen=True)
+class _EachBox:
+    """One operator per entry of the batch."""
+
+    normals: list[ExactPatchNormal]
+
+    def apply(self, u: torch.Tensor) -> torch.Tensor:
+        return torch.cat([normal.apply(v[None]) for normal, v in zip(self.normals, u, strict=True)])
+
+
 def residual_image(physics: Any, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """r = Aᴴ(y − A x) (1, 1, z, y, x): the only use of the exact operator for all patches together."""
     out: torch.Tensor = physics.A_adjoint(y - physics.A(x))

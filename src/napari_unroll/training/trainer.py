@@ -20,6 +20,7 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progre
 from napari_unroll.methods.problem import MethodParams
 from napari_unroll.methods.unrolled.network import Apply, Gradient, UnrolledConfig, UnrolledPGD
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.patches.context import Restrictable
 from napari_unroll.training.checkpoint import TrainingState
 from napari_unroll.training.samples import Batch, PatchSampler
 
@@ -47,7 +48,11 @@ class TrainOptions(MethodParams):
 
 
 class Trainer:
-    """Trains one network; ``run`` yields events and may be stopped at any step, and resumed from its state file."""
+    """Trains one network; ``run`` yields events and may be stopped at any step, and resumed from its state file.
+
+    ``protocols`` are the fitted normal operators, one per protocol of the samples. Local problems use them too, or
+    ``operators`` in their place (``ExactNormal``: the projector in the loop, to measure what the approximation costs).
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class Trainer:
         state_file: Any = None,
         device: str = "cpu",
         initial: UnrolledPGD | None = None,
+        operators: Sequence[Restrictable] | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.sampler, self.device = options, sampler, device
@@ -69,6 +75,7 @@ class Trainer:
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.protocols = [p.to(device) for p in protocols]
+        self.operators: Sequence[Restrictable] = self.protocols if operators is None else operators
         self.preconditioners = [preconditioner(p, config) for p in self.protocols]
         self.validate, self.best, self.step, self.elapsed = validate, -math.inf, 0, 0.0
         self.state = TrainingState(state_file) if state_file else None
@@ -123,7 +130,7 @@ class Trainer:
         return total
 
     def _loss(self, batch: Batch) -> torch.Tensor:
-        gradient = context_gradient(batch, self.protocols[batch.protocol], self._context_weights(batch))
+        gradient = context_gradient(batch, self.operators[batch.protocol], self._context_weights(batch))
         precondition = self.preconditioners[batch.protocol](batch.boxes)
         with self._autocast():
             iterates = self.network(batch.start, gradient, precondition)
@@ -174,9 +181,9 @@ def schedule(step: int, progress: float, warmup: int) -> float:
     return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def context_gradient(batch: Batch, factors: NormalFactors, betas: Sequence[torch.Tensor]) -> Gradient:
+def context_gradient(batch: Batch, operator: Restrictable, betas: Sequence[torch.Tensor]) -> Gradient:
     """∇(u) = (P Ñ Pᵀ)(u − P x̂) − P r̂ with the context of iteration k (METHOD: Efficient Unrolled Networks, sec. 4.1)."""
-    patch = factors.restrict(batch.boxes)
+    patch = operator.restrict(batch.boxes)
 
     def gradient(u: torch.Tensor, k: int) -> torch.Tensor:
         context = torch.lerp(batch.truth, batch.start, betas[k].to(batch.truth.dtype))
