@@ -1,0 +1,207 @@
+"""Does the geometry fit the measured views? A quick reconstruction, projected again and laid over what was measured.
+
+The rotation axis is searched for by moving the detector along its columns: each candidate reconstructs and projects anew, because a
+wrong axis blurs a reconstruction rather than moving it. Every candidate works on few views and binned pixels. Knows no windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_unroll.errors import Cancelled, ScanError
+from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.physics import fdk, joseph
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.preprocess_ct import bin_view
+from napari_unroll.scan.scan import Scan
+
+MAX_COLUMNS, MAX_VIEWS, MAX_VOXELS = 96, 60, 96
+RANGE = 0.15
+"""Largest shift that is looked for, of the detector's width."""
+_N_STEPS = 12
+
+CtGeometry = ConeBeam | ParallelBeam
+
+
+@dataclass(frozen=True)
+class GeometryCheck:
+    """Measured views and their reprojections, and what they say about the geometry.
+
+    ``measured`` and ``reprojected`` (view, row, column) are line integrals on pixels binned by ``binning``; ``views`` their
+    numbers in the scan. ``correlation`` is the mean over views of Pearson's coefficient, ``residual`` is
+    ‖measured − reprojected‖ / ‖measured‖. ``shift_px`` is by how many of the scan's columns the detector would have to be moved
+    (see :func:`shifted`) for the best correlation, ``best_correlation``. ``reversed_`` tells that mirrored views fit clearly better, as they do when a cone-beam scan turned the other way.
+    """
+
+    views: np.ndarray
+    measured: np.ndarray
+    reprojected: np.ndarray
+    binning: int
+    correlation: float
+    residual: float
+    shift_px: float
+    best_correlation: float
+    reversed_: bool = False
+
+    @property
+    def tolerance_px(self) -> float:
+        """How well the shift is known, in the scan's columns."""
+        return max(0.5, 0.25 * self.binning)
+
+    @property
+    def axis_is_off(self) -> bool:
+        """Whether another place of the axis fits better than the search can err."""
+        return abs(self.shift_px) > self.tolerance_px
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for people."""
+        if self.reversed_:
+            return "The rotation seems to run the other way: mirrored views fit clearly better; reverse the angles."
+        if self.best_correlation < 0.9:
+            return "The reprojection hardly resembles the views: check angles, distances, pixel size and the volume."
+        if self.axis_is_off:
+            side = "lower" if self.shift_px > 0 else "higher"
+            return (
+                f"The rotation axis seems {abs(self.shift_px):.1f} px off, towards {side} columns "
+                f"(correlation {self.best_correlation:.3f} instead of {self.correlation:.3f})."
+            )
+        return f"The geometry fits: the axis is right to within {self.tolerance_px:.1g} px."
+
+
+def shifted(geometry: CtGeometry, columns: float) -> CtGeometry:
+    """The geometry with its detector moved by ``columns`` pixels along u; the axis then falls on a lower column."""
+    vectors = np.array(geometry.vectors)
+    vectors[:, 3:6] += columns * vectors[:, 6:9]
+    return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)
+
+
+def with_axis(scan: Scan, check: GeometryCheck) -> Scan:
+    """The scan with the axis where the check found it."""
+    note = f"The rotation axis was corrected by {check.shift_px:.2f} columns after a geometry check."
+    return replace(scan, geometry=shifted(_ct(scan), check.shift_px), notes=(*scan.notes, note))
+
+
+def check_geometry(scan: Scan, stop: Stop | None = None) -> Iterator[Event]:
+    """Reconstruct, reproject and search the axis; the result is a :class:`GeometryCheck`.
+
+    Raises ScanError for scans without views, Cancelled when asked to stop.
+    """
+    stop = stop or Stop()
+    yield Started("geometry check", _N_STEPS)
+    views, small, binning = reduced(scan)
+    search = _Search(small, stop)
+    best = yield from search.climb(RANGE * small.geometry.detector_shape[1])  # type: ignore[union-attr]
+    here = _reproject(small)
+    scale = float((here * small.measurements).sum() / max(float((here * here).sum()), 1e-30))
+    here *= scale
+    residual = np.linalg.norm(here - small.measurements) / max(float(np.linalg.norm(small.measurements)), 1e-30)
+    check = GeometryCheck(
+        views, small.measurements, here, binning, search.score(0.0), float(residual), best * binning, search.score(best),
+        _is_reversed(small, search.score(best), best),
+    )  # fmt: skip
+    yield Finished(Outcome.COMPLETED, check, check.verdict)
+
+
+def _ct(scan: Scan) -> CtGeometry:
+    if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
+        raise ScanError("Only X-ray scans have views that can be reprojected; MRI has no geometry to check.")
+    return scan.geometry
+
+
+def reduced(scan: Scan) -> tuple[np.ndarray, Scan, int]:
+    """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning."""
+    geometry = _ct(scan)
+    n_views, _, columns = geometry.measurement_shape
+    views = np.unique(np.linspace(0, n_views - 1, min(n_views, MAX_VIEWS)).round().astype(int))
+    binning = max(1, -(-columns // MAX_COLUMNS))
+    binning = min(binning, min(geometry.detector_shape))
+    measured = np.stack([bin_view(scan.measurements[v], binning) for v in views]).astype(np.float32)
+    small = Scan(
+        measurements=measured,
+        geometry=_binned(geometry.subset(views), binning),
+        grid=_coarse(scan.grid),
+        name=scan.name,
+    )
+    return views, small, binning
+
+
+def _binned(geometry: CtGeometry, factor: int) -> CtGeometry:
+    """The geometry of pixels binned from the detector's first corner; what fills no block is dropped at the end."""
+    shape = tuple(n // factor for n in geometry.detector_shape)
+    vectors = np.array(geometry.vectors)
+    for axis, (n, kept) in zip((9, 6), zip(geometry.detector_shape, shape, strict=True), strict=True):
+        vectors[:, 3:6] -= 0.5 * (n - kept * factor) * geometry.vectors[:, axis : axis + 3]
+    vectors[:, 6:] *= factor
+    return type(geometry)(vectors=vectors, detector_shape=shape)  # type: ignore[arg-type]
+
+
+def _coarse(grid: VolumeGrid) -> VolumeGrid:
+    factor = max(1.0, max(grid.shape) / MAX_VOXELS)
+    return grid.resample(tuple(max(1, round(n / factor)) for n in grid.shape))  # type: ignore[arg-type]
+
+
+def _reproject(scan: Scan) -> np.ndarray:
+    """Projections (view, row, column) of the scan's filtered back-projection."""
+    geometry, grid = _ct(scan), scan.grid
+    n_threads = joseph.default_threads()
+    volume = fdk.reconstruct(scan.measurements, geometry, grid, "hann", n_threads)
+    origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
+    return joseph.forward(
+        volume, geometry.vectors, isinstance(geometry, ConeBeam), origin, spacing, geometry.detector_shape, n_threads
+    )
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over views of Pearson's coefficient of two stacks (view, row, column)."""
+    a, b = (x - x.mean(axis=(1, 2), keepdims=True) for x in (a, b))
+    norms = np.sqrt((a * a).sum(axis=(1, 2)) * (b * b).sum(axis=(1, 2)))
+    return float(((a * b).sum(axis=(1, 2)) / np.maximum(norms, 1e-30)).mean())
+
+
+def _is_reversed(scan: Scan, best: float, shift: float) -> bool:
+    """Whether mirrored views leave a fifth less unexplained; parallel beams cannot tell."""
+    if not isinstance(scan.geometry, ConeBeam):
+        return False
+    mirrored = np.ascontiguousarray(scan.measurements[:, :, ::-1])
+    turned = replace(scan, measurements=mirrored, geometry=shifted(scan.geometry, -shift))
+    return 1 - correlation(mirrored, _reproject(turned)) < 0.8 * (1 - best)
+
+
+class _Search:
+    """Climbs to the shift of best correlation: steps of two pixels, then one, then a parabola."""
+
+    def __init__(self, scan: Scan, stop: Stop) -> None:
+        self._scan, self._stop = scan, stop
+        self._known: dict[float, float] = {}
+
+    def score(self, shift: float) -> float:
+        """Correlation with the detector moved by ``shift`` binned columns."""
+        if self._stop.cancelled:
+            raise Cancelled("The geometry check was cancelled.")
+        if shift not in self._known:
+            moved = replace(self._scan, geometry=shifted(_ct(self._scan), shift))
+            self._known[shift] = correlation(self._scan.measurements, _reproject(moved))
+        return self._known[shift]
+
+    def climb(self, farthest: float) -> Generator[Event, None, float]:
+        """The best shift up to ``farthest`` either way."""
+        at = 0.0
+        for step in (2.0, 1.0):
+            while True:
+                around = [s for s in (at - step, at, at + step) if abs(s) <= max(farthest, 2.0)]
+                best = max(around, key=self.score)
+                yield Progress(min(len(self._known), _N_STEPS), _N_STEPS, "looking for the rotation axis")
+                if best == at:
+                    break
+                at = best
+        return self._peak(at)
+
+    def _peak(self, at: float) -> float:
+        left, top, right = (self.score(at + d) for d in (-1.0, 0.0, 1.0))
+        bend = left - 2 * top + right
+        found = at + (0.5 * (left - right) / bend if bend < 0 else 0.0)
+        return found if self.score(found) >= top else at
