@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_unroll.gui import streaming
+from napari_unroll.gui import stream_visual, streaming
 from napari_unroll.gui.streaming import Streamer, StreamImage
 from tests.gui.conftest import needs_opengl
 
@@ -65,8 +65,9 @@ def test_it_is_an_image_for_napari(layer):
 @pytest.mark.parametrize("software", [False, True])
 @needs_opengl
 def test_streamed_pixels_equal_an_ordinary_layer(viewer, monkeypatch, software):
-    monkeypatch.setattr(streaming, "is_software", lambda: software)
-    monkeypatch.setattr(streaming, "PREVIEW_SIZE", 8)
+    for module in (streaming, stream_visual):
+        monkeypatch.setattr(module, "is_software", lambda: software)
+    monkeypatch.setattr(stream_visual, "PREVIEW_SIZE", 8)
     monkeypatch.setattr(streaming, "PREVIEW_TICK_S", 0.0)
     monkeypatch.setattr(streaming, "REST_PER_FRAME", 0.0)
     rng = np.random.default_rng(1)
@@ -96,8 +97,9 @@ def test_streamed_pixels_equal_an_ordinary_layer(viewer, monkeypatch, software):
 
 @needs_opengl
 def test_the_preview_is_decimated_and_ends(viewer, monkeypatch):
-    monkeypatch.setattr(streaming, "is_software", lambda: True)
-    monkeypatch.setattr(streaming, "PREVIEW_SIZE", 8)
+    for module in (streaming, stream_visual):
+        monkeypatch.setattr(module, "is_software", lambda: True)
+    monkeypatch.setattr(stream_visual, "PREVIEW_SIZE", 8)
     viewer.dims.ndisplay = 3
     layer = viewer.add_layer(StreamImage(np.zeros((16, 16, 16), np.float32), contrast_limits=(0, 1)))
     visual = viewer.window._qt_viewer.canvas.layer_to_visual[layer]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from napari_unroll.scan.phantoms import FAMILIES, family_of, random_volume
+from napari_unroll.scan.phantoms_ct import as_imaged
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -52,4 +53,12 @@ def test_random_volumes_draw_every_family() -> None:
     drawn = [family_of(seed) for seed in range(200)]
     assert set(drawn) == set(FAMILIES)
     assert 0.3 < drawn.count("walnut") / 200 < 0.5
-    np.testing.assert_array_equal(random_volume((8, 8, 8), 5), FAMILIES[family_of(5)]((8, 8, 8), 5))
+
+
+def test_some_random_volumes_look_as_imaged() -> None:
+    plain = FAMILIES[family_of(3)]((24, 24, 24), 3)
+    imaged = as_imaged(plain, 3)
+    assert imaged.min() >= 0 and imaged.dtype == np.float32
+    assert np.abs(imaged - plain).mean() > 0.01 * plain.mean()
+    drawn = [np.array_equal(random_volume((8, 8, 8), s), FAMILIES[family_of(s)]((8, 8, 8), s)) for s in range(40)]
+    assert 0.4 < np.mean(drawn) < 0.8
