@@ -58,7 +58,8 @@ def test_random_volumes_draw_every_family() -> None:
 def test_some_random_volumes_look_as_imaged() -> None:
     plain = FAMILIES[family_of(3)]((24, 24, 24), 3)
     imaged = as_imaged(plain, 3)
-    assert imaged.min() >= 0 and imaged.dtype == np.float32
+    assert imaged.min() >= 0
+    assert imaged.dtype == np.float32
     assert np.abs(imaged - plain).mean() > 0.01 * plain.mean()
     drawn = [np.array_equal(random_volume((8, 8, 8), s), FAMILIES[family_of(s)]((8, 8, 8), s)) for s in range(40)]
     assert 0.4 < np.mean(drawn) < 0.8
