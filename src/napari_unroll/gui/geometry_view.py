@@ -13,7 +13,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
 from napari_unroll.gui.curve import SERIES
-from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
+from napari_unroll.scan.geometry import ConeBeam
 from napari_unroll.scan.scan import Scan
 
 _MARGIN = 10.0
@@ -50,7 +50,7 @@ class GeometryView(QWidget):
         panels = [QRectF(0, 0, half, self.height()), QRectF(half, 0, half, self.height())]
         if self.scan is None:
             self._caption(painter, QRectF(self.rect()), "no scan", Qt.AlignmentFlag.AlignCenter)
-        elif isinstance(self.scan.geometry, CartesianSampling):
+        elif self.scan.modality == "mri":
             self._paint_mask(painter, panels)
         else:
             self._paint_ct(painter, panels)
@@ -110,7 +110,9 @@ class GeometryView(QWidget):
                 "points": np.vstack([front, behind, volume])}  # fmt: skip
 
     def _paint_mask(self, painter: QPainter, panels: list[QRectF]) -> None:
-        mask = self.scan.geometry.mask  # type: ignore[union-attr]
+        geometry: Any = self.scan.geometry  # type: ignore[union-attr]
+        trajectory = getattr(geometry, "trajectory", None)
+        mask = geometry.mask if trajectory is None else geometry.on_grid(np.ones(trajectory.shape[:2])) > 0
         middle = [n // 2 for n in mask.shape]
         pictures = ((mask[middle[0]], "samples, ky–kx"), (mask[:, middle[1]], "samples, kz–kx"))
         for panel, (picture, title) in zip(panels, pictures, strict=True):

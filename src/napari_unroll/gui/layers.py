@@ -17,6 +17,7 @@ from napari_unroll.gui.streaming import Streamer, StreamImage
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
 from napari_unroll.scan.grids import magnification
 from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
@@ -313,8 +314,9 @@ def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Im
 
 def scan_layers(scan: Scan) -> list[Image]:
     """The measurements as layers: projections, or the logarithm of k-space over all coils."""
-    if isinstance(scan.geometry, CartesianSampling):
+    if isinstance(scan.geometry, (CartesianSampling, NonCartesianSampling)):
         total = np.sqrt((np.abs(scan.measurements) ** 2).sum(0))
+        total = scan.geometry.on_grid(total) if isinstance(scan.geometry, NonCartesianSampling) else total
         floor = float(total.max()) * 1e-5 or 1.0
         values = np.log10(np.maximum(total, floor)).astype(np.float32)
         return [Image(values, name=f"{scan.name} · k-space (log10)", **placement(scan.grid))]

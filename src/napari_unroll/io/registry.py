@@ -13,21 +13,24 @@ from typing import Any
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
-from napari_unroll.io import dxchange, kspace, mrc, numpy_ct, nxtomo, scan_file, tiff_stack, walnut
+from napari_unroll.io import dxchange, kspace, mrc, numpy_ct, nxtomo, radial, scan_file, tiff_stack, walnut
 from napari_unroll.io.guards import container, file_hash, readable, translated
 from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.reader import Reader, parse_options
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
 from napari_unroll.scan.scan import Provenance, Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 READERS: tuple[Reader, ...] = (
     scan_file.READER,
     dxchange.READER,
     nxtomo.READER,
+    radial.HDF5_READER,
     mrc.READER,
     walnut.READER,
     tiff_stack.FOLDER_READER,
     tiff_stack.FILE_READER,
+    radial.NPZ_READER,
     kspace.NPZ_READER,
     numpy_ct.NPZ_READER,
     kspace.NPY_READER,
@@ -128,6 +131,10 @@ def summary(scan: Scan) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": scan.name, "modality": scan.modality, "measurements": tuple(values.shape)}
     if isinstance(geometry, CartesianSampling):
         facts |= {"coils": geometry.n_coils, "acceleration": round(geometry.acceleration, 3)}
+        facts |= {"coil maps": "given" if scan.csm is not None else "estimated"}
+    elif isinstance(geometry, NonCartesianSampling):
+        shots, readout = geometry.trajectory.shape[:2]
+        facts |= {"coils": geometry.n_coils, "trajectory": f"{shots} shots of {readout} samples"}
         facts |= {"coil maps": "given" if scan.csm is not None else "estimated"}
     else:
         facts |= _beam(geometry)

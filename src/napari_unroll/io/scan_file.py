@@ -1,7 +1,7 @@
 """Our own scan file (HDF5): everything a Scan holds, read back bit for bit.
 
 Layout: root attribute ``napari_unroll_scan`` (version); dataset ``about``, JSON in UTF-8 bytes with name, notes,
-provenance, grid and geometry; datasets measurements, csm, truth, and vectors or mask of the geometry.
+provenance, grid and geometry; datasets measurements, csm, truth, and vectors, mask, or trajectory and weights of the geometry.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from napari_unroll.io.atomic import replacing
 from napari_unroll.io.guards import container, translated
 from napari_unroll.io.hdf5 import dataset, load, open_hdf5
 from napari_unroll.io.reader import Reader, ReaderOptions
-from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, Geometry, ParallelBeam, VolumeGrid
-from napari_unroll.scan.scan import Provenance, Scan
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.scan import Geometry, Provenance, Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 VERSION = 1
 MARK = "napari_unroll_scan"
@@ -56,12 +57,14 @@ def _about(scan: Scan) -> dict[str, Any]:
 
 
 def _counts(geometry: Geometry) -> dict[str, Any]:
-    if isinstance(geometry, CartesianSampling):
+    if isinstance(geometry, (CartesianSampling, NonCartesianSampling)):
         return {"n_coils": geometry.n_coils}
     return {"detector_shape": geometry.detector_shape}
 
 
 def _geometry_array(geometry: Geometry) -> dict[str, np.ndarray]:
+    if isinstance(geometry, NonCartesianSampling):
+        return {"trajectory": geometry.trajectory, "weights": np.asarray(geometry.weights)}
     return {"mask": geometry.mask} if isinstance(geometry, CartesianSampling) else {"vectors": geometry.vectors}
 
 
@@ -90,7 +93,7 @@ def read(path: Path, options: ScanFileOptions) -> Scan:
         about = json.loads(load(_needed(file, "about"), 1).tobytes())
         return Scan(
             measurements=load(_needed(file, "measurements")),
-            geometry=_read_geometry(file, about["geometry"]),
+            geometry=_read_geometry(file, about["geometry"], tuple(about["grid"]["shape"])),
             grid=VolumeGrid(**about["grid"]),
             name=about["name"],
             notes=tuple(about["notes"]),
@@ -112,7 +115,10 @@ def _optional(file: h5py.File, name: str) -> np.ndarray | None:
     return None if found is None else load(found)
 
 
-def _read_geometry(file: h5py.File, about: dict[str, Any]) -> Geometry:
+def _read_geometry(file: h5py.File, about: dict[str, Any], shape: tuple[int, int, int]) -> Geometry:
+    if about["type"] == "NonCartesianSampling":
+        trajectory, weights = load(_needed(file, "trajectory"), 3), load(_needed(file, "weights"), 2)
+        return NonCartesianSampling(trajectory=trajectory, shape=shape, n_coils=about["n_coils"], weights=weights)
     if about["type"] == "CartesianSampling":
         return CartesianSampling(mask=load(_needed(file, "mask"), 3), n_coils=about["n_coils"])
     if about["type"] not in BEAMS:

@@ -9,9 +9,11 @@ import torch
 
 from napari_unroll.errors import DeviceError, ParameterError
 from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.physics.nufft import NonCartesianMRI, estimate_csm_along
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 BACKENDS = ("auto", "cpu", "astra")
 
@@ -42,6 +44,8 @@ def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> An
     chosen = choose_device(device)
     if isinstance(scan.geometry, CartesianSampling):
         return _cartesian(scan, chosen)
+    if isinstance(scan.geometry, NonCartesianSampling):
+        return _along_trajectory(scan, scan.geometry, chosen)
     return _xray(scan, chosen, backend)
 
 
@@ -54,6 +58,14 @@ def _cartesian(scan: Scan, device: torch.device) -> CartesianMRI:
         csm = estimate_csm(scan.measurements, scan.geometry.mask)  # type: ignore[union-attr]
         reason = f"centred FFT (torch on {device.type}), coil maps estimated from the calibration centre"
     return CartesianMRI(scan.geometry.mask, csm, scan.grid, device, reason)  # type: ignore[union-attr]
+
+
+def _along_trajectory(scan: Scan, sampling: NonCartesianSampling, device: torch.device) -> NonCartesianMRI:
+    csm, maps = scan.csm, "given"
+    if csm is None:
+        csm, maps = estimate_csm_along(sampling, scan.measurements), "estimated from the middle of k-space"
+    reason = f"{NonCartesianMRI.reason}, on {device.type}, coil maps {maps}"
+    return NonCartesianMRI(sampling, csm, scan.grid, device, reason)
 
 
 def _xray(scan: Scan, device: torch.device, backend: str) -> Any:

@@ -122,7 +122,8 @@ def _inverse_transform(n: int, padded: int) -> np.ndarray:
 class NonCartesianMRI(LinearPhysics):
     """Multi-coil samples of a complex image along any trajectory (radial, spiral, …).
 
-    x is complex64 (batch, 1, z, y, x), y complex64 (batch, coil, shot, readout); ``csm`` (coil, z, y, x). Against the
+    x is complex64 (batch, 1, z, y, x), y complex64 (batch, coil, shot, readout), √w times the samples for the sampling's
+    weights w; ``csm`` (coil, z, y, x). Against the
     exact sum the error is below 2e-6; the adjoint is matched to rounding.
 
     Raises ScanError where trajectory, maps and grid do not fit.
@@ -137,8 +138,10 @@ class NonCartesianMRI(LinearPhysics):
         csm: np.ndarray | torch.Tensor,
         grid: VolumeGrid | None = None,
         device: torch.device | str = "cpu",
+        reason: str = reason,
     ) -> None:
         super().__init__()
+        self.reason = reason
         if tuple(csm.shape) != (sampling.n_coils, *sampling.shape):
             raise ScanError(
                 f"Expected coil maps (coil, z, y, x) = {(sampling.n_coils, *sampling.shape)}; got {tuple(csm.shape)}."
@@ -147,6 +150,8 @@ class NonCartesianMRI(LinearPhysics):
         if self.grid.shape != sampling.shape:
             raise ScanError(f"The trajectory is for a grid {sampling.shape} but the volume grid is {self.grid.shape}.")
         self.csm = torch.as_tensor(csm, dtype=torch.complex64, device=device)
+        assert sampling.weights is not None
+        self._root = torch.as_tensor(np.sqrt(sampling.weights), dtype=torch.float32, device=device)
         self._positions = sampling.trajectory.reshape(-1, 3)
         self.gridding = Gridding(self._positions, sampling.shape, device)
         self._density: torch.Tensor | None = None
@@ -171,26 +176,31 @@ class NonCartesianMRI(LinearPhysics):
         check_complex(x, self.x_shape, "image (batch, 1, z, y, x)")
         images = (self.csm * x).flatten(0, 1)
         samples = Linear.apply(images, self.gridding.forward, self.gridding.adjoint)
-        return samples.reshape(len(x), *self.y_shape[1:])
+        return self._root * samples.reshape(len(x), *self.y_shape[1:])
 
     def A_adjoint(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Σ_c S_cᴴ Fᴴ y_c."""
+        """Σ_c S_cᴴ Fᴴ √w y_c."""
         return (self.csm.conj() * self.coil_images(y)).sum(1, keepdim=True)
 
     def A_dagger(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Gridding reconstruction: the adjoint of the density-compensated samples."""
-        return self.A_adjoint(self.density * y)
+        return self.A_adjoint(self._gain * y)
 
     def coil_images(self, y: torch.Tensor) -> torch.Tensor:
         """The adjoint image of every coil, (batch, coil, z, y, x)."""
         check_complex(y, self.y_shape, "k-space (batch, coil, shot, readout)")
-        samples = y.reshape(-1, len(self._positions))
+        samples = (self._root * y).reshape(-1, len(self._positions))
         images = Linear.apply(samples, self.gridding.adjoint, self.gridding.forward)
         return images.reshape(len(y), -1, *self.grid.shape)
 
     def rss(self, y: torch.Tensor) -> torch.Tensor:
         """Root-sum-of-squares of the density-compensated coil images, float32 (batch, 1, z, y, x)."""
-        return torch.linalg.vector_norm(self.coil_images(self.density * y), dim=1, keepdim=True)
+        return torch.linalg.vector_norm(self.coil_images(self._gain * y), dim=1, keepdim=True)
+
+    @property
+    def _gain(self) -> torch.Tensor:
+        """What makes weighted samples density-compensated under :meth:`A_adjoint`: density / w."""
+        return torch.where(self._root > 0, self.density / self._root.square().clamp_min(1e-30), 0)
 
     @property
     def density(self) -> torch.Tensor:
@@ -201,15 +211,15 @@ class NonCartesianMRI(LinearPhysics):
         return self._density
 
     def kernel(self) -> torch.Tensor:
-        """The convolution kernel (1, z, y, x) of Fᴴ F in wrapped lag order, lags −(n−1) … n−1 at index lag mod 2n.
+        """The convolution kernel (1, z, y, x) of Fᴴ W F in wrapped lag order, lags −(n−1) … n−1 at index lag mod 2n.
 
         AᴴA is exactly Σ_c S_cᴴ C S_c with it (Toeplitz). Axes of one voxel have lag 0 only.
         """
         shape = self.grid.shape
         lags = tuple(1 if n == 1 else 2 * n for n in shape)
         wide = Gridding(self._positions, lags, self.device)
-        ones = torch.ones(1, len(self._positions), dtype=self.dtype, device=self.device)
-        kernel = wide.adjoint(ones) * (math.sqrt(math.prod(lags)) / math.prod(shape))
+        weights = self._root.square().reshape(1, -1).to(self.dtype)
+        kernel = wide.adjoint(weights) * (math.sqrt(math.prod(lags)) / math.prod(shape))
         for axis, n in enumerate(shape):
             kernel = kernel if n == 1 else kernel.index_fill(axis + 1, torch.tensor([0], device=self.device), 0)
         return torch.fft.ifftshift(kernel, dim=(-3, -2, -1))
@@ -227,3 +237,19 @@ def density_compensation(gridding: Gridding, n_samples: int, n_iter: int = 15) -
     active = [(n, m) for n, m in zip(gridding.shape, gridding.padded, strict=True) if n > 1]
     cell = math.prod(float(_kernel_transform(np.zeros(1), _beta(m / n))[0]) ** 2 * n / m for n, m in active)
     return weights[:, 0] * cell
+
+
+def estimate_csm_along(sampling: NonCartesianSampling, samples: np.ndarray, radius: float = 12.0) -> np.ndarray:
+    """Coil maps (coil, z, y, x), complex64, Σ|S|² = 1, from samples (coil, shot, readout) around k = 0.
+
+    Coil images from a Hann window of ``radius`` cycles per field of view, over their root sum of squares (McKenzie et al.,
+    doi:10.1002/mrm.10087), density-compensated. Raises ScanError where the trajectory hardly visits that middle.
+    """
+    distance = np.linalg.norm(sampling.trajectory * np.array(sampling.shape), axis=2) / radius
+    window = np.where(distance < 1, 0.5 + 0.5 * np.cos(np.pi * distance), 0).astype(np.float32)
+    if (distance < 0.5).sum() < 32:
+        raise ScanError("Coil maps need samples around k = 0, which this trajectory hardly visits; bring coil maps.")
+    physics = NonCartesianMRI(sampling, np.ones((sampling.n_coils, *sampling.shape), np.complex64))
+    y = torch.from_numpy(np.asarray(samples, np.complex64)) * torch.from_numpy(window)
+    images = physics.coil_images((physics._gain * y)[None])[0].numpy()
+    return np.asarray(images / np.maximum(np.linalg.norm(images, axis=0), np.finfo(np.float32).tiny), np.complex64)

@@ -27,7 +27,7 @@ def voxels(shape: Shape) -> int:
 def base_bytes(scan: Scan, grid: VolumeGrid) -> int:
     """Measurements, a residual of the same size, coil maps, and a handful of volumes: what every run holds."""
     itemsize = 8 if scan.modality == "mri" else 4
-    maps = scan.measurements.size * itemsize if scan.modality == "mri" else 0
+    maps = len(scan.measurements) * voxels(scan.grid.shape) * itemsize if scan.modality == "mri" else 0
     return 2 * scan.measurements.size * itemsize + maps + 4 * itemsize * voxels(grid.shape)
 
 

@@ -41,7 +41,9 @@ def is_undersampled(scan: Scan) -> bool:
 
 def restrict_mri(scan: Scan, physics: Any, box: Box) -> tuple[Scan, Box]:
     """The scan of the slab that holds the region, and the box to cut out of its reconstruction."""
-    mask = np.asarray(scan.geometry.mask)  # type: ignore[union-attr]
+    if not isinstance(scan.geometry, CartesianSampling):
+        return scan, box
+    mask = np.asarray(scan.geometry.mask)
     slab: Box = (box[0], slice(0, mask.shape[1]), slice(0, mask.shape[2]))
     if (mask != mask[:1]).any() or box[0] == slice(0, mask.shape[0]):
         return scan, box

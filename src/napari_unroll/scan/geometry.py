@@ -272,9 +272,6 @@ class CartesianSampling(_Value):
         return f"CartesianSampling(shape={self.shape}, n_coils={self.n_coils}, acceleration={self.acceleration:.2f})"
 
 
-Geometry = ConeBeam | ParallelBeam | CartesianSampling
-
-
 def fingerprint(*parts: Any) -> str:
     """A short stable hash of geometries, grids, arrays and plain values; the key of caches and provenance."""
     digest = hashlib.sha256()

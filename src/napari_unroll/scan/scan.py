@@ -11,9 +11,11 @@ from typing import Literal
 import numpy as np
 
 from napari_unroll.errors import ScanError
-from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, Geometry, ParallelBeam, VolumeGrid, fingerprint
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid, fingerprint
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 Modality = Literal["ct", "mri"]
+Geometry = ConeBeam | ParallelBeam | CartesianSampling | NonCartesianSampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +37,10 @@ class Scan:
     """What was measured.
 
     ``measurements``: CT float32 (view, row, column) line integrals, dimensionless; MRI complex64
-    (coil, z, y, x) centred k-space, zero where not sampled. ``grid``: the volume to reconstruct; CT volumes
-    are attenuation in 1/mm. ``csm``: complex64 (coil, z, y, x) coil sensitivity maps or None (then they are
-    estimated). ``truth``: the volume (z, y, x) where it is known. ``notes`` tell the user what was read,
-    inferred or assumed.
+    (coil, z, y, x) centred k-space, zero where not sampled, or (coil, shot, readout) along a trajectory.
+    ``grid``: the volume to reconstruct; CT volumes are attenuation in 1/mm. ``csm``: complex64
+    (coil, z, y, x) coil sensitivity maps or None (then they are estimated). ``truth``: the volume (z, y, x)
+    where it is known. ``notes`` tell the user what was read, inferred or assumed.
 
     Raises ScanError where the parts do not fit.
     """
@@ -55,7 +57,8 @@ class Scan:
     def __post_init__(self) -> None:
         m = self.measurements
         if tuple(m.shape) != tuple(self.geometry.measurement_shape):
-            axes = "(coil, z, y, x)" if self.modality == "mri" else "(view, row, column)"
+            axes = {3: "(coil, shot, readout)", 4: "(coil, z, y, x)"}[len(self.geometry.measurement_shape)]
+            axes = axes if self.modality == "mri" else "(view, row, column)"
             raise ScanError(
                 f"The geometry expects measurements {axes} = {self.geometry.measurement_shape}; got {tuple(m.shape)}."
             )
@@ -65,15 +68,16 @@ class Scan:
             )
         if self.modality == "mri" and self.grid.shape != self.geometry.shape:  # type: ignore[union-attr]
             raise ScanError(f"k-space has grid {self.geometry.shape} but the volume grid is {self.grid.shape}.")  # type: ignore[union-attr]
-        if self.csm is not None and self.csm.shape != m.shape:
-            raise ScanError(f"Coil maps must have the shape of k-space {m.shape}; got {self.csm.shape}.")
+        maps = (m.shape[0], *self.grid.shape)
+        if self.csm is not None and self.csm.shape != maps:
+            raise ScanError(f"Coil maps must have the shape (coil, z, y, x) = {maps}; got {self.csm.shape}.")
         if self.truth is not None and tuple(self.truth.shape) != self.grid.shape:
             raise ScanError(f"The truth has shape {self.truth.shape} but the grid is {self.grid.shape}.")
 
     @property
     def modality(self) -> Modality:
         """``"ct"`` or ``"mri"``."""
-        return "mri" if isinstance(self.geometry, CartesianSampling) else "ct"
+        return "mri" if isinstance(self.geometry, (CartesianSampling, NonCartesianSampling)) else "ct"
 
     def fingerprint(self) -> str:
         """Hash of geometry, grid and coil maps: equal fingerprints share a normal operator."""

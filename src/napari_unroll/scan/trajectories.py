@@ -5,7 +5,7 @@ Positions are in cycles per voxel, axes (z, y, x), k = 0 at 0; knows no coils' d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,12 +20,15 @@ _GOLDEN_MEANS = (0.4656, 0.6823)
 class NonCartesianSampling(_Value):
     """Where k-space was measured: ``trajectory`` (shot, readout, 3) in cycles per voxel along z, y, x, within ±0.5.
 
-    ``shape`` is the grid (z, y, x) that the cycles refer to; an axis of one voxel has k = 0 throughout.
+    ``shape`` is the grid (z, y, x) that the cycles refer to; an axis of one voxel has k = 0 throughout. Measurements are
+    √w times the samples with ``weights`` w (shot, readout), one where None: with the density of the samples as weights
+    least squares is well conditioned.
     """
 
     trajectory: np.ndarray
     shape: tuple[int, int, int]
     n_coils: int
+    weights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         k = np.array(self.trajectory, dtype=np.float64)
@@ -45,8 +48,13 @@ class NonCartesianSampling(_Value):
             raise ScanError(
                 f"An axis of one voxel needs k = 0, but the trajectory moves along it; the grid is {shape}."
             )
+        w = np.ones(k.shape[:2]) if self.weights is None else np.array(self.weights, dtype=np.float64)
+        if w.shape != k.shape[:2] or not np.isfinite(w).all() or w.min() < 0 or w.max() == 0:
+            raise ScanError(f"Expected weights (shot, readout) = {k.shape[:2]}, not negative; got shape {w.shape}.")
         k.setflags(write=False)
+        w.setflags(write=False)
         object.__setattr__(self, "trajectory", k)
+        object.__setattr__(self, "weights", w)
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "n_coils", int(self.n_coils))
 
@@ -57,7 +65,16 @@ class NonCartesianSampling(_Value):
 
     def subset(self, shots: slice | np.ndarray) -> NonCartesianSampling:
         """The same sampling with only ``shots``."""
-        return NonCartesianSampling(trajectory=self.trajectory[shots], shape=self.shape, n_coils=self.n_coils)
+        assert self.weights is not None
+        return replace(self, trajectory=self.trajectory[shots], weights=self.weights[shots])
+
+    def on_grid(self, values: np.ndarray) -> np.ndarray:
+        """Sums of ``values`` (shot, readout) at the nearest points of the centred Cartesian grid, float32 (z, y, x)."""
+        n = np.array(self.shape)
+        index = np.mod(np.rint(self.trajectory.reshape(-1, 3) * n).astype(int) + n // 2, n)
+        flat = np.ravel_multi_index(tuple(index.T), self.shape)
+        sums = np.bincount(flat, np.ravel(values), minlength=int(n.prod()))
+        return sums.reshape(self.shape).astype(np.float32)
 
     def __repr__(self) -> str:
         shots, readout = self.trajectory.shape[:2]

@@ -95,8 +95,8 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
 
 
 def _quick(problem: Problem) -> torch.Tensor:
-    """FDK, FBP or the zero-filled image, (1, 1, z, y, x)."""
-    return problem.physics.A_dagger(problem.y) if problem.scan.modality == "ct" else problem.adjoint
+    """FDK, FBP, the zero-filled or the gridded image, (1, 1, z, y, x)."""
+    return problem.physics.A_dagger(problem.y)
 
 
 def mean_eigenvalue(physics: object, seed: int = 0) -> float:

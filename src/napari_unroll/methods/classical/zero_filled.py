@@ -1,6 +1,6 @@
 """Zero-filled inverse Fourier transform, coils combined: what a scanner shows without any solver.
 
-Knows the physics only through ``A_adjoint`` and ``rss``.
+Knows the physics only through ``A_dagger`` and ``rss``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ class ZeroFilledParams(MethodParams):
 
     combine: Literal["sensitivities", "rss"] = Field(
         default="sensitivities",
-        description="How coils become one image: by their sensitivity maps (Aᴴy, complex) or root sum of squares (magnitude only).",
+        description="How coils become one image: by their sensitivity maps (complex) or root sum of squares (magnitude only).",
     )
 
 
 def solve(problem: Problem, params: ZeroFilledParams) -> Generator[Event, None, torch.Tensor]:
-    """Image (z, y, x), complex: Aᴴy, or the root sum of squares of the coil images with zero phase."""
+    """Image (z, y, x), complex: coils combined by their maps, density-compensated along a trajectory, or their
+    root sum of squares with zero phase."""
     problem.asked_to_finish()
-    x = problem.adjoint if params.combine == "sensitivities" else problem.physics.rss(problem.y).to(problem.y.dtype)
+    physics, y = problem.physics, problem.y
+    x = physics.A_dagger(y) if params.combine == "sensitivities" else physics.rss(y).to(y.dtype)
     x = x.reshape(problem.shape)
     yield IterationDone(1, 1, values=as_values(x))
     return x

@@ -1,0 +1,153 @@
+"""k-space along a trajectory: pyqmri's HDF5, and .npz archives with a trajectory.
+
+pyqmri (Maier et al., JOSS 2020, doi:10.21105/joss.02727) stores real_dat and imag_dat (scan, coil, slice, spoke, sample) times
+√density, real_traj and imag_traj (scan, spoke, sample) in cycles per voxel, dcf and Coils (coil, slice, ., .). The maps'
+first axis runs along the real part of the trajectory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from pydantic import Field
+
+from napari_unroll.errors import FileFormatError, ParameterError
+from napari_unroll.io.guards import check_memory
+from napari_unroll.io.hdf5 import checked, dataset, load, open_hdf5
+from napari_unroll.io.npy_header import Archive
+from napari_unroll.io.reader import Reader, ReaderOptions
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
+
+NEEDED = ("real_dat", "imag_dat", "real_traj", "imag_traj", "dcf")
+
+
+class PyqmriOptions(ReaderOptions):
+    """Which of the series of scans in a file."""
+
+    index: int = Field(default=0, ge=0, description="Which scan of the series (flip angle, echo).")
+    slice: int = Field(default=0, ge=0, description="Which slice.")
+    voxel_mm: float = Field(default=1.0, gt=0, description="Voxel size in mm; such files do not hold it.")
+
+
+class TrajectoryOptions(ReaderOptions):
+    """What an archive does not say."""
+
+    size: int | None = Field(
+        default=None, ge=1, description="Voxels along y and x, without coil maps; empty: half a readout."
+    )
+    voxel_mm: float = Field(default=1.0, gt=0, description="Voxel size in mm.")
+
+
+def sniff_hdf5(path: Path) -> bool:
+    """Samples and trajectory as pairs of real numbers?"""
+    with open_hdf5(path) as file:
+        return all(dataset(file, name) is not None for name in NEEDED)
+
+
+def read_hdf5(path: Path, options: PyqmriOptions) -> Scan:
+    """One slice of one scan of the series."""
+    with open_hdf5(path) as file:
+        parts = [checked(file[name], 5) for name in NEEDED[:2]]
+        n_scans, n_coils, n_slices, n_shots, n_readout = parts[0].shape
+        if options.index >= n_scans or options.slice >= n_slices:
+            raise ParameterError(
+                f"{path.name} holds {n_scans} scans of {n_slices} slices, counted from 0; choose others."
+            )
+        check_memory(16 * n_coils * n_shots * n_readout, path.name)
+        real, imaginary = (part[options.index, :, options.slice] for part in parts)
+        traj = [checked(file[name], 3)[min(options.index, file[name].shape[0] - 1)] for name in NEEDED[2:4]]
+        density = load(file["dcf"], 2)
+        csm = _maps(file, options.slice)
+    k = np.stack([np.zeros_like(traj[0]), traj[0], traj[1]], axis=-1)
+    notes = [
+        f"Scan {options.index} of {n_scans}, slice {options.slice} of {n_slices}: {n_shots} spokes of {n_readout} samples.",
+        "The samples are weighted by the root of their density, as they are stored.",
+        f"Voxels of {options.voxel_mm:g} mm, which the file does not hold; set option 'voxel_mm'.",
+    ]
+    return _scan(path, real + 1j * imaginary, k, density, csm, _size(csm, n_readout), options.voxel_mm, notes)
+
+
+def _maps(file: h5py.File, index: int) -> np.ndarray | None:
+    stored = dataset(file, "Coils")
+    if stored is None:
+        return None
+    return np.ascontiguousarray(load(stored, 4)[:, [index]], np.complex64)
+
+
+def _size(csm: np.ndarray | None, n_readout: int) -> tuple[int, int, int]:
+    """The grid of the maps, else half the readout, which is usually oversampled twice."""
+    return (1, n_readout // 2, n_readout // 2) if csm is None else csm.shape[1:]  # type: ignore[return-value]
+
+
+def sniff_npz(path: Path) -> bool:
+    """Complex k-space beside a trajectory?"""
+    headers = Archive(path).headers
+    return "trajectory" in headers and "kspace" in headers and headers["kspace"].dtype.kind == "c"
+
+
+def read_npz(path: Path, options: TrajectoryOptions) -> Scan:
+    """kspace (coil, shot, readout), trajectory (shot, readout, 2 or 3) as (z,) y, x in cycles per voxel; csm and dcf optional."""
+    archive = Archive(path)
+    kspace, k = archive.load("kspace"), np.asarray(archive.load("trajectory"), float)
+    if kspace.ndim != 3 or k.ndim != 3 or k.shape[:2] != kspace.shape[1:] or k.shape[2] not in (2, 3):
+        raise FileFormatError(
+            f"{path.name} should hold kspace (coil, shot, readout) and a trajectory (shot, readout, 2 or 3); "
+            f"it holds shapes {kspace.shape} and {k.shape}."
+        )
+    k = k if k.shape[2] == 3 else np.concatenate([np.zeros_like(k[..., :1]), k], axis=2)
+    csm, density = archive.optional("csm"), archive.optional("dcf")
+    csm = None if csm is None else np.asarray(csm if csm.ndim == 4 else csm[:, None], np.complex64)
+    notes = [
+        "Samples weighted by the root of their density (dcf)." if density is not None else "No density given (dcf)."
+    ]
+    size = _size(csm, 2 * options.size if options.size else kspace.shape[2])
+    values = kspace if density is None else kspace * np.sqrt(density)
+    return _scan(path, values, k, density, csm, size, options.voxel_mm, notes)
+
+
+def _scan(
+    path: Path,
+    samples: np.ndarray,
+    k: np.ndarray,
+    weights: np.ndarray | None,
+    csm: np.ndarray | None,
+    shape: tuple[int, int, int],
+    voxel_mm: float,
+    notes: list[str],
+) -> Scan:
+    sampling = NonCartesianSampling(trajectory=k, shape=shape, n_coils=len(samples), weights=weights)
+    maps = "Coil maps given." if csm is not None else "No coil maps; they are estimated from the middle of k-space."
+    return Scan(
+        measurements=np.ascontiguousarray(samples, np.complex64),
+        geometry=sampling,
+        grid=VolumeGrid(shape=shape, spacing_mm=(voxel_mm,) * 3),
+        csm=csm,
+        name=path.stem,
+        notes=(*notes, maps),
+    )
+
+
+HDF5_READER = Reader(
+    name="pyqmri",
+    title="radial k-space of pyqmri",
+    expects=f"datasets {', '.join(NEEDED)}",
+    container="hdf5",
+    extensions=(".h5",),
+    sniff=sniff_hdf5,
+    read=read_hdf5,
+    options=PyqmriOptions,
+)
+NPZ_READER = Reader(
+    name="trajectory-npz",
+    title="k-space along a trajectory in .npz",
+    expects="complex kspace (coil, shot, readout) and trajectory (shot, readout, 2 or 3)",
+    container="npz",
+    extensions=(".npz",),
+    sniff=sniff_npz,
+    read=read_npz,
+    options=TrajectoryOptions,
+)
