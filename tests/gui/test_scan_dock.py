@@ -1,5 +1,7 @@
 """The Scan dock in a viewer: load, options, layers, bad input, checks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
@@ -11,6 +13,7 @@ from napari_unroll.gui.from_layer import LayerGeometry, scan_from_array
 from napari_unroll.gui.scan_dock import ScanDock, VolumeChoice, facts_html
 from napari_unroll.gui.worker import Runner
 from napari_unroll.io.scan_file import write_scan
+from napari_unroll.pipeline.geometry_check import shifted
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from tests.gui.conftest import TIMEOUT_MS
 
@@ -157,3 +160,38 @@ def test_facts_name_what_was_read(cone_scan, mri_scan):
 
 def test_every_button_explains_itself(dock):
     assert all(b.toolTip() for b in dock.findChildren(QPushButton) if b.objectName() != "samples")
+
+
+def test_a_wrong_axis_is_seen_and_corrected(qtbot, dock, cone_scan):
+    dock.session.set_scan(replace(cone_scan, geometry=shifted(cone_scan.geometry, -3)))
+    dock.check_geometry_button.click()
+    assert dock.cancel_check.isEnabled()
+    ended(qtbot, dock)
+    assert "3.0 px off" in dock.verdict.text()
+    assert list(dock.overlay.images) == ["measured", "reprojected", "difference"]
+    first = dock.overlay.images["measured"]
+    dock.checked_view.setValue(5)
+    assert np.array_equal(dock.overlay.images["measured"], cone_scan.measurements[5])
+    assert not np.array_equal(first, dock.overlay.images["measured"])
+    dock.correct.click()
+    assert np.allclose(dock.session.scan.geometry.vectors, cone_scan.geometry.vectors, atol=0.7 * 9)
+    dock.check_geometry_button.click()
+    ended(qtbot, dock)
+    assert "fits" in dock.verdict.text()
+    assert dock.correct.isHidden()
+
+
+def test_the_geometry_check_can_be_cancelled(qtbot, dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.check_geometry_button.click()
+    dock.cancel_check.click()
+    assert dock.verdict.isHidden()
+    assert "cancelled" in dock.message.text()
+    assert not dock.cancel_check.isEnabled()
+
+
+def test_only_x_ray_scans_offer_the_geometry_check(dock, cone_scan, mri_scan):
+    dock.session.set_scan(cone_scan)
+    assert not dock.geometry_box.isHidden()
+    dock.session.set_scan(mri_scan)
+    assert dock.geometry_box.isHidden()

@@ -70,7 +70,7 @@ def test_binned_views_find_it_too(monkeypatch):
 
 
 def test_binning_keeps_where_the_rays_run():
-    geometry, grid = cone_beam_setup(N, 3)
+    geometry, _ = cone_beam_setup(N, 3)
     odd = type(geometry)(vectors=geometry.vectors, detector_shape=(geometry.detector_shape[0], 25))
     small = geometry_check._binned(odd, 2)
     first = odd.vectors[0, 3:6] + (0.5 - 12) * odd.vectors[0, 6:9]  # middle of columns 0 and 1

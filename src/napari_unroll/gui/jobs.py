@@ -19,6 +19,7 @@ from napari_unroll.io import registry
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error
 from napari_unroll.pipeline import sources
+from napari_unroll.pipeline.geometry_check import check_geometry
 from napari_unroll.scan.scan import Scan
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -78,6 +79,11 @@ def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Ev
         yield Finished(Outcome.COMPLETED, PairCheck(error, physics.reason, forward, backward, physics))
 
     return run
+
+
+def geometry(scan: Scan) -> Callable[[Stop], Iterator[Event]]:
+    """Lay a reprojection over the measured views; the result is a GeometryCheck."""
+    return lambda stop: check_geometry(scan, stop)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

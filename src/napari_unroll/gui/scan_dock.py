@@ -21,8 +21,10 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.from_layer import LayerGeometry, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
+from napari_unroll.gui.slices import Slices
 from napari_unroll.io import registry
-from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
+from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
+from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
 
@@ -49,6 +51,7 @@ class ScanDock(parts.DockFrame):
         self._build_facts()
         self._build_volume()
         self._build_check()
+        self._build_geometry_check()
         self.body.addStretch(1)
         self.session.scan_changed.connect(self.show_scan)
         self.show_scan(self.session.scan)
@@ -105,6 +108,30 @@ class ScanDock(parts.DockFrame):
         self.pair = parts.wrapped()
         self.check_box = parts.section("Forward operator", self.pair, self.check)
         self.body.addWidget(self.check_box)
+
+    def _build_geometry_check(self) -> None:
+        self.geometry_check: GeometryCheck | None = None
+        self.check_geometry_button = parts.button(
+            "Check geometry", self.check_geometry,
+            "Reconstruct quickly, project again, and compare with the measured views; looks for the rotation axis.",
+            "check-geometry",
+        )  # fmt: skip
+        self.cancel_check = parts.button("Cancel", self.session.runner.cancel, "Give the check up.", "cancel-check")
+        self.cancel_check.setEnabled(False)
+        self.geometry_progress = parts.RunBar(self.session.runner)
+        self.geometry_progress.hide()
+        self.verdict = parts.wrapped()
+        self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
+        self.overlay = Slices(parts.theme(self.session.viewer))
+        self.checked_view = QSlider(Qt.Orientation.Horizontal)
+        self.checked_view.setToolTip("View that is compared.")
+        self.checked_view.valueChanged.connect(self._show_checked_view)
+        self.view_numbers = parts.wrapped()
+        self.geometry_box = parts.section(
+            "Geometry", parts.row(self.check_geometry_button, self.cancel_check, stretch=(1, 0)), self.geometry_progress,
+            self.verdict, self.correct, self.overlay, self.checked_view, self.view_numbers,
+        )  # fmt: skip
+        self.body.addWidget(self.geometry_box)
 
     # opening
 
@@ -222,12 +249,14 @@ class ScanDock(parts.DockFrame):
         for widget in (self.volume_fold, self.check_box, self.view, self.drawing):
             widget.setVisible(has)
         self.pair.setText("")
+        self.geometry_box.setVisible(scan is not None and scan.modality == "ct")
+        self._show_geometry(None)
         self.drawing.show_scan(scan)
         if scan is None:
             self.facts.setText("No scan yet. Open a file, use a layer, or take sample data.")
             return
         self.facts.setText(facts_html(scan))
-        is_mri = isinstance(scan.geometry, CartesianSampling)
+        is_mri = scan.modality == "mri"
         self.volume_fold.setVisible(not is_mri)
         self.view.setVisible(not is_mri)
         if not is_mri:
@@ -270,6 +299,61 @@ class ScanDock(parts.DockFrame):
             f"Adjoint error {parts.number(check.adjoint_error)} ({verdict}).<br>A {parts.seconds(check.forward_s)}, "
             f"adjoint {parts.seconds(check.adjoint_s)}.<br>{html.escape(check.reason)}"
         )
+
+    # geometry check
+
+    def check_geometry(self) -> None:
+        """Lay a reprojection of a quick reconstruction over the measured views."""
+        if self.session.scan is None:
+            return
+        run = self.session.runner.start(jobs.geometry(self.session.scan), "geometry check")
+        run.finished.connect(self._on_geometry)
+        self._show_geometry(None)
+        self.message.say("")
+        self.cancel_check.setEnabled(True)
+        self.geometry_progress.show()
+        self.geometry_progress.start()
+
+    def _on_geometry(self, finished: Finished) -> None:
+        self.cancel_check.setEnabled(False)
+        self.geometry_progress.reset()
+        self.geometry_progress.hide()
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self._show_geometry(finished.result)
+
+    def _show_geometry(self, check: GeometryCheck | None) -> None:
+        """The verdict, and the pictures of one view."""
+        self.geometry_check = check
+        for widget in (self.verdict, self.checked_view, self.view_numbers):
+            widget.setVisible(check is not None)
+        self.correct.setVisible(check is not None and check.axis_is_off and not check.reversed_)
+        if check is None:
+            self.overlay.show_images({})
+            return
+        self.verdict.setText(f"<b>{html.escape(check.verdict)}</b>")
+        self.checked_view.setRange(0, len(check.views) - 1)
+        self._show_checked_view(self.checked_view.value())
+
+    def _show_checked_view(self, index: int) -> None:
+        check = self.geometry_check
+        if check is None:
+            return
+        measured, again = check.measured[index], check.reprojected[index]
+        self.overlay.show_images(
+            {"measured": measured, "reprojected": again, "difference": measured - again}, ("difference",)
+        )
+        self.view_numbers.setText(
+            f"View {check.views[index]}. All views: correlation {check.correlation:.3f}, "
+            f"residual {100 * check.residual:.1f} %, pixels binned {check.binning} × {check.binning}."
+        )
+
+    def correct_axis(self) -> None:
+        """Use the axis that the check found."""
+        if self.session.scan is not None and self.geometry_check is not None:
+            self.session.set_scan(with_axis(self.session.scan, self.geometry_check))
+            self.message.say("The axis is corrected; check again to be sure.", "good")
 
 
 def facts_html(scan: Scan) -> str:

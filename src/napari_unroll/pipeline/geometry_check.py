@@ -33,7 +33,8 @@ class GeometryCheck:
     ``measured`` and ``reprojected`` (view, row, column) are line integrals on pixels binned by ``binning``; ``views`` their
     numbers in the scan. ``correlation`` is the mean over views of Pearson's coefficient, ``residual`` is
     ‖measured − reprojected‖ / ‖measured‖. ``shift_px`` is by how many of the scan's columns the detector would have to be moved
-    (see :func:`shifted`) for the best correlation, ``best_correlation``. ``reversed_`` tells that mirrored views fit clearly better, as they do when a cone-beam scan turned the other way.
+    (see :func:`shifted`) for the best correlation, ``best_correlation``. ``reversed_`` tells that
+    mirrored views fit clearly better, as they do when a cone-beam scan turned the other way.
     """
 
     views: np.ndarray
