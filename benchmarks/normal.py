@@ -1,26 +1,29 @@
 """How well Ñ approximates AᴴA, at what cost: our fits beside the published recipe, the optimum, and the times.
 
-    python benchmarks/normal.py [--quick] [--json FILE]
+    python benchmarks/normal.py [--quick] [--json FILE] [--docs docs/normal_operator.md]
 
-Rows: case, form, fit (ours | paper), exact (whether the form can hold the operator exactly), error_gaussian and
-error_image on held-out vectors, operator_calls (exact AᴴA that the fit applied), seconds.
+Rows: case, form, fit (ours | paper), exact (whether the form can hold the operator exactly), size (voxels per edge),
+error_gaussian and error_image on held-out vectors, error_final (what Ñ in place of N changes in a reconstruction),
+operator_calls (exact AᴴA that the fit applied), seconds, and the curve of error_image against operator_calls.
+``--docs`` writes the tables into that page; with ``--from FILE`` those of an earlier run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import normal_tables as tables
 import numpy as np
 import torch
 
 from napari_unroll.events import Finished, IterationDone
 from napari_unroll.normal import inspect
+from napari_unroll.normal.effect import conjugate_gradients, final_image_error
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit, fit_now
 from napari_unroll.normal.optimum import optimum
@@ -30,6 +33,7 @@ from napari_unroll.physics.imaging import VolumeBlur, VolumeInpainting
 from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.xray import XRay
+from napari_unroll.pipeline.provenance import machine
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import coil_maps, poisson_disc_mask
 from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
@@ -42,16 +46,20 @@ VIRTUAL, SINGLE = FitOptions(form="virtual-coils", n_terms=4), FitOptions(form="
 
 @dataclass(frozen=True)
 class Case:
-    """An operator, the forms to fit to it, and which of them can be exact."""
+    """An operator, the forms to fit to it, and which of them can be exact.
+
+    ``hard`` cases are for our fits alone, on volumes of twice the edge, where few views tell more.
+    """
 
     name: str
     make: Callable[[int], Any]
     forms: tuple[FitOptions, ...]
     exact: frozenset[str] = frozenset()
+    hard: bool = False
 
 
-def cone(n_views: int, arc_rad: float = 2 * np.pi) -> Callable[[int], XRay]:
-    """The built-in cone-beam scanner; an ``arc_rad`` below 2π is a short scan."""
+def cone(n_views: int, arc_rad: float = 2 * np.pi, part: float = 1.0) -> Callable[[int], XRay]:
+    """The built-in cone-beam scanner; ``arc_rad`` below 2π is a short scan, ``part`` cuts the detector to its middle."""
 
     def make(n: int) -> XRay:
         closed, grid = cone_beam_setup(n, n_views)
@@ -59,7 +67,7 @@ def cone(n_views: int, arc_rad: float = 2 * np.pi) -> Callable[[int], XRay]:
             angles_rad=np.arange(n_views) * arc_rad / n_views,
             source_origin_mm=closed.source_origin_mm,
             source_detector_mm=closed.source_detector_mm,
-            detector_shape=closed.detector_shape,
+            detector_shape=tuple(round(part * s) for s in closed.detector_shape),
             pixel_mm=closed.pixel_mm,
         )
         return XRay(geometry, grid)
@@ -67,11 +75,17 @@ def cone(n_views: int, arc_rad: float = 2 * np.pi) -> Callable[[int], XRay]:
     return make
 
 
-def parallel_wedge(n: int) -> XRay:
-    """40 parallel views over 120 degrees: a missing wedge of 60."""
-    angles = np.deg2rad(np.linspace(-60, 60, 40))
-    geometry = ParallelBeam.circular(angles_rad=angles, detector_shape=(n, int(1.5 * n)))
-    return XRay(geometry, VolumeGrid(shape=(n, n, n)))
+def wedge(missing_deg: int, n_views: int) -> Callable[[int], XRay]:
+    """Parallel views over 180 degrees less a missing wedge."""
+
+    def make(n: int) -> XRay:
+        reach = np.deg2rad(90 - missing_deg / 2)
+        geometry = ParallelBeam.circular(
+            angles_rad=np.linspace(-reach, reach, n_views), detector_shape=(n, int(1.5 * n))
+        )
+        return XRay(geometry, VolumeGrid(shape=(n, n, n)))
+
+    return make
 
 
 def cartesian(acceleration: float) -> Callable[[int], CartesianMRI]:
@@ -105,29 +119,33 @@ def inpainting(n: int) -> VolumeInpainting:
 
 
 MRI_FORMS = (COILS, VIRTUAL, SINGLE)
+CT_FORMS = (DCD, SUM)
 CASES = (
     *(Case(f"cone beam, {v} views", cone(v), (DCD, SUM, DC)) for v in (30, 50, 100)),
-    Case("cone beam, 50 views, short scan", cone(50, 1.1 * np.pi), (DCD, SUM)),
-    Case("cone beam, 12 views", cone(12), (DCD, SUM)),
-    Case("parallel beam, missing wedge", parallel_wedge, (DCD, SUM)),
+    Case("parallel beam, missing wedge 60°", wedge(60, 40), CT_FORMS),
     *(Case(f"multi-coil MRI, R = {r}", cartesian(r), MRI_FORMS, frozenset({"coils"})) for r in (5, 10)),
     Case("radial MRI", radial, (COILS, VIRTUAL), frozenset({"coils"})),
     Case("circular blur", blur, (DCD,), frozenset({"dcd", "dc"})),
     Case("inpainting", inpainting, (DCD,), frozenset({"dcd", "dc"})),
+    *(Case(f"cone beam, {v} views", cone(v), CT_FORMS, hard=True) for v in (8, 12, 16)),
+    Case("cone beam, 50 views, short scan", cone(50, 1.1 * np.pi), CT_FORMS, hard=True),
+    Case("cone beam, 50 views, detector 70 %", cone(50, part=0.7), CT_FORMS, hard=True),
+    Case("cone beam, 50 views, detector 50 %", cone(50, part=0.5), CT_FORMS, hard=True),
+    Case("parallel beam, missing wedge 90°", wedge(90, 30), CT_FORMS, hard=True),
 )
 
 
 def run_case(case: Case, n: int) -> Iterator[dict[str, Any]]:
-    """Every form of ours, then the published recipe."""
+    """Every form of ours, then the published recipe unless the case is hard."""
     physics = case.make(n)
-    for options in (*case.forms, PAPER):
+    for options in case.forms if case.hard else (*case.forms, PAPER):
         curve: list[tuple[float, float]] = []
         for event in fit(physics, options):
             if isinstance(event, IterationDone) and "error_image" in event.metrics:
                 curve.append((event.metrics["operator_calls"], event.metrics["error_image"]))
         assert isinstance(event, Finished)
         assert event.result is not None, event.advice
-        yield _row(case, options, event.result, event.seconds, curve)
+        yield {"size": n} | _row(case, options, event.result, event.seconds, curve)
 
 
 def _row(case: Case, options: FitOptions, f: NormalFactors, seconds: float, curve: list) -> dict[str, Any]:
@@ -137,10 +155,7 @@ def _row(case: Case, options: FitOptions, f: NormalFactors, seconds: float, curv
         "form": f.form + circular,
         "fit": "paper" if options.recipe == "paper" else "ours",
         "exact": f.form in case.exact,
-        "error_gaussian": f.info["error_gaussian"],
-        "error_gaussian_sem": f.info["error_gaussian_sem"],
-        "error_image": f.info["error_image"],
-        "error_image_sem": f.info["error_image_sem"],
+        **{name: value for name, value in f.info.items() if name.startswith("error_")},
         "operator_calls": int(f.info["operator_calls"]),
         "seconds": seconds,
         "curve": curve,
@@ -183,7 +198,7 @@ def preconditioning(n: int, n_iter: int = 12) -> dict[str, list[float]]:
 
     def errors(m: Callable[[torch.Tensor], torch.Tensor] | None) -> list[float]:
         steps = range(1, n_iter + 1)
-        return [relative_error(truth, inspect.conjugate_gradients(normal, b, k, m)) for k in steps]
+        return [relative_error(truth, conjugate_gradients(normal, b, k, m)[0]) for k in steps]
 
     return {"plain": errors(None), "preconditioned": errors(f.inverse(0.05).apply)}
 
@@ -193,58 +208,66 @@ def final_images(n: int) -> list[dict[str, Any]]:
     physics = cone(50)(n)
     truth, box = inspect.probe_volume("phantom", physics), (slice(n // 4, n - n // 4),) * 3
     forms = {form: fit_now(physics, FitOptions(form=form, n_test=0)) for form in ("dcd", "sum")}
-    return [{"form": name, **asdict(inspect.final_image_error(physics, f, truth, box))} for name, f in forms.items()]
+    return [{"form": name, **asdict(final_image_error(physics, f, truth, box))} for name, f in forms.items()]
 
 
-def coarse_loss(n: int) -> list[dict[str, Any]]:
-    """Errors on patches when kernels hold few lags and the weight comes from twice larger voxels."""
+def large_volumes(n: int) -> list[dict[str, Any]]:
+    """What the way of fitting large volumes loses, on patches and on the whole volume: few lags, weight from larger voxels."""
     physics = cone(50)(n)
-    held_out = HeldOut.make(CountedNormal(physics), 4, patch=n // 3)
+    normal, edge = CountedNormal(physics), n // 3
+    patches, whole = HeldOut.make(normal, 4, patch=edge), HeldOut.make(normal, 2)
     kinds = {
-        "whole": FitOptions(n_test=0, form="dcd"),
-        "coarse": FitOptions(n_test=0, form="dcd", coarse=2, support=n // 3),
+        "all lags": FitOptions(n_test=0, form="dcd"),
+        f"lags below {edge}": FitOptions(n_test=0, form="dcd", coarse=1, support=edge),
+        f"lags below {edge}, weight from voxels of twice the size": FitOptions(
+            n_test=0, form="dcd", coarse=2, support=edge
+        ),
     }
-    return [{"fit": name, **held_out.errors(fit_now(physics, options))} for name, options in kinds.items()]
+    rows = []
+    for name, options in kinds.items():
+        f = fit_now(physics, options)
+        on_patches, on_whole = patches.errors(f), whole.errors(f)
+        rows.append({"fit": name, "patch_image": on_patches["error_image"], "whole_image": on_whole["error_image"],
+                     "patch_gaussian": on_patches["error_gaussian"], "whole_gaussian": on_whole["error_gaussian"]})  # fmt: skip
+    return rows
 
 
-HEADER = ("case", "form", "fit", "exact", "error_gaussian", "error_image", "operator_calls", "seconds")
-
-
-def show(row: dict[str, Any]) -> str:
-    """A row as a line of a Markdown table."""
-    cells = [f"{v:.3g}" if isinstance(v, float) else str(v) for v in (row[h] for h in HEADER)]
-    return "| " + " | ".join(cells) + " |"
+def measure(n: int, quick: bool) -> dict[str, Any]:
+    """Everything, printed as it comes."""
+    rows = []
+    print(tables.header(tables.ROWS))
+    for case in CASES:
+        for row in run_case(case, n if quick or not case.hard else 2 * n):
+            rows.append(row)
+            print(tables.line(row, tables.ROWS), flush=True)
+    report: dict[str, Any] = {"rows": rows, "size": n, "machine": machine()}
+    works = {
+        "optimum": lambda: compare_with_optimum(7),
+        "speed": lambda: speeds(n if quick else 2 * n),
+        "preconditioning": lambda: preconditioning(n),
+        "final_image": lambda: final_images(n),
+        "large": lambda: large_volumes(48 if quick else 96),
+    }
+    for name, work in works.items():
+        report[name] = work()
+        print(f"\n{name}\n{tables.render(name, report[name])}", flush=True)
+    return report
 
 
 def main() -> None:
-    """Run everything, print tables, write JSON."""
+    """Run everything, print tables, write JSON and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller volumes: minutes on two processors")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--docs", type=Path, help="write the tables into this page")
+    parser.add_argument("--from", dest="earlier", type=Path, help="take the numbers of an earlier run's JSON")
     args = parser.parse_args()
-    n = 24 if args.quick else 48
-    print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")
-    rows = []
-    for case in CASES:
-        for row in run_case(case, n):
-            rows.append(row)
-            print(show(row), flush=True)
-    report: dict[str, Any] = {"rows": rows, "size": n, "machine": platform.processor() or platform.machine()}
-    extras = {"optimum": compare_with_optimum(7), "speed": speeds(n), "preconditioning": preconditioning(n)}
-    extras |= {"final_image": final_images(n), "coarse": coarse_loss(n)}
-    for name, value in extras.items():
-        print(f"\n{name}")
-        for line in value if isinstance(value, list) else [value]:
-            print("  ", {k: _short(v) for k, v in line.items()}, flush=True)
+    report = json.loads(args.earlier.read_text()) if args.earlier else measure(24 if args.quick else 32, args.quick)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report | extras, indent=1))
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_short(v) for v in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+        args.json.write_text(json.dumps(report, indent=1))
+    if args.docs:
+        args.docs.write_text(tables.fill(args.docs.read_text(), report))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unroll.events import Finished, Outcome, Stop, Warned
+from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Stop, Warned
+from napari_unroll.normal import cache
 from napari_unroll.normal.cache import cache_folder, cache_path, cached_fit
-from napari_unroll.normal.fit import FitOptions
+from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.scan.scan import Scan
 from tests.normal.toys import cone
 
@@ -29,7 +30,9 @@ def test_the_second_fit_comes_from_disk(case):
     events = list(cached_fit(*case, OPTIONS))
     assert "cache" in events[0].what
     assert torch.equal(first.result.kernel, events[-1].result.kernel)
-    assert events[-1].history == (first.result.info["error_image"],)
+    told = [e.metrics for e in events if isinstance(e, IterationDone)]
+    assert told == first.result.info["history"]
+    assert events[-1].history == first.history == tuple(m["error_image"] for m in told)
     assert len(list((cache_folder() / "normal").iterdir())) == 1
 
 
@@ -68,3 +71,52 @@ def test_a_folder_that_cannot_be_written_only_warns(case, tmp_path, monkeypatch)
     assert any(isinstance(e, Warned) and "not kept" in e.text for e in events)
     assert isinstance(events[-1], Finished)
     assert events[-1].result is not None
+
+
+LONG = FitOptions(n_probes=12, n_test=1, form="sum")
+
+
+def cancelled_after(case, options, n):
+    stop = Stop()
+    for event in cached_fit(*case, options, stop):
+        if isinstance(event, IterationDone) and event.iteration == n:
+            stop.cancel()
+    assert event.outcome is Outcome.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        LONG,
+        LONG.model_copy(update={"form": "dcd"}),
+        FitOptions(form="dcd", n_probes=6, n_test=0, support=4, coarse=2),
+        FitOptions(recipe="paper", n_steps=12, n_test=1),
+    ],
+)
+def test_an_interrupted_fit_goes_on_in_another_process(case, options):
+    cancelled_after(case, options, 3)
+    events = list(cached_fit(*case, options))
+    assert any(isinstance(e, Progress) and "Going on" in e.text for e in events)
+    steps = [e.iteration for e in events if isinstance(e, IterationDone)]
+    assert min(steps) == 4
+    resumed, whole = events[-1].result, fit_now(case[1], options)
+    assert torch.allclose(resumed.kernel, whole.kernel, atol=1e-5 * float(whole.kernel.abs().max()))
+    assert resumed.info["operator_calls"] == whole.info["operator_calls"]
+    assert [p.suffix for p in (cache_folder() / "normal").iterdir()] == [".safetensors"]
+
+
+def test_a_killed_fit_goes_on_from_what_it_wrote(case, monkeypatch):
+    monkeypatch.setattr(cache, "SAVE_EVERY_S", 0.0)
+    events = cached_fit(*case, LONG)
+    while not (isinstance(event := next(events), IterationDone) and event.iteration == 6):
+        pass
+    del events
+    steps = [e.iteration for e in cached_fit(*case, LONG) if isinstance(e, IterationDone)]
+    assert min(steps) in (6, 7)
+
+
+def test_a_damaged_state_starts_anew(case):
+    cancelled_after(case, LONG, 3)
+    cache_path(*case, LONG).with_suffix(".unfinished").write_bytes(b"half")
+    steps = [e.iteration for e in cached_fit(*case, LONG) if isinstance(e, IterationDone)]
+    assert min(steps) == 1

@@ -114,7 +114,11 @@ def test_events_and_live_error(cone_case):
     assert errors == list(last.history)
     assert errors[-1] < errors[0]
     assert last.result.info["operator_calls"] == 9
-    assert "error_gaussian_sem" in last.result.info
+    info = last.result.info
+    assert {f"error_{kind}{end}" for kind in ("gaussian", "image", "final") for end in ("", "_sem")} <= set(info)
+    assert 0 < info["error_final"] < 1
+    assert info["test_calls"] == 3 * (1 + 1 + 8)
+    assert "final image" in last.advice
 
 
 def test_cancel_then_resume_gives_the_same_factors(cone_case):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.normal import inspect
 from napari_unroll.normal.fit import FitOptions, fit_now
-from napari_unroll.normal.impulse import assemble
 from tests.normal.toys import circular_blur, coils, cone
 
 
@@ -71,19 +69,3 @@ def test_times_of_a_patch(ct):
     times = inspect.time_patches(*ct, 8, 1)
     assert times.patch == (8, 8, 8)
     assert min(times.whole_exact, times.patch_exact, times.patch_approximated, times.bare_transforms) > 0
-
-
-def test_error_in_the_final_image(ct):
-    truth = inspect.probe_volume("phantom", ct[0])
-    box = (slice(3, 9),) * 3
-    good = inspect.final_image_error(*ct, truth, box, n_start=2, n_iter=4)
-    assert 0 < good.caused < 0.5
-    poor = assemble(ct[1].kernel, torch.rand(12, 12, 12) + 0.2, (12, 12, 12), (False,) * 3)
-    assert inspect.final_image_error(ct[0], poor, truth, box, n_start=2, n_iter=4).caused > good.caused
-
-
-def test_conjugate_gradients_solve():
-    d = torch.linspace(1, 3, 24).reshape(1, 1, 2, 3, 4)
-    b = torch.ones(1, 1, 2, 3, 4)
-    assert torch.allclose(inspect.conjugate_gradients(lambda p: d * p, b, 24), 1 / d, atol=1e-4)
-    assert torch.allclose(inspect.conjugate_gradients(lambda p: d * p, b, 1, lambda r: r / d), 1 / d, atol=1e-5)

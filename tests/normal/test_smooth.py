@@ -59,8 +59,8 @@ def test_pairs_share_transforms_and_equal_separate_terms():
     weighted = replace(f, left=root, right=root, _cache={})
     separate = NormalFactors(
         kernel=torch.stack([f.kernel[k] for _, _, k in f.terms]),
-        left=torch.stack([weighted.left[a] for a, _, _ in f.terms]),
-        right=torch.stack([weighted.right[b] for _, b, _ in f.terms]),
+        left=torch.stack([weighted.weight("left", a) for a, _, _ in f.terms]),
+        right=torch.stack([weighted.weight("right", b) for _, b, _ in f.terms]),
         shape=SHAPE,
     )
     assert gap(dense(separate.apply, SHAPE), dense(weighted.apply, SHAPE)) < 1e-5

@@ -1,4 +1,4 @@
-"""napari-unroll on the command line: info, fit, reconstruct, methods, demo.
+"""napari-unroll on the command line: info, fit, reconstruct, methods, evaluate, demo.
 
 The same pipeline as the docks, consumed in a loop with a progress bar. What goes wrong is one sentence on stderr.
 Exit codes: 0 done, 1 the run failed, 2 a bad file or parameter, 130 cancelled.
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from napari_unroll.cli.evaluate import evaluate
 from napari_unroll.errors import UnrollError
 
 
@@ -87,6 +88,7 @@ def fit(
     from napari_unroll.cli.view import print_facts
     from napari_unroll.normal.cache import cached_fit
     from napari_unroll.normal.fit import FitOptions
+    from napari_unroll.normal.report import facts
     from napari_unroll.physics.build import build_physics
     from napari_unroll.pipeline.params import build
 
@@ -94,7 +96,7 @@ def fit(
     scan = _open(file, option)
     physics = build_physics(scan, device)
     finished = follow(lambda stop: cached_fit(scan, physics, options, stop), "fit")
-    print_facts({"operator": physics.reason, **finished.result.info})
+    print_facts({"operator": physics.reason, "form": finished.result.form, **facts(finished.result.info)})
     if out is not None:
         finished.result.save(out)
         typer.echo(f"Wrote {out}.")
@@ -158,6 +160,9 @@ def demo(
     from napari_unroll.cli.demo import run_demo
 
     run_demo(out, headless=headless, size=size, views=views, window=window)
+
+
+app.command()(evaluate)
 
 
 def _assignments(texts: list[str]) -> dict[str, Any]:

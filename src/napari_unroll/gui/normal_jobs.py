@@ -16,6 +16,7 @@ from napari_unroll.events import Event, Finished, Outcome, Progress, Started, St
 from napari_unroll.gui.jobs import single
 from napari_unroll.normal import inspect
 from napari_unroll.normal.cache import cached_fit
+from napari_unroll.normal.effect import ImageError, final_image_error
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.normal.probes import gaussian, relative_error
@@ -75,9 +76,9 @@ def image_error(fitted: Fitted, truth: np.ndarray) -> Make:
     """What Ñ does to a reconstruction of ``truth`` (z, y, x); the result is an ImageError."""
     physics = fitted.physics
 
-    def work() -> inspect.ImageError:
+    def work() -> ImageError:
         x = torch.from_numpy(np.ascontiguousarray(truth)).to(physics.device, physics.dtype)
-        return inspect.final_image_error(physics, fitted.factors, x[None, None])
+        return final_image_error(physics, fitted.factors, x[None, None])
 
     return single("effect on a reconstruction", work)
 

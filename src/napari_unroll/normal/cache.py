@@ -1,4 +1,4 @@
-"""Fitted factors on disk, keyed by everything that N depends on and by how it was fitted."""
+"""Fitted factors and interrupted fits on disk, keyed by everything that N depends on and by how it was fitted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from typing import Any
 import platformdirs
 
 from napari_unroll import __version__
-from napari_unroll.errors import FileFormatError
-from napari_unroll.events import Event, Finished, Outcome, Started, Stop, Warned
+from napari_unroll.errors import FileFormatError, ParameterError
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.normal.choice import COIL_FORMS, choose_form
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.fit import FitOptions, FitState, advise, fit
+from napari_unroll.normal.fit import FitOptions, FitState, fit
+from napari_unroll.normal.report import advise
+from napari_unroll.normal.storage import load_state, save_state
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.scan import Scan
+
+REVISION = 2
+"""Of what fits do and keep; factors of another revision are fitted again."""
+SAVE_EVERY_S = 20.0
+"""Seconds between writings of a running fit's state."""
 
 
 def cache_folder() -> Path:
@@ -29,55 +36,93 @@ def cache_folder() -> Path:
 
 def cache_path(scan: Scan, physics: Any, options: FitOptions) -> Path:
     """The file for this scan's geometry, mask and coil maps, this back end and these options."""
-    parts = [__version__, type(physics).__name__, scan.fingerprint(), options.model_dump_json()]
+    parts = [__version__, REVISION, type(physics).__name__, scan.fingerprint(), options.model_dump_json()]
     if hasattr(physics, "csm"):
         parts.append(fingerprint(physics.csm.cpu().numpy()))
     return cache_folder() / "normal" / f"{fingerprint(*parts)}.safetensors"
 
 
 def cached_fit(
-    scan: Scan,
-    physics: Any,
-    options: FitOptions | None = None,
-    stop: Stop | None = None,
-    state: FitState | None = None,
+    scan: Scan, physics: Any, options: FitOptions | None = None, stop: Stop | None = None
 ) -> Iterator[Event]:
-    """The events of ``fit``; at once where these factors are on disk. Closed forms for coils are never stored."""
+    """The events of ``fit``; at once, its history included, where these factors are on disk.
+
+    A fit that was cancelled, finished early or killed goes on from what it last wrote. Closed forms for coils are never
+    stored.
+    """
     options = options or FitOptions()
     path = cache_path(scan, physics, options)
     factors = _found(path, physics)
     if factors is not None:
-        yield Started(f"Normal operator: {factors.form}, from the cache", 0, factors.shape)
-        history = (factors.info["error_image"],) if "error_image" in factors.info else ()
-        yield Finished(Outcome.COMPLETED, factors, advise(factors.info), 0.0, history)
-        return
+        yield from _told_again(factors)
+    elif _worth_keeping(physics, options):
+        yield from _kept(physics, options, stop, path)
+    else:
+        yield from fit(physics, options, stop)
+
+
+def _told_again(factors: NormalFactors) -> Iterator[Event]:
+    """The events of the fit that made these factors, as far as they were kept."""
+    history = factors.info.get("history", [])
+    yield Started(f"Normal operator: {factors.form}, from the cache", 0, factors.shape)
+    for step, metrics in enumerate(history, 1):
+        yield IterationDone(step, len(history), metrics=metrics)
+    errors = tuple(row["error_image"] for row in history)
+    yield Finished(Outcome.COMPLETED, factors, advise(factors.info), 0.0, errors)
+
+
+def _kept(physics: Any, options: FitOptions, stop: Stop | None, path: Path) -> Iterator[Event]:
+    """The events of a fit that writes its state now and then, and its factors at the end."""
+    unfinished = path.with_suffix(".unfinished")
+    state = _interrupted(unfinished, physics)
+    if state.stored is not None:
+        done = int(state.stored["progress"][0])
+        yield Progress(0, 0, f"Going on with an interrupted fit after {done} exact operator applications.")
+    written = time.monotonic()
     for event in fit(physics, options, stop, state):
-        if isinstance(event, Finished) and event.outcome == Outcome.COMPLETED and _worth_keeping(physics, options):
-            yield from _store(event.result, path)
+        if isinstance(event, Finished):
+            yield from _settle(event, state, path, unfinished)
+        elif state.sampler is not None and time.monotonic() - written > SAVE_EVERY_S:
+            written = time.monotonic()
+            with contextlib.suppress(OSError):
+                unfinished.parent.mkdir(parents=True, exist_ok=True)
+                save_state(state, unfinished)
         yield event
 
 
+def _settle(finished: Finished, state: FitState, path: Path, unfinished: Path) -> Iterator[Event]:
+    """Keep the factors of a completed fit, else what a next fit can go on from."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if finished.outcome is Outcome.COMPLETED:
+            finished.result.save(path)
+            unfinished.unlink(missing_ok=True)
+        elif state.sampler is not None:
+            save_state(state, unfinished)
+    except OSError as error:
+        yield Warned(f"The fitted operator was not kept in {path.parent} ({error}); the next run fits it again.")
+
+
 def _worth_keeping(physics: Any, options: FitOptions) -> bool:
-    return options.recipe == "paper" or choose_form(physics, options.form) not in COIL_FORMS
+    try:
+        return options.recipe == "paper" or choose_form(physics, options.form) not in COIL_FORMS
+    except ParameterError:
+        return False  # the fit itself says why
 
 
 def _found(path: Path, physics: Any) -> NormalFactors | None:
-    if not path.is_file():
-        return None
     try:
-        return NormalFactors.load(path, str(getattr(physics, "device", "cpu")))
+        return NormalFactors.load(path, _device(physics)) if path.is_file() else None
     except FileFormatError:
         return None
 
 
-def _store(factors: NormalFactors, path: Path) -> Iterator[Event]:
-    """Write beside and rename, so that a killed run leaves no half file."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}")
+def _interrupted(path: Path, physics: Any) -> FitState:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        factors.save(partial)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        yield Warned(f"The fitted operator was not kept in {path.parent} ({error}); the next run fits it again.")
+        return load_state(path, _device(physics)) if path.is_file() else FitState()
+    except FileFormatError:
+        return FitState()
+
+
+def _device(physics: Any) -> str:
+    return str(getattr(physics, "device", "cpu"))

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
+from napari_unroll.normal import blocks
 from napari_unroll.normal.patch import AXES, Circular, Convolution, Pairs, PatchNormal, Shape, make_convolution
+
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +29,8 @@ class NormalFactors:
     ``kernel`` (K or 1, z, y, x) in wrapped lag order: a linear axis holds lags −(s−1) … s−1 at index lag mod 2s
     (s ≤ n; beyond s the kernel counts as zero; length 1 holds lag 0 alone), a circular one all n lags. ``left`` and
     ``right`` (K or 1, z, y, x) are L_k and R_k, None for one. Pass the same tensor twice for a symmetric operator.
-    With ``pairs`` the sum runs over (a, b, k) instead, Σ L_aᴴ C_k R_b, which shares transforms between terms.
+    With ``pairs`` the sum runs over (a, b, k) instead, Σ L_aᴴ C_k R_b, which shares transforms between terms; if
+    ``polynomial`` each side has the four weights 1, z, y, x (:func:`coordinates`) times the one weight that it holds.
     ``info`` is what the fit tells: plain numbers and words.
     """
 
@@ -37,6 +41,7 @@ class NormalFactors:
     circular: Circular = (False, False, False)
     form: str = "dcd"
     pairs: Pairs | None = None
+    polynomial: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -70,7 +75,7 @@ class NormalFactors:
         """All (a, b, k): which left weight, right weight and kernel each term of the sum uses."""
         if self.pairs is not None:
             return self.pairs
-        counts = [1 if t is None else t.shape[0] for t in (self.left, self.right, self.kernel)]
+        counts = (self.count("left"), self.count("right"), self.kernel.shape[0])
         return tuple(tuple(min(k, n - 1) for n in counts) for k in range(max(counts)))  # type: ignore[misc]
 
     @property
@@ -83,9 +88,12 @@ class NormalFactors:
         """Ñ x for x (B, 1, z, y, x), one term after the other to spare memory."""
         if x.is_complex() and not self.is_complex:
             return torch.complex(self.apply(x.real), self.apply(x.imag))
+        if blocks.worthwhile(self):
+            return blocks.apply(self, x)
         convolution = self.convolution(self.shape)
         if self.pairs is not None:
-            return PatchNormal(convolution, _batch(self.left), _batch(self.right), self.pairs).apply(x)
+            everything: Box = tuple(slice(0, n) for n in self.shape)  # type: ignore[assignment]
+            return self.restrict(everything).apply(x)
         out: torch.Tensor | None = None
         for a, b, k in self.terms:
             one = replace(convolution, spectrum=convolution.spectrum[[k]])
@@ -103,9 +111,37 @@ class NormalFactors:
         """
         many: list[Box] = [boxes] if isinstance(boxes[0], slice) else list(boxes)  # type: ignore[arg-type,list-item]
         patch = _common_shape(many, self.shape)
-        left = _cut(self.left, many)
-        right = left if self.symmetric else _cut(self.right, many)
+        left = self._stacked("left", many)
+        right = left if self.symmetric else self._stacked("right", many)
         return PatchNormal(self.convolution(patch), left, right, self.pairs)
+
+    def count(self, side: Side) -> int:
+        """How many weights a side has."""
+        held = self.left if side == "left" else self.right
+        return 4 if self.polynomial else 1 if held is None else held.shape[0]
+
+    def weights(self, side: Side, box: Box) -> torch.Tensor | None:
+        """All weights of a side in a box, (k, z, y, x); None for one."""
+        held = self.left if side == "left" else self.right
+        if held is None or not self.polynomial:
+            return None if held is None else held[(slice(None), *box)]
+        z, y, x = (torch.from_numpy(c[b]).to(held) for c, b in zip(coordinates(self.shape), box, strict=True))
+        here = held[(0, *box)]
+        return torch.stack([here, here * z[:, None, None], here * y[:, None], here * x])
+
+    def weight(self, side: Side, k: int) -> torch.Tensor | None:
+        """Weight ``k`` of a side on the whole volume (z, y, x); None for one."""
+        held = self.left if side == "left" else self.right
+        if held is None or not self.polynomial:
+            return None if held is None else held[k]
+        if k == 0:
+            return held[0]
+        axis = torch.from_numpy(coordinates(self.shape)[k - 1]).to(held)
+        return held[0] * axis.reshape([-1 if a == k - 1 else 1 for a in range(3)])
+
+    def _stacked(self, side: Side, many: Sequence[Box]) -> torch.Tensor | None:
+        parts = [part for box in many if (part := self.weights(side, box)) is not None]
+        return torch.stack(parts) if parts else None
 
     def convolution(self, patch: Shape) -> Convolution:
         """The kernels' spectra for patches of shape ``patch``, computed once."""
@@ -188,13 +224,18 @@ class NormalFactors:
         return load(path, device)
 
 
+def coordinates(shape: Shape) -> list[np.ndarray]:
+    """Voxel coordinates along z, y, x, float32, −1 … 1 over the volume."""
+    return [((np.arange(n) - (n - 1) / 2) / (n / 2)).astype(np.float32) for n in shape]
+
+
 def diagonal(factors: NormalFactors) -> torch.Tensor:
     """Σ conj(L_a) R_b h_k(0) / h_0(0), (z, y, x): d for one kernel, Σ|S_c|² for coils."""
     out = torch.zeros(factors.shape, dtype=factors.dtype, device=factors.device)
     for a, b, k in factors.terms:
-        left = 1.0 if factors.left is None else factors.left[a].conj()
-        right = 1.0 if factors.right is None else factors.right[b]
-        out += left * right * (factors.kernel[k, 0, 0, 0] / factors.kernel[0, 0, 0, 0])
+        left, right = factors.weight("left", a), factors.weight("right", b)
+        product = (1.0 if left is None else left.conj()) * (1.0 if right is None else right)
+        out += product * (factors.kernel[k, 0, 0, 0] / factors.kernel[0, 0, 0, 0])
     return out
 
 
@@ -224,7 +265,7 @@ def _check(f: NormalFactors) -> None:
     for name, weights in (("left", f.left), ("right", f.right)):
         if weights is not None and tuple(weights.shape[1:]) != f.shape:
             raise ParameterError(f"The {name} weights must have shape (k, {f.shape}); got {tuple(weights.shape)}.")
-    counts = [1 if t is None else t.shape[0] for t in (f.left, f.right, f.kernel)]
+    counts = (f.count("left"), f.count("right"), f.kernel.shape[0])
     if any(i >= n for term in f.terms for i, n in zip(term, counts, strict=True)):
         raise ParameterError(f"The terms {f.terms} name weights or kernels beyond the {counts} given.")
 
@@ -235,14 +276,6 @@ def _common_shape(boxes: Sequence[Box], shape: Shape) -> Shape:
     if len(shapes) != 1 or not inside:
         raise ParameterError(f"Patches must share one shape and lie inside the volume {shape}; got shapes {shapes}.")
     return shapes.pop()
-
-
-def _cut(weights: torch.Tensor | None, boxes: Sequence[Box]) -> torch.Tensor | None:
-    return None if weights is None else torch.stack([weights[(slice(None), *box)] for box in boxes])
-
-
-def _batch(weights: torch.Tensor | None) -> torch.Tensor | None:
-    return None if weights is None else weights[None]
 
 
 def _pick(weights: torch.Tensor | None, k: int) -> torch.Tensor | None:

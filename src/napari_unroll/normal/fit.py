@@ -7,25 +7,30 @@ methods or scans; sees a physics (A, A_adjoint, x_shape, dtype) and options.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_unroll.errors import Cancelled, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.normal import coils
 from napari_unroll.normal.choice import COIL_FORMS, choose_form, choose_kernel
+from napari_unroll.normal.effect import held_out_trial
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.paper import PaperFit
 from napari_unroll.normal.probes import CountedNormal, HeldOut, summarise
+from napari_unroll.normal.report import advise
 from napari_unroll.normal.sampling import ImpulseFit, coarse_physics, default_support
 
 Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil"]
 PATCH_TEST = 48
 """Edge of the patches on which errors of large volumes are measured."""
+TEST_SEED = 10_000
+"""First seed of the held-out vectors and images, far from those of probes."""
 
 
 class FitOptions(BaseModel):
@@ -45,7 +50,7 @@ class FitOptions(BaseModel):
         default=None, ge=0, le=64, description="Image-like noise probes that correct the weight; empty: if truncated."
     )
     n_terms: int = Field(default=4, ge=1, le=64, description="Number of virtual coils.")
-    n_test: int = Field(default=3, ge=0, le=64, description="Held-out vectors of each kind for the error; 0: none.")
+    n_test: int = Field(default=3, ge=0, le=64, description="Held-out vectors of each kind for the errors; 0: none.")
     early_stop: bool = Field(default=True, description="Stop when more probes gain less than the error's noise.")
     support: int | None = Field(default=None, ge=2, description="Lags kept per axis; empty: all of a small volume.")
     coarse: int | None = Field(default=None, ge=1, le=16, description="Fit the weight on voxels this much larger.")
@@ -64,15 +69,38 @@ class Sampler(Protocol):
 
     def solve(self) -> NormalFactors: ...
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that :meth:`restore` needs to go on in another process."""
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None: ...
+
 
 @dataclass
 class FitState:
-    """What a cancelled fit leaves behind; hand it to the next ``fit`` of the same physics to go on from there."""
+    """What a cancelled fit leaves behind; hand it to the next ``fit`` of the same physics to go on from there.
+
+    ``history`` has a row of numbers per report; ``stored`` is what another process left (see ``normal.cache``).
+    """
 
     sampler: Sampler | None = None
     held_out: HeldOut | None = None
+    patch: int | None = None
+    test_calls: int = 0
     samples: dict[str, np.ndarray] = field(default_factory=dict)
-    history: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+    stored: dict[str, torch.Tensor] | None = None
+
+    @property
+    def image_errors(self) -> tuple[float, ...]:
+        """The image-like error at every report."""
+        return tuple(row["error_image"] for row in self.history)
+
+    def take_stored(self, sampler: Sampler) -> bool:
+        """Put what another process left into a fresh sampler; whether there was any."""
+        found, self.stored = self.stored, None
+        if found is not None:
+            sampler.restore(found)
+        return found is not None
 
 
 def fit(
@@ -83,15 +111,17 @@ def fit(
     begun = time.perf_counter()
     try:
         factors = yield from _fit(physics, options, stop, state)
+        effect = yield from _effect(physics, factors, options, stop, state)
     except (UnrollError, RuntimeError, MemoryError) as error:
         outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
         advice = str(error) if isinstance(error, UnrollError) else f"The fit failed: {error}"
-        yield Finished(outcome, None, advice, time.perf_counter() - begun, tuple(state.history))
+        yield Finished(outcome, None, advice, time.perf_counter() - begun, state.image_errors)
         return
     seconds = time.perf_counter() - begun
     outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
-    info = {**factors.info, "seconds": seconds, "recipe": options.recipe}
-    yield Finished(outcome, replace(factors, info=info), advise(info), seconds, tuple(state.history))
+    facts = {"seconds": seconds, "recipe": options.recipe, "history": state.history}
+    info = {**factors.info, **effect, **facts, "test_calls": float(state.test_calls)}
+    yield Finished(outcome, replace(factors, info=info), advise(info), seconds, state.image_errors)
 
 
 def fit_now(physics: Any, options: FitOptions | None = None) -> NormalFactors:
@@ -126,7 +156,8 @@ def _fit_coils(
         factors = coils.coil_factors(normal.physics, options.n_terms if form == "virtual-coils" else None)
     _hold(normal, options, state, whole=True)
     metrics = {**_errors(state, factors), "operator_calls": 0.0}
-    state.history.append(metrics.get("error_image", 0.0))
+    if "error_image" in metrics:
+        state.history.append(metrics)
     yield IterationDone(1, 1, metrics=metrics)
     return replace(factors, info=metrics)
 
@@ -137,6 +168,7 @@ def _fit_paper(
     if state.sampler is None:
         shape = "dcd" if normal.dtype.is_complex or options.form == "dcd" else "dc"
         state.sampler = PaperFit(normal, shape, options.n_steps, options.learning_rate, options.seed)
+        state.take_stored(state.sampler)
     yield Started("Normal operator: Adam on Gaussian vectors", options.n_steps, normal.shape)
     _hold(normal, options, state, whole=True)
     return (yield from _iterate(state.sampler, options.n_steps, options, stop, state))
@@ -150,14 +182,17 @@ def _fit_impulses(
         circular = choose_kernel(normal, options.kernel)
         support = default_support(normal.shape, form, options.support)
         sampler = ImpulseFit(normal, form, circular, support, options.seed)
-        sampler.prepare(options.n_probes)
-        yield from _coarse_weight(sampler, options, stop)
+        if not state.take_stored(sampler):
+            sampler.prepare()
+            yield from _coarse_weight(sampler, options, stop)
         _hold(normal, options, state, sampler.whole)
         state.sampler = sampler
     found: ImpulseFit = state.sampler  # type: ignore[assignment]
     factors = yield from _iterate(found, options.n_probes, options, stop, state)
+    if found.coarse_weight is not None or stop.finish_now:
+        return factors
     wanted = (4 if found.truncated(factors) else 0) if options.n_coloured is None else options.n_coloured
-    if wanted > len(found.coloured_pairs) and found.coarse_weight is None and not stop.finish_now:
+    if wanted > len(found.coloured_pairs):
         found.add_coloured(wanted)
         yield _report(found, options.n_probes, state)
         factors = _with_info(found, state)
@@ -172,7 +207,7 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Gene
         return
     normal = CountedNormal(coarse_physics(physics, factor))
     coarse = ImpulseFit(normal, sampler.form, sampler.circular, normal.shape, options.seed)
-    coarse.prepare(options.n_probes)
+    coarse.prepare()
     while coarse.done < options.n_probes:
         if stop.cancelled:
             raise Cancelled("Cancelled while fitting on larger voxels; the next fit starts anew.")
@@ -219,15 +254,33 @@ def settled(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> bool
 
 def _hold(normal: CountedNormal, options: FitOptions, state: FitState, whole: bool) -> None:
     if state.held_out is None:
-        uncounted = CountedNormal(normal.physics)
-        state.held_out = HeldOut.make(uncounted, options.n_test, 10_000 + options.seed, None if whole else PATCH_TEST)
+        tests = CountedNormal(normal.physics)
+        state.patch = None if whole else PATCH_TEST
+        state.held_out = HeldOut.make(tests, options.n_test, TEST_SEED + options.seed, state.patch)
+        state.test_calls += tests.calls
+
+
+def _effect(
+    physics: Any, factors: NormalFactors, options: FitOptions, stop: Stop, state: FitState
+) -> Generator[Event, None, dict[str, float]]:
+    """The error that Ñ causes in generated images, ``error_final``; one image only where the user wants to finish."""
+    n = min(options.n_test, 1) if stop.finish_now else options.n_test
+    caused = []
+    for i in range(n):
+        if stop.cancelled:
+            raise Cancelled("Cancelled while measuring the error in the final image; the fit itself can be resumed.")
+        yield Progress(i, n, "Error in the final image")
+        trial, calls = held_out_trial(physics, TEST_SEED + options.seed + i, state.patch)
+        caused.append(trial.error(factors).caused)
+        state.test_calls += calls
+    return summarise({"final": np.array(caused)})
 
 
 def _report(sampler: Sampler, n: int, state: FitState) -> IterationDone:
     if not state.held_out or not any(state.held_out.held.values()):
         return IterationDone(sampler.done, n, metrics={"operator_calls": float(sampler.normal.calls)})
     metrics = {**_errors(state, sampler.solve()), "operator_calls": float(sampler.normal.calls)}
-    state.history.append(metrics["error_image"])
+    state.history.append(metrics)
     return IterationDone(sampler.done, n, metrics=metrics)
 
 
@@ -241,13 +294,3 @@ def _with_info(sampler: Sampler, state: FitState) -> NormalFactors:
     factors = sampler.solve()
     facts = {"operator_calls": float(sampler.normal.calls), "n_probes": float(sampler.done)}
     return replace(factors, info={**factors.info, **_errors(state, factors), **facts})
-
-
-def advise(info: dict[str, Any]) -> str:
-    """What a fit's numbers mean, in a sentence."""
-    if "error_image" not in info:
-        return "The normal operator is fitted; its error was not measured."
-    return (
-        f"The normal operator is fitted: relative error {info['error_image']:.2%} on image-like volumes, "
-        f"{info['error_gaussian']:.2%} on white noise."
-    )

@@ -6,14 +6,15 @@ noise. Must not know physics objects; sees columns and positions only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES, Circular, Shape
+from napari_unroll.normal.patch import AXES, Circular, Shape, resized
 
 
 def window(shape: Shape, support: Shape, position: Sequence[int]) -> Box:
@@ -38,6 +39,14 @@ class LagAverage:
         target = tuple(self._lags(axis, int(j)) for axis, j in enumerate(position))
         self.total[target] += rolled
         self.count[target] += 1
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The running sums."""
+        return {"total": self.total, "count": self.count}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], positions: np.ndarray) -> None:
+        """Take the sums over the columns at ``positions`` (probe, 3)."""
+        self.total, self.count = tensors["total"], tensors["count"]
 
     def _lags(self, axis: int, j: int) -> slice:
         n, s = self.shape[axis], self.support[axis]
@@ -80,15 +89,15 @@ def nonnegative(kernel: torch.Tensor, circular: Circular, n_iter: int = 15, tole
     largest; clamping at once would bend kernels with sharp spectra (a missing wedge: 4 times the error on images).
     """
     sizes = [m if c or m == 1 else 2 * ((5 * m // 2) // 4) for m, c in zip(kernel.shape[1:], circular, strict=True)]
-    given = _resized(kernel, sizes)
-    known = _resized(torch.ones_like(kernel.real), sizes) > 0
+    given = resized(kernel, sizes)
+    known = resized(torch.ones_like(kernel.real), sizes) > 0
     estimate = given
     for _ in range(n_iter):
         clamped, least = _clamped(estimate)
         if least > -tolerance:
             break
         estimate = torch.where(known, given, clamped)
-    return _resized(clamped, list(kernel.shape[1:]))
+    return resized(clamped, list(kernel.shape[1:]))
 
 
 def _clamped(kernel: torch.Tensor) -> tuple[torch.Tensor, float]:
@@ -100,21 +109,6 @@ def _clamped(kernel: torch.Tensor) -> tuple[torch.Tensor, float]:
         spectrum = torch.fft.rfftn(kernel, dim=AXES).real
         clamped = torch.fft.irfftn(spectrum.clamp_min(0), s=kernel.shape[1:], dim=AXES)
     return clamped, float(spectrum.min() / spectrum.max().clamp_min(torch.finfo(spectrum.dtype).tiny))
-
-
-def _resized(kernel: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """Wrapped lags −(s−1) … s−1 of the smaller of two even sizes per axis, moved to a kernel of ``sizes``."""
-    for axis, size in zip(AXES, sizes, strict=True):
-        m = kernel.shape[axis]
-        if m != size:
-            s = min(m, size) // 2
-            shape = list(kernel.shape)
-            shape[axis] = size
-            out = torch.zeros(shape, dtype=kernel.dtype, device=kernel.device)
-            out.narrow(axis, 0, s).copy_(kernel.narrow(axis, 0, s))
-            out.narrow(axis, size - s + 1, s - 1).copy_(kernel.narrow(axis, m - s + 1, s - 1))
-            kernel = out
-    return kernel
 
 
 def weight_from_constant(response: torch.Tensor, unweighted: NormalFactors) -> torch.Tensor:

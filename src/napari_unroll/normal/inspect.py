@@ -1,4 +1,4 @@
-"""Numbers for looking at Ñ next to N: errors in space and frequency, times, and what the error does to an image.
+"""Numbers for looking at Ñ next to N: errors in space and frequency, and times.
 
 Plain arrays out, for viewers and tables. Must not know either.
 """
@@ -159,63 +159,3 @@ def time_patches(physics: Any, factors: NormalFactors, size: int = 32, repeats: 
         patch_approximated=best(lambda: local.apply(u)),
         bare_transforms=best(lambda: convolution.forward(inputs)) + best(lambda: convolution.inverse(spectra)),
     )
-
-
-@dataclass(frozen=True)
-class ImageError:
-    """What Ñ in place of N does to a reconstruction, inside a box.
-
-    ``caused``: ‖x_N − x_Ñ‖ / ‖x_N‖; ``start``, ``exact`` and ``approximated``: distance from the truth of the estimate
-    that both begin with, and of either result.
-    """
-
-    caused: float
-    start: float
-    exact: float
-    approximated: float
-
-
-def final_image_error(
-    physics: Any, factors: NormalFactors, truth: torch.Tensor, box: Box | None = None, n_start: int = 4, n_iter: int = 6
-) -> ImageError:
-    """Use Ñ as a refinement does: on the difference from an estimate whose residual image is exact.
-
-    x̂ comes from ``n_start`` exact conjugate gradient iterations; then (N + μ) δ = N (truth − x̂) is solved by ``n_iter``
-    iterations with N and with Ñ, μ = 1e-2 ‖Ñ‖, and x̂ + δ compared in ``box``.
-    """
-    normal = CountedNormal(physics)
-    start = conjugate_gradients(normal, normal(truth), n_start)
-    residual, shift = normal(truth - start), 1e-2 * factors.norm_squared
-    exact = start + conjugate_gradients(lambda p: normal(p) + shift * p, residual, n_iter)
-    approximated = start + conjugate_gradients(lambda p: factors.apply(p) + shift * p, residual, n_iter)
-    where = (slice(None), slice(None), *(box or (slice(None),) * 3))
-    t, s, e, a = truth[where], start[where], exact[where], approximated[where]
-    return ImageError(relative_error(e, a), relative_error(t, s), relative_error(t, e), relative_error(t, a))
-
-
-@torch.no_grad()
-def conjugate_gradients(
-    operator: Callable[[torch.Tensor], torch.Tensor],
-    b: torch.Tensor,
-    n_iter: int,
-    precondition: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """x after ``n_iter`` preconditioned conjugate gradient iterations on ``operator`` x = b, from zero."""
-    precondition = precondition or (lambda r: r)
-    x, r = torch.zeros_like(b), b
-    z = p = precondition(r)
-    rho = _inner(r, z)
-    for _ in range(n_iter):
-        Np = operator(p)
-        curvature = _inner(p, Np)
-        if curvature <= 0 or rho == 0:
-            break
-        x, r = x + (rho / curvature) * p, r - (rho / curvature) * Np
-        z = precondition(r)
-        last, rho = rho, _inner(r, z)
-        p = z + (rho / last) * p
-    return x
-
-
-def _inner(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.conj() * b).sum().real)

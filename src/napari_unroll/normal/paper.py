@@ -6,6 +6,8 @@ Efficient Unrolled Networks (arXiv 2601.02141, eq. 17–18): minimise E‖N w �
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +37,6 @@ class PaperFit:
         self._spectrum = torch.ones(cells, device=device, requires_grad=True)
         self._scale = 0.0
         self._adam = torch.optim.Adam([self._d, self._spectrum], lr=self.learning_rate)
-        self._rate = torch.optim.lr_scheduler.CosineAnnealingLR(self._adam, self.n_steps)
 
     def step(self) -> None:
         """One Gaussian vector, one exact N, one step of Adam."""
@@ -45,9 +46,30 @@ class PaperFit:
         self._adam.zero_grad()
         loss = (self._apply(w) - exact / self._scale).abs().square().mean()
         torch.autograd.backward(loss)
+        self._adam.param_groups[0]["lr"] = 0.5 * self.learning_rate * (1 + math.cos(math.pi * self.done / self.n_steps))
         self._adam.step()
-        self._rate.step()
         self.done += 1
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a fit in another process needs to go on; see :meth:`restore`."""
+        out = {"progress": torch.tensor([self.done, self.normal.calls]), "scale": torch.tensor(self._scale)}
+        out |= {"d": self._d.detach(), "spectrum": self._spectrum.detach()}
+        moments = {f"adam.{i}.{name}": t for i, s in self._adam.state_dict()["state"].items() for name, t in s.items()}
+        return out | moments
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave for the same physics, form and seed."""
+        self.done, self.normal.calls = (int(v) for v in tensors["progress"])
+        self._scale = float(tensors["scale"])
+        with torch.no_grad():
+            self._d.copy_(tensors["d"])
+            self._spectrum.copy_(tensors["spectrum"])
+        known = self._adam.state_dict()
+        for name, t in tensors.items():
+            if name.startswith("adam."):
+                _, i, what = name.split(".")
+                known["state"].setdefault(int(i), {})[what] = t
+        self._adam.load_state_dict(known)
 
     def _apply(self, w: torch.Tensor) -> torch.Tensor:
         v = self._d * w if self.form == "dcd" else w

@@ -7,6 +7,7 @@ must not know how kernels were fitted, nor physics, scans or viewers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,6 +129,21 @@ def _place(h: torch.Tensor, axis: int, plan: AxisPlan) -> torch.Tensor:
     shape = list(h.shape)
     shape[axis] = plan.fft_size
     return torch.zeros(shape, dtype=h.dtype, device=h.device).index_copy(axis, plan.target.to(h.device), picked)
+
+
+def resized(kernel: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+    """Lags −(s−1) … s−1 of a kernel (k, z, y, x) in wrapped order, moved to ``sizes``; s is half the smaller size per axis."""
+    for axis, size in zip(AXES, sizes, strict=True):
+        m = kernel.shape[axis]
+        if m != size:
+            s = min(m, size) // 2
+            shape = list(kernel.shape)
+            shape[axis] = size
+            out = torch.zeros(shape, dtype=kernel.dtype, device=kernel.device)
+            out.narrow(axis, 0, s).copy_(kernel.narrow(axis, 0, s))
+            out.narrow(axis, size - s + 1, s - 1).copy_(kernel.narrow(axis, m - s + 1, s - 1))
+            kernel = out
+    return kernel
 
 
 def transform(u: torch.Tensor, sizes: Shape, real: bool) -> torch.Tensor:

@@ -43,7 +43,9 @@ def mean_convolution(factors: NormalFactors) -> NormalFactors:
 def _one(
     factors: NormalFactors, kernel: torch.Tensor, weight: torch.Tensor | None, form: str, info: dict[str, Any]
 ) -> NormalFactors:
-    return replace(factors, kernel=kernel, left=weight, right=weight, pairs=None, form=form, info=info, _cache={})
+    return replace(
+        factors, kernel=kernel, left=weight, right=weight, pairs=None, polynomial=False, form=form, info=info, _cache={}
+    )
 
 
 def mean_kernel(factors: NormalFactors, d: torch.Tensor | None) -> torch.Tensor:
@@ -53,7 +55,7 @@ def mean_kernel(factors: NormalFactors, d: torch.Tensor | None) -> torch.Tensor:
     scale = 1.0 if d is None else d.rsqrt()
     total: torch.Tensor | None = None
     for a, b, k in factors.terms:
-        left, right = _scaled(factors.left, a, scale), _scaled(factors.right, b, scale)
+        left, right = _scaled(factors.weight("left", a), scale), _scaled(factors.weight("right", b), scale)
         part = factors.kernel[k] * _mean_product(factors, left, right)
         total = part if total is None else total + part
     assert total is not None
@@ -87,10 +89,10 @@ def _axes(factors: NormalFactors) -> list[tuple[int, int, bool]]:
     return list(zip(factors.shape, factors.kernel.shape[1:], factors.circular, strict=True))
 
 
-def _scaled(weights: torch.Tensor | None, k: int, scale: torch.Tensor | float) -> torch.Tensor | None:
-    if weights is None:
+def _scaled(weight: torch.Tensor | None, scale: torch.Tensor | float) -> torch.Tensor | None:
+    if weight is None:
         return None if isinstance(scale, float) else scale
-    return weights[k] * scale
+    return weight * scale
 
 
 def _weight(factors: NormalFactors) -> torch.Tensor | None:

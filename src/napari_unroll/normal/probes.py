@@ -125,23 +125,6 @@ def ellipsoids(shape: Shape, dtype: torch.dtype, seed: int, device: torch.device
     return v[None, None].to(device, dtype)
 
 
-def error_after_descent(normal: CountedNormal, x: torch.Tensor, n_iter: int = 5, size: float = 0.0) -> torch.Tensor:
-    """x − x_n after ``n_iter`` gradient steps from zero: the kind of image that a data step really sees."""
-    e = x
-    step = 1.0 / (size or _norm_bound(normal, x))
-    for _ in range(n_iter):
-        e = e - step * normal(e)
-    return e
-
-
-def _norm_bound(normal: CountedNormal, x: torch.Tensor) -> float:
-    value = 1.0
-    for _ in range(3):
-        x = normal(x / torch.linalg.vector_norm(x))
-        value = float(torch.linalg.vector_norm(x))
-    return 1.05 * value
-
-
 def relative_error(exact: torch.Tensor, approximated: torch.Tensor) -> float:
     """‖exact − approximated‖ / ‖exact‖, 0 for two zeros."""
     size = float(torch.linalg.vector_norm(exact))
@@ -189,12 +172,17 @@ def _hold(normal: CountedNormal, vector: Callable[..., torch.Tensor], seed: int,
     if patch is None:
         make = partial(vector, normal.shape, normal.dtype, seed, normal.device)
         return Held(make, normal(make()))
-    rng = np.random.default_rng(seed)
-    size: Shape = tuple(min(patch, n) for n in normal.shape)  # type: ignore[assignment]
-    starts = [int(rng.integers(0, n - p + 1)) for n, p in zip(normal.shape, size, strict=True)]
-    box: Box = tuple(slice(a, a + p) for a, p in zip(starts, size, strict=True))  # type: ignore[assignment]
-    make = partial(vector, size, normal.dtype, seed, normal.device)
+    box = random_box(normal.shape, patch, seed)
+    make = partial(vector, tuple(s.stop - s.start for s in box), normal.dtype, seed, normal.device)
     return Held(make, normal.patch(make(), box), box)
+
+
+def random_box(shape: Shape, edge: int, seed: int) -> Box:
+    """A box of ``edge`` voxels, fewer along short axes, somewhere in the volume."""
+    rng = np.random.default_rng(seed)
+    size = [min(edge, n) for n in shape]
+    starts = [int(rng.integers(0, n - p + 1)) for n, p in zip(shape, size, strict=True)]
+    return tuple(slice(a, a + p) for a, p in zip(starts, size, strict=True))  # type: ignore[return-value]
 
 
 def summarise(samples: Mapping[str, np.ndarray]) -> dict[str, float]:

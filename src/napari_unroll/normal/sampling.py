@@ -6,6 +6,7 @@ voxels, and the weight comes from a coarser grid. Sees a physics and options; ma
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,7 +38,6 @@ class ImpulseFit:
     constant: torch.Tensor | None = None
     done: int = 0
     coloured_pairs: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
-    positions: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), int))
     _solved: tuple[tuple[int, int], NormalFactors] | None = None
 
     def __post_init__(self) -> None:
@@ -53,11 +53,9 @@ class ImpulseFit:
         """Whether kernels hold all lags of the volume."""
         return all(s >= n for s, n in zip(self.support, self.normal.shape, strict=True))
 
-    def prepare(self, n_probes: int) -> None:
-        """Choose the voxels, and apply N to a constant."""
-        self.positions = spread_positions(self.normal.shape, n_probes, self.seed)
-        if self.constant is None:
-            self.constant = self.normal(torch.ones_like(self.normal.zeros()))
+    def prepare(self) -> None:
+        """Apply N to a constant."""
+        self.constant = self.normal(torch.ones_like(self.normal.zeros()))
 
     def take_weight(self, convolved: torch.Tensor) -> None:
         """Set d = (N 1) / (C 1) from C 1 of a fit on larger voxels, which is smooth: (z, y, x) on that grid.
@@ -67,16 +65,18 @@ class ImpulseFit:
         assert self.constant is not None
         fine = torch.nn.functional.interpolate(convolved[None, None], size=self.normal.shape, mode="trilinear")[0, 0]
         d = self.constant[0, 0] / fine.clamp_min(1e-3 * fine.max())
-        self.coarse_weight = (d / d.median()).clamp_min(0)
+        typical = d.flatten()[:: max(1, d.nelement() // 1_000_000)].median()
+        self.coarse_weight = d.div_(typical).clamp_min_(0)
 
     def step(self) -> None:
         """One more column."""
-        j = self.positions[self.done]
+        j = spread_positions(self.normal.shape, self.done + 1, self.seed)[-1]
         box = impulse.window(self.normal.shape, self._windows(), j)
         column = self.normal.column(j, box)
         if self.coarse_weight is not None:
-            d = self.coarse_weight.clamp_min(0.05 * float(self.coarse_weight.max()))
-            column = column / (d[box] * d[tuple(int(p) for p in j)]).sqrt()
+            d, floor = self.coarse_weight, 0.05 * float(self.coarse_weight.max())
+            here = max(float(d[tuple(int(p) for p in j)]), floor)
+            column = column / (d[box].clamp_min(floor) * here).sqrt()
         self.estimate.add(column, j)
         self.done += 1
 
@@ -87,8 +87,28 @@ class ImpulseFit:
     def add_coloured(self, n: int) -> None:
         """Apply N to ``n`` volumes with the spectrum of images."""
         for i in range(len(self.coloured_pairs), n):
-            w = coloured(self.normal.shape, self.normal.dtype, 50_000 + self.seed + i, self.normal.device)
+            w = self._coloured(i)
             self.coloured_pairs.append((w, self.normal(w)))
+
+    def _coloured(self, i: int) -> torch.Tensor:
+        return coloured(self.normal.shape, self.normal.dtype, 50_000 + self.seed + i, self.normal.device)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a fit in another process needs to go on; see :meth:`restore`."""
+        assert self.constant is not None
+        out = {"progress": torch.tensor([self.done, self.normal.calls]), "constant": self.constant}
+        out |= {f"lags.{name}": t for name, t in self.estimate.tensors().items()}
+        out |= {f"coloured.{i}": exact for i, (_, exact) in enumerate(self.coloured_pairs)}
+        return out if self.coarse_weight is None else out | {"coarse_weight": self.coarse_weight}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave for the same physics, form and seed."""
+        self.done, self.normal.calls = (int(v) for v in tensors["progress"])
+        self.constant, self.coarse_weight = tensors["constant"], tensors.get("coarse_weight")
+        positions = spread_positions(self.normal.shape, self.done, self.seed)
+        self.estimate.restore({n[5:]: t for n, t in tensors.items() if n.startswith("lags.")}, positions)
+        for i in range(sum(name.startswith("coloured.") for name in tensors)):
+            self.coloured_pairs.append((self._coloured(i), tensors[f"coloured.{i}"]))
 
     def solve(self) -> NormalFactors:
         """The factors from what is known so far; solved once per state."""
@@ -126,7 +146,8 @@ class ImpulseFit:
             factors = impulse.assemble(kernel, d, shape, self.circular, self.form)
         if self.whole or self.constant is None:
             return factors
-        return replace(factors, info={"norm_bound": float(self.constant.abs().max()), "support": max(self.support)})
+        bound = float(torch.linalg.vector_norm(self.constant, torch.inf))
+        return replace(factors, info={"norm_bound": bound, "support": max(self.support)})
 
     def truncated(self, factors: NormalFactors) -> bool:
         """Whether the weight looks like that of a scan whose object overhangs the detector."""

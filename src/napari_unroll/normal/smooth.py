@@ -9,13 +9,13 @@ one kernel, each lag is a ridge regression of ten unknowns. Sees columns and pos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numba
 import numpy as np
 import torch
 
-from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.factors import NormalFactors, coordinates
 from napari_unroll.normal.impulse import window, wrap
 from napari_unroll.normal.patch import Pairs, Shape
 from napari_unroll.physics.joseph import default_threads, run_tasks
@@ -29,11 +29,6 @@ PAIRS: Pairs = (
 RIDGE = 0.02
 
 
-def coordinates(shape: Shape) -> list[np.ndarray]:
-    """Voxel coordinates along z, y, x, −1 … 1 over the volume."""
-    return [(np.arange(n) - (n - 1) / 2) / (n / 2) for n in shape]
-
-
 class SmoothLags:
     """Running sums Σ φ_b(i, j) N[i, j] per lag for lags below ``support``; real operators, linear kernels."""
 
@@ -41,7 +36,7 @@ class SmoothLags:
         self.shape, self.support = shape, support
         self.sums = torch.zeros((N_BASIS, *(2 * s - 1 for s in support)), device=device)
         self.positions: list[tuple[int, ...]] = []
-        self._axes = [torch.from_numpy(c).float().to(device) for c in coordinates(shape)]
+        self._axes = [torch.from_numpy(c).to(device) for c in coordinates(shape)]
 
     def add(self, column: torch.Tensor, position: Sequence[int]) -> None:
         """Add N e_j for j = ``position``: the part of the column inside :func:`impulse.window`."""
@@ -56,6 +51,14 @@ class SmoothLags:
         for b, phi in enumerate(_basis(grid, here)):
             self.sums[b][target] += phi * column
         self.positions.append(j)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The running sums."""
+        return {"sums": self.sums}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], positions: np.ndarray) -> None:
+        """Take the sums over the columns at ``positions`` (probe, 3)."""
+        self.sums, self.positions = tensors["sums"], [tuple(int(p) for p in j) for j in positions]
 
     def kernels(self, ridge: float = RIDGE) -> torch.Tensor:
         """The ten kernels (10, z, y, x) in the wrapped order of :class:`NormalFactors`."""
@@ -84,16 +87,12 @@ def _basis(i: Sequence[torch.Tensor], j: Sequence[torch.Tensor]) -> list[torch.T
 
 def assemble(kernels: torch.Tensor, shape: Shape, d: torch.Tensor | None = None) -> NormalFactors:
     """Ñ from the ten kernels and a weight d ≥ 0 (z, y, x) put on both sides as its root."""
-    z, y, x = (torch.from_numpy(c).to(kernels) for c in coordinates(shape))
-    weights = torch.ones((4, *shape), dtype=kernels.dtype, device=kernels.device)
-    if d is not None:
-        weights *= d.sqrt()
-    weights[1] *= z[:, None, None]
-    weights[2] *= y[:, None]
-    weights[3] *= x
+    weight = torch.ones(1, 1, 1, 1, device=kernels.device).expand(1, *shape) if d is None else d.sqrt()[None]
     scale = torch.tensor([1.0, 0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]).to(kernels)
     scaled = kernels * scale[:, None, None, None]
-    return NormalFactors(kernel=scaled, left=weights, right=weights, shape=shape, form="sum", pairs=PAIRS)
+    return NormalFactors(
+        kernel=scaled, left=weight, right=weight, shape=shape, form="sum", pairs=PAIRS, polynomial=True
+    )
 
 
 @numba.njit(nogil=True, cache=True)

@@ -1,35 +1,38 @@
-"""Fitted factors on disk: safetensors with a JSON header, never pickle."""
+"""Fitted factors and interrupted fits on disk: safetensors with a JSON header, written whole or not at all, never pickle."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from napari_unroll.errors import FileFormatError
+from napari_unroll.io.atomic import replacing
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.fit import FitState
 
-FORMAT = "napari-unroll normal factors 1"
+FACTORS = "napari-unroll normal factors 1"
+STATE = "napari-unroll interrupted fit 1"
 
 
 def save(factors: NormalFactors, path: Any) -> None:
-    """Write ``factors`` to ``path``; complex parts are stored as pairs of reals."""
+    """Write ``factors`` to ``path``, replacing what is there; complex parts are stored as pairs of reals."""
     header = {
-        "format": FORMAT,
         "form": factors.form,
         "shape": factors.shape,
         "circular": factors.circular,
         "symmetric": factors.symmetric,
         "pairs": factors.pairs,
+        "polynomial": factors.polynomial,
         "info": factors.info,
-        "complex": [name for name, t in _parts(factors).items() if t.is_complex()],
     }
-    tensors = {name: _as_real(t).contiguous().cpu() for name, t in _parts(factors).items()}
-    save_file(tensors, str(path), metadata={"napari_unroll": json.dumps(header)})
+    _write(Path(path), FACTORS, header, _parts(factors))
 
 
 def load(path: Any, device: torch.device | str = "cpu") -> NormalFactors:
@@ -37,21 +40,7 @@ def load(path: Any, device: torch.device | str = "cpu") -> NormalFactors:
 
     Raises FileFormatError where the file is missing, damaged or holds something else.
     """
-    if not Path(path).is_file():
-        raise FileFormatError(f"Expected a file of fitted factors at {path}; there is none. Fit the operator again.")
-    try:
-        with safe_open(str(path), framework="pt", device=str(device)) as file:
-            header = json.loads((file.metadata() or {}).get("napari_unroll", "{}"))
-            if header.get("format") != FORMAT:
-                raise FileFormatError(f"{path} holds no fitted normal operator; choose a file that a fit wrote.")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as error:
-        raise FileFormatError(f"{path} cannot be read as fitted factors ({error}); fit the operator again.") from error
-    return _build(header, tensors)
-
-
-def _build(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> NormalFactors:
-    t = {n: torch.view_as_complex(v) if n in header["complex"] else v for n, v in tensors.items()}
+    header, t = _read(Path(path), FACTORS, device)
     left = t.get("left")
     return NormalFactors(
         kernel=t["kernel"],
@@ -61,13 +50,52 @@ def _build(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> NormalFa
         circular=tuple(header["circular"]),
         form=header["form"],
         pairs=None if header["pairs"] is None else tuple((a, b, k) for a, b, k in header["pairs"]),
+        polynomial=bool(header.get("polynomial", False)),
         info=header["info"],
     )
+
+
+def save_state(state: FitState, path: Path) -> None:
+    """Write what an interrupted fit has learned, replacing what is there."""
+    assert state.sampler is not None
+    samples = {kind: values.tolist() for kind, values in state.samples.items()}
+    _write(path, STATE, {"history": state.history, "samples": samples}, state.sampler.tensors())
+
+
+def load_state(path: Path, device: torch.device | str = "cpu") -> FitState:
+    """The state of an interrupted fit, to hand to ``fit`` with the same physics and options.
+
+    Raises FileFormatError where the file is missing, damaged or holds something else.
+    """
+    header, tensors = _read(path, STATE, device)
+    samples = {kind: np.array(values) for kind, values in header["samples"].items()}
+    return FitState(stored=tensors, history=header["history"], samples=samples)
 
 
 def _parts(f: NormalFactors) -> dict[str, torch.Tensor]:
     named = {"kernel": f.kernel, "left": f.left, "right": None if f.symmetric else f.right}
     return {name: t for name, t in named.items() if t is not None}
+
+
+def _write(path: Path, mark: str, header: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    about = header | {"format": mark, "complex": [name for name, t in tensors.items() if t.is_complex()]}
+    plain = {name: _as_real(t).contiguous().cpu() for name, t in tensors.items()}
+    with replacing(path, overwrite=True) as temporary:
+        save_file(plain, str(temporary), metadata={"napari_unroll": json.dumps(about)})
+
+
+def _read(path: Path, mark: str, device: torch.device | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise FileFormatError(f"Expected a file of fitted factors at {path}; there is none. Fit the operator again.")
+    try:
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            header = json.loads((file.metadata() or {}).get("napari_unroll", "{}"))
+            if header.get("format") != mark:
+                raise FileFormatError(f"{path} holds no fitted normal operator; choose a file that a fit wrote.")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise FileFormatError(f"{path} cannot be read as fitted factors ({error}); fit the operator again.") from error
+    return header, {n: torch.view_as_complex(v) if n in header["complex"] else v for n, v in tensors.items()}
 
 
 def _as_real(t: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,79 @@
+"""Ñ on a large volume block by block: overlap–save, so that memory grows with the block and not with the volume.
+
+A kernel of few lags reaches only that far, so each block of the result needs its surroundings and nothing else; the
+circular wrap of a transform falls on what is thrown away. Works on factors alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.fft import next_fast_len
+
+from napari_unroll.events import Box
+from napari_unroll.normal.patch import Convolution, Shape, make_convolution, resized
+
+if TYPE_CHECKING:
+    from napari_unroll.normal.factors import NormalFactors
+
+Interval = tuple[int, int]
+LARGE = 256**3
+"""Voxels above which memory counts more than the three to six times longer transforms of overlapping blocks."""
+
+
+def worthwhile(factors: NormalFactors) -> bool:
+    """Whether short kernels would otherwise be transformed at the size of a large volume, or many of any volume."""
+    lags = factors.kernel.shape[1:]
+    short = any(3 * (m // 2) < n for m, n in zip(lags, factors.shape, strict=True))
+    much = factors.pairs is not None or math.prod(factors.shape) > LARGE
+    return much and short and min(lags) > 1 and not any(factors.circular) and not factors.is_complex
+
+
+def axis_blocks(n: int, m: int) -> tuple[int, list[tuple[Interval, Interval]]]:
+    """Transform size, and per block the voxels (from, to) that it reads and those that it gives, along one axis."""
+    s = m // 2
+    if 3 * s >= n:
+        return next_fast_len(n + s - 1, real=True), [((0, n), (0, n))]
+    size = next_fast_len(4 * s, real=True)
+    step = size - 2 * (s - 1)
+    return size, [((a - s + 1, a - s + 1 + size), (a, min(a + step, n))) for a in range(0, n, step)]
+
+
+@torch.no_grad()
+def apply(factors: NormalFactors, x: torch.Tensor) -> torch.Tensor:
+    """Ñ x for x (B, 1, z, y, x)."""
+    axes = [axis_blocks(n, m) for n, m in zip(factors.shape, factors.kernel.shape[1:], strict=True)]
+    sizes: Shape = tuple(size for size, _ in axes)  # type: ignore[assignment]
+    convolution = make_convolution(resized(factors.kernel, sizes), sizes, sizes, (True, True, True))
+    out = torch.empty_like(x)
+    for block in itertools.product(*(intervals for _, intervals in axes)):
+        _one(factors, convolution, x, [read for read, _ in block], [given for _, given in block], out)
+    return out
+
+
+def _one(
+    factors: NormalFactors,
+    convolution: Convolution,
+    x: torch.Tensor,
+    read: list[Interval],
+    given: list[Interval],
+    out: torch.Tensor,
+) -> None:
+    inside: Box = tuple(slice(max(a, 0), min(b, n)) for (a, b), n in zip(read, factors.shape, strict=True))  # type: ignore[assignment]
+    target: Box = tuple(slice(a, b) for a, b in given)  # type: ignore[assignment]
+    widths = [
+        w
+        for (a, _), s, size in reversed(list(zip(read, inside, convolution.shape, strict=True)))
+        for w in (s.start - a, size - (s.stop - a))
+    ]
+    u = x[(..., *inside)].to(convolution.dtype)
+    right = factors.weights("right", inside)
+    v = torch.nn.functional.pad(u if right is None else right * u, widths)
+    v = convolution(v, factors.pairs, factors.count("left"))
+    local = tuple(slice(t.start - a, t.stop - a) for t, (a, _) in zip(target, read, strict=True))
+    left = factors.weights("left", target)
+    v = v[(..., *local)]
+    out[(..., *target)] = (v if left is None else left.conj() * v).sum(1, keepdim=True).to(out.dtype)

@@ -1,0 +1,73 @@
+"""Peak memory of a fit and of Ñ on a whole volume, in volumes; a process of its own per measurement.
+
+python -m tests.normal.memory_probe EDGE FORM [SUPPORT]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from napari_unroll.normal import blocks
+from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.scan.geometry import VolumeGrid
+
+
+class Weights(LinearPhysics):
+    """Multiplication with a ramp along x: the cheapest operator with a grid that can be cut and coarsened."""
+
+    dtype = torch.float32
+    device = torch.device("cpu")
+
+    def __init__(self, geometry, grid):
+        super().__init__()
+        self.geometry, self.grid = geometry, grid
+        self.x_shape = (1, 1, *grid.shape)
+        self.ramp = torch.linspace(1, 2, grid.shape[2])
+
+    def A(self, x, **kwargs):
+        return x * self.ramp
+
+    def A_adjoint(self, y, **kwargs):
+        return y * self.ramp
+
+    def restrict(self, box):
+        part = Weights(self.geometry, self.grid.restrict(box))
+        part.ramp = self.ramp[box[2]]
+        return part
+
+
+def status(name):
+    """Bytes under ``name`` in /proc/self/status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def reset_peak():
+    """Let the peak start from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def main(edge, form, support=None):
+    """Print the peaks of the fit and of one application, the fit's result and the input included."""
+    blocks.LARGE = 0  # whatever the edge, as a large volume is
+    physics = Weights(None, VolumeGrid(shape=(edge,) * 3))
+    options = FitOptions(form=form, n_probes=2, n_test=1, support=support, coarse=None if support is None else 4)
+    fit_now(Weights(None, VolumeGrid(shape=(24, 24, 24))), FitOptions(form=form, n_probes=2, n_test=1))
+    baseline, volume = status("VmRSS"), 4 * edge**3
+    reset_peak()
+    factors = fit_now(physics, options)
+    peaks = {"fit": (status("VmHWM") - baseline) / volume}
+    x = torch.ones(1, 1, edge, edge, edge)
+    reset_peak()
+    factors.apply(x)
+    peaks["apply"] = (status("VmHWM") - baseline) / volume
+    print(json.dumps(peaks))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
