@@ -51,12 +51,15 @@ def test_fit_shows_error_and_fills_the_table(fitted):
     assert fitted.table.item(0, 1).text().endswith("%")
     assert fitted.curve.points("images")[1]
     assert fitted.profile.points("|λ| / max")[1]
-    assert "relative error" in fitted.message.text()
+    assert [fitted.errors.text().count(word) for word in ("final image", "image-like", "white noise")] == [1, 1, 1]
+    assert "completed" in fitted.message.text()
 
 
 def test_a_second_fit_comes_from_the_cache_and_compares_forms(fitted, qtbot):
+    live = fitted.curve.points("images")
     fitted.fit_button.click()
     ended(qtbot, fitted)
+    assert fitted.curve.points("images") == live
     fitted.form.fields["form"].set("dc")
     fitted.fit_button.click()
     ended(qtbot, fitted)

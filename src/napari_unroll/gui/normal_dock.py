@@ -5,6 +5,7 @@ Wires forms to jobs and layers; no numerics.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,21 @@ from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import DIVERGING, contrast, log_map
 from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
-from napari_unroll.normal import inspect
+from napari_unroll.normal import inspect, report
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
 PROBES = {"Gaussian noise": "noise", "Impulse at the cursor": "impulse", "Phantom": "phantom", "Constant": "constant"}
-COLUMNS = ("form", "image", "noise", "calls", "seconds")
+COLUMNS = {
+    "form": "Form of the approximation.",
+    "final": "Relative error that Ñ in place of N causes in a reconstructed image.",
+    "images": "‖N x − Ñ x‖ / ‖N x‖ for image-like x.",
+    "noise": "‖N x − Ñ x‖ / ‖N x‖ for white noise x, dominated by frequencies that images hardly have.",
+    "N used": "Exact operator applications of the fit, without those that measure its errors.",
+    "s": "Seconds of the fit.",
+}
+"""Column of the table of fits → its tooltip."""
 
 
 class NormalDock(parts.DockFrame):
@@ -76,18 +85,20 @@ class NormalDock(parts.DockFrame):
         self.progress = parts.RunBar(self.session.runner)
         self.curve = Curve(self.session.viewer, "exact operator applications", "relative error", log=True)
         self.table = QTableWidget(0, len(COLUMNS))
-        self.table.setHorizontalHeaderLabels(COLUMNS)
-        self.table.setToolTip("Every fit of this scan: relative error on image-like volumes and on white noise.")
+        self.table.setHorizontalHeaderLabels(list(COLUMNS))
+        for column, tip in enumerate(COLUMNS.values()):
+            self.table.horizontalHeaderItem(column).setToolTip(tip)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.setFixedHeight(96)
+        self.errors = parts.wrapped()
         box = parts.section(
             "Fit",
             parts.Fold("Form and recipe", self.form),
             parts.row(self.fit_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)),
-            self.progress, self.curve, self.table,
+            self.progress, self.curve, self.errors, self.table,
         )  # fmt: skip
         self.body.addWidget(box)
 
@@ -146,6 +157,7 @@ class NormalDock(parts.DockFrame):
         self.curve.clear_curves()
         self.profile.clear_curves()
         self.table.setRowCount(0)
+        self.errors.setText("")
         self.numbers.setText("")
         self.effect.setText("")
         self.patch_numbers.setText("")
@@ -208,7 +220,7 @@ class NormalDock(parts.DockFrame):
 
     def _on_fitted(self, finished: Finished) -> None:
         kind = {Outcome.FAILED: "error", Outcome.COMPLETED: "good"}.get(finished.outcome, "info")
-        self.message.say(finished.advice, kind)
+        self.message.say(finished.advice if finished.result is None else f"Fit {finished.outcome}.", kind)
         self.progress.end(complete=finished.result is not None)
         if finished.result is None:
             return
@@ -222,10 +234,10 @@ class NormalDock(parts.DockFrame):
 
     def _add_row(self, fitted: Fitted) -> None:
         info = fitted.factors.info
-        values = (
-            fitted.factors.form, _percent(info.get("error_image")), _percent(info.get("error_gaussian")),
-            f"{info.get('operator_calls', 0):.0f}", f"{fitted.seconds:.3g}",
-        )  # fmt: skip
+        measured = [(words, text) for kind, words in report.NORMS.items() if (text := report.error(info, kind))]
+        self.errors.setText("<br>".join(f"<b>{text}</b> {words}" for words, text in measured))
+        errors = (_percent(info.get(f"error_{kind}")) for kind in report.NORMS)
+        values = (fitted.factors.form, *errors, f"{info.get('operator_calls', 0):.0f}", f"{fitted.seconds:.3g}")
         at = self.table.rowCount()
         self.table.insertRow(at)
         for column, text in enumerate(values):
@@ -396,7 +408,8 @@ class NormalDock(parts.DockFrame):
 
     def export_figure(self, path: Path) -> None:
         """The canvas, the two plots and the numbers as one picture."""
-        text = "\n".join(t for t in (self.numbers.text(), self.effect.text(), self.patch_numbers.text()) if t)
+        labels = (self.errors, self.numbers, self.effect, self.patch_numbers)
+        text = re.sub("</?b>", "", "\n".join(t for label in labels if (t := label.text())))
         picture = figure.compose(self.session.viewer, [self.curve, self.profile], text.replace("<br>", "\n"))
         saved = picture.save(str(path))
         self.message.say(f"Saved {path.name}." if saved else f"{path} cannot be written.", "good" if saved else "error")
@@ -410,4 +423,4 @@ def _reach(found: Compared) -> float:
 def _percent(value: float | None) -> str:
     if value is None or not np.isfinite(value):
         return "–"
-    return f"{100 * value:.3g} %" if value >= 1e-4 else parts.number(value)
+    return report.percent(value)
