@@ -80,7 +80,7 @@ def _maps(file: h5py.File, index: int) -> np.ndarray | None:
 
 def _size(csm: np.ndarray | None, n_readout: int) -> tuple[int, int, int]:
     """The grid of the maps, else half the readout, which is usually oversampled twice."""
-    return (1, n_readout // 2, n_readout // 2) if csm is None else csm.shape[1:]  # type: ignore[return-value]
+    return (1, n_readout // 2, n_readout // 2) if csm is None else csm.shape[1:]
 
 
 def sniff_npz(path: Path) -> bool:

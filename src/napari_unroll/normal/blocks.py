@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,11 +48,22 @@ def apply(factors: NormalFactors, x: torch.Tensor) -> torch.Tensor:
     """Ñ x for x (B, 1, z, y, x)."""
     axes = [axis_blocks(n, m) for n, m in zip(factors.shape, factors.kernel.shape[1:], strict=True)]
     sizes: Shape = tuple(size for size, _ in axes)  # type: ignore[assignment]
-    convolution = make_convolution(resized(factors.kernel, sizes), sizes, sizes, (True, True, True))
+    convolution = _convolution(factors.kernel, sizes)
     out = torch.empty_like(x)
     for block in itertools.product(*(intervals for _, intervals in axes)):
         _one(factors, convolution, x, [read for read, _ in block], [given for _, given in block], out)
     return out
+
+
+def _convolution(kernel: torch.Tensor, sizes: Shape) -> Convolution:
+    """The kernels as circular ones of ``sizes``, transformed one at a time to spare memory."""
+    made: Convolution | None = None
+    for k in range(kernel.shape[0]):
+        one = make_convolution(resized(kernel[[k]], sizes), sizes, sizes, (True, True, True))
+        made = made or replace(one, spectrum=one.spectrum.new_empty((kernel.shape[0], *one.spectrum.shape[1:])))
+        made.spectrum[k] = one.spectrum[0]
+    assert made is not None
+    return made
 
 
 def _one(
@@ -73,7 +85,7 @@ def _one(
     right = factors.weights("right", inside)
     v = torch.nn.functional.pad(u if right is None else right * u, widths)
     v = convolution(v, factors.pairs, factors.count("left"))
-    local = tuple(slice(t.start - a, t.stop - a) for t, (a, _) in zip(target, read, strict=True))
+    local: Box = tuple(slice(t.start - a, t.stop - a) for t, (a, _) in zip(target, read, strict=True))  # type: ignore[assignment]
     left = factors.weights("left", target)
     v = v[(..., *local)]
     out[(..., *target)] = (v if left is None else left.conj() * v).sum(1, keepdim=True).to(out.dtype)

@@ -79,7 +79,7 @@ def held_out_trial(physics: Any, seed: int, patch: int | None) -> tuple[Trial, i
     """A trial on a generated image, in a random patch of that edge or whole, and its applications of N."""
     normal = CountedNormal(physics)
     box = None if patch is None else random_box(normal.shape, patch, seed)
-    shape: Shape = normal.shape if box is None else tuple(s.stop - s.start for s in box)  # type: ignore[assignment]
+    shape: Shape = normal.shape if box is None else tuple(s.stop - s.start for s in box)
     truth = ellipsoids(shape, normal.dtype, seed, normal.device)
     return Trial.make(normal, truth, box, N_START, N_ITER), normal.calls
 

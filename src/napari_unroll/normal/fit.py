@@ -29,6 +29,8 @@ from napari_unroll.normal.sampling import ImpulseFit, coarse_physics, default_su
 Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil"]
 PATCH_TEST = 48
 """Edge of the patches on which errors of large volumes are measured."""
+COARSE_EDGE = {"sum": 96, "other": 128}
+"""Edge up to which the fit on larger voxels is made; ten kernels of all lags take their memory."""
 TEST_SEED = 10_000
 """First seed of the held-out vectors and images, far from those of probes."""
 
@@ -202,7 +204,8 @@ def _fit_impulses(
 def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Generator[Event, None, None]:
     """Take C 1 from a fit on larger voxels where the volume is large or the user asks for it."""
     physics = sampler.normal.physics
-    factor = options.coarse or (1 if sampler.whole else max(2, -(-max(sampler.normal.shape) // 128)))
+    limit = COARSE_EDGE["sum" if sampler.form == "sum" else "other"]
+    factor = options.coarse or (1 if sampler.whole else max(2, -(-max(sampler.normal.shape) // limit)))
     if factor == 1 or not hasattr(physics, "geometry"):
         return
     normal = CountedNormal(coarse_physics(physics, factor))
