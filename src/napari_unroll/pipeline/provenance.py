@@ -8,7 +8,11 @@ from __future__ import annotations
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
+
+import psutil
+import torch
 
 from napari_unroll import __version__
 from napari_unroll.errors import WeightsError
@@ -56,6 +60,22 @@ def software() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> str:
+    """Processor, threads and CUDA device, in words."""
+    gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
+    return f"{_processor()}, {torch.get_num_threads()} of {psutil.cpu_count()} threads{gpu}"
+
+
+def _processor() -> str:
+    """Its model as Linux tells it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def _weights(plan: Plan, scan: Scan) -> dict[str, str] | None:

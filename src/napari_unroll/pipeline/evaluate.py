@@ -1,0 +1,179 @@
+"""Every method on scans whose truth is known: one row of numbers per scan and method, as a generator of events.
+
+Reconstructions go the ordinary way (``resolve``, ``run``). The normal operator is fitted once per scan and not counted in the
+seconds. What the rows say together is in ``summary``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.methods.problem import Method, MethodParams
+from napari_unroll.methods.registry import for_scan, get, has_weights
+from napari_unroll.methods.unrolled.checkpoint import find, load_network
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.physics.build import build_physics
+from napari_unroll.pipeline.held_out import Case, generated, of_file, of_volumes
+from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
+from napari_unroll.pipeline.peak import PeakMemory
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.run import run
+from napari_unroll.scan.scan import Scan
+
+Row = dict[str, Any]
+
+
+class EvaluationPlan(MethodParams):
+    """What to evaluate, on what."""
+
+    task: Literal["cone-beam", "multi-coil", "all"] = Field("all", description="Kind of generated or simulated scans.")
+    views: tuple[int, ...] = Field((30, 50, 100), description="Views of cone-beam scans.")
+    acceleration: tuple[float, ...] = Field((5, 10), description="Accelerations of multi-coil scans.")
+    n: int = Field(3, ge=0, le=1000, description="Generated scans per task and level.")
+    size: int = Field(64, ge=12, le=1024, description="Voxels along an edge.")
+    volumes: str | None = Field(None, description="Folder of measured volumes to simulate scans of as well.")
+    files: tuple[str, ...] = Field((), description="Scan files with their truth; nothing is generated then.")
+    methods: tuple[str, ...] = Field((), description="Methods; empty: all that apply and have weights.")
+    weights: str = Field(
+        "auto", description="Weights for the networks: shipped ones by name, a .safetensors file, or auto."
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1.")
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The kinds of scans."""
+        return ("cone-beam", "multi-coil") if self.task == "all" else (self.task,)
+
+
+def cases(plan: EvaluationPlan) -> list[Case]:
+    """The scans of a plan. Raises UnrollError where a file is missing or has no truth, or nothing is left."""
+    found = [of_file(f) for f in plan.files]
+    if not plan.files:
+        found += generated(plan.tasks, plan.views, plan.acceleration, plan.size, plan.n)
+    if plan.volumes:
+        found += of_volumes(Path(plan.volumes).expanduser(), plan.tasks, plan.views, plan.acceleration, plan.size)
+    if not found:
+        raise ParameterError("There is nothing to evaluate on; give files, a folder of volumes, or n of at least 1.")
+    return found
+
+
+def evaluate(plan: EvaluationPlan, stop: Stop | None = None) -> Iterator[Event]:
+    """Reconstruct and measure; the last event is Finished with the rows, also those before a stop.
+
+    A row: task, views or acceleration, data, scan, method, weights, ood, psnr (dB), ssim, nrmse, residual
+    ‖A x − y‖ / ‖y‖, seconds, peak_memory_mib. Raises UnrollError before anything runs where the plan cannot work.
+    """
+    stop = stop or Stop()
+    for name in plan.methods:
+        get(name)
+    scans = cases(plan)
+    yield Started("evaluation", len(scans))
+    rows: list[Row] = []
+    for i, case in enumerate(scans):
+        if stop.cancelled or stop.finish_now:
+            break
+        yield Progress(i, len(scans), case.title)
+        yield from _case(case, plan, stop, rows, (i, len(scans)))
+    yield _finished(rows, stop, len(scans))
+
+
+def _finished(rows: list[Row], stop: Stop, n: int) -> Finished:
+    outcome = Outcome.FINISHED_EARLY if stop.cancelled or stop.finish_now else Outcome.COMPLETED
+    if not rows:
+        advice = "No method ended with a volume; the warnings above say why."
+        return Finished(Outcome.FAILED if outcome is Outcome.COMPLETED else outcome, None, advice)
+    return Finished(outcome, rows, f"{len(rows)} reconstructions of {n} scans, {outcome}.")
+
+
+def _case(case: Case, plan: EvaluationPlan, stop: Stop, rows: list[Row], step: tuple[int, int]) -> Iterator[Event]:
+    """One scan with every method; rows are appended as they come."""
+    scan = case.make()
+    physics = build_physics(scan, plan.device)
+    factors = fit_now(physics, FitOptions(n_test=0))
+    for method in _methods(scan, plan):
+        if stop.cancelled or stop.finish_now:
+            return
+        yield Progress(*step, f"{case.title}: {method.name}")
+        row = _measure(method, scan, physics, factors, plan, stop)
+        if isinstance(row, str):
+            yield Warned(f"{case.title}, {method.name}: {row}")
+        elif not (stop.cancelled or stop.finish_now):
+            about = _about(method, scan, plan, case)
+            level = int(case.level) if case.level == int(case.level) else case.level
+            rows.append({"task": case.task, case.level_name: level, "method": method.name, "data": case.data,
+                         "scan": case.scan, **about, **row})  # fmt: skip
+
+
+def _methods(scan: Scan, plan: EvaluationPlan) -> list[Method]:
+    """The asked methods that apply to the scan and have weights for it, simplest first."""
+    asked = [m for m in for_scan(scan) if not plan.methods or m.name in plan.methods]
+    return [m for m in asked if _ready(m, scan, plan.weights)]
+
+
+def _ready(method: Method, scan: Scan, weights: str) -> bool:
+    if not method.needs_weights or weights == "auto":
+        return has_weights(method, scan)
+    config = load_network(find(weights).path).config
+    return config.data_step == method.iterative and config.prior.complex_valued == (scan.modality == "mri")
+
+
+def _measure(
+    method: Method, scan: Scan, physics: Any, factors: NormalFactors, plan: EvaluationPlan, stop: Stop
+) -> Row | str:
+    """The numbers of one reconstruction, or why there is none."""
+    chosen = resolve(Choices(method=method.name, weights=plan.weights, device=plan.device), scan)
+    with PeakMemory(chosen.device) as peak:
+        *_, finished = run(chosen, scan, stop, factors)
+    assert isinstance(finished, Finished)
+    if finished.result is None:
+        return finished.advice
+    truth = np.asarray(scan.truth)
+    return {
+        "psnr": psnr(finished.result, truth),
+        "ssim": ssim(finished.result, truth),
+        "nrmse": nrmse(finished.result, truth),
+        "residual": residual(physics, scan, finished.result),
+        "seconds": finished.seconds,
+        "peak_memory_mib": peak.n_bytes / 2**20,
+    }
+
+
+def residual(physics: Any, scan: Scan, volume: np.ndarray) -> float:
+    """‖A x − y‖ / ‖y‖ of a volume (z, y, x): how far the reconstruction is from what was measured."""
+    y = torch.from_numpy(np.ascontiguousarray(scan.measurements)).to(physics.device)
+    y = y[None] if scan.modality == "mri" else y[None, None]
+    x = torch.from_numpy(np.ascontiguousarray(volume)).to(physics.device, physics.dtype)[None, None]
+    with torch.no_grad():
+        return float(torch.linalg.vector_norm(physics.A(x) - y) / torch.linalg.vector_norm(y))
+
+
+def _about(method: Method, scan: Scan, plan: EvaluationPlan, case: Case) -> Row:
+    """The weights' name, and whether the scan is of another kind than they were trained on."""
+    if not method.needs_weights or method.find_weights is None:
+        return {"weights": None, "ood": False}
+    values = {} if plan.weights == "auto" else {"weights": plan.weights}
+    try:
+        weights = method.find_weights(scan.modality, method.params(**values))
+    except WeightsError:
+        return {"weights": None, "ood": True}
+    return {"weights": str(weights.name), "ood": out_of_distribution(weights.card, case)}
+
+
+def out_of_distribution(card: dict[str, Any], case: Case) -> bool:
+    """Whether the card does not say that the network was trained on this kind of data.
+
+    Cards name it in ``trained_on``: generated objects, or volumes by name; and parallel beams where they were. Without a card
+    nothing is known of the network, so everything counts as out of distribution.
+    """
+    trained_on = str(card.get("trained_on", "")).lower()
+    wanted = [case.data.lower()] + (["parallel"] if case.task == "parallel-beam" else [])
+    return any(word not in trained_on for word in wanted)

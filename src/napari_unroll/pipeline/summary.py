@@ -1,0 +1,114 @@
+"""What an evaluation's rows say together: means and spreads, paired comparisons, and both as a page.
+
+Knows rows only (see ``evaluate``).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from scipy.stats import t as student
+
+from napari_unroll.pipeline.evaluate import Row
+
+REFERENCE = "unrolled-pgd"
+DIGITS = {"psnr": 3, "ssim": 4, "nrmse": 4, "residual": 5, "seconds": 2, "peak_memory_mib": 1}
+SPREADS = ("psnr", "ssim", "nrmse")
+HEADS = {"cone-beam": "{:g} views", "parallel-beam": "{:g} views", "multi-coil": "R = {:g}"}
+
+
+def level(row: Row) -> float:
+    """Number of views, or acceleration."""
+    return float(row["views"] if "views" in row else row["acceleration"])
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["task"], row["data"], level(row)
+
+
+def means(rows: Sequence[Row]) -> list[Row]:
+    """One row per task, data, level and method: means, ``…_std`` (None for one scan), and the number of scans ``n``."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((*_key(row), row["method"]), []).append(row)
+    return [_mean(group) for group in groups.values()]
+
+
+def _mean(group: list[Row]) -> Row:
+    row = {k: v for k, v in group[0].items() if k != "scan"}
+    for name, digits in DIGITS.items():
+        row[name] = round(statistics.fmean(r[name] for r in group), digits)
+    for name in SPREADS:
+        row[f"{name}_std"] = round(statistics.stdev(r[name] for r in group), DIGITS[name]) if len(group) > 1 else None
+    return row | {"ood": any(r["ood"] for r in group), "n": len(group)}
+
+
+def comparisons(rows: Sequence[Row], reference: str = REFERENCE) -> list[Row]:
+    """PSNR of ``reference`` minus that of every other method on the same scans, per task, data and level.
+
+    ``gain`` is the mean difference in dB, ``ci95`` its 95 % confidence interval by the paired t distribution (None for one
+    scan), ``wins`` the number of scans on which the reference is better.
+    """
+    scores: dict[tuple[Any, ...], dict[str, dict[str, float]]] = {}
+    for row in rows:
+        scores.setdefault(_key(row), {}).setdefault(row["method"], {})[row["scan"]] = row["psnr"]
+    found = []
+    for (task, data, at), methods in scores.items():
+        ours = methods.pop(reference, {})
+        for method, theirs in methods.items():
+            differences = [ours[scan] - theirs[scan] for scan in ours.keys() & theirs.keys()]
+            if differences:
+                name = "acceleration" if task == "multi-coil" else "views"
+                about = {"task": task, "data": data, name: at, "method": reference, "against": method}
+                found.append(about | paired(differences))
+    return found
+
+
+def paired(differences: Sequence[float]) -> Row:
+    """Mean, 95 % confidence interval and number of positive ones of paired differences."""
+    n, gain = len(differences), statistics.fmean(differences)
+    interval = None
+    if n > 1:
+        half = float(student.ppf(0.975, n - 1)) * statistics.stdev(differences) / n**0.5
+        interval = [round(gain - half, 3), round(gain + half, 3)]
+    return {"gain": round(gain, 3), "ci95": interval, "wins": sum(d > 0 for d in differences), "n": n}
+
+
+def tables(rows: Sequence[Row]) -> list[str]:
+    """Markdown lines: a table per task and data, and below it what the reference gains."""
+    lines: list[str] = []
+    averaged, gains = means(rows), comparisons(rows)
+    for task, data in dict.fromkeys((r["task"], r["data"]) for r in averaged):
+        own = [r for r in averaged if (r["task"], r["data"]) == (task, data)]
+        lines += ["", *_table(own), *_gains([g for g in gains if (g["task"], g["data"]) == (task, data)])]
+    return lines[1:]
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    task, levels, n = rows[0]["task"], sorted({level(r) for r in rows}), max(r["n"] for r in rows)
+    other = ", out of distribution for the networks" if any(r["ood"] for r in rows) else ""
+    head = [f"## {task}, {rows[0]['data']} ({n} scan{'s' if n > 1 else ''} each{other})", ""]
+    head += [
+        "| method | " + " | ".join(HEADS[task].format(at) for at in levels) + " |",
+        "|---" * (len(levels) + 1) + "|",
+    ]
+    cells = {(r["method"], level(r)): _cell(r) for r in rows}
+    methods = dict.fromkeys(r["method"] for r in rows)
+    return head + [f"| {m} | " + " | ".join(cells.get((m, at), "") for at in levels) + " |" for m in methods]
+
+
+def _cell(row: Row) -> str:
+    spread = "" if row["psnr_std"] is None else f" ± {row['psnr_std']:.2f}"
+    return f"{row['psnr']:.2f}{spread} / {row['ssim']:.3f} / {row['residual']:.2%} / {row['seconds']:.1f} s"
+
+
+def _gains(found: Sequence[Row]) -> list[str]:
+    lines = [f"* against {g['against']} at {HEADS[g['task']].format(level(g))}: {_gain(g)}" for g in found]
+    return ["", f"{REFERENCE}, PSNR on the same scans:", "", *lines] if lines else []
+
+
+def _gain(g: Row) -> str:
+    interval = "" if g["ci95"] is None else f" (95 %: {g['ci95'][0]:+.2f} to {g['ci95'][1]:+.2f})"
+    return f"{g['gain']:+.2f} dB{interval}, better on {g['wins']} of {g['n']}"
