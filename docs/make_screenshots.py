@@ -44,6 +44,26 @@ def scan_pictures(docks, out: Path, size: int) -> None:
     picture(docks, out / "scan.png")
 
 
+def geometry_pictures(docks, out: Path, size: int) -> None:
+    """The geometry check of a scan whose axis is three pixels off."""
+    from dataclasses import replace
+
+    from napari_unroll.gui.demo import settle
+    from napari_unroll.pipeline import sources
+    from napari_unroll.pipeline.geometry_check import shifted
+
+    scan = sources.sample("cone-beam", {"n": size})
+    docks.scan.session.set_scan(replace(scan, geometry=shifted(scan.geometry, 3)))
+    docks.front(docks.scan)
+    docks.scan.check_geometry()
+    finish(docks)
+    docks.scan.checked_view.setValue(7)
+    settle()  # the pictures make the dock longer
+    docks.scan.show_from(docks.scan.geometry_box)
+    picture(docks, out / "geometry.png")
+    docks.viewer.layers.clear()
+
+
 def normal_pictures(docks, out: Path) -> None:
     """The Normal operator dock: spectrum, and both operators side by side."""
     docks.front(docks.normal)
@@ -91,6 +111,38 @@ def view_in_3d(docks) -> None:
     docks.viewer.scene.camera.angles = (10, -25, 60)
 
 
+def train_pictures(docks, out: Path, seconds: int = 240) -> None:
+    """The Train dock during a small training."""
+    from napari_unroll.gui.demo import settle, wait_for
+
+    with tempfile.TemporaryDirectory() as folder:
+        train, form = docks.train, docks.train.form
+        docks.front(train)
+        form.scanner.setCurrentText("Built-in scanners")
+        form.plan.fields["size"].set(32)
+        form.plan.fields["n_objects"].set(4)
+        form.plan.fields["n_held_out"].set(1)
+        form.levels.setText("30")
+        form.patch.setValue(16)
+        form.minutes.setValue(max(1, seconds // 60))
+        form.options.fields["log_every"].set(2)
+        form.options.fields["validate_every"].set(10)
+        form.out.edit.setText(str(Path(folder) / "trained"))
+        settle(300)
+        picture(docks, out / "train_form.png")
+        train.start()
+        run = train.runner.run
+        while not run.over and len(train.psnr.points("network")[0]) < 8:
+            wait_for(run.event)
+        settle()
+        train.show_from(train.progress)
+        picture(docks, out / "train.png")
+        train.finish()
+        if not run.over:
+            print(wait_for(run.finished).advice, flush=True)
+        picture(docks, out / "train_done.png")
+
+
 def compare_pictures(docks, out: Path) -> None:
     """The Compare dock with FDK and the last result against the truth."""
     docks.front(docks.compare)
@@ -118,6 +170,18 @@ def mri_pictures(docks, out: Path) -> None:
     picture(docks, out / "normal_mri.png")
 
 
+PARTS = {
+    "geometry": geometry_pictures,
+    "train": train_pictures,
+    "scan": scan_pictures,
+    "normal": normal_pictures,
+    "reconstruct": reconstruct_pictures,
+    "compare": compare_pictures,
+    "mri": mri_pictures,
+}
+"""In this order, for the later ones show what the earlier ones made."""
+
+
 def main() -> None:
     """Make every picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -125,6 +189,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--width", type=int, default=1600)
     parser.add_argument("--height", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=PARTS, help="make only some pictures")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache, virtual_screen():
@@ -134,11 +199,10 @@ def main() -> None:
         from napari_unroll.gui.demo import open_window
 
         docks = open_window(args.width, args.height)
-        scan_pictures(docks, args.out, args.size)
-        normal_pictures(docks, args.out)
-        reconstruct_pictures(docks, args.out)
-        compare_pictures(docks, args.out)
-        mri_pictures(docks, args.out)
+        sizes = {"geometry": (args.size,), "scan": (args.size,)}
+        for name, make in PARTS.items():
+            if name in args.only:
+                make(docks, args.out, *sizes.get(name, ()))
         docks.viewer.close()
 
 

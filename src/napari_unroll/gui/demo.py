@@ -21,6 +21,7 @@ from napari_unroll.gui.compare_dock import CompareDock
 from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.scan_dock import ScanDock
+from napari_unroll.gui.train_dock import TrainDock
 from napari_unroll.pipeline import sources
 
 TIMEOUT_MS = 3_600_000
@@ -35,6 +36,7 @@ class Docks:
     scan: ScanDock
     normal: NormalDock
     reconstruct: ReconstructDock
+    train: TrainDock
     compare: CompareDock
 
     def front(self, widget: QWidget) -> None:
@@ -55,7 +57,10 @@ def frame_of(widget: QWidget) -> QDockWidget | None:
 
 def open_docks(viewer: Any) -> Docks:
     """Open every dock as a tab at the right side of the window."""
-    kinds = {"Scan": ScanDock, "Normal operator": NormalDock, "Reconstruct": ReconstructDock, "Compare": CompareDock}
+    kinds = {
+        "Scan": ScanDock, "Normal operator": NormalDock, "Reconstruct": ReconstructDock, "Train": TrainDock,
+        "Compare": CompareDock,
+    }  # fmt: skip
     made = []
     for name, kind in kinds.items():
         made.append(kind(viewer))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QColor, QResizeEvent
 from qtpy.QtWidgets import (
     QFrame,
@@ -69,6 +69,11 @@ class DockFrame(QWidget):
         outer.addWidget(self._scroll, 1)
         self.message = Message(viewer)
         outer.addWidget(self.message)
+
+    def show_from(self, widget: QWidget) -> None:
+        """Scroll so that ``widget`` stands at the top."""
+        at = widget.mapTo(self._scroll.widget(), QPoint(0, 0)).y()
+        self._scroll.verticalScrollBar().setValue(at)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

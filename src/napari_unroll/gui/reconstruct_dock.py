@@ -22,6 +22,7 @@ from napari_unroll.gui.session import Result
 from napari_unroll.io import writers
 from napari_unroll.methods import registry
 from napari_unroll.methods.unrolled import checkpoint
+from napari_unroll.methods.unrolled.pgd import POST_PROCESSING, UNROLLED_PGD
 from napari_unroll.pipeline import provenance
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.pipeline.memory import gib
@@ -30,6 +31,8 @@ from napari_unroll.pipeline.run import run as run_plan
 from napari_unroll.scan.scan import Scan
 
 AUTO = "automatic"
+LEARNED = {"unrolled": UNROLLED_PGD.name, "post-processing": POST_PROCESSING.name}
+"""Task of weights → the method that uses them."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 
 
@@ -56,6 +59,8 @@ class ReconstructDock(parts.DockFrame):
         self._estimating.setInterval(150)
         self._estimating.timeout.connect(self.estimate)
         self.session.scan_changed.connect(self.show_scan)
+        self.session.weights_added.connect(self._list_weights)
+        self.session.weights_chosen.connect(self.use_weights)
         self.session.runner.busy_changed.connect(self._on_busy)
         self._on_busy(self.session.runner.busy)
         self.show_scan(self.session.scan)
@@ -174,7 +179,31 @@ class ReconstructDock(parts.DockFrame):
     def _weights(self) -> list[str]:
         modality = None if self.session.scan is None else self.session.scan.modality
         known = checkpoint.shipped().values()
-        return ["auto", *(w.name for w in known if modality is None or w.card.get("modality") in (None, modality))]
+        shipped = [w.name for w in known if modality is None or w.card.get("modality") in (None, modality)]
+        return ["auto", *shipped, *map(str, self.session.weights)]
+
+    def _list_weights(self) -> None:
+        """Newly trained weights can be chosen; what was chosen stays."""
+        if self.params is None or "weights" not in self.params.fields:
+            return
+        field = self.params.fields["weights"]
+        chosen = field.get()
+        box = field.widget if isinstance(field.widget, QComboBox) else field.widget.findChild(QComboBox)
+        box.clear()
+        box.addItems(self._weights())
+        field.set(chosen)
+
+    def use_weights(self, path: str, task: str) -> None:
+        """Choose the method that uses weights for ``task``, with these."""
+        try:
+            self.choose(LEARNED[task])
+        except ParameterError as error:
+            self.message.error(error)
+            return
+        assert self.params is not None
+        self.params.fields["weights"].set(path)
+        self.params_fold.button.setChecked(True)
+        self.message.say(f"Reconstructs with {Path(path).stem}; press Run.")
 
     def choices(self) -> Choices:
         """What the user wishes; raises ParameterError with one sentence where a field is wrong."""

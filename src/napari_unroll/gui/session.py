@@ -1,4 +1,4 @@
-"""What the docks of one window share: the scan, its normal operator, the results, and the one runner.
+"""What the docks of one window share: the scan, its normal operator, the results, the weights, and the runners.
 
 Plain Qt signals; docks wire themselves to them and never to each other. Computes nothing.
 """
@@ -6,6 +6,7 @@ Plain Qt signals; docks wire themselves to them and never to each other. Compute
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,21 @@ class Session(QObject):
     factors_changed = Signal(object)
     result_added = Signal(object)
     layers_changed = Signal()
+    weights_added = Signal()
+    weights_chosen = Signal(str, str)
 
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
         self.layers = LayerWriter(viewer)
         self.runner = Runner(self)
+        self.training = Runner(self)  # of its own: another scan or a reconstruction must not end hours of training
         self.layers.streamer.setParent(self)
         self.scan: Scan | None = None
         self.physics: Any = None
         self.factors: Any = None
         self.results: dict[str, Result] = {}
+        self.weights: list[Path] = []
         viewer.layers.events.inserted.connect(self._on_inserted)
         for name in ("inserted", "removed", "renamed"):
             getattr(viewer.layers.events, name).connect(self._on_layers)
@@ -85,6 +90,17 @@ class Session(QObject):
         """A reconstruction is ready."""
         self.results[result.name] = result
         self.result_added.emit(result)
+
+    def add_weights(self, path: Path) -> None:
+        """Trained weights exist: docks that choose weights list them."""
+        if path not in self.weights:
+            self.weights.append(path)
+        self.weights_added.emit()
+
+    def use_weights(self, path: Path, task: str) -> None:
+        """The next reconstruction shall use these weights, of a network for ``task``."""
+        self.add_weights(path)
+        self.weights_chosen.emit(str(path), task)
 
     def free_name(self, name: str) -> str:
         """``name``, numbered if the viewer already has such a layer."""

@@ -1,0 +1,211 @@
+"""The Train dock: real trainings of seconds, their plots and weights, bad input, going on, and the end of the dock."""
+
+import pytest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QPushButton
+
+from napari_unroll.events import IterationDone, Outcome, Pictures
+from napari_unroll.gui import train_form, train_jobs
+from napari_unroll.gui.reconstruct_dock import ReconstructDock
+from napari_unroll.gui.train_dock import TrainDock
+from napari_unroll.gui.worker import Runner
+from napari_unroll.io.scan_file import read_scan
+from napari_unroll.methods.unrolled.checkpoint import load_network
+from tests.gui.conftest import TIMEOUT_MS
+
+N_STEPS = 4
+
+
+@pytest.fixture
+def dock(model, qtbot, monkeypatch, tmp_path):
+    monkeypatch.setattr(train_form, "HOME", tmp_path / "home")
+    monkeypatch.setattr(train_form, "UNLIMITED_STEPS", N_STEPS)
+    made = TrainDock(model)
+    qtbot.addWidget(made)
+    tiny(made)
+    yield made
+    Runner.wait()
+
+
+def tiny(dock):
+    """The smallest training that there is."""
+    form = dock.form
+    form.plan.fields["size"].set(16)
+    form.plan.fields["n_objects"].set(1)
+    form.plan.fields["n_held_out"].set(1)
+    form.levels.setText("12")
+    form.patch.setValue(8)
+    form.network.fields["n_iterations"].set(1)
+    form.network.fields["start_iterations"].set(0)
+    form.options.fields["log_every"].set(1)
+    form.options.fields["validate_every"].set(2)
+
+
+def ended(qtbot, dock):
+    with qtbot.waitSignal(dock.runner.run.finished, timeout=TIMEOUT_MS) as blocker:
+        pass
+    return blocker.args[0]
+
+
+def until_a_step(qtbot, dock):
+    """Wait until a step's loss has been shown."""
+    qtbot.waitUntil(lambda: bool(dock.loss.points("loss")[0]), timeout=TIMEOUT_MS)
+
+
+def test_a_training_ends_in_weights_that_reconstruct(dock, qtbot, cone_scan):
+    reconstruct = ReconstructDock(dock.session.viewer)
+    qtbot.addWidget(reconstruct)
+    seen = []
+    dock.start_button.click()
+    assert not dock.start_button.isEnabled()
+    assert not dock.form.isEnabled()
+    dock.runner.run.event.connect(seen.append)
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    assert load_network(finished.result).n_iterations == 1
+    assert len(dock.loss.points("loss")[0]) == N_STEPS
+    assert len(dock.psnr.points("network")[0]) == len(dock.psnr.points("start (not learned)")[0]) >= 2
+    assert any(isinstance(e, Pictures) for e in seen)
+    assert list(dock.slices.images) == ["truth", "before", "after"]
+    best = max(e.metrics["psnr"] for e in seen if isinstance(e, IterationDone) and "psnr" in e.metrics)
+    assert f"{best:.1f} dB" in dock.message.text()
+    dock.session.set_scan(cone_scan)
+    dock.use_button.click()
+    assert reconstruct.choices().method == "unrolled-pgd"
+    assert reconstruct.choices().params["weights"] == str(finished.result)
+
+
+def test_stop_keeps_the_best_and_resume_goes_on(dock, qtbot, monkeypatch):
+    monkeypatch.setattr(train_form, "UNLIMITED_STEPS", 10**6)
+    dock.start_button.click()
+    until_a_step(qtbot, dock)
+    assert "step" in dock.numbers.text()
+    dock.stop_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.FINISHED_EARLY, finished.advice
+    assert finished.result.is_file()
+    before = dock.loss.points("loss")[0][-1]
+    dock.resume_button.click()
+    until_a_step(qtbot, dock)
+    assert dock.loss.points("loss")[0][0] > before
+    dock.cancel_button.click()
+    assert "Resume" in dock.message.text()
+    assert dock.resume_button.isEnabled()
+
+
+def test_a_training_outlives_another_scan_and_ends_with_its_dock(dock, qtbot, qapp, monkeypatch, cone_scan):
+    monkeypatch.setattr(train_form, "UNLIMITED_STEPS", 10**6)
+    closing = TrainDock(dock.session.viewer)
+    tiny(closing)
+    closing.start_button.click()
+    until_a_step(qtbot, closing)
+    run, runner = closing.runner.run, closing.runner
+    closing.session.set_scan(cone_scan)
+    assert runner.busy
+    closing.deleteLater()
+    qapp.sendPostedEvents(closing, QEvent.Type.DeferredDelete)
+    assert run.stop.cancelled
+    assert not runner.busy
+
+
+def test_defaults_follow_the_scan(dock, cone_scan, mri_scan):
+    assert not dock.fine_tune_button.isEnabled()
+    dock.session.set_scan(mri_scan)
+    assert dock.form.order().plan.modality == "mri"
+    dock.session.set_scan(cone_scan)
+    order = dock.form.order()
+    assert order.plan.modality == "ct"
+    assert order.scanner is cone_scan
+    assert dock.fine_tune_button.isEnabled()
+
+
+def test_fine_tuning_is_one_click(dock, qtbot, monkeypatch, cone_scan):
+    monkeypatch.setattr(train_form, "UNLIMITED_STEPS", 1)
+    dock.session.set_scan(cone_scan)
+    dock.form.levels.clear()
+    dock.fine_tune_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    plan = train_jobs.stored_plan(finished.result.parent)
+    assert plan.initial == "cone-beam"
+    assert read_scan(plan.scanner).geometry == cone_scan.geometry
+
+
+def test_a_taken_folder_is_not_overwritten(dock, qtbot, tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / train_jobs.PLAN).write_text("{}")
+    dock.form.out.edit.setText(str(mine))
+    assert dock.resume_button.isEnabled()
+    dock.start_button.click()
+    assert dock.message.kind == "error"
+    assert "Resume" in dock.message.text()
+    assert not dock.runner.busy
+
+
+def test_the_suggested_folder_is_numbered_when_taken(dock):
+    taken = dock.form.suggested
+    taken.mkdir(parents=True)
+    (taken / train_jobs.PLAN).write_text("")
+    dock.form.fresh_folder()
+    assert dock.form.out_path() == taken.with_name("trained-2")
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "word"),
+    [("levels", "many", "levels"), ("out", "", "output folder"), ("folder", "/nowhere", "data")],
+)
+def test_bad_input_is_one_sentence(dock, field, text, word):
+    if field == "folder":
+        dock.form.data.setCurrentText(train_form.VOLUMES)
+    widget = getattr(dock.form, field)
+    getattr(widget, "edit", widget).setText(text)
+    dock.start_button.click()
+    assert dock.message.kind == "error"
+    assert word in dock.message.text()
+    assert not dock.runner.busy
+
+
+def test_a_failure_in_the_thread_is_one_sentence(dock, qtbot, tmp_path):
+    dock.form.data.setCurrentText(train_form.VOLUMES)
+    dock.form.folder.edit.setText(str(tmp_path))
+    dock.start_button.click()
+    assert ended(qtbot, dock).outcome is Outcome.FAILED
+    assert dock.message.kind == "error"
+    assert dock.start_button.isEnabled()
+
+
+@pytest.mark.parametrize(
+    ("preset", "channels"), [("Compact", (16, 32, 64, 128)), ("Paper", (64, 128, 256, 512))]
+)  # fmt: skip
+def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
+    form = dock.form
+    form.task.setCurrentText("Post-processing network")
+    form.data.setCurrentText(train_form.SCANS)
+    form.folder.edit.setText(str(tmp_path))
+    form.preset.setCurrentText(preset)
+    form.minutes.setValue(7)
+    form.noise.fields["coil_correlation"].set(0.5)
+    plan = form.order().plan
+    assert (plan.task, plan.scans, plan.volumes) == ("post-processing", str(tmp_path), None)
+    assert plan.network.prior.channels == channels
+    assert not plan.network.data_step
+    assert plan.options.max_seconds == 420
+    assert plan.options.patch_size == (8, 8, 8)
+    assert plan.levels == (12,)
+    assert plan.noise.coil_correlation == 0.5
+
+
+def test_rows_without_a_point_are_hidden(dock):
+    form = dock.form
+    rows = form._rows
+    assert not rows.isRowVisible(form.folder)
+    form.start.setCurrentText(train_form.FROM_FILE)
+    assert rows.isRowVisible(form.file)
+    assert not rows.isRowVisible(form.preset)
+    form.data.setCurrentText(train_form.SCANS)
+    assert not rows.isRowVisible(form.scanner)
+
+
+def test_every_button_explains_itself(dock):
+    assert all(b.toolTip() for b in dock.findChildren(QPushButton))
