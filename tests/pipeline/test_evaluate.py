@@ -65,15 +65,13 @@ def test_residual_is_small_at_the_truth_only():
 
 
 def test_cards_say_what_is_out_of_distribution():
-    card = {"trained_on": "107 generated cone-beam scans"}
-    assert not out_of_distribution(card, Case("cone-beam", 30, "generated", "walnut", cone))
-    assert out_of_distribution(card, Case("cone-beam", 30, "100_fiberform", "100_fiberform", cone))
-    assert out_of_distribution(card, Case("parallel-beam", 30, "generated", "walnut", parallel_is_another))
-    assert out_of_distribution({}, Case("cone-beam", 30, "generated", "walnut", cone))
-
-
-def parallel_is_another():
-    raise AssertionError
+    generated = Case("cone-beam", 30, "generated", "walnut", cone)
+    foot = Case("cone-beam", 30, "foot", "foot", cone, folder="/data/Feet")
+    of_generated = {"trained_on": "107 generated cone-beam scans"}
+    of_feet = {"trained_on": {"scans": 10, "objects": "volumes in /data/Feet"}}
+    asked = [(card, case) for card in (of_generated, of_feet, {}) for case in (generated, foot)]
+    assert [out_of_distribution(*pair) for pair in asked] == [False, True, True, False, True, True]
+    assert out_of_distribution(of_generated, Case("parallel-beam", 30, "generated", "walnut", cone))
 
 
 def test_peak_memory_sees_what_was_held():

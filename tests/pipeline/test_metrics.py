@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.pipeline.metrics import psnr, ssim
+from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
 
 
 def volume(shape=(12, 13, 14)):
@@ -42,3 +42,12 @@ def test_complex_volumes_are_compared_by_magnitude():
 def test_shapes_must_agree():
     with pytest.raises(ParameterError, match="cannot be compared"):
         psnr(volume((4, 4, 4)), volume((4, 4, 5)))
+
+
+def test_nrmse_agrees_with_scikit_image():
+    from skimage.metrics import normalized_root_mse
+
+    truth = volume()
+    x = truth + 0.1 * np.random.default_rng(1).standard_normal(truth.shape).astype(np.float32)
+    assert nrmse(x, truth) == pytest.approx(normalized_root_mse(truth, x, normalization="euclidean"), rel=1e-5)
+    assert nrmse(2 * truth, truth) == pytest.approx(1)

@@ -71,16 +71,15 @@ def page(plan: Any, rows: list[dict[str, Any]]) -> str:
     from napari_unroll.pipeline.summary import tables
 
     versions = ", ".join(f"{k} {v}" for k, v in software().items())
-    what = (
-        "" if plan.files else
-        f" Generated scans have seeds {FIRST_SEED} to {FIRST_SEED + max(plan.n, 1) - 1}, which no training uses, and {plan.size}³ "
-        f"voxels (MRI: {plan.size // 2} planes). X-ray objects are projected on a grid twice as fine, with 10⁵ photons per pixel; "
-        "k-space of 8 coils has complex Gaussian noise of 1 % of the brightest voxel."
+    seeds = f" with seeds {FIRST_SEED} to {FIRST_SEED + plan.n - 1}, which no training uses" if plan.n else ""
+    simulated = (
+        f" Simulated scans{seeds} have {plan.size} voxels along an edge (MRI: half as many planes). X-ray objects are projected "
+        "on a grid twice as fine, with 10⁵ photons per pixel; k-space of 8 coils has complex Gaussian noise of 1 % of the brightest voxel."
     )  # fmt: skip
     lines = [
         "# Results", "",
         "Mean PSNR in dB (± standard deviation over scans) / SSIM / residual ‖Ax − y‖ / ‖y‖ / seconds without the fit of the "
-        f"normal operator. Written by `napari-unroll evaluate`.{what}", "",
+        f"normal operator. Written by `napari-unroll evaluate`.{'' if plan.files and not plan.volumes else simulated}", "",
         *tables(rows), "", f"Made on {machine()} with {versions}.",
     ]  # fmt: skip
     return "\n".join([*lines, ""])

@@ -171,9 +171,10 @@ def _about(method: Method, scan: Scan, plan: EvaluationPlan, case: Case) -> Row:
 def out_of_distribution(card: dict[str, Any], case: Case) -> bool:
     """Whether the card does not say that the network was trained on this kind of data.
 
-    Cards name it in ``trained_on``: generated objects, or volumes by name; and parallel beams where they were. Without a card
-    nothing is known of the network, so everything counts as out of distribution.
+    Cards name it in ``trained_on``: generated objects, or the folder of volumes or scans; and parallel beams where they were.
+    Without a card nothing is known of the network, so everything counts as out of distribution.
     """
     trained_on = str(card.get("trained_on", "")).lower()
-    wanted = [case.data.lower()] + (["parallel"] if case.task == "parallel-beam" else [])
+    wanted = [f"in {case.folder.lower()}" if case.folder else "generated"]
+    wanted += ["parallel"] if case.task == "parallel-beam" else []
     return any(word not in trained_on for word in wanted)

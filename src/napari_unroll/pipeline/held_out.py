@@ -38,13 +38,17 @@ MRI_SUFFIXES = (".nii", ".nii.gz", ".npz")
 
 @dataclass(frozen=True)
 class Case:
-    """One scan: its task, the number of views or the acceleration, what it shows, which one it is, and how it is made."""
+    """One scan: its task, the number of views or the acceleration, what it shows, which one it is, and how it is made.
+
+    ``folder`` is where the volume or scan file lies, empty for generated scans.
+    """
 
     task: Task
     level: float
     data: str
     scan: str
     make: Callable[[], Scan]
+    folder: str = ""
 
     @property
     def level_name(self) -> str:
@@ -54,7 +58,7 @@ class Case:
     @property
     def title(self) -> str:
         """For progress."""
-        return f"{self.task}, {self.level:g} {self.level_name}, {self.data} {self.scan}"
+        return f"{self.task}, {self.level:g} {self.level_name}, {self.scan}"
 
 
 def generated(
@@ -84,10 +88,10 @@ def of_volumes(
         task = tasks[0] if len(tasks) == 1 else "multi-coil" if path.name.endswith(MRI_SUFFIXES) else "cone-beam"
         if task == "cone-beam":
             for v in views:
-                yield Case("cone-beam", v, name, name, partial(cone_of, path, size, v))
+                yield Case("cone-beam", v, name, name, partial(cone_of, path, size, v), str(folder))
         else:
             for r in accelerations:
-                yield Case("multi-coil", r, name, name, partial(coils_of, path, size, r))
+                yield Case("multi-coil", r, name, name, partial(coils_of, path, size, r), str(folder))
 
 
 def of_file(source: str) -> Case:
@@ -104,8 +108,10 @@ def of_file(source: str) -> Case:
     else:
         level = float(scan.measurements.shape[0])
         task = "cone-beam" if isinstance(scan.geometry, ConeBeam) else "parallel-beam"
-    name = "generated" if source.startswith(PREFIX) else Path(source).stem
-    return Case(task, level, name, source, partial(open_scan, source))
+    if source.startswith(PREFIX):
+        return Case(task, level, "generated", source, partial(open_scan, source))
+    path = Path(source)
+    return Case(task, level, path.stem, source, partial(open_scan, source), str(path.parent))
 
 
 def cone_of(path: Path, size: int, views: int) -> Scan:
