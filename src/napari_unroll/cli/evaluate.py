@@ -74,7 +74,8 @@ def page(plan: Any, rows: list[dict[str, Any]]) -> str:
     seeds = f" with seeds {FIRST_SEED} to {FIRST_SEED + plan.n - 1}, which no training uses" if plan.n else ""
     simulated = (
         f" Simulated scans{seeds} have {plan.size} voxels along an edge (MRI: half as many planes). X-ray objects are projected "
-        "on a grid twice as fine, with 10⁵ photons per pixel; k-space of 8 coils has complex Gaussian noise of 1 % of the brightest voxel."
+        "on a grid twice as fine, with 10⁵ photons per pixel; "
+        "k-space of 8 coils has complex Gaussian noise of 1 % of the brightest voxel."
     )  # fmt: skip
     lines = [
         "# Results", "",
