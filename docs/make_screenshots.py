@@ -120,19 +120,19 @@ def train_pictures(docks, out: Path, seconds: int = 240) -> None:
         docks.front(train)
         form.scanner.setCurrentText("Built-in scanners")
         form.plan.fields["size"].set(32)
-        form.plan.fields["n_objects"].set(4)
+        form.plan.fields["n_objects"].set(2)
         form.plan.fields["n_held_out"].set(1)
         form.levels.setText("30")
+        form.network.fields["n_iterations"].set(2)
+        form.network.fields["start_iterations"].set(5)
         form.patch.setValue(16)
         form.minutes.setValue(max(1, seconds // 60))
-        form.options.fields["log_every"].set(2)
-        form.options.fields["validate_every"].set(10)
+        form.options.fields["log_every"].set(1)
+        form.options.fields["validate_every"].set(8)
         form.out.edit.setText(str(Path(folder) / "trained"))
-        settle(300)
-        picture(docks, out / "train_form.png")
         train.start()
         run = train.runner.run
-        while not run.over and len(train.psnr.points("network")[0]) < 8:
+        while not run.over and len(train.psnr.points("network")[0]) < 5:
             wait_for(run.event)
         settle()
         train.show_from(train.progress)
@@ -140,7 +140,6 @@ def train_pictures(docks, out: Path, seconds: int = 240) -> None:
         train.finish()
         if not run.over:
             print(wait_for(run.finished).advice, flush=True)
-        picture(docks, out / "train_done.png")
 
 
 def compare_pictures(docks, out: Path) -> None:
@@ -171,8 +170,8 @@ def mri_pictures(docks, out: Path) -> None:
 
 
 PARTS = {
-    "geometry": geometry_pictures,
     "train": train_pictures,
+    "geometry": geometry_pictures,
     "scan": scan_pictures,
     "normal": normal_pictures,
     "reconstruct": reconstruct_pictures,

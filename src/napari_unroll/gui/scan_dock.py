@@ -248,7 +248,7 @@ class ScanDock(parts.DockFrame):
         has = scan is not None
         for widget in (self.volume_fold, self.check_box, self.view, self.drawing):
             widget.setVisible(has)
-        self.pair.setText("")
+        self._say_pair("")
         self.geometry_box.setVisible(scan is not None and scan.modality == "ct")
         self._show_geometry(None)
         self.drawing.show_scan(scan)
@@ -285,17 +285,22 @@ class ScanDock(parts.DockFrame):
             return
         run = self.session.runner.start(jobs.check_pair(self.session.scan), "check of the operator")
         run.finished.connect(self._show_pair)
-        self.pair.setText("measuring …")
+        self._say_pair("measuring …")
+
+    def _say_pair(self, text: str) -> None:
+        """A label without text would leave a gap."""
+        self.pair.setText(text)
+        self.pair.setVisible(bool(text))
 
     def _show_pair(self, finished: Finished) -> None:
         check = finished.result
         if check is None:
-            self.pair.setText("")
+            self._say_pair("")
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
         self.session.physics = check.physics
         verdict = "matched" if check.adjoint_error < 1e-6 else "not matched"
-        self.pair.setText(
+        self._say_pair(
             f"Adjoint error {parts.number(check.adjoint_error)} ({verdict}).<br>A {parts.seconds(check.forward_s)}, "
             f"adjoint {parts.seconds(check.adjoint_s)}.<br>{html.escape(check.reason)}"
         )
