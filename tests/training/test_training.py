@@ -14,20 +14,27 @@ from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
-from napari_unroll.training.protocols import ConeBeamProtocol, MultiCoilProtocol, build
+from napari_unroll.training.building import Scanners, build
+from napari_unroll.training.local import context_gradient
+from napari_unroll.training.options import TrainOptions
+from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
+from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.samples import PARTS, Batch, PatchSampler, SampleStore
-from napari_unroll.training.trainer import Trainer, TrainOptions, context_gradient, schedule
+from napari_unroll.training.trainer import Trainer, schedule
+from napari_unroll.training.validation import Validation
 
 PRIOR = PriorConfig(channels=(4, 4, 8, 8))
 CONFIG = UnrolledConfig(prior=PRIOR, n_iterations=2, preconditioner=0.2, start_iterations=3)
-OPTIONS = TrainOptions(n_steps=6, patch_size=(8, 8, 8), log_every=1, validate_every=3, warmup=1)
+OPTIONS = TrainOptions(n_steps=6, patch_size=(8, 8, 8), log_every=1, validate_every=3, warmup=1, validation_share=1)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     store = SampleStore(tmp_path_factory.mktemp("samples"))
-    *_, last = build(store, [ConeBeamProtocol(n=16, n_views=8), ConeBeamProtocol(n=16, n_views=12)], [0, 1], CONFIG)
-    assert last.outcome is Outcome.COMPLETED
+    recipe = make_recipe(TrainingPlan(size=16, levels=(8, 12), n_objects=4, network=CONFIG))
+    *_, last = build(store, recipe.training, CONFIG, Scanners(store, "cpu"), Stop())
+    assert (last.step, last.n_steps) == (4, 4)
     return store
 
 
@@ -41,7 +48,7 @@ def trainer(store, state=None, options=OPTIONS, validate=None):
 
 def test_samples_hold_volumes_and_their_residual_images(store):
     sample, protocol = store.load(1)
-    scan = ConeBeamProtocol(n=16, n_views=12).scan(0)
+    scan = generated_scan(cone_beam_protocol(16, 12), 1)
     physics = build_physics(scan, "cpu")
     x, start = (torch.from_numpy(sample[n])[None, None] for n in ("truth", "start"))
     difference = physics.A_adjoint(physics.A(x - start))[0, 0].numpy()
@@ -52,7 +59,7 @@ def test_samples_hold_volumes_and_their_residual_images(store):
 
 def test_the_start_is_better_than_filtered_back_projection(store):
     sample, _ = store.load(0)
-    scan = ConeBeamProtocol(n=16, n_views=8).scan(0)
+    scan = generated_scan(cone_beam_protocol(16, 8), 0)
     physics = build_physics(scan, "cpu")
     quick = physics.A_dagger(torch.from_numpy(scan.measurements)[None, None])[0, 0].numpy()
     scale = scan.truth.max() / sample["truth"].max()
@@ -61,7 +68,7 @@ def test_the_start_is_better_than_filtered_back_projection(store):
 
 def test_context_gradient_is_affine_between_truth_and_start(store):
     """With N exact on the whole volume the gradient at u is N u − Aᴴy, whatever the context."""
-    scan = MultiCoilProtocol(shape=(4, 12, 12), n_coils=2, acceleration=2).scan(0)
+    scan = generated_scan(multi_coil_protocol((4, 12, 12), 2, n_coils=2), 0)
     physics = build_physics(scan, "cpu")
     factors = fit_now(physics, FitOptions(n_test=0))
     y = torch.from_numpy(scan.measurements)[None]
@@ -128,13 +135,21 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(store, tmp_path):
 
 
 def test_stop_keeps_the_best_and_cancel_raises(store, tmp_path):
+    stop, kept = Stop(), []
+    job = trainer(store, tmp_path / "a.state", validate=lambda net: Validation({"psnr": 1.0}, {}))
+    job.keep = lambda network, metrics: kept.append((job.step, metrics["psnr"]))
+    events = job.run(stop)
+    for event in events:
+        if isinstance(event, IterationDone) and "loss" in event.metrics:
+            stop.finish()
+    assert event.outcome is Outcome.FINISHED_EARLY
+    assert kept == []  # no better than the network it began with
+    job = trainer(store, validate=lambda net: Validation({"psnr": float(job.step)}, {}))
+    job.keep = lambda network, metrics: kept.append((job.step, metrics["psnr"]))
+    list(job.run())
+    assert kept == [(3, 3.0), (6, 6.0)]
     stop = Stop()
-    stop.finish()
-    *_, last = trainer(store, tmp_path / "a.state", validate=lambda net: {"psnr": 1.0}).run(stop)
-    assert last.outcome is Outcome.FINISHED_EARLY
-    assert (tmp_path / "a.best.safetensors").is_file()
     stop.cancel()
-    stop.finish_now = False
     with pytest.raises(Cancelled):
         list(trainer(store).run(stop))
 
@@ -145,9 +160,9 @@ def test_a_damaged_state_is_refused_in_words(store, tmp_path):
         list(trainer(store, tmp_path / "bad.state").run())
 
 
-def test_held_out_seeds_are_refused(tmp_path):
+def test_seeds_of_evaluations_are_refused():
     with pytest.raises(ParameterError, match="held out"):
-        list(build(SampleStore(tmp_path), [ConeBeamProtocol(n=16, n_views=4)], [HELD_OUT_SEED], CONFIG))
+        generated_scan(cone_beam_protocol(16, 4), HELD_OUT_SEED)
 
 
 def test_schedule_rises_then_falls():
@@ -157,8 +172,8 @@ def test_schedule_rises_then_falls():
 
 def test_the_exact_operator_can_take_the_place_of_the_approximation(store):
     """On a whole volume it makes the gradient of the whole problem, N u − Aᴴy."""
-    protocols = [ConeBeamProtocol(n=16, n_views=8), ConeBeamProtocol(n=16, n_views=12)]
-    operators = [ExactNormal(build_physics(p.scan(0), "cpu")) for p in protocols]
+    scans = [generated_scan(cone_beam_protocol(16, views), 0) for views in (8, 12)]
+    operators = [ExactNormal(build_physics(scan, "cpu")) for scan in scans]
     job = Trainer(
         CONFIG, PatchSampler([store.load(0)], (16, 16, 16), 0), store.protocols(), OPTIONS, operators=operators
     )

@@ -147,6 +147,41 @@ def reconstruct(
 
 
 @app.command()
+def train(
+    config: Annotated[Path | None, typer.Option(help="YAML with a training plan; options given here win.")] = None,
+    modality: Annotated[str | None, typer.Option(help="ct or mri.")] = None,
+    task: Annotated[str | None, typer.Option(help="unrolled or post-processing.")] = None,
+    levels: Annotated[
+        str, typer.Option("--views", "--accelerations", help="Views (CT) or accelerations (MRI), such as 30,50,100.")
+    ] = "",
+    size: Annotated[int | None, typer.Option(help="Voxels along an edge of generated scanners.")] = None,
+    scanner: Annotated[
+        str | None, typer.Option(help="Scan file whose geometry, or mask and coils, to train for.")
+    ] = None,
+    volumes: Annotated[str | None, typer.Option(help="Folder of volumes to train on; else generated objects.")] = None,
+    scans: Annotated[str | None, typer.Option(help="Folder of scan files with their truth, used as they are.")] = None,
+    initial: Annotated[str | None, typer.Option(help="Shipped weights or a .safetensors file to start from.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time for the training itself (60 unless told).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the weights.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for samples, state and weights.")] = Path("unroll-training"),
+    device: Device = "auto",
+    set_: Annotated[
+        list[str],
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="Any part of the plan, such as options.batch_size=4."),
+    ] = [],  # noqa: B006
+) -> None:
+    """Train a network. Ctrl-C finishes with the best so far; after a kill the same command goes on."""
+    from napari_unroll.cli.train import parse_levels, run_training
+
+    asked = {
+        "modality": modality, "task": task, "levels": parse_levels(levels), "size": size, "scanner": scanner,
+        "volumes": volumes, "scans": scans, "initial": initial, "name": name,
+        "options.max_seconds": None if minutes is None else 60 * minutes,
+    }  # fmt: skip
+    run_training(asked, set_, config, out, device)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the metrics, the volume and the screenshot.")] = Path(
         "unroll-demo"

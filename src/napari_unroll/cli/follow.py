@@ -62,6 +62,11 @@ class Bar:
     def _iteration(self, event: IterationDone) -> None:
         if event.residual is not None:
             self._bar.set_postfix_str(f"residual {event.residual:.2%}", refresh=False)
+        if "loss" in event.metrics:
+            self._bar.set_postfix_str(f"loss {event.metrics['loss']:.3g}", refresh=False)
+        if "psnr_start" in event.metrics:
+            network, start = event.metrics["psnr"], event.metrics["psnr_start"]
+            self._bar.write(f"step {event.iteration}: {network:.2f} dB, start {start:.2f} dB", file=sys.stderr)
         if self._bar.total in (0, event.n_iterations):
             self._move(event.iteration, event.n_iterations, self._what)
 

@@ -22,8 +22,8 @@ from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.scan.scan import Scan
+from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import Noise, TrainingPlan
-from napari_unroll.training.trainer import TrainOptions
 
 TASKS = {"Unrolled network": "unrolled", "Post-processing network": "post-processing"}
 MODALITIES = {"X-ray CT": "ct", "MRI": "mri"}
@@ -170,7 +170,7 @@ class TrainForm(QWidget):
         self._on_modality()
 
     def _on_modality(self, *_: Any) -> None:
-        suited = TrainingPlan(modality=MODALITIES[self.modality.currentText()]).network  # type: ignore[arg-type]
+        suited = TrainingPlan(modality=MODALITIES[self.modality.currentText()]).network
         self.network.set_value(suited)
         self._list_starts()
 

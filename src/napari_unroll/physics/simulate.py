@@ -1,4 +1,4 @@
-"""Measurements made from volumes: Poisson photon counts for X-rays, complex Gaussian coil noise for MRI.
+"""Measurements made from volumes: Poisson photon counts or Gaussian noise for X-rays, complex coil noise for MRI.
 
 The volume of an X-ray scan may be finer than the grid that will be reconstructed, so that the projector of the
 reconstruction is not the one that made the data. Knows no files and no methods.
@@ -22,11 +22,13 @@ from napari_unroll.scan.scan import Provenance, Scan
 class Exposure:
     """How an X-ray scan is taken.
 
-    ``photons`` per pixel without an object; 0 means noise-free. ``thickest`` is the largest line integral: the
-    volume is scaled to reach it (None keeps the volume as attenuation in 1/mm).
+    ``photons`` per pixel without an object; 0 means no counting noise. ``sigma`` is the standard deviation of Gaussian
+    noise over the largest line integral. ``thickest`` is that integral: the volume is scaled to reach it (None keeps
+    the volume as attenuation in 1/mm).
     """
 
     photons: float = 1e5
+    sigma: float = 0.0
     thickest: float | None = 2.5
 
 
@@ -49,7 +51,11 @@ def simulate_ct(
     integrals = _project(volume, projector or _default_projector(geometry, grid.resample(volume.shape)))
     scale = exposure.thickest / max(float(integrals.max()), 1e-12) if exposure.thickest else 1.0
     rng = np.random.default_rng(seed)
-    measured = count_photons(integrals * np.float32(scale), exposure.photons, rng)
+    scaled = integrals * np.float32(scale)
+    measured = count_photons(scaled, exposure.photons, rng)
+    if exposure.sigma:
+        spread = np.float32(exposure.sigma * float(scaled.max()))
+        measured = measured + spread * rng.standard_normal(measured.shape, dtype=np.float32)
     return Scan(
         measurements=measured,
         geometry=geometry,
@@ -62,6 +68,8 @@ def simulate_ct(
 
 
 def _exposure_note(exposure: Exposure) -> str:
+    if exposure.sigma:
+        return f"Simulated with Gaussian noise of {100 * exposure.sigma:.3g} % of the largest line integral."
     if not exposure.photons:
         return "Simulated without noise."
     return f"Simulated with {exposure.photons:.3g} photons per pixel and Poisson noise."
@@ -102,12 +110,14 @@ def simulate_mri(
     seed: int = 0,
     name: str = "simulated multi-coil scan",
     grid: VolumeGrid | None = None,
+    covariance: np.ndarray | None = None,
 ) -> Scan:
     """Undersampled k-space of ``image`` (z, y, x) seen by coils ``csm`` (coil, z, y, x).
 
     ``mask`` (y, x) or (z, y, x) is broadcast to the image. ``noise`` is the standard deviation of the complex
     Gaussian noise of every sample over the largest magnitude of the image (the FFT is orthonormal, so it is also
-    the noise of a fully sampled coil image).
+    the noise of a fully sampled coil image). ``covariance`` (coil, coil), Hermitian and positive definite, correlates
+    the coils' noise; only its shape counts, its mean variance is set to one.
     """
     if noise < 0:
         raise ParameterError(f"The noise level cannot be negative; got {noise}.")
@@ -117,7 +127,7 @@ def simulate_mri(
     clean = physics.A(x)[0].numpy()
     sigma = noise * float(np.abs(image).max())
     return Scan(
-        measurements=(clean + samples * _complex_noise(clean.shape, sigma, seed)).astype(np.complex64),
+        measurements=(clean + samples * _coil_noise(clean.shape, sigma, seed, covariance)).astype(np.complex64),
         geometry=CartesianSampling(mask=samples, n_coils=len(csm)),
         grid=grid or VolumeGrid(shape=image.shape),
         csm=np.asarray(csm, np.complex64),
@@ -126,6 +136,24 @@ def simulate_mri(
         provenance=Provenance(source="generated", format="simulation", seed=seed),
         notes=(f"Simulated with complex Gaussian noise of {100 * noise:.3g} % of the brightest voxel.",),
     )
+
+
+def _coil_noise(shape: tuple[int, ...], sigma: float, seed: int, covariance: np.ndarray | None) -> np.ndarray:
+    white = _complex_noise(shape, sigma, seed)
+    return white if covariance is None else np.tensordot(coil_factor(covariance, shape[0]), white, axes=1)
+
+
+def coil_factor(covariance: np.ndarray, n_coils: int) -> np.ndarray:
+    """Cholesky factor L (coil, coil) with L Lᴴ = ``covariance`` / its mean variance; ParameterError where there is none."""
+    c = np.asarray(covariance, np.complex128)
+    if c.shape != (n_coils, n_coils) or not np.allclose(c, c.conj().T):
+        raise ParameterError(
+            f"A noise covariance must be Hermitian of shape {(n_coils, n_coils)}; got shape {c.shape}."
+        )
+    try:
+        return np.asarray(np.linalg.cholesky(c / max(np.trace(c).real / n_coils, 1e-30)))
+    except np.linalg.LinAlgError:
+        raise ParameterError("A noise covariance must be positive definite; measure it from more samples.") from None
 
 
 def _complex_noise(shape: tuple[int, ...], sigma: float, seed: int) -> np.ndarray:

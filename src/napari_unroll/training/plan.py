@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from napari_unroll.methods.problem import MethodParams
 from napari_unroll.methods.unrolled.network import UnrolledConfig
-from napari_unroll.training.trainer import TrainOptions
+from napari_unroll.training.options import TrainOptions
 
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
 """Views and accelerations that generated scanners have unless others are asked for."""
@@ -20,6 +20,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "mri": {"n_iterations": 3, "preconditioner": None, "start_iterations": 20},
 }
 """What training chooses where the plan leaves the unrolled network open; post-processing starts from FDK or zero-filled."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ct": {"learning_rate": 6e-4, "auxiliary": 0.2},
+    "mri": {"patch_size": (8, 96, 96), "auxiliary": 0.2},
+}
+"""And where it leaves the options open: thin slabs for MRI, whose undersampling lies in (y, x)."""
 
 
 class Noise(MethodParams):
@@ -30,7 +35,8 @@ class Noise(MethodParams):
     )
     photons: tuple[float, float] = Field((3e4, 3e5), description="Poisson: photons per pixel, least and most.")
     sigma: tuple[float, float] = Field(
-        (0.005, 0.02), description="Gaussian: standard deviation over the largest value (CT: line integral), least and most."
+        (0.005, 0.02),
+        description="Gaussian: standard deviation over the largest value (CT: line integral), least and most.",
     )
     coil_correlation: float = Field(
         0.0, ge=0, lt=1, description="MRI: correlation ρ of the noise of neighbouring coils; ρ^|i−j| beyond."
@@ -69,9 +75,10 @@ class TrainingPlan(MethodParams):
     n_held_out: int = Field(2, ge=1, le=100, description="Objects for validation, never trained on.")
     noise: Noise = Field(Noise(), description="Noise of simulated scans.")
     network: UnrolledConfig = Field(
-        UnrolledConfig(**NETWORKS["ct"]), description="Architecture; modality and task decide its channels and data step."
+        UnrolledConfig(**NETWORKS["ct"]),
+        description="Architecture; modality and task decide its channels and data step.",
     )
-    options: TrainOptions = Field(TrainOptions(), description="How long and how to train.")
+    options: TrainOptions = Field(TrainOptions(**OPTIONS["ct"]), description="How long and how to train.")
     initial: str | None = Field(
         None, description="Shipped weights by name, or a .safetensors file, to start from; the architecture is theirs."
     )
@@ -80,20 +87,22 @@ class TrainingPlan(MethodParams):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Fill the network with what suits modality and task, which decide channels and data step."""
+        """Fill in what suits modality and task; these decide the network's channels and data step."""
         if not isinstance(values, dict):
             return values
         modality, task = values.get("modality", "ct"), values.get("task", "unrolled")
-        given = values.get("network", {})
-        given = given.model_dump() if isinstance(given, UnrolledConfig) else given
-        if not isinstance(given, dict) or modality not in NETWORKS:
+        network, options = _plain(values.get("network", {})), _plain(values.get("options", {}))
+        if modality not in NETWORKS or not isinstance(network, dict) or not isinstance(options, dict):
             return values
         suits = NETWORKS[modality] if task == "unrolled" else {}
-        prior = given.get("prior", {})
-        prior = prior.model_dump() if hasattr(prior, "model_dump") else prior
+        prior = _plain(network.get("prior", {}))
         if isinstance(prior, dict):
             prior = {**prior, "complex_valued": modality == "mri"}
-        return {**values, "network": {**suits, **given, "prior": prior, "data_step": task == "unrolled"}}
+        return {
+            **values,
+            "network": {**suits, **network, "prior": prior, "data_step": task == "unrolled"},
+            "options": {**OPTIONS[modality], **options},
+        }
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingPlan:
@@ -109,3 +118,8 @@ class TrainingPlan(MethodParams):
     def chosen_levels(self) -> tuple[float, ...]:
         """Views or accelerations of generated scanners."""
         return self.levels or LEVELS[self.modality]
+
+
+def _plain(value: Any) -> Any:
+    """A record as a mapping; anything else as it is, for pydantic to judge."""
+    return value.model_dump() if isinstance(value, BaseModel) else value

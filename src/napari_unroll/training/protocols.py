@@ -1,112 +1,162 @@
-"""Scan protocols to train for: a fixed scanner, many objects. Each makes scans with known truth from seeds or volumes.
+"""Scan protocols to train for: one scanner setting each, whose scans share a normal operator.
 
-Training seeds stay below ``HELD_OUT_SEED``, so that built-in samples and evaluations are never seen.
+A protocol says on which grid objects are given, and scans them. Knows nothing of networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
-from napari_unroll.methods.unrolled.network import UnrolledConfig
-from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.io.npy_header import load_npy
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
-from napari_unroll.scan.phantoms import HELD_OUT_SEED, brain, coil_maps, poisson_disc_mask, random_volume
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.phantoms import coil_maps, poisson_disc_mask
 from napari_unroll.scan.scan import Scan
-from napari_unroll.training.samples import SampleStore, build_sample
+from napari_unroll.training.objects import generated
+from napari_unroll.training.plan import Noise
+
+ANY_NOISE = Noise()
+"""The noise of a plan that says nothing about it."""
+OVERSAMPLE = 2
+"""How much finer X-ray objects are than the grid. With 1 the projector of the reconstruction has made the data, and a
+network learns to trust them far more than any measured scan allows."""
 
 
 class ScanProtocol(Protocol):
-    """One scanner setting; all its scans share a normal operator."""
-
-    @property
-    def name(self) -> str: ...
-
-    def scan(self, seed: int) -> Scan: ...
-
-
-@dataclass(frozen=True)
-class ConeBeamProtocol:
-    """The built-in cone-beam orbit with ``n_views`` views on n³ voxels; photons drawn log-uniformly per scan.
-
-    Objects are projected on a grid ``oversample`` times finer. With 1 the projector of the reconstruction has made the
-    data, and a network learns to trust them far more than any measured scan allows.
-    """
-
-    n: int = 96
-    n_views: int = 50
-    photons: tuple[float, float] = (3e4, 3e5)
-    oversample: int = 2
+    """One scanner setting."""
 
     @property
     def name(self) -> str:
         """For cards and logs."""
-        return f"cone beam, {self.n_views} views, {self.n} voxels cubed"
 
-    def scan(self, seed: int) -> Scan:
-        """A scan of generated object ``seed``."""
-        geometry, grid = cone_beam_setup(self.n, self.n_views)
-        volume = random_volume((self.oversample * self.n,) * 3, seed)
-        low, high = np.log10(self.photons)
-        photons = float(10 ** np.random.default_rng(seed).uniform(low, high))
-        return simulate_ct(volume, geometry, grid, Exposure(photons=photons), seed)
+    @property
+    def object_grid(self) -> VolumeGrid:
+        """Where objects are given: the grid to be reconstructed, or a finer one."""
+
+    def simulate(self, volume: np.ndarray, seed: int) -> Scan:
+        """A noisy scan, with truth, of ``volume`` (z, y, x) on ``object_grid``."""
 
 
 @dataclass(frozen=True)
-class MultiCoilProtocol:
-    """Multi-coil MRI with one set of coil maps and one Poisson-disc mask, both from ``setup_seed``."""
+class XRayProtocol:
+    """Projections of objects on a grid ``OVERSAMPLE`` times finer; ``thickest`` is their largest line integral."""
 
-    shape: tuple[int, int, int] = (48, 96, 96)
-    n_coils: int = 8
-    acceleration: float = 5
-    noise: float = 0.01
-    setup_seed: int = 0
+    name: str
+    geometry: ConeBeam | ParallelBeam
+    grid: VolumeGrid
+    noise: Noise = ANY_NOISE
+    thickest: float = 2.5
+    device: str = "cpu"
 
     @property
-    def name(self) -> str:
-        """For cards and logs."""
-        return f"{self.n_coils} coils, R = {self.acceleration:g}, {'×'.join(map(str, self.shape))}"
+    def object_grid(self) -> VolumeGrid:
+        z, y, x = self.grid.shape
+        return self.grid.resample((OVERSAMPLE * z, OVERSAMPLE * y, OVERSAMPLE * x))
 
-    def scan(self, seed: int) -> Scan:
-        """A scan of generated brain ``seed``."""
-        calibration = max(2, round(0.1 * min(self.shape[1:])))
-        mask = poisson_disc_mask(self.shape[1:], self.acceleration, calibration, self.setup_seed)
-        maps = coil_maps(self.shape, self.n_coils, self.setup_seed)
-        return simulate_mri(brain(self.shape, seed), maps, mask, self.noise, seed)
+    def simulate(self, volume: np.ndarray, seed: int) -> Scan:
+        rng = np.random.default_rng(seed)
+        if self.noise.kind == "gaussian":
+            exposure = Exposure(photons=0, sigma=_level(self.noise.sigma, rng), thickest=self.thickest)
+        else:
+            exposure = Exposure(photons=_level(self.noise.photons, rng), thickest=self.thickest)
+        return simulate_ct(volume, self.geometry, self.grid, exposure, seed, self.name, self._projector)
+
+    @cached_property
+    def _projector(self) -> Any:
+        empty = np.zeros(self.geometry.measurement_shape, np.float32)
+        return build_physics(Scan(measurements=empty, geometry=self.geometry, grid=self.object_grid), self.device)
 
 
-def build(
-    store: SampleStore,
-    protocols: Sequence[ScanProtocol],
-    seeds: Sequence[int],
-    config: UnrolledConfig,
-    stop: Stop | None = None,
-) -> Iterator[Event]:
-    """Fit every protocol once, then simulate and keep one sample per (seed, protocol); the result is the store.
+@dataclass(frozen=True)
+class CoilProtocol:
+    """Cartesian multi-coil MRI with one sampling ``mask`` (z, y, x) and one set of coil maps ``csm`` (coil, z, y, x)."""
 
-    Raises ParameterError where a seed is held out for evaluation.
+    name: str
+    mask: np.ndarray
+    csm: np.ndarray
+    grid: VolumeGrid
+    noise: Noise = ANY_NOISE
+
+    @property
+    def object_grid(self) -> VolumeGrid:
+        return self.grid
+
+    def simulate(self, volume: np.ndarray, seed: int) -> Scan:
+        level = _level(self.noise.sigma, np.random.default_rng(seed))
+        return simulate_mri(
+            volume, self.csm, self.mask, level, seed, self.name, self.grid, coil_covariance(self.noise, len(self.csm))
+        )
+
+
+def coil_covariance(noise: Noise, n_coils: int) -> np.ndarray | None:
+    """The plan's noise covariance (coil, coil), or None for uncorrelated coils of equal noise."""
+    if noise.coil_covariance is not None:
+        return load_npy(Path(noise.coil_covariance).expanduser())
+    if noise.coil_correlation == 0:
+        return None
+    steps = np.abs(np.subtract.outer(np.arange(n_coils), np.arange(n_coils)))
+    return np.asarray(noise.coil_correlation**steps)
+
+
+def cone_beam_protocol(n: int = 96, n_views: int = 50, noise: Noise | None = None, device: str = "cpu") -> XRayProtocol:
+    """The built-in cone-beam orbit with ``n_views`` views on n³ voxels."""
+    geometry, grid = cone_beam_setup(n, n_views)
+    return XRayProtocol(
+        f"cone beam, {n_views} views, {n} voxels cubed", geometry, grid, noise or Noise(), device=device
+    )
+
+
+def multi_coil_protocol(
+    shape: tuple[int, int, int] = (48, 96, 96),
+    acceleration: float = 5,
+    n_coils: int = 8,
+    noise: Noise | None = None,
+    setup_seed: int = 0,
+) -> CoilProtocol:
+    """Coil maps and a Poisson-disc mask in (y, x) from ``setup_seed``; z is the fully sampled readout."""
+    calibration = max(2, round(0.1 * min(shape[1:])))
+    mask = poisson_disc_mask(shape[1:], acceleration, calibration, setup_seed)
+    name = f"{n_coils} coils, R = {acceleration:g}, {'×'.join(map(str, shape))}"
+    grid = VolumeGrid(shape=shape, spacing_mm=(180.0 / shape[0], 180.0 / shape[1], 180.0 / shape[2]))
+    csm = coil_maps(shape, n_coils, setup_seed)
+    return CoilProtocol(name, np.broadcast_to(mask, shape), csm, grid, noise or Noise())
+
+
+def scanner_protocol(scan: Scan, noise: Noise, device: str = "cpu", n_views: int | None = None) -> ScanProtocol:
+    """The scanner that took ``scan``: its geometry (``n_views`` evenly spaced views), or its mask and coil maps.
+
+    Simulated X-ray objects are as thick as what was scanned.
     """
-    if max(seeds, default=0) >= HELD_OUT_SEED:
-        raise ParameterError(f"Training seeds must be below {HELD_OUT_SEED}; the rest is held out for evaluation.")
-    stop = stop or Stop()
-    n_steps = len(seeds) * len(protocols)
-    yield Started("building training samples", n_steps)
-    first = len(store.protocols())
-    operators: list[Any] = [build_physics(protocol.scan(0)) for protocol in protocols]
-    factors = [fit_now(physics, FitOptions(n_test=0)) for physics in operators]
-    for i, fitted in enumerate(factors):
-        store.add_protocol(fitted, first + i)
-    for done, (seed, i) in enumerate((s, i) for s in seeds for i in range(len(protocols))):
-        if stop.cancelled or stop.finish_now:
-            break
-        store.add(build_sample(protocols[i].scan(seed), operators[i], config, factors[i]), first + i)
-        yield Progress(done + 1, n_steps, f"{protocols[i].name}, object {seed}")
-    outcome = Outcome.FINISHED_EARLY if stop.cancelled or stop.finish_now else Outcome.COMPLETED
-    yield Finished(outcome, store, f"{len(store)} samples of {first + len(protocols)} protocols in {store.folder}.")
+    if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
+        geometry = scan.geometry if n_views is None else scan.geometry.subset(_spread(scan.geometry.n_views, n_views))
+        thickest = max(0.1, float(np.quantile(scan.measurements, 0.999)))
+        name = f"scanner of {scan.name}, {geometry.n_views} views"
+        return XRayProtocol(name, geometry, scan.grid, noise, thickest, device)
+    if not isinstance(scan.geometry, CartesianSampling):
+        raise ParameterError(f"Training simulates X-ray and Cartesian MRI scanners; {scan.name} is neither.")
+    csm = scan.csm if scan.csm is not None else build_physics(scan, "cpu").csm.cpu().numpy()
+    name = f"scanner of {scan.name}, R = {scan.geometry.acceleration:.3g}"
+    return CoilProtocol(name, np.array(scan.geometry.mask), csm, scan.grid, noise)
+
+
+def generated_scan(protocol: ScanProtocol, seed: int) -> Scan:
+    """A scan of generated object ``seed``. Raises ParameterError for seeds that are kept for evaluation."""
+    make = generated("mri" if isinstance(protocol, CoilProtocol) else "ct")
+    return protocol.simulate(make(protocol.object_grid, seed), seed)
+
+
+def _level(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    low, high = np.log(limits)
+    return float(np.exp(rng.uniform(low, high)))
+
+
+def _spread(n: int, wanted: int) -> np.ndarray:
+    return np.unique(np.round(np.arange(min(wanted, n)) * n / min(wanted, n)).astype(int))

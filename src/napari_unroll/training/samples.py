@@ -4,11 +4,14 @@ A sample holds the truth x* and the start x_0 (FDK, zero-filled or a short total
 images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0). Both are affine in the estimate, so every context
 x̂ = x* + β(x_0 − x*) has r̂ = r* + β(r_0 − r*): β = 0 is the context of the paper (truth), β = 1 is what the first
 iteration on a whole volume sees. The projector runs when a sample is built and never in the training loop (Efficient
-Unrolled Networks, sec. 4.1–4.3). Arrays live in a zarr store.
+Unrolled Networks, sec. 4.1–4.3). Flips and turns that commute with N, and a global phase of complex volumes, turn one
+sample into several. Arrays live in a zarr store.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 import zarr
 
-from napari_unroll.errors import ScanError
+from napari_unroll.errors import ScanError, UnrollError
 from napari_unroll.events import Box
 from napari_unroll.methods.problem import Problem
 from napari_unroll.methods.unrolled.network import UnrolledConfig
@@ -26,7 +29,10 @@ from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.scan.scan import Scan
+from napari_unroll.training.symmetries import IDENTITY, Symmetry
 
+Sample = tuple[dict[str, np.ndarray], int]
+"""The volumes of a sample by name, and its protocol."""
 PARTS = ("truth", "start", "residual_truth", "residual_start")
 
 
@@ -49,8 +55,7 @@ def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: Norm
     """
     if scan.truth is None:
         raise ScanError(f"Training needs the true volume of every scan; {scan.name!r} has none.")
-    y = torch.as_tensor(scan.measurements).to(physics.device)
-    y = y[None] if scan.modality == "mri" else y[None, None]
+    y = measured(scan, physics)
     truth = torch.as_tensor(scan.truth).to(physics.device, physics.dtype)[None, None]
     start = run_silently(first_estimate(Problem(scan=scan, physics=physics, y=y, normal=factors), config))
     scale = intensity_scale(start)
@@ -63,44 +68,89 @@ def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: Norm
     return {name: (v[0, 0] / scale).cpu().numpy() for name, v in volumes.items()}
 
 
+def measured(scan: Scan, physics: Any) -> torch.Tensor:
+    """The measurements on the operator's device with a batch axis, and a channel axis for CT."""
+    y = torch.as_tensor(np.ascontiguousarray(scan.measurements)).to(physics.device)
+    return y[None] if scan.modality == "mri" else y[None, None]
+
+
 class SampleStore:
-    """A folder of samples (``samples.zarr``) and of their protocols' factors (``protocol-0.safetensors``, …)."""
+    """A folder of samples (``samples.zarr``), of their protocols' factors and of the symmetries of these.
+
+    Samples appear under their number only when complete, so that a killed build can go on.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._root = zarr.open_group(str(folder / "samples.zarr"), mode="a")
+        zarr.open_group(str(folder / "samples.zarr"), mode="a")
 
     def __len__(self) -> int:
-        return len(list(self._root.group_keys()))
+        return sum(p.name.isdigit() for p in (self.folder / "samples.zarr").iterdir())
 
-    def add(self, sample: dict[str, np.ndarray], protocol: int) -> None:
-        """Append a sample of ``protocol``."""
-        group = self._root.create_group(f"{len(self):05d}")
+    def __contains__(self, index: int) -> bool:
+        return self._path(index).is_dir()
+
+    def _path(self, index: int) -> Path:
+        return self.folder / "samples.zarr" / f"{index:05d}"
+
+    def add(self, sample: dict[str, np.ndarray], protocol: int, index: int | None = None) -> None:
+        """Keep a sample of ``protocol`` under ``index``, or after the others."""
+        temporary = self.folder / "unfinished.zarr"
+        shutil.rmtree(temporary, ignore_errors=True)
+        group = zarr.open_group(str(temporary), mode="w", attributes={"protocol": protocol})
         for name in PARTS:
             group.create_array(name, data=sample[name], chunks=sample[name].shape)
-        group.attrs["protocol"] = protocol
+        temporary.rename(self._path(len(self) if index is None else index))
 
-    def add_protocol(self, factors: NormalFactors, index: int) -> None:
-        """Keep the fitted factors that all samples of protocol ``index`` share."""
-        factors.save(self.folder / f"protocol-{index}.safetensors")
+    def load(self, index: int) -> Sample:
+        """Sample ``index`` and its protocol. Raises UnrollError where it is damaged."""
+        try:
+            group: Any = zarr.open_group(str(self._path(index)), mode="r")
+            return {name: np.asarray(group[name][:]) for name in PARTS}, int(group.attrs["protocol"])
+        except (KeyError, ValueError, OSError, RuntimeError) as error:
+            raise UnrollError(f"Sample {index} in {self.folder} is damaged; remove {self._path(index)}.") from error
+
+    def add_protocol(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
+        """Keep the fitted factors that all samples of protocol ``index`` share, and the symmetries of its operator."""
+        (self.folder / f"protocol-{index}.json").write_text(json.dumps({"symmetries": symmetries}))
+        unfinished = self.folder / "unfinished.safetensors"
+        factors.save(unfinished)
+        unfinished.rename(self.folder / f"protocol-{index}.safetensors")
+
+    def has_protocol(self, index: int) -> bool:
+        """Whether protocol ``index`` is kept."""
+        return (self.folder / f"protocol-{index}.safetensors").is_file()
+
+    def protocol(self, index: int) -> NormalFactors:
+        """The factors of protocol ``index``."""
+        return NormalFactors.load(self.folder / f"protocol-{index}.safetensors")
 
     def protocols(self) -> list[NormalFactors]:
         """The factors of every protocol."""
         n = len(list(self.folder.glob("protocol-*.safetensors")))
-        return [NormalFactors.load(self.folder / f"protocol-{i}.safetensors") for i in range(n)]
+        return [self.protocol(i) for i in range(n)]
 
-    def load(self, index: int) -> tuple[dict[str, np.ndarray], int]:
-        """Sample ``index`` and its protocol."""
-        group: Any = self._root[f"{index:05d}"]
-        return {name: np.asarray(group[name][:]) for name in PARTS}, int(group.attrs["protocol"])
+    def symmetries(self) -> list[tuple[Symmetry, ...]]:
+        """The symmetries of every protocol's operator."""
+        n = len(list(self.folder.glob("protocol-*.safetensors")))
+        kept = [json.loads((self.folder / f"protocol-{i}.json").read_text())["symmetries"] for i in range(n)]
+        return [tuple(Symmetry(tuple(axes), tuple(flips)) for axes, flips in one) for one in kept]
 
 
 class PatchSampler:
-    """Draws batches of random patches, all of one protocol; holds the samples in memory."""
+    """Draws batches of random patches, all of one protocol.
+
+    ``symmetries`` are those of each protocol; without them samples are used as they are. Complex samples also get a
+    random global phase then.
+    """
 
     def __init__(
-        self, samples: Sequence[tuple[dict[str, np.ndarray], int]], patch_size: Sequence[int], seed: int
+        self,
+        samples: Sequence[Sample],
+        patch_size: Sequence[int],
+        seed: int,
+        symmetries: Sequence[Sequence[Symmetry]] | None = None,
     ) -> None:
         if not samples:
             raise ScanError("There are no training samples; build some first.")
@@ -109,19 +159,29 @@ class PatchSampler:
         for i, (_, protocol) in enumerate(samples):
             self._by_protocol.setdefault(protocol, []).append(i)
         self._patch_size = patch_size
+        self._symmetries = symmetries
         self.rng = np.random.default_rng(seed)
 
     def draw(self, batch_size: int, device: torch.device | str = "cpu") -> Batch:
         """A batch from a random protocol, patches at uniformly random places."""
         protocol = int(self.rng.choice(sorted(self._by_protocol)))
         chosen = self.rng.choice(self._by_protocol[protocol], batch_size)
-        boxes = [self._random_box(self._samples[i][0]["truth"].shape) for i in chosen]
-        parts = [self._stack(name, chosen, boxes, device) for name in PARTS]
-        return Batch(protocol, boxes, *parts)
+        boxes, patches = zip(*(self._patch(int(i), protocol) for i in chosen), strict=True)
+        parts = [torch.from_numpy(np.stack([p[name] for p in patches])[:, None]).to(device) for name in PARTS]
+        return Batch(protocol, list(boxes), *parts)
 
-    def _stack(self, name: str, chosen: np.ndarray, boxes: list[Box], device: Any) -> torch.Tensor:
-        cuts = [self._samples[i][0][name][box] for i, box in zip(chosen, boxes, strict=True)]
-        return torch.from_numpy(np.stack(cuts)[:, None]).to(device)
+    def _patch(self, index: int, protocol: int) -> tuple[Box, dict[str, np.ndarray]]:
+        volumes = self._samples[index][0]
+        box = self._random_box(volumes["truth"].shape)
+        if self._symmetries is None:
+            return box, {name: volumes[name][box] for name in PARTS}
+        known = self._symmetries[protocol]
+        turn = known[int(self.rng.integers(len(known)))]
+        patch = {name: turn.apply(volumes[name])[box] for name in PARTS}
+        if volumes["truth"].dtype.kind == "c":
+            phase = np.complex64(np.exp(2j * np.pi * self.rng.random()))
+            patch = {name: phase * values for name, values in patch.items()}
+        return box, patch
 
     def _random_box(self, shape: Sequence[int]) -> Box:
         sides = [min(p, n) for p, n in zip(self._patch_size, shape, strict=True)]

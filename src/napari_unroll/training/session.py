@@ -1,47 +1,168 @@
 """A training from plan to weights: samples, network, validation, model card. A plain generator of events.
 
-Everything lives in one folder, so that the same call goes on after a kill: ``samples/``, ``training.state``,
-``log.jsonl``, and the best network as ``<name>.safetensors`` with its card ``<name>.json``.
+Everything lives in one folder, so that the same call goes on after a kill: ``samples/``, ``training.state`` and its log,
+``plan.json``, and the best network as ``<name>.safetensors`` with its card ``<name>.json``.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop
+import torch
+
+from napari_unroll.errors import Cancelled, ParameterError, UnrollError
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.methods.unrolled.checkpoint import save_network
+from napari_unroll.methods.unrolled.network import UnrolledPGD
 from napari_unroll.physics.build import choose_device
+from napari_unroll.training.building import Scanners, build, load_samples
+from napari_unroll.training.card import model_card
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.protocols import ConeBeamProtocol, MultiCoilProtocol, ScanProtocol, build
+from napari_unroll.training.recipe import Recipe, make_recipe
 from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.start_from import with_initial
 from napari_unroll.training.trainer import Trainer
+from napari_unroll.training.validation import HeldOut, HeldOutScan, prepare
+
+log = logging.getLogger(__name__)
+MAY_CHANGE = {"options", "licence", "n_objects"}
+"""Parts of a plan that may differ when a training goes on."""
 
 
 def train(plan: TrainingPlan, out: Path, device: str = "auto", stop: Stop | None = None) -> Iterator[Event]:
-    """Train; the last event is Finished with the path of the best weights, or None where there are none."""
-    stop = stop or Stop()
-    chosen = str(choose_device(device))
+    """Train; the last event is Finished with the path of the best weights, or None where there are none.
+
+    What goes wrong is not raised but an outcome with advice. Call again with the same folder to go on.
+    """
+    stop, begun = stop or Stop(), time.perf_counter()
     yield Started(f"training {plan.name}", 1000)
-    store = SampleStore(out / "samples")
-    if not len(store):
-        for event in build(store, _protocols(plan), range(plan.n_objects), plan.network, stop):
-            if isinstance(event, Progress):
-                yield Progress(event.step, event.n_steps, f"building training samples: {event.text}")
-    samples = [store.load(i) for i in range(len(store))]
-    sampler = PatchSampler(samples, plan.options.patch_size, plan.options.seed)
-    trainer = Trainer(
-        plan.network, sampler, store.protocols(), plan.options, state_file=out / "training.state", device=chosen
-    )
+    try:
+        finished = yield from _work(plan, Path(out), device, stop)
+    except Cancelled as error:
+        finished = Finished(Outcome.CANCELLED, advice=str(error))
+    except Exception as error:
+        if not isinstance(error, UnrollError):
+            log.exception("training %s failed", plan.name)
+        finished = Finished(Outcome.FAILED, advice=_advice(error))
+    yield replace(finished, seconds=time.perf_counter() - begun)
+
+
+def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop) -> Any:
+    """The stages one after the other; returns Finished."""
+    chosen = str(choose_device(device))
+    plan, initial = with_initial(plan)
+    recipe = make_recipe(plan, chosen)
+    _claim(plan, out)
+    store = SampleStore(out / "samples" / recipe.key)
+    scanners = Scanners(store, chosen)
+    yield from build(store, recipe.training, plan.network, scanners, stop)
+    if stop.finish_now:
+        return Finished(Outcome.FINISHED_EARLY, None, "No network was trained yet; the samples made so far are kept.")
+    held_out: list[HeldOutScan] = []
+    yield from prepare(recipe.held_out, plan.network, scanners, held_out, stop)
+    keeper = _Keeper(plan, recipe, out, chosen)
+    trainer = _trainer(plan, store, len(recipe.training), out, chosen, initial, HeldOut(held_out, stop), keeper)
+    keeper.trainer = trainer
     for event in trainer.run(stop):
-        if isinstance(event, Progress | IterationDone):
+        if isinstance(event, Progress | IterationDone | Pictures):
+            keeper.see(event)
             yield event
         elif isinstance(event, Finished):
-            outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
-            yield Finished(outcome, out / "training.best.safetensors", event.advice, event.seconds, event.history)
+            return keeper.finished(event)
 
 
-def _protocols(plan: TrainingPlan) -> list[ScanProtocol]:
-    if plan.modality == "ct":
-        return [ConeBeamProtocol(n=plan.size, n_views=int(level)) for level in plan.chosen_levels]
-    shape = (max(8, plan.size // 2), plan.size, plan.size)
-    return [MultiCoilProtocol(shape=shape, acceleration=level) for level in plan.chosen_levels]
+def _trainer(
+    plan: TrainingPlan,
+    store: SampleStore,
+    n_samples: int,
+    out: Path,
+    device: str,
+    initial: UnrolledPGD | None,
+    validate: HeldOut,
+    keep: _Keeper,
+) -> Trainer:
+    options = plan.options
+    symmetries = store.symmetries() if options.augment else None
+    sampler = PatchSampler(load_samples(store, n_samples), options.patch_size, options.seed, symmetries)
+    state = out / "training.state"
+    return Trainer(plan.network, sampler, store.protocols(), options, validate, state, device, initial, keep=keep.keep)
+
+
+@dataclass
+class _Keeper:
+    """Writes the best network with its card, and tells how the training ended."""
+
+    plan: TrainingPlan
+    recipe: Recipe
+    out: Path
+    device: str
+    trainer: Trainer | None = None
+    first: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Path:
+        """Where the best network is."""
+        return self.out / f"{self.plan.name}.safetensors"
+
+    def see(self, event: Event) -> None:
+        """Remember the figures of the network that the training began with."""
+        if isinstance(event, IterationDone) and event.iteration == 0:
+            self.first = dict(event.metrics)
+
+    def keep(self, network: UnrolledPGD, metrics: dict[str, float]) -> None:
+        """Write ``network``, the best so far."""
+        assert self.trainer is not None
+        before = {"start": metrics.get("psnr_start")}
+        if self.plan.initial and self.first:
+            before["initial weights"] = self.first.get("psnr")
+        facts = {
+            "steps": self.trainer.step,
+            "seconds": round(self.trainer.elapsed, 1),
+            "psnr_before": before,
+            "psnr_after": metrics.get("psnr"),
+        }
+        save_network(network, self.weights, model_card(self.plan, self.recipe, network, self.device, **facts))
+
+    def finished(self, event: Finished) -> Finished:
+        """How the training ended, with the weights where there are any."""
+        assert self.trainer is not None
+        if not self.weights.is_file():
+            return Finished(event.outcome, None, "No network was trained yet; the same call goes on.")
+        card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
+        advice = (
+            f"{event.advice} The best network reaches {card['psnr_after']:.2f} dB on held-out scans, "
+            f"its start {card['psnr_before']['start']:.2f} dB."
+        )
+        return Finished(event.outcome, self.weights, advice, event.seconds, event.history)
+
+
+def _claim(plan: TrainingPlan, out: Path) -> None:
+    """Remember the plan beside the state; refuse a folder in which another one is being trained."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        kept, path = plan.model_dump(mode="json"), out / "plan.json"
+        if path.is_file() and (out / "training.state").is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            other = sorted(k for k in kept.keys() - MAY_CHANGE if before.get(k) != kept[k])
+            if other:
+                raise ParameterError(
+                    f"{out} holds a training with another {', '.join(other)}; choose another folder, or remove "
+                    f"{out / 'training.state'} to start anew."
+                )
+        path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"The folder {out} cannot be used for training ({error}); choose another.") from error
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, UnrollError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return "Training ran out of memory; lower options.patch_size or options.batch_size, or set options.recompute."
+    return f"Training failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}."

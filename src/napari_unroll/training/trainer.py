@@ -9,42 +9,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from typing import Any, Literal
+from functools import partial
+from pathlib import Path
 
 import torch
-from pydantic import Field
 
-from napari_unroll.errors import Cancelled
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop
-from napari_unroll.methods.problem import MethodParams
-from napari_unroll.methods.unrolled.network import Apply, Gradient, UnrolledConfig, UnrolledPGD
+from napari_unroll.errors import Cancelled, ParameterError
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import Restrictable
 from napari_unroll.training.checkpoint import TrainingState
+from napari_unroll.training.local import context_gradient, loss
+from napari_unroll.training.meter import Meter
+from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.samples import Batch, PatchSampler
+from napari_unroll.training.validation import Validation
 
-Validate = Callable[[UnrolledPGD], dict[str, float]]
-
-
-class TrainOptions(MethodParams):
-    """How long and how to train."""
-
-    n_steps: int = Field(4000, ge=1, description="Optimiser steps.")
-    max_seconds: float | None = Field(None, gt=0, description="Wall-clock budget in seconds; the schedule follows it.")
-    batch_size: int = Field(2, ge=1, description="Patches per pass.")
-    accumulate: int = Field(1, ge=1, description="Passes per optimiser step.")
-    patch_size: tuple[int, int, int] = Field((48, 48, 48), description="Patch (z, y, x) in voxels.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak rate of Adam; linear warm-up, then cosine to 1 %.")
-    warmup: int = Field(100, ge=0, description="Steps of linear warm-up.")
-    ema: float = Field(0.995, ge=0, lt=1, description="Decay of the exponential moving average of the weights.")
-    truth_context: float = Field(0.25, ge=0, le=1, description="Share of samples whose context is the truth (paper).")
-    auxiliary: float = Field(0.1, ge=0, description="Weight of the loss on intermediate iterates.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="Arithmetic of the network.")
-    log_every: int = Field(10, ge=1, description="Steps between reports of the loss.")
-    validate_every: int = Field(500, ge=1, description="Steps between validations and checkpoints.")
-    seed: int = Field(0, description="Seed of weights, patches and contexts.")
+Validate = Callable[[UnrolledPGD], Validation]
+Keep = Callable[[UnrolledPGD, dict[str, float]], None]
+LOW = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SAVE_SECONDS = 60.0
+"""Checkpoints are at most this far apart."""
+VALIDATIONS = 10
+"""Where seconds are limited, this many validations are made in them, as far as ``validation_share`` allows."""
 
 
 class Trainer:
@@ -52,6 +41,7 @@ class Trainer:
 
     ``protocols`` are the fitted normal operators, one per protocol of the samples. Local problems use them too, or
     ``operators`` in their place (``ExactNormal``: the projector in the loop, to measure what the approximation costs).
+    ``keep`` is given the averaged network and its figures whenever it is the best so far.
     """
 
     def __init__(
@@ -61,24 +51,34 @@ class Trainer:
         protocols: Sequence[NormalFactors],
         options: TrainOptions,
         validate: Validate | None = None,
-        state_file: Any = None,
+        state_file: Path | None = None,
         device: str = "cpu",
         initial: UnrolledPGD | None = None,
         operators: Sequence[Restrictable] | None = None,
+        keep: Keep | None = None,
     ) -> None:
+        if options.precision == "float16" and torch.device(device).type != "cuda":
+            raise ParameterError("float16 training needs a CUDA device; choose bfloat16 or float32.")
         torch.manual_seed(options.seed)
         self.options, self.sampler, self.device = options, sampler, device
         self.network = UnrolledPGD(config).to(device)
+        self._is_trained = initial is not None
         if initial is not None:
             self.network.load_state_dict(initial.state_dict())
         self.average = UnrolledPGD(config).to(device).eval().requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
+        if options.compile:
+            self.network.prior.compile()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
+        self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=options.precision == "float16")
         self.protocols = [p.to(device) for p in protocols]
         self.operators: Sequence[Restrictable] = self.protocols if operators is None else operators
-        self.preconditioners = [preconditioner(p, config) for p in self.protocols]
-        self.validate, self.best, self.step, self.elapsed = validate, -math.inf, 0, 0.0
+        self.preconditioners = [partial(preconditioner, config, p) for p in self.protocols]
+        self.validate, self.keep, self.best, self.step, self.elapsed = validate, keep, -math.inf, 0, 0.0
+        self.stale = 0
         self.state = TrainingState(state_file) if state_file else None
+        self._begin = self._saved_at = self._validated_at = 0.0
+        self._validated_step, self._validation_seconds = -1, 0.0
 
     def run(self, stop: Stop | None = None) -> Iterator[Event]:
         """Train until the budget is spent or the listener asks to stop; the result is the averaged network."""
@@ -86,21 +86,28 @@ class Trainer:
         if self.state is not None:
             self.state.restore(self)
         yield Started("training", self.options.n_steps)
-        begin = time.monotonic() - self.elapsed
+        self._begin = time.monotonic() - self.elapsed
+        self._saved_at = self._validated_at = self.elapsed
+        meter = Meter(self.device, self.step, self.elapsed)
         history: list[float] = []
-        while not self._done() and not stop.finish_now:
-            if stop.cancelled:
-                raise Cancelled("Training was cancelled; the last checkpoint is kept.")
-            loss = self._optimise()
-            self.elapsed = time.monotonic() - begin
+        if self.step == 0:
+            yield from self._validation()
+        while not self.done and not stop.finish_now:
+            self._look(stop)
+            value = self._optimise()
+            self.elapsed = time.monotonic() - self._begin
             if self.step % self.options.log_every == 0:
-                history.append(loss)
-                yield Progress(int(1000 * self.progress), 1000, f"step {self.step}, loss {loss:.3g}")
-                yield IterationDone(self.step, self.options.n_steps, metrics={"loss": loss, "seconds": self.elapsed})
-            if self.step % self.options.validate_every == 0:
-                yield from self._checkpoint()
-        yield from self._checkpoint()
-        outcome = Outcome.COMPLETED if self._done() else Outcome.FINISHED_EARLY
+                history.append(value)
+                yield Progress(int(1000 * self.progress), 1000, "training")
+                yield self._report({"loss": value, **meter.read(self.step, self.elapsed)})
+            if self._validation_is_due():
+                yield from self._validation()
+            if self.step % self.options.validate_every == 0 or self.elapsed - self._saved_at > SAVE_SECONDS:
+                self._save()
+        if self._validated_step != self.step:
+            yield from self._validation()
+        self._save()
+        outcome = Outcome.COMPLETED if self.done else Outcome.FINISHED_EARLY
         yield Finished(outcome, self.average, f"Trained {self.step} steps.", self.elapsed, tuple(history))
 
     @property
@@ -109,8 +116,20 @@ class Trainer:
         by_time = self.elapsed / self.options.max_seconds if self.options.max_seconds else 0.0
         return min(1.0, max(self.step / self.options.n_steps, by_time))
 
-    def _done(self) -> bool:
-        return self.progress >= 1.0
+    @property
+    def done(self) -> bool:
+        """Whether the budget is spent, or the patience."""
+        return self.progress >= 1.0 or (self.options.patience is not None and self.stale >= self.options.patience)
+
+    def _look(self, stop: Stop) -> None:
+        if stop.cancelled:
+            self._save()
+            raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
+
+    def _report(self, metrics: dict[str, float]) -> IterationDone:
+        if self.state is not None:
+            self.state.log(self.step, metrics)
+        return IterationDone(self.step, self.options.n_steps, metrics=metrics)
 
     def _optimise(self) -> float:
         rate = self.options.learning_rate * schedule(self.step, self.progress, self.options.warmup)
@@ -119,12 +138,16 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for _ in range(self.options.accumulate):
-            loss = self._loss(self.sampler.draw(self.options.batch_size, self.device)) / self.options.accumulate
-            loss.backward()
-            total += float(loss.detach())
+            part = self._loss(self.sampler.draw(self.options.batch_size, self.device)) / self.options.accumulate
+            self.scaler.scale(part).backward()
+            total += float(part.detach())
+        self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
-        if torch.isfinite(norm):  # low precision overflows now and then; such a step teaches nothing
-            self.optimizer.step()
+        if self.scaler.is_enabled() or torch.isfinite(
+            norm
+        ):  # low precision overflows now and then: such a step is skipped
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.step += 1
         self._update_average()
         return total
@@ -132,11 +155,10 @@ class Trainer:
     def _loss(self, batch: Batch) -> torch.Tensor:
         gradient = context_gradient(batch, self.operators[batch.protocol], self._context_weights(batch))
         precondition = self.preconditioners[batch.protocol](batch.boxes)
-        with self._autocast():
-            iterates = self.network(batch.start, gradient, precondition)
-        start_error = _errors(batch.start, batch) + 1e-4
-        losses = [(_errors(x, batch) / start_error).mean() for x in iterates]
-        return losses[-1] + self.options.auxiliary * sum(losses[:-1], torch.zeros((), device=self.device))
+        low = LOW[self.options.precision]
+        with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
+            iterates = self.network(batch.start, gradient, precondition, self.options.recompute)
+        return loss(iterates, batch, self.options.auxiliary)
 
     def _context_weights(self, batch: Batch) -> list[torch.Tensor]:
         """β_k per iteration and patch: the context improves by a random rate, as a whole volume does; 0 is the truth."""
@@ -148,56 +170,46 @@ class Trainer:
             torch.from_numpy(first * rate**k).reshape(shape).to(self.device) for k in range(self.network.n_iterations)
         ]
 
-    def _autocast(self) -> Any:
-        if self.options.precision == "float32":
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
-
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.options.ema, self.step / (self.step + 10))
         for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
 
-    def _checkpoint(self) -> Iterator[Event]:
+    def _validation_is_due(self) -> bool:
+        since = self.elapsed - self._validated_at
+        seconds = self.options.max_seconds
+        is_time = self.step % self.options.validate_every == 0 or (seconds and since > seconds / VALIDATIONS)
+        is_cheap = self._validation_seconds <= self.options.validation_share * (since + self._validation_seconds)
+        return self.validate is not None and bool(is_time) and is_cheap
+
+    def _validation(self) -> Iterator[Event]:
+        """Figures of the averaged network; the best so far is kept. Without held-out scans the latest is the best."""
         metrics: dict[str, float] = {}
         if self.validate is not None:
-            metrics = self.validate(self.average)
-            yield IterationDone(self.step, self.options.n_steps, metrics=metrics)
+            begun = time.monotonic()
+            found = self.validate(self.average)
+            metrics = found.metrics
+            yield self._report(metrics)
+            yield Pictures(self.step, found.images)
+            self._validation_seconds = time.monotonic() - begun
         score = metrics.get("psnr", -math.inf)
-        if self.state is not None:
-            self.state.save(self, is_best=score >= self.best, metrics=metrics)
+        is_best = score > self.best or self.validate is None
+        self.stale = 0 if is_best else self.stale + 1
         self.best = max(self.best, score)
+        self.elapsed = time.monotonic() - self._begin
+        self._validated_at, self._validated_step = self.elapsed, self.step
+        if is_best and self.keep is not None and (self.step or self._is_trained):
+            self.keep(self.average, metrics)
+            self._save()
 
-
-def _errors(x: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Mean squared error per patch; divided by the start's so that easy and hard protocols weigh the same."""
-    return (x - batch.truth).abs().square().mean((1, 2, 3, 4))
+    def _save(self) -> None:
+        if self.state is not None:
+            self.state.save(self)
+        self._saved_at = self.elapsed
 
 
 def schedule(step: int, progress: float, warmup: int) -> float:
     """Factor of the learning rate: linear warm-up, then cosine from 1 to 0.01 over the budget."""
     rise = min(1.0, (step + 1) / (warmup + 1))
     return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-
-
-def context_gradient(batch: Batch, operator: Restrictable, betas: Sequence[torch.Tensor]) -> Gradient:
-    """∇(u) = (P Ñ Pᵀ)(u − P x̂) − P r̂ with the context of iteration k (METHOD: Efficient Unrolled Networks, sec. 4.1)."""
-    patch = operator.restrict(batch.boxes)
-
-    def gradient(u: torch.Tensor, k: int) -> torch.Tensor:
-        context = torch.lerp(batch.truth, batch.start, betas[k].to(batch.truth.dtype))
-        residual = torch.lerp(batch.residual_truth, batch.residual_start, betas[k].to(batch.truth.dtype))
-        with torch.autocast(u.device.type, enabled=False):
-            return patch.apply(u - context) - residual
-
-    return gradient
-
-
-def preconditioner(factors: NormalFactors, config: UnrolledConfig) -> Callable[[Any], Apply]:
-    """How a network's data step is preconditioned on boxes: P M Pᵀ, or 1/‖N‖ for the plain gradient step."""
-    if config.preconditioner is None:
-        norm = factors.norm_squared
-        return lambda boxes: lambda g: g / norm
-    inverse = factors.inverse(config.preconditioner)
-    return lambda boxes: inverse.restrict(boxes).apply

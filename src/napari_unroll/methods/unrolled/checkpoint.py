@@ -76,13 +76,14 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def save_network(network: UnrolledPGD, path: Path, card: dict[str, Any] | None = None) -> None:
-    """Write weights and architecture, and the model card beside them."""
+    """Write weights and architecture, and the model card beside them, with the hash of the file."""
     tensors = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
     temporary = path.with_suffix(".partial")
     save_file(tensors, temporary, metadata={"config": network.config.model_dump_json(), "kind": "unrolled-pgd"})
     temporary.replace(path)
     if card is not None:
-        path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+        card = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        path.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> UnrolledPGD:

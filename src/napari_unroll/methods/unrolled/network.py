@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from pydantic import Field
+from torch.utils.checkpoint import checkpoint
 
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.problem import MethodParams
@@ -66,10 +67,22 @@ class UnrolledPGD(torch.nn.Module):
         """D_θ of iteration k."""
         return self.prior(x, self.sigma[k])
 
-    def forward(self, x: torch.Tensor, gradient: Gradient, precondition: Apply) -> list[torch.Tensor]:
-        """All iterates x_1 … x_K from the start x (batch, 1, z, y, x)."""
+    def forward(
+        self, x: torch.Tensor, gradient: Gradient, precondition: Apply, recompute: bool = False
+    ) -> list[torch.Tensor]:
+        """All iterates x_1 … x_K from the start x (batch, 1, z, y, x).
+
+        With ``recompute`` the backward pass computes every iteration again instead of keeping its activations: the
+        memory of one iteration for about a third more time.
+        """
         iterates = []
         for k in range(self.n_iterations):
-            x = self.denoise(self.step(x, k, gradient, precondition), k)
+            if recompute:
+                x = checkpoint(self._iterate, x, k, gradient, precondition, use_reentrant=False)
+            else:
+                x = self._iterate(x, k, gradient, precondition)
             iterates.append(x)
         return iterates
+
+    def _iterate(self, x: torch.Tensor, k: int, gradient: Gradient, precondition: Apply) -> torch.Tensor:
+        return self.denoise(self.step(x, k, gradient, precondition), k)

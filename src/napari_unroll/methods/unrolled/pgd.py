@@ -20,6 +20,7 @@ from napari_unroll.methods.networks.prior import PriorConfig, activation_bytes
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
 from napari_unroll.methods.unrolled.checkpoint import Weights, default_for, find, load_network
 from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
+from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate
 from napari_unroll.normal.factors import NormalFactors
@@ -82,12 +83,7 @@ class _Run:
 
     def precondition(self, boxes: list[Box] | None = None) -> Apply:
         """M on the whole volume, or P M Pᵀ on ``boxes``."""
-        alpha = self.network.config.preconditioner
-        if alpha is None:
-            norm = self.problem.norm_squared
-            return lambda g: g / norm
-        inverse = _normal_of(self.problem).inverse(alpha)
-        return inverse.apply if boxes is None else inverse.restrict(boxes).apply
+        return preconditioner(self.network.config, _normal_of(self.problem), boxes)
 
     def local(self, boxes: list[Box], context: torch.Tensor, residual: torch.Tensor) -> LocalProblem:
         """The local problems of ``boxes`` with the operator that was chosen for refinement (exact: one box)."""
@@ -107,6 +103,13 @@ def solve(problem: Problem, params: UnrolledParams) -> Generator[Event, None, to
     """Stage 1, then stage 2 where asked; finish-now returns the finished patches over the last whole estimate."""
     network = _load(problem, params.weights, "unrolled")
     start = yield from first_estimate(problem, network.config)
+    return (yield from unroll(problem, params, network, start))
+
+
+def unroll(
+    problem: Problem, params: UnrolledParams, network: UnrolledPGD, start: torch.Tensor
+) -> Generator[Event, None, torch.Tensor]:
+    """Both stages with a given network from the start x_0 (1, 1, z, y, x); returns the volume (z, y, x)."""
     run = _Run(problem, params, network, start)
     x = yield from _whole_volume(run)
     if _refines(problem, params) and not problem.asked_to_finish():
@@ -190,6 +193,11 @@ def solve_postprocessing(problem: Problem, params: PostProcessingParams) -> Gene
     """One pass of a network over FDK or the zero-filled image, patch by patch."""
     network = _load(problem, params.weights, "post-processing")
     start = yield from first_estimate(problem, network.config)
+    return (yield from postprocess(problem, network, start))
+
+
+def postprocess(problem: Problem, network: UnrolledPGD, start: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
+    """The pass with a given network over the start (1, 1, z, y, x); returns the volume (z, y, x)."""
     scale = intensity_scale(start)
     grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
     blender = Blender(problem.shape, start.dtype, problem.overlap, start.device)

@@ -1,0 +1,77 @@
+"""``napari-unroll train``: from choices to a plan, and the plan carried out under a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from napari_unroll.cli.follow import follow
+from napari_unroll.cli.view import print_facts
+from napari_unroll.errors import ParameterError
+from napari_unroll.physics.build import choose_device
+from napari_unroll.pipeline.params import build, parse_assignments, read_yaml, to_yaml
+from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.recipe import Recipe, make_recipe
+from napari_unroll.training.session import train
+from napari_unroll.training.start_from import with_initial
+
+
+def run_training(asked: Mapping[str, Any], sets: list[str], config: Path | None, out: Path, device: str) -> None:
+    """Train what was asked for, over ``sets``, over the file; leaves the program with code 2 on a wrong plan."""
+    plan, _ = with_initial(make_plan(asked, sets, config))
+    chosen = str(choose_device(device))
+    recipe = make_recipe(plan, chosen)
+    print_facts(facts(plan, recipe, out, chosen))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "plan.yaml").write_text(to_yaml(plan), encoding="utf-8")
+    finished = follow(lambda stop: train(plan, out, chosen, stop), f"training {plan.name}")
+    typer.echo(f"Wrote {finished.result}; use it: napari-unroll reconstruct SCAN --weights {finished.result}")
+
+
+def make_plan(asked: Mapping[str, Any], sets: list[str], config: Path | None) -> TrainingPlan:
+    """The plan of a YAML file, changed by ``name=value`` (dots lead into records), changed by ``asked``."""
+    values = {} if config is None else read_yaml(config)
+    for name, value in parse_assignments(sets).items():
+        _put(values, name.split("."), value)
+    for name, value in asked.items():
+        if value is not None:
+            _put(values, name.split("."), value)
+    return build(TrainingPlan, values, "The training plan")
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ParameterError(f"{key!r} is one value; {'.'.join(path)!r} cannot be set in it.")
+    values[path[-1]] = value
+
+
+def parse_levels(text: str) -> list[float] | None:
+    """``"30,50,100"`` as numbers; None where nothing was given."""
+    try:
+        return [float(word) for word in text.split(",")] if text else None
+    except ValueError:
+        raise ParameterError(f"Expected numbers such as 30,50,100; got {text!r}.") from None
+
+
+def facts(plan: TrainingPlan, recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
+    """The plan in a few lines."""
+    options, config = plan.options, plan.network
+    seconds = f"{options.max_seconds / 60:.3g} minutes" if options.max_seconds else "no time limit"
+    network = f"DRUNet {config.prior.dim}-D {config.prior.channels}, "
+    network += f"{config.n_iterations} iterations" if config.data_step else "one pass"
+    return {
+        "task": f"{plan.task}, {plan.modality.upper()}",
+        "scanner": list(dict.fromkeys(recipe.protocols)),
+        "objects": plan.scans or plan.volumes or "generated",
+        "scans": f"{len(recipe.training)} for training, {len(recipe.held_out)} held out",
+        "network": network,
+        "begins with": plan.initial or "random weights",
+        "budget": f"{seconds}, at most {options.n_steps} steps of {options.batch_size} patches {options.patch_size}",
+        "device": device,
+        "folder": f"{out} (the same command goes on where it stopped)",
+    }

@@ -1,0 +1,144 @@
+"""Volumes of whatever origin, as plain arrays: what networks are trained on. Scale and units are not interpreted.
+
+TIFF stacks and folders of slices, .npy, .npz, NIfTI (with nibabel), MRC, HDF5, OME-Zarr. Sizes are checked before
+anything is allocated. Knows no scans.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import mrcfile
+import numpy as np
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.io import ome_zarr
+from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, check_memory, check_packed, quiet, translated
+from napari_unroll.io.hdf5 import load, open_hdf5
+from napari_unroll.io.npy_header import Archive, load_npy
+from napari_unroll.io.pictures import TIFF_SUFFIXES, load_tiff, natural, tiff_files
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+KINDS = "tif, npy, npz, nii, nii.gz, mrc, h5, ome.zarr, or folders of TIFF slices"
+
+
+def volume_files(folder: Path | str) -> list[Path]:
+    """The volumes of a folder in the order of their names; the folder itself where it holds the slices of one.
+
+    Raises FileFormatError where there is no folder or no volume in it.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileFormatError(f"There is no folder {folder}; give a folder of volumes ({KINDS}).")
+    slices = tiff_files(folder)
+    if len(slices) > 1 and load_tiff(slices[0]).ndim == 2:
+        return [folder]
+    found = sorted((p for p in folder.iterdir() if _reader(p) is not None), key=natural)
+    if not found:
+        raise FileFormatError(f"The folder {folder} holds no volume; expected files of {KINDS}.")
+    return found
+
+
+def read_any_volume(path: Path | str) -> np.ndarray:
+    """The volume (z, y, x), float32 or complex64; unit axes are dropped.
+
+    Raises FileFormatError where the file is damaged, too large for the memory, or no volume.
+    """
+    path = Path(path).expanduser()
+    read = _reader(path)
+    if read is None:
+        raise FileFormatError(f"{path.name} is no volume that is read here; expected {KINDS}.")
+    with translated(path, "a volume"):
+        values = read(path)
+        values = values.reshape([n for n in values.shape if n > 1])
+        if values.ndim != 3 or values.dtype.kind not in "biufc":
+            raise FileFormatError(
+                f"{path.name} holds {values.dtype} of shape {values.shape}; expected a volume of three axes (z, y, x)."
+            )
+        check_memory(8 * values.size, path.name)
+        values = values.astype(np.complex64 if values.dtype.kind == "c" else np.float32)
+        if not np.isfinite(values).all():
+            raise FileFormatError(f"{path.name} holds NaN or infinity; repair it or take it out of the folder.")
+        return values
+
+
+def _reader(path: Path) -> Callable[[Path], np.ndarray] | None:
+    name = path.name.lower()
+    if name.startswith("."):
+        return None
+    if path.is_dir():
+        if name.endswith(".zarr"):
+            return lambda p: ome_zarr.read(p).values
+        return _read_slices if len(tiff_files(path)) > 1 else None
+    return next((read for suffixes, read in READERS.items() if name.endswith(suffixes)), None)
+
+
+def _read_slices(folder: Path) -> np.ndarray:
+    files = tiff_files(folder)
+    first = load_tiff(files[0])
+    check_memory(4 * first.size * len(files), folder.name)
+    slices = [load_tiff(f) for f in files]
+    if any(s.shape != first.shape for s in slices):
+        raise FileFormatError(f"The slices in {folder.name} differ in size; keep one volume per folder.")
+    return np.stack(slices)
+
+
+def _read_npz(path: Path) -> np.ndarray:
+    archive = Archive(path)
+    return archive.load(max(archive.headers, key=lambda name: archive.headers[name].n_bytes))
+
+
+def _read_mrc(path: Path) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with mrcfile.open(path, permissive=True, header_only=True) as file:
+            count = int(file.header.nx) * int(file.header.ny) * int(file.header.nz)
+        check_declared(path, count, f"{count} voxels")
+        check_memory(4 * count, path.name)
+        with mrcfile.open(path, permissive=True) as file:
+            return np.array(file.data)
+
+
+def _read_hdf5(path: Path) -> np.ndarray:
+    """The dataset ``truth`` of our scan files, else the largest one of three axes."""
+    found: list[h5py.Dataset] = []
+
+    def collect(_: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "biufc":
+            found.append(item)
+
+    with open_hdf5(path) as file:
+        file.visititems(collect)
+        if not found:
+            raise FileFormatError(f"{path.name} has no dataset of three axes; expected a volume (z, y, x).")
+        return load(max(found, key=lambda d: (d.name == "/truth", d.size)))
+
+
+def _read_nifti(path: Path) -> np.ndarray:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise FileFormatError(
+            f"{path.name} is NIfTI, which needs the package nibabel: pip install 'napari-unroll[train]'."
+        ) from error
+    with quiet("nibabel.global"):
+        image: Any = nibabel.load(path)
+        n_bytes = int(np.prod(image.shape, dtype=np.float64)) * image.get_data_dtype().itemsize
+        check_packed(path.name, n_bytes, path.stat().st_size)
+        check_memory(2 * n_bytes, path.name)
+        return np.asarray(image.dataobj).T
+
+
+READERS: dict[tuple[str, ...], Callable[[Path], np.ndarray]] = {
+    TIFF_SUFFIXES: load_tiff,
+    (".npy",): load_npy,
+    (".npz",): _read_npz,
+    NIFTI_SUFFIXES: _read_nifti,
+    MRC_SUFFIXES: _read_mrc,
+    HDF5_SUFFIXES: _read_hdf5,
+}

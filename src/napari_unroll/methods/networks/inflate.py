@@ -1,0 +1,40 @@
+"""From a 2-D prior to a 3-D one that starts where the 2-D one ended."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_unroll.errors import WeightsError
+from napari_unroll.methods.networks.prior import Prior
+
+
+def inflate(prior: Prior) -> Prior:
+    """The 3-D prior that does slice by slice, up to its strided layers, what the 2-D ``prior`` does.
+
+    Kernels of odd size fill the central slice of the 3-D kernel. The strided 2×2 kernels fill both slices: halved on the
+    way down, so that pairs of slices are averaged, and whole on the way up, so that both get the result. On volumes
+    constant along z every feature map, and so the output, equals the 2-D network's; elsewhere pairs, fours and eights
+    of slices share their coarse features (inflation as in Carreira & Zisserman 2017, doi:10.1109/CVPR.2017.502; Efficient
+    Unrolled Networks, sec. 5).
+
+    Raises WeightsError where the prior is three-dimensional already.
+    """
+    if prior.config.dim != 2:
+        raise WeightsError("Only 2-D networks can be inflated; this one works on volumes already.")
+    inflated = Prior(prior.config.model_copy(update={"dim": 3}))
+    flat = dict(prior.unet.named_modules())
+    with torch.no_grad():
+        for name, module in inflated.unet.named_modules():
+            if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
+                module.weight.copy_(_thick(flat[name].weight, isinstance(module, torch.nn.ConvTranspose3d)))
+    return inflated
+
+
+def _thick(kernel: torch.Tensor, is_upsampling: bool) -> torch.Tensor:
+    """(out, in, z, y, x) of a kernel (out, in, y, x)."""
+    depth = kernel.shape[-1]
+    if depth % 2 == 0:
+        return torch.stack([kernel if is_upsampling else kernel / depth] * depth, 2)
+    thick = torch.zeros(*kernel.shape[:2], depth, *kernel.shape[2:], dtype=kernel.dtype, device=kernel.device)
+    thick[:, :, depth // 2] = kernel
+    return thick

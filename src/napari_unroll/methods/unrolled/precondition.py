@@ -1,0 +1,18 @@
+"""How a network's data step is preconditioned: one function for training, whole volumes and patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_unroll.events import Box
+from napari_unroll.methods.unrolled.network import Apply, UnrolledConfig
+from napari_unroll.normal.factors import NormalFactors
+
+
+def preconditioner(config: UnrolledConfig, factors: NormalFactors, boxes: Sequence[Box] | None = None) -> Apply:
+    """M = (Ñ + α‖Ñ‖)⁻¹ on the whole volume, or P M Pᵀ on ``boxes``; 1/‖Ñ‖ for the plain gradient step (α None)."""
+    if config.preconditioner is None:
+        norm = factors.norm_squared
+        return lambda g: g / norm
+    inverse = factors.inverse(config.preconditioner)
+    return inverse.apply if boxes is None else inverse.restrict(boxes).apply

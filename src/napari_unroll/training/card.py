@@ -1,0 +1,73 @@
+"""The model card: what a network was trained on, how, for how long, and how good it is."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from napari_unroll import __version__
+from napari_unroll.methods.unrolled.network import UnrolledPGD
+from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.recipe import Recipe
+
+
+def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, device: str, **facts: Any) -> dict[str, Any]:
+    """Plain values for JSON; ``facts`` (steps, seconds, figures before and after, …) are added as they are.
+
+    The hash of the weights is added where they are written.
+    """
+    return {
+        "name": plan.name,
+        "modality": plan.modality,
+        "task": plan.task,
+        "licence": plan.licence or "not stated",
+        "architecture": _architecture(network),
+        "trained_on": _data(plan, recipe),
+        "held_out": [job.name for job in recipe.held_out],
+        "noise": "as in the scans" if plan.scans else _noise(plan),
+        "initialised_from": plan.initial or "random weights",
+        **facts,
+        "machine": _machine(device),
+        "software": {"napari-unroll": __version__, "torch": torch.__version__},
+        "seed": plan.options.seed,
+        "limits": "Compare with tv-fista before you believe it on scans unlike these.",
+        "plan": plan.model_dump(mode="json"),
+    }
+
+
+def _architecture(network: UnrolledPGD) -> str:
+    config = network.config
+    size = sum(p.numel() for p in network.parameters())
+    step = "no data step"
+    if config.data_step:
+        step = f"K = {config.n_iterations} tied iterations, preconditioner {config.preconditioner or 'none'}"
+    start = "the quick reconstruction"
+    if config.start_iterations:
+        start = f"{config.start_iterations} FISTA steps of total variation"
+    prior = f"DRUNet {config.prior.dim}-D {config.prior.channels}"
+    return f"UnrolledPGD, {step}, {prior} with {size} parameters, from {start}"
+
+
+def _data(plan: TrainingPlan, recipe: Recipe) -> dict[str, Any]:
+    objects = f"volumes in {plan.volumes}" if plan.volumes else "generated objects"
+    source = f"scans in {plan.scans}" if plan.scans else objects
+    return {"scans": len(recipe.training), "objects": source, "protocols": list(recipe.protocols)}
+
+
+def _noise(plan: TrainingPlan) -> str:
+    low, high = plan.noise.sigma
+    if plan.modality == "ct" and plan.noise.kind != "gaussian":
+        few, many = plan.noise.photons
+        return f"Poisson, {few:.3g} to {many:.3g} photons per pixel"
+    if plan.modality == "ct":
+        return f"Gaussian, {low:g} to {high:g} of the largest line integral"
+    coils = plan.noise.coil_covariance or f"correlation {plan.noise.coil_correlation:g} between neighbours"
+    return f"complex Gaussian, {low:g} to {high:g} of the brightest voxel, coils: {coils}"
+
+
+def _machine(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

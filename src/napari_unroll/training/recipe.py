@@ -1,0 +1,132 @@
+"""From a plan to the scans that it asks for: every training and held-out scan as a job that makes it.
+
+Nothing is simulated here; jobs do that when they are called. Knows nothing of networks and training loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from napari_unroll.errors import FileFormatError, ParameterError, ScanError
+from napari_unroll.io.any_volume import volume_files
+from napari_unroll.io.guards import file_hash
+from napari_unroll.io.registry import read
+from napari_unroll.scan.geometry import fingerprint
+from napari_unroll.scan.scan import Scan
+from napari_unroll.training.objects import FIRST_HELD_OUT, Objects, from_folder, generated
+from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.protocols import ScanProtocol, cone_beam_protocol, multi_coil_protocol, scanner_protocol
+
+MRI_SETUPS = 4
+"""Sets of generated coils and masks per acceleration, so that a network does not learn one of them by heart."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scan that can be made: its name, the index of its protocol, and how."""
+
+    name: str
+    protocol: int
+    make: Callable[[], Scan]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All scans of a training. ``protocols`` are names; ``key`` changes when training samples would."""
+
+    protocols: tuple[str, ...]
+    training: tuple[Job, ...]
+    held_out: tuple[Job, ...]
+    key: str
+
+
+def make_recipe(plan: TrainingPlan, device: str = "cpu") -> Recipe:
+    """What the plan asks for. Raises UnrollError where a file is missing, unfit, or nothing is left to train on."""
+    return _of_scans(plan) if plan.scans else _of_objects(plan, device)
+
+
+def _of_objects(plan: TrainingPlan, device: str) -> Recipe:
+    """Object i is scanned by protocol i modulo their number; held-out objects by every level at least once."""
+    protocols = _protocols(plan, device)
+    objects = from_folder(plan.volumes, plan.modality, plan.n_held_out) if plan.volumes else generated(plan.modality)
+    n = len(protocols)
+
+    def job(number: int, i: int) -> Job:
+        name = f"{protocols[i].name}, object {number}"
+        return Job(name, i, partial(_scan, protocols[i], objects, number))
+
+    training = tuple(job(k, k % n) for k in range(plan.n_objects))
+    n_scans = max(n if plan.scanner else len(plan.chosen_levels), plan.n_held_out)
+    held_out = tuple(job(FIRST_HELD_OUT + k % plan.n_held_out, k % n) for k in range(n_scans))
+    files = [(p.name, p.stat().st_size) for p in volume_files(plan.volumes)] if plan.volumes else []
+    scanner = file_hash(Path(plan.scanner).expanduser()) if plan.scanner else ""
+    held = plan.n_held_out if plan.volumes else 0
+    levels = plan.levels if plan.scanner else plan.chosen_levels
+    parts = (plan.modality, levels, plan.size, plan.noise.model_dump_json(), files, scanner, held)
+    key = fingerprint(*parts, plan.network.start_iterations)
+    return Recipe(tuple(p.name for p in protocols), training, held_out, key)
+
+
+def _scan(protocol: ScanProtocol, objects: Objects, number: int) -> Scan:
+    return protocol.simulate(objects(protocol.object_grid, number), number)
+
+
+def _protocols(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
+    if plan.scanner:
+        return _scanner(plan, device)
+    if plan.modality == "ct":
+        return [cone_beam_protocol(plan.size, int(v), plan.noise, device) for v in plan.chosen_levels]
+    shape = (max(8, plan.size // 2), plan.size, plan.size)
+    return [
+        multi_coil_protocol(shape, r, noise=plan.noise, setup_seed=seed)
+        for seed in range(MRI_SETUPS)
+        for r in plan.chosen_levels
+    ]
+
+
+def _scanner(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
+    scan = read(plan.scanner)  # type: ignore[arg-type]
+    if scan.modality != plan.modality:
+        raise ParameterError(
+            f"{plan.scanner} is a {scan.modality.upper()} scan, the plan is for {plan.modality.upper()}; "
+            f"choose --modality {scan.modality}."
+        )
+    if plan.levels and scan.modality == "mri":
+        raise ParameterError(
+            "Accelerations are for generated masks; with a scanner its own mask is used: leave them out."
+        )
+    if plan.levels and max(plan.levels) > scan.measurements.shape[0]:
+        raise ParameterError(f"The scanner has {scan.measurements.shape[0]} views; got {max(plan.levels):g} to choose.")
+    views: list[int | None] = [int(v) for v in plan.levels] if plan.levels else [None]
+    return [scanner_protocol(scan, plan.noise, device, v) for v in views]
+
+
+def _of_scans(plan: TrainingPlan) -> Recipe:
+    """Scan files with their truth; the last ones by name are held out. Equal geometries share a protocol."""
+    folder = Path(str(plan.scans)).expanduser()
+    files = sorted(folder.glob("*.h5")) if folder.is_dir() else []
+    if len(files) <= plan.n_held_out:
+        raise FileFormatError(
+            f"The folder {folder} holds {len(files)} scan files (.h5), of which {plan.n_held_out} are kept for "
+            "validation; add scans with their truth, or hold out fewer (n_held_out)."
+        )
+    prints = [_checked(plan, file) for file in files]
+    known = list(dict.fromkeys(prints))
+    jobs = [Job(file.name, known.index(p), partial(read, file)) for file, p in zip(files, prints, strict=True)]
+    split = len(files) - plan.n_held_out
+    names = tuple(f"scans like {files[prints.index(p)].name}" for p in known)
+    sizes = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    key = fingerprint(sizes, plan.n_held_out, plan.network.start_iterations)
+    return Recipe(names, tuple(jobs[:split]), tuple(jobs[split:]), key)
+
+
+def _checked(plan: TrainingPlan, file: Path) -> str:
+    scan = read(file)
+    if scan.truth is None:
+        raise ScanError(f"Training needs the true volume of every scan; {file.name} has none.")
+    if scan.modality != plan.modality:
+        raise ScanError(f"{file.name} is a {scan.modality.upper()} scan, the plan is for {plan.modality.upper()}.")
+    return scan.fingerprint()

@@ -1,0 +1,89 @@
+"""How good a network is: whole held-out scans through the very code that reconstructs.
+
+Refinement is left out, which doubles the time and hardly moves the figures. Knows no training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from napari_unroll.errors import Cancelled
+from napari_unroll.events import Progress, Stop
+from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.unrolled.pgd import UnrolledParams, postprocess, unroll
+from napari_unroll.methods.unrolled.start import first_estimate, run_silently
+from napari_unroll.scan.quality import psnr
+from napari_unroll.training.building import Scanners
+from napari_unroll.training.recipe import Job
+from napari_unroll.training.samples import measured
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean figures over the held-out scans, and slices (y, x) of the first of them."""
+
+    metrics: dict[str, float]
+    images: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class HeldOutScan:
+    """A scan with its truth (z, y, x), its problem and its start x_0 (1, 1, z, y, x)."""
+
+    problem: Problem
+    truth: np.ndarray
+    start: torch.Tensor
+
+
+class HeldOut:
+    """The held-out scans; call it with a network."""
+
+    def __init__(self, scans: Sequence[HeldOutScan], stop: Stop | None = None) -> None:
+        self.scans, self.stop = scans, stop or Stop()
+
+    def __call__(self, network: UnrolledPGD) -> Validation:
+        """PSNR (dB) of the network's volumes and of their starts, means over the scans. Raises Cancelled."""
+        volumes = [self._volume(scan, network) for scan in self.scans]
+        after = [psnr(v, scan.truth) for v, scan in zip(volumes, self.scans, strict=True)]
+        starts = [as_values(scan.start) for scan in self.scans]
+        before = [psnr(v, scan.truth) for v, scan in zip(starts, self.scans, strict=True)]
+        metrics = {"psnr": float(np.mean(after)), "psnr_start": float(np.mean(before))}
+        shown = {"truth": self.scans[0].truth, "before": starts[0], "after": volumes[0]}
+        return Validation(metrics, {name: middle_slice(v) for name, v in shown.items()})
+
+    def _volume(self, scan: HeldOutScan, network: UnrolledPGD) -> np.ndarray:
+        if self.stop.cancelled:
+            raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
+        scan.problem.state.clear()
+        if network.config.data_step:
+            work = unroll(scan.problem, UnrolledParams(refine="no"), network, scan.start)
+        else:
+            work = postprocess(scan.problem, network, scan.start)
+        return as_values(run_silently(work))
+
+
+def middle_slice(volume: np.ndarray) -> np.ndarray:
+    """The central slice (y, x), magnitudes of complex volumes, float32."""
+    values = volume[volume.shape[0] // 2]
+    return np.asarray(np.abs(values) if values.dtype.kind == "c" else values, np.float32)
+
+
+def prepare(
+    jobs: Sequence[Job], config: UnrolledConfig, scanners: Scanners, found: list[HeldOutScan], stop: Stop
+) -> Iterator[Progress]:
+    """Simulate the held-out scans and make their starts, into ``found``. Raises Cancelled."""
+    for i, job in enumerate(jobs):
+        if stop.cancelled:
+            raise Cancelled("Cancelled while preparing the held-out scans; training samples are kept.")
+        scan = job.make()
+        physics = scanners.physics(job.protocol, scan)
+        factors = scanners.store.protocol(job.protocol).to(scanners.device)
+        problem = Problem(scan=scan, physics=physics, y=measured(scan, physics), normal=factors)
+        start = run_silently(first_estimate(problem, config))
+        found.append(HeldOutScan(problem, np.asarray(scan.truth), start))
+        yield Progress(i + 1, len(jobs), "preparing held-out scans")
