@@ -58,14 +58,14 @@ def test_weight_from_constant_inverts_a_known_weight():
     assert torch.allclose(impulse.weight_from_constant(response, unweighted), d)
 
 
-def test_corrected_weight_finds_a_smooth_gain():
+def test_coloured_probes_find_a_smooth_gain():
     shape = (16, 16, 16)
     h = torch.zeros(1, 32, 32, 32)
     h[0, 0, 0, 0] = 1.0
     gain = torch.linspace(0.8, 1.2, 16)[:, None, None].expand(shape)
     flat = impulse.assemble(h, torch.ones(shape), shape, LINEAR)
     probes = [torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(i)) for i in range(4)]
-    found = impulse.corrected_weight(torch.ones(shape), flat, [(w, gain * w) for w in probes], 2.0)
+    found = impulse.weight_gain(flat, [(w, gain * w) for w in probes], 2.0)
     assert gap(gain, found) < 0.03
 
 

@@ -26,6 +26,15 @@ def test_coarse_weights_lose_little_on_patches(form):
     assert held_out.errors(large)["error_image"] < 1.5 * whole["error_image"]
 
 
+def test_coarse_weights_of_truncated_scans_lose_little_too():
+    """Half of the detector: the weight falls steeply where voxels leave it."""
+    physics = cone(16, 20, part=0.5)
+    held_out = HeldOut.make(CountedNormal(physics), 6, patch=8)
+    whole = held_out.errors(fit_now(physics, FitOptions(form="dcd", n_test=0)))
+    large = held_out.errors(fit_now(physics, FitOptions(form="dcd", n_test=0, support=8, coarse=2)))
+    assert large["error_image"] < 1.6 * whole["error_image"]
+
+
 def test_the_user_is_told_and_errors_are_those_of_patches():
     events = list(fit(cone(16, 8), FitOptions(n_probes=4, support=8, coarse=2, n_test=2)))
     assert any(isinstance(e, Warned) and "patches up to" in e.text for e in events)

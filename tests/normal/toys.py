@@ -77,13 +77,13 @@ def coils(shape=(6, 8, 10), n_coils=3, seed=0, readout=False):
     return Coils(csm, mask.expand(shape))
 
 
-def cone(n=16, n_views=12, shape=None, arc=2 * np.pi):
-    """A small cone-beam scan of a cube."""
+def cone(n=16, n_views=12, shape=None, arc=2 * np.pi, part=1.0):
+    """A small cone-beam scan of a cube; ``part`` cuts the detector to its middle."""
     geometry = ConeBeam.circular(
         angles_rad=np.arange(n_views) * arc / n_views,
         source_origin_mm=3.0 * n,
         source_detector_mm=4.0 * n,
-        detector_shape=(int(1.6 * n), int(2 * n)),
+        detector_shape=(int(1.6 * n), int(2 * part * n)),
         pixel_mm=(1.0, 1.0),
     )
     return XRay(geometry, VolumeGrid(shape=shape or (n, n, n)), n_threads=1)

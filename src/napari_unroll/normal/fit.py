@@ -193,7 +193,7 @@ def _fit_impulses(
     factors = yield from _iterate(found, options.n_probes, options, stop, state)
     if found.coarse_weight is not None or stop.finish_now:
         return factors
-    wanted = (4 if found.truncated(factors) else 0) if options.n_coloured is None else options.n_coloured
+    wanted = found.wants_coloured(options.n_coloured)
     if wanted > len(found.coloured_pairs):
         found.add_coloured(wanted)
         yield _report(found, options.n_probes, state)
@@ -216,6 +216,7 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Gene
             raise Cancelled("Cancelled while fitting on larger voxels; the next fit starts anew.")
         coarse.step()
         yield Progress(coarse.done, 2 * options.n_probes, f"Weight from voxels {factor} times larger")
+    coarse.add_coloured(coarse.wants_coloured(options.n_coloured))
     sampler.take_weight(coarse.convolved_constant())
     sampler.normal.calls += normal.calls
     yield Warned(

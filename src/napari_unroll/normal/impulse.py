@@ -120,20 +120,21 @@ def weight_from_constant(response: torch.Tensor, unweighted: NormalFactors) -> t
     return (response.reshape(shape).real / constant.clamp_min(floor)).clamp_min(0)
 
 
-def corrected_weight(
-    d: torch.Tensor, factors: NormalFactors, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], width: float
+def weight_gain(
+    factors: NormalFactors, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], width: float
 ) -> torch.Tensor:
-    """d times the smooth least-squares gain between N w and Ñ w for probes w, (z, y, x).
+    """The smooth least-squares gain between N w and Ñ w for probes w, (z, y, x), by which to multiply the weight.
 
     ``pairs`` are (w, N w); the gain is averaged over a Gaussian of ``width`` voxels and kept within a factor of 5.
     """
-    top, bottom = torch.zeros_like(d), torch.zeros_like(d)
+    top = torch.zeros(factors.shape, dtype=factors.kernel.real.dtype, device=factors.device)
+    bottom = torch.zeros_like(top)
     for w, exact in pairs:
         guess = factors.apply(w)[0, 0]
         top += (exact[0, 0] * guess.conj()).real
         bottom += guess.abs().square()
-    smooth = [torch.from_numpy(gaussian_filter(t.cpu().numpy(), width)).to(d) for t in (top, bottom)]
-    return d * (smooth[0] / smooth[1].clamp_min(torch.finfo(d.dtype).tiny)).clamp(0.2, 5.0)
+    smooth = [torch.from_numpy(gaussian_filter(t.cpu().numpy(), width)).to(top) for t in (top, bottom)]
+    return (smooth[0] / smooth[1].clamp_min(torch.finfo(top.dtype).tiny)).clamp(0.2, 5.0)
 
 
 def assemble(

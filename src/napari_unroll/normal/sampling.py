@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_unroll.events import Box
 from napari_unroll.normal import impulse, smooth
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Circular, Shape
@@ -38,6 +39,7 @@ class ImpulseFit:
     constant: torch.Tensor | None = None
     done: int = 0
     coloured_pairs: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
     _solved: tuple[tuple[int, int], NormalFactors] | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +62,7 @@ class ImpulseFit:
     def take_weight(self, convolved: torch.Tensor) -> None:
         """Set d = (N 1) / (C 1) from C 1 of a fit on larger voxels, which is smooth: (z, y, x) on that grid.
 
-        Its scale is free: kernels come from columns divided by d.
+        Its scale is set by the diagonal of N at the probes.
         """
         assert self.constant is not None
         fine = torch.nn.functional.interpolate(convolved[None, None], size=self.normal.shape, mode="trilinear")[0, 0]
@@ -73,16 +75,20 @@ class ImpulseFit:
         j = spread_positions(self.normal.shape, self.done + 1, self.seed)[-1]
         box = impulse.window(self.normal.shape, self._windows(), j)
         column = self.normal.column(j, box)
-        if self.coarse_weight is not None:
-            d, floor = self.coarse_weight, 0.05 * float(self.coarse_weight.max())
-            here = max(float(d[tuple(int(p) for p in j)]), floor)
-            column = column / (d[box].clamp_min(floor) * here).sqrt()
+        self.peaks.append(complex(column[tuple(int(p) - b.start for p, b in zip(j, box, strict=True))]).real)
         self.estimate.add(column, j)
         self.done += 1
 
     def _windows(self) -> Shape:
         axes = zip(self.support, self.normal.shape, self.circular, strict=True)
         return tuple(n if c else s for s, n, c in axes)  # type: ignore[return-value]
+
+    def wants_coloured(self, asked: int | None) -> int:
+        """How many coloured probes to take: as asked, else 4 where the object overhangs the detector."""
+        if asked is not None:
+            return asked
+        d = self.solve().d_map
+        return 4 if d.max() > TRUNCATED * np.median(d) else 0
 
     def add_coloured(self, n: int) -> None:
         """Apply N to ``n`` volumes with the spectrum of images."""
@@ -97,6 +103,7 @@ class ImpulseFit:
         """What a fit in another process needs to go on; see :meth:`restore`."""
         assert self.constant is not None
         out = {"progress": torch.tensor([self.done, self.normal.calls]), "constant": self.constant}
+        out["peaks"] = torch.tensor(self.peaks)
         out |= {f"lags.{name}": t for name, t in self.estimate.tensors().items()}
         out |= {f"coloured.{i}": exact for i, (_, exact) in enumerate(self.coloured_pairs)}
         return out if self.coarse_weight is None else out | {"coarse_weight": self.coarse_weight}
@@ -105,6 +112,7 @@ class ImpulseFit:
         """Go on from what :meth:`tensors` gave for the same physics, form and seed."""
         self.done, self.normal.calls = (int(v) for v in tensors["progress"])
         self.constant, self.coarse_weight = tensors["constant"], tensors.get("coarse_weight")
+        self.peaks = tensors["peaks"].tolist()
         positions = spread_positions(self.normal.shape, self.done, self.seed)
         self.estimate.restore({n[5:]: t for n, t in tensors.items() if n.startswith("lags.")}, positions)
         for i in range(sum(name.startswith("coloured.") for name in tensors)):
@@ -119,19 +127,34 @@ class ImpulseFit:
 
     def _solve(self) -> NormalFactors:
         kernel = self._kernel()
-        d = self.coarse_weight
-        if d is None:
-            assert self.constant is not None
-            d = impulse.weight_from_constant(self.constant, self._assemble(kernel, None))
-        if self.coloured_pairs:
-            factors = self._assemble(kernel, d)
-            d = impulse.corrected_weight(d, factors, self.coloured_pairs, max(self.normal.shape) / 8)
-        return self._assemble(kernel, d)
+        if self.coarse_weight is not None:
+            return self._assemble(kernel, self._scale(kernel, self.coarse_weight) * self.coarse_weight)
+        assert self.constant is not None
+        d = impulse.weight_from_constant(self.constant, self._assemble(kernel, None))
+        return self._assemble(kernel, d if not self.coloured_pairs else self._gain(kernel, d).mul_(d))
+
+    def _gain(self, kernel: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
+        """What the coloured probes multiply d by."""
+        return impulse.weight_gain(self._assemble(kernel, d), self.coloured_pairs, max(self.normal.shape) / 8)
+
+    def _scale(self, kernel: torch.Tensor, d: torch.Tensor) -> float:
+        """The factor of d that fits the diagonal of N at the probes best."""
+        positions = spread_positions(self.normal.shape, self.done, self.seed)
+        voxels: list[Box] = [tuple(slice(int(p), int(p) + 1) for p in j) for j in positions]  # type: ignore[misc]
+        ones = torch.ones(self.done, 1, 1, 1, 1, dtype=self.normal.dtype, device=self.normal.device)
+        guess = self._assemble(kernel, d).restrict(voxels).apply(ones).real.flatten()
+        peaks = torch.tensor(self.peaks).to(guess)
+        return float((peaks @ guess) / (guess @ guess).clamp_min(torch.finfo(guess.dtype).tiny))
 
     def convolved_constant(self) -> torch.Tensor:
-        """C 1 (z, y, x)."""
-        unweighted = self._assemble(self._kernel(), None)
-        return unweighted.apply(torch.ones_like(self.normal.zeros()))[0, 0].real
+        """C 1 (z, y, x), divided by the gain of coloured probes, so that N 1 over it is the weight."""
+        assert self.constant is not None
+        kernel = self._kernel()
+        unweighted = self._assemble(kernel, None)
+        convolved = unweighted.apply(torch.ones_like(self.normal.zeros()))[0, 0].real
+        if not self.coloured_pairs:
+            return convolved
+        return convolved / self._gain(kernel, impulse.weight_from_constant(self.constant, unweighted))
 
     def _kernel(self) -> torch.Tensor:
         if isinstance(self.estimate, smooth.SmoothLags):
@@ -148,11 +171,6 @@ class ImpulseFit:
             return factors
         bound = float(torch.linalg.vector_norm(self.constant, torch.inf))
         return replace(factors, info={"norm_bound": bound, "support": max(self.support)})
-
-    def truncated(self, factors: NormalFactors) -> bool:
-        """Whether the weight looks like that of a scan whose object overhangs the detector."""
-        d = factors.d_map
-        return bool(d.max() > TRUNCATED * np.median(d))
 
 
 def default_support(shape: Shape, form: str, asked: int | None) -> Shape:
