@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QRect, Qt
 from qtpy.QtGui import QImage, QPainter
 from qtpy.QtWidgets import QWidget
 
@@ -19,13 +19,15 @@ GAP = 8
 
 
 def compose(viewer: Any, plots: Sequence[QWidget], text: str) -> QImage:
-    """The viewer's canvas above, the plots and the text in a row below it."""
+    """The viewer's canvas, below it the plots in a row, below them the text."""
     canvas = np.ascontiguousarray(viewer.screenshot(canvas_only=True, flash=False))
     height, width = canvas.shape[:2]
     pictures = [plot.grab().toImage() for plot in plots]
-    below = max(p.height() for p in pictures) + 2 * GAP
+    row = max(p.height() for p in pictures) + 2 * GAP
+    words = QRect(GAP, height + row, width - 2 * GAP, 10_000)
+    words.setHeight(_text_height(words, text))
     colours = theme(viewer)
-    out = QImage(width, height + below, QImage.Format.Format_RGB32)
+    out = QImage(width, height + row + words.height() + GAP, QImage.Format.Format_RGB32)
     out.fill(colours["background"])
     painter = QPainter(out)
     painter.drawImage(0, 0, QImage(canvas.data, width, height, 4 * width, QImage.Format.Format_RGBA8888))
@@ -34,6 +36,15 @@ def compose(viewer: Any, plots: Sequence[QWidget], text: str) -> QImage:
         painter.drawImage(at, height + GAP, picture)
         at += picture.width() + GAP
     painter.setPen(colours["text"])
-    painter.drawText(at, height + GAP, max(80, width - at - GAP), below, Qt.TextFlag.TextWordWrap, text)
+    painter.drawText(words, Qt.TextFlag.TextWordWrap, text)
     painter.end()
     return out
+
+
+def _text_height(inside: QRect, text: str) -> int:
+    """Pixels that the wrapped text takes."""
+    trial = QImage(1, 1, QImage.Format.Format_RGB32)
+    painter = QPainter(trial)
+    taken = painter.boundingRect(inside, Qt.TextFlag.TextWordWrap, text)
+    painter.end()
+    return int(taken.height())

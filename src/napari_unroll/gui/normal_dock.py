@@ -92,8 +92,10 @@ class NormalDock(parts.DockFrame):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.table.setFixedHeight(96)
+        self.table.setFixedHeight(128)
         self.errors = parts.wrapped()
+        self.errors.setMinimumHeight(len(report.NORMS) * self.errors.fontMetrics().lineSpacing() + 4)
+        self.errors.hide()
         box = parts.section(
             "Fit",
             parts.Fold("Form and recipe", self.form),
@@ -157,6 +159,7 @@ class NormalDock(parts.DockFrame):
         self.curve.clear_curves()
         self.profile.clear_curves()
         self.table.setRowCount(0)
+        self.errors.hide()
         self.errors.setText("")
         self.numbers.setText("")
         self.effect.setText("")
@@ -213,7 +216,7 @@ class NormalDock(parts.DockFrame):
         self.progress.start()
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, IterationDone):
+        if isinstance(event, IterationDone) and event.n_iterations > 1:  # a closed form has no curve
             calls = event.metrics.get("operator_calls", event.iteration)
             self.curve.add("images", calls, event.metrics.get("error_image"))
             self.curve.add("white noise", calls, event.metrics.get("error_gaussian"))
@@ -236,6 +239,7 @@ class NormalDock(parts.DockFrame):
         info = fitted.factors.info
         measured = [(words, text) for kind, words in report.NORMS.items() if (text := report.error(info, kind))]
         self.errors.setText("<br>".join(f"<b>{text}</b> {words}" for words, text in measured))
+        self.errors.setVisible(bool(measured))
         errors = (_percent(info.get(f"error_{kind}")) for kind in report.NORMS)
         values = (fitted.factors.form, *errors, f"{info.get('operator_calls', 0):.0f}", f"{fitted.seconds:.3g}")
         at = self.table.rowCount()
@@ -320,7 +324,7 @@ class NormalDock(parts.DockFrame):
         self.compared, pair = found, found.pair
         self.numbers.setText(
             f"Relative error {_percent(pair.error)}.<br>N {parts.seconds(pair.seconds_exact)}, "
-            f"Ñ {parts.seconds(pair.seconds_approximated)} ({pair.speedup:.2g} times as fast).<br>"
+            f"Ñ {parts.seconds(pair.seconds_approximated)} ({_times(pair.speedup)} times as fast).<br>"
             f"The difference is drawn within ± {_percent(_reach(found) / max(float(np.abs(pair.exact).max()), 1e-30))} "
             "of the largest value of N x."
         )
@@ -418,6 +422,10 @@ class NormalDock(parts.DockFrame):
 def _reach(found: Compared) -> float:
     """The range in which a difference is drawn."""
     return max(contrast(np.abs(found.pair.difference), 0.1, 99.5)[1], 1e-30)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _percent(value: float | None) -> str:
