@@ -1,0 +1,170 @@
+"""A whole training: from plan to weights with their card, resumed, stopped, on volumes and scanners of one's own."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_unroll.errors import ParameterError, UnrollError
+from napari_unroll.events import Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.io.scan_file import write_scan
+from napari_unroll.methods.unrolled.checkpoint import find, load_network
+from napari_unroll.pipeline.params import build, from_yaml, to_yaml
+from napari_unroll.training.objects import FIRST_HELD_OUT
+from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
+from napari_unroll.training.recipe import make_recipe
+from napari_unroll.training.session import train
+
+NETWORK = {"prior": {"channels": (4, 4, 4, 4)}, "n_iterations": 1, "start_iterations": 2}
+OPTIONS = {"n_steps": 4, "patch_size": (8, 8, 8), "log_every": 1, "validate_every": 2, "validation_share": 1.0}
+TINY = {"size": 12, "levels": (6,), "n_objects": 2, "n_held_out": 1, "network": NETWORK, "options": OPTIONS}
+
+
+def plan(**more):
+    return TrainingPlan(**TINY | more)
+
+
+def last_of(events):
+    *_, last = events
+    assert isinstance(last, Finished)
+    return last
+
+
+def test_a_plan_completes_itself_and_survives_yaml():
+    mri = TrainingPlan(modality="mri", network={"n_iterations": 2})
+    assert mri.network.prior.complex_valued
+    assert (mri.network.n_iterations, mri.network.preconditioner, mri.network.start_iterations) == (2, None, 20)
+    assert not TrainingPlan(task="post-processing").network.data_step
+    assert from_yaml(TrainingPlan, to_yaml(mri)) == mri
+    with pytest.raises(ParameterError, match="whole"):
+        build(TrainingPlan, {"levels": (3.5,)})
+    with pytest.raises(ParameterError, match="used as they are"):
+        build(TrainingPlan, {"scans": "a", "volumes": "b"})
+
+
+def test_training_tells_its_stages_and_writes_weights_with_their_card(tmp_path):
+    events = list(train(plan(licence="CC0-1.0"), tmp_path, "cpu"))
+    assert isinstance(events[0], Started)
+    texts = list(dict.fromkeys(e.text for e in events if isinstance(e, Progress)))
+    assert texts == ["building training samples", "preparing held-out scans", "training"]
+    steps = [e for e in events if isinstance(e, IterationDone) and "loss" in e.metrics]
+    assert [e.iteration for e in steps] == [1, 2, 3, 4]
+    assert {"seconds_per_step", "peak_memory_bytes"} <= set(steps[0].metrics)
+    figures = [e.metrics for e in events if isinstance(e, IterationDone) and "psnr" in e.metrics]
+    assert len(figures) == len([e for e in events if isinstance(e, Pictures)]) == 3
+    picture = next(e for e in events if isinstance(e, Pictures))
+    assert {name: v.shape for name, v in picture.images.items()} == dict.fromkeys(("truth", "before", "after"), (12, 12))
+    finished = events[-1]
+    assert finished.outcome is Outcome.COMPLETED
+    assert finished.result == tmp_path / "trained.safetensors"
+    found = find(str(finished.result))
+    assert found.card["sha256"] == found.sha256
+    assert found.card["licence"] == "CC0-1.0"
+    assert found.card["psnr_after"] == max(f["psnr"] for f in figures[1:])
+    assert found.card["psnr_before"]["start"] == figures[0]["psnr_start"]
+
+
+def test_the_same_call_goes_on_and_another_plan_is_refused(tmp_path):
+    events = train(plan(), tmp_path, "cpu")
+    list(itertools.takewhile(lambda e: not (isinstance(e, IterationDone) and e.iteration == 3), events))
+    events.close()
+    again = list(train(plan(), tmp_path, "cpu"))
+    steps = [e.iteration for e in again if isinstance(e, IterationDone) and "loss" in e.metrics]
+    assert steps[-1] == 4
+    assert steps[0] > 1
+    other = last_of(train(plan(levels=(7,)), tmp_path, "cpu"))
+    assert other.outcome is Outcome.FAILED
+    assert "another levels" in other.advice
+
+
+def test_a_killed_build_keeps_its_samples(tmp_path):
+    events = train(plan(), tmp_path, "cpu")
+    list(itertools.takewhile(lambda e: not isinstance(e, Progress), events))
+    events.close()
+    made = next((tmp_path / "samples").glob("*/samples.zarr/00000/zarr.json"))
+    before = made.stat().st_mtime_ns
+    assert last_of(train(plan(), tmp_path, "cpu")).result
+    assert made.stat().st_mtime_ns == before
+
+
+def test_stop_keeps_the_best_and_cancel_keeps_the_state(tmp_path):
+    stop = Stop()
+    for event in train(plan(options=OPTIONS | {"n_steps": 1000}), tmp_path, "cpu", stop):
+        if isinstance(event, IterationDone) and event.iteration == 2:
+            stop.finish()
+    assert event.outcome is Outcome.FINISHED_EARLY
+    assert event.result.is_file()
+    stop = Stop()
+    for event in train(plan(options=OPTIONS | {"n_steps": 1000}), tmp_path, "cpu", stop):
+        if isinstance(event, IterationDone) and "loss" in event.metrics:
+            stop.cancel()
+    assert (event.outcome, event.result) == (Outcome.CANCELLED, None)
+    assert (tmp_path / "training.state").is_file()
+
+
+def test_training_goes_on_from_weights_and_never_keeps_worse(tmp_path):
+    first = last_of(train(plan(), tmp_path / "a", "cpu")).result
+    options = OPTIONS | {"learning_rate": 30.0, "n_steps": 2, "ema": 0.0, "warmup": 0}
+    second = last_of(train(plan(initial=str(first), network={}, options=options), tmp_path / "b", "cpu"))
+    card = json.loads(second.result.with_suffix(".json").read_text())
+    assert card["steps"] == 0
+    assert card["psnr_before"]["initial weights"] == pytest.approx(card["psnr_after"])
+    assert load_network(second.result).config == load_network(first).config
+    wrong = last_of(train(plan(initial=str(first), modality="mri", levels=(2,)), tmp_path / "c", "cpu"))
+    assert "choose the modality" in wrong.advice
+
+
+def test_a_flat_network_begins_a_thick_one(tmp_path):
+    flat = NETWORK | {"prior": {"channels": (4, 4, 4, 4), "dim": 2}}
+    first = last_of(train(plan(network=flat, options=OPTIONS | {"n_steps": 1}), tmp_path / "a", "cpu")).result
+    thick = last_of(train(plan(initial=str(first), network={}), tmp_path / "b", "cpu")).result
+    assert (load_network(first).config.prior.dim, load_network(thick).config.prior.dim) == (2, 3)
+
+
+def test_patience_ends_training(tmp_path):
+    options = OPTIONS | {"learning_rate": 1e-12, "n_steps": 500, "patience": 2, "validate_every": 1, "ema": 0.0}
+    events = list(train(plan(options=options), tmp_path, "cpu"))
+    assert max(e.iteration for e in events if isinstance(e, IterationDone)) < 20
+
+
+def test_volumes_of_a_folder_are_split_by_file(tmp_path):
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        tifffile.imwrite(tmp_path / f"v{k}.tif", rng.random((9, 10, 11)).astype(np.float32) * (k + 1))
+    recipe = make_recipe(plan(volumes=str(tmp_path), n_objects=3))
+    assert [job.name.split()[-1] for job in recipe.training] == ["0", "1", "2"]
+    assert recipe.held_out[0].name.endswith(str(FIRST_HELD_OUT))
+    assert recipe.training[0].make().truth.max() > 0
+    with pytest.raises(ParameterError, match="holds 3 volumes"):
+        make_recipe(plan(volumes=str(tmp_path), n_held_out=3))
+    failed = last_of(train(plan(volumes=str(tmp_path / "none")), tmp_path / "out", "cpu"))
+    assert failed.outcome is Outcome.FAILED
+    assert "no folder" in failed.advice
+
+
+def test_the_users_scanner_is_the_protocol(tmp_path):
+    scan = generated_scan(cone_beam_protocol(12, 10), 3)
+    write_scan(tmp_path / "mine.h5", scan)
+    made = [job.make() for job in make_recipe(plan(scanner=str(tmp_path / "mine.h5"), levels=None)).training]
+    assert made[0].fingerprint() == scan.fingerprint()
+    assert float(made[0].measurements.max()) == pytest.approx(float(scan.measurements.max()), rel=0.3)
+    few = make_recipe(plan(scanner=str(tmp_path / "mine.h5"), levels=(5,))).training[0].make()
+    assert few.measurements.shape[0] == 5
+    coils = generated_scan(multi_coil_protocol((4, 12, 12), 2, n_coils=2), 3)
+    write_scan(tmp_path / "coils.h5", coils)
+    mri = {"modality": "mri", "scanner": str(tmp_path / "coils.h5")}
+    made = make_recipe(plan(levels=None, **mri)).training[0].make()
+    np.testing.assert_array_equal(made.csm, coils.csm)
+    with pytest.raises(UnrollError, match="is a MRI scan"):
+        make_recipe(plan(scanner=str(tmp_path / "coils.h5")))
+
+
+def test_scan_files_with_truth_are_used_as_they_are(tmp_path):
+    for k in range(2):
+        write_scan(tmp_path / f"s{k}.h5", generated_scan(cone_beam_protocol(12, 6), k))
+    recipe = make_recipe(plan(scans=str(tmp_path)))
+    assert [len(recipe.protocols), len(recipe.training), len(recipe.held_out)] == [1, 1, 1]
+    assert last_of(train(plan(scans=str(tmp_path)), tmp_path / "out", "cpu")).result
