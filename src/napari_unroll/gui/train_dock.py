@@ -66,7 +66,7 @@ class TrainDock(parts.DockFrame):
         viewer = self.session.viewer
         self.progress = parts.RunBar(self.runner)
         self.numbers = parts.wrapped()
-        self.loss = Curve(viewer, "step", "loss", log=True, height=140)
+        self.loss = Curve(viewer, "step", "loss", log=True, height=150)
         self.psnr = Curve(viewer, "step", "PSNR (dB)", height=150)
         self.slices = Slices(parts.theme(viewer))
         self.caption = parts.wrapped()
@@ -159,12 +159,9 @@ class TrainDock(parts.DockFrame):
         m = event.metrics
         if "loss" in m:
             self.loss.add("loss", event.iteration, m["loss"])
-            pace = f"step {event.iteration}"
-            if "seconds_per_step" in m:
-                pace += f", {parts.seconds(m['seconds_per_step'])} per step"
-            if m.get("peak_memory_bytes"):
-                pace += f", {gib(int(m['peak_memory_bytes']))} at most"
-            self.numbers.setText(pace)
+            pace = [f"{parts.seconds(m['seconds_per_step'])} per step"] if "seconds_per_step" in m else []
+            memory = [f"{gib(int(m['peak_memory_bytes']))} at most"] if m.get("peak_memory_bytes") else []
+            self.numbers.setText(", ".join(pace + memory))
         if "psnr" in m:
             self.psnr.add("network", event.iteration, m["psnr"])
             self._show_start(event.iteration, m.get("psnr_start"))
@@ -175,8 +172,8 @@ class TrainDock(parts.DockFrame):
             return
         best = max(self.psnr.points("network")[1])
         self.psnr.add("start (not learned)", step, start)
-        self._gain = f"{best:.1f} dB on held-out scans, {best - start:+.1f} dB against the start."
-        self.caption.setText(f"Best so far: {self._gain}")
+        self._gain = f"Gain {best - start:+.2f} dB."
+        self.caption.setText(f"Best so far {best:.2f} dB on held-out scans. {self._gain}")
 
     def _on_finished(self, finished: Finished) -> None:
         done = isinstance(finished.result, Path)
@@ -184,7 +181,7 @@ class TrainDock(parts.DockFrame):
         kind = {Outcome.FAILED: "error"}.get(finished.outcome, "good" if done else "info")
         advice = f"{finished.advice} {KEPT}" if finished.outcome is Outcome.CANCELLED else finished.advice
         if done:
-            advice = " ".join(t for t in (f"{finished.result.stem}:", self._gain, advice) if t)
+            advice = f"{advice} {self._gain}".strip()
             self.caption.setText("")
             self.session.add_weights(finished.result)
         self._enable()
