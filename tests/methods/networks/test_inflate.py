@@ -1,0 +1,41 @@
+"""A 3-D prior inflated from a 2-D one does the same on volumes constant along z."""
+
+import pytest
+import torch
+
+from napari_unroll.errors import WeightsError
+from napari_unroll.methods.networks.inflate import inflate
+from napari_unroll.methods.networks.prior import Prior, PriorConfig
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_volumes_constant_along_z_pass_as_their_slices_do(is_complex):
+    torch.manual_seed(0)
+    flat = Prior(PriorConfig(dim=2, channels=(4, 6, 8, 10), complex_valued=is_complex))
+    thick = inflate(flat)
+    assert thick.config.dim == 3
+    dtype = torch.complex64 if is_complex else torch.float32
+    x = torch.randn(1, 1, 1, 19, 16, dtype=dtype).expand(1, 1, 12, 19, 16)
+    with torch.no_grad():
+        expected, found = flat(x, 0.1), thick(x, 0.1)
+    assert float((expected - x).abs().max()) > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_volume_network_is_not_inflated_again():
+    with pytest.raises(WeightsError, match="volumes already"):
+        inflate(Prior(PriorConfig(channels=(4, 4, 4, 4))))
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    torch.manual_seed(0)
+    network = UnrolledPGD(UnrolledConfig(prior=PriorConfig(channels=(4, 4, 4, 4)), n_iterations=2))
+    x = torch.randn(1, 1, 8, 8, 8)
+    gradients = []
+    for recompute in (False, True):
+        network.zero_grad()
+        network(x, lambda u, _: u - x, lambda g: 0.5 * g, recompute)[-1].square().sum().backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
