@@ -48,7 +48,7 @@ def _number(name: str, form: str = ".4f") -> Callable[[Mapping[str, Any]], str]:
 
 
 def _milliseconds(name: str) -> Callable[[Mapping[str, Any]], str]:
-    return lambda row: "–" if row[name] != row[name] else f"{1e3 * row[name]:.2f}"
+    return lambda row: "–" if row[name] is None else f"{1e3 * row[name]:.2f}"
 
 
 COLUMNS: dict[str, dict[str, Callable[[Mapping[str, Any]], Any]]] = {

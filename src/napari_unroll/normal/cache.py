@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,15 @@ def _told_again(factors: NormalFactors) -> Iterator[Event]:
     """The events of the fit that made these factors, as far as they were kept."""
     history = factors.info.get("history", [])
     yield Started(f"Normal operator: {factors.form}, from the cache", 0, factors.shape)
-    for step, metrics in enumerate(history, 1):
-        yield IterationDone(step, len(history), metrics=metrics)
+    yield from _replayed(history)
     errors = tuple(row["error_image"] for row in history)
     yield Finished(Outcome.COMPLETED, factors, advise(factors.info), 0.0, errors)
+
+
+def _replayed(history: Sequence[Mapping[str, float]]) -> Iterator[Event]:
+    """The reports of an earlier fit, for whoever draws its curve."""
+    for step, metrics in enumerate(history, 1):
+        yield IterationDone(step, len(history), metrics=metrics)
 
 
 def _kept(physics: Any, options: FitOptions, stop: Stop | None, path: Path) -> Iterator[Event]:
@@ -77,7 +82,8 @@ def _kept(physics: Any, options: FitOptions, stop: Stop | None, path: Path) -> I
     state = _interrupted(unfinished, physics)
     if state.stored is not None:
         done = int(state.stored["progress"][0])
-        yield Progress(0, 0, f"Going on with an interrupted fit after {done} exact operator applications.")
+        yield Progress(0, 0, f"Going on with an interrupted fit after {done} steps.")
+        yield from _replayed(state.history)
     written = time.monotonic()
     for event in fit(physics, options, stop, state):
         if isinstance(event, Finished):
