@@ -120,12 +120,26 @@ def build(record: type[Record], values: Mapping[str, Any], what: str = "") -> Re
 def _sentence(record: type[BaseModel], error: ValidationError, what: str) -> str:
     parts = []
     for item in error.errors():
-        name = str(item["loc"][0]) if item["loc"] else record.__name__
+        owner, name = _place(record, item["loc"])
         if item["type"] == "extra_forbidden":
-            parts.append(f"no parameter {name!r}; it has {', '.join(record.model_fields) or 'none'}")
+            parts.append(f"no parameter {name!r}; it has {', '.join(owner.model_fields) or 'none'}")
+        elif not item["loc"]:
+            parts.append(_lower(item["msg"].removeprefix("Value error, ")))
         else:
             parts.append(f"{name}: {_lower(item['msg'])}; got {item.get('input')!r}")
     return f"{what or record.__name__}: {'; '.join(dict.fromkeys(parts))}."
+
+
+def _place(record: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
+    """The record that an error is about and the field's name, with dots into nested records."""
+    names: list[str] = []
+    for part in loc:
+        names.append(str(part))
+        inner = record.model_fields[str(part)].annotation if str(part) in record.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        record = inner
+    return record, ".".join(names) or record.__name__
 
 
 def _lower(message: str) -> str:
