@@ -56,8 +56,10 @@ def main(edge, form, support=None):
     """Print the peaks of the fit and of one application, the fit's result and the input included."""
     blocks.LARGE = 0  # whatever the edge, as a large volume is
     physics = Weights(None, VolumeGrid(shape=(edge,) * 3))
-    options = FitOptions(form=form, n_probes=2, n_test=1, support=support, coarse=None if support is None else 4)
-    fit_now(Weights(None, VolumeGrid(shape=(24, 24, 24))), FitOptions(form=form, n_probes=2, n_test=1))
+    coarse = None if support is None else 6 if form == "sum" else 4
+    options = FitOptions(form=form, n_probes=2, n_test=1, support=support, coarse=coarse)
+    warm = FitOptions(form=form, n_probes=2, n_test=1, support=6, coarse=2)
+    fit_now(Weights(None, VolumeGrid(shape=(36, 36, 36))), warm).apply(torch.ones(1, 1, 36, 36, 36))
     baseline, volume = status("VmRSS"), 4 * edge**3
     reset_peak()
     factors = fit_now(physics, options)
