@@ -36,7 +36,9 @@ def last_of(events):
 def test_a_plan_completes_itself_and_survives_yaml():
     mri = TrainingPlan(modality="mri", network={"n_iterations": 2})
     assert mri.network.prior.complex_valued
-    assert (mri.network.n_iterations, mri.network.preconditioner, mri.network.start_iterations) == (2, None, 20)
+    assert (mri.network.n_iterations, mri.network.preconditioner, mri.network.start_iterations) == (2, None, 60)
+    assert mri.network.prior.dim == 2
+    assert TrainingPlan(modality="mri", network={"prior": {"dim": 3}}).network.prior.dim == 3
     assert not TrainingPlan(task="post-processing").network.data_step
     assert from_yaml(TrainingPlan, to_yaml(mri)) == mri
     with pytest.raises(ParameterError, match="whole"):
@@ -56,7 +58,9 @@ def test_training_tells_its_stages_and_writes_weights_with_their_card(tmp_path):
     figures = [e.metrics for e in events if isinstance(e, IterationDone) and "psnr" in e.metrics]
     assert len(figures) == len([e for e in events if isinstance(e, Pictures)]) == 3
     picture = next(e for e in events if isinstance(e, Pictures))
-    assert {name: v.shape for name, v in picture.images.items()} == dict.fromkeys(("truth", "before", "after"), (12, 12))
+    assert {name: v.shape for name, v in picture.images.items()} == dict.fromkeys(
+        ("truth", "before", "after"), (12, 12)
+    )
     finished = events[-1]
     assert finished.outcome is Outcome.COMPLETED
     assert finished.result == tmp_path / "trained.safetensors"

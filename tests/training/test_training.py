@@ -21,12 +21,14 @@ from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
 from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.samples import PARTS, Batch, PatchSampler, SampleStore
-from napari_unroll.training.trainer import Trainer, schedule
+from napari_unroll.training.trainer import Trainer, low_precision, schedule
 from napari_unroll.training.validation import Validation
 
 PRIOR = PriorConfig(channels=(4, 4, 8, 8))
 CONFIG = UnrolledConfig(prior=PRIOR, n_iterations=2, preconditioner=0.2, start_iterations=3)
-OPTIONS = TrainOptions(n_steps=6, patch_size=(8, 8, 8), log_every=1, validate_every=3, warmup=1, validation_share=1)
+OPTIONS = TrainOptions(
+    n_steps=6, patch_size=(8, 8, 8), log_every=1, validate_every=3, warmup=1, validation_share=1, precision="float32"
+)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,8 @@ def test_stop_keeps_the_best_and_cancel_raises(store, tmp_path):
         if isinstance(event, IterationDone) and "loss" in event.metrics:
             stop.finish()
     assert event.outcome is Outcome.FINISHED_EARLY
-    assert kept == []  # no better than the network it began with
+    assert kept == [(1, 1.0)]  # the random network it began with was no result
+    kept.clear()
     job = trainer(store, validate=lambda net: Validation({"psnr": float(job.step)}, {}))
     job.keep = lambda network, metrics: kept.append((job.step, metrics["psnr"]))
     list(job.run())
@@ -185,3 +188,12 @@ def test_the_exact_operator_can_take_the_place_of_the_approximation(store):
     assert float((gradient(u, 0) - expected).norm() / expected.norm()) < 1e-4
     *_, last = job.run()
     assert last.outcome is Outcome.COMPLETED
+
+
+def test_automatic_precision_is_low_only_where_the_device_computes_it(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert low_precision("auto", "cpu") is torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    assert low_precision("auto", "cpu") is None
+    assert low_precision("float32", "cuda") is None
+    assert low_precision("float16", "cuda") is torch.float16

@@ -127,7 +127,9 @@ class TrainForm(QWidget):
     def _build_size(self) -> None:
         self.minutes = _count(30, 1, 60 * 24 * 14, " min", "Time for training; building the samples comes on top.")
         default = TrainOptions().patch_size[0]
-        self.patch = _count(default, 8, 256, " voxels", "Edge of the cubes that the network is trained on.")
+        self.patch = _count(
+            default, 8, 256, " voxels", "Edge of the patches that the network is trained on; thin slabs for MRI."
+        )
         self.patch.setSingleStep(8)
         self.preset = words(PRESETS, "Size of the network: the paper's takes a GPU.", "preset")
         self.out = PathLine("Folder for samples, state and weights")
@@ -170,9 +172,15 @@ class TrainForm(QWidget):
         self._on_modality()
 
     def _on_modality(self, *_: Any) -> None:
-        suited = TrainingPlan(modality=MODALITIES[self.modality.currentText()]).network
-        self.network.set_value(suited)
+        suited = self._suited()
+        self.network.set_value(suited.network)
+        self.options.set_value(suited.options)
+        self.patch.setValue(suited.options.patch_size[-1])
         self._list_starts()
+
+    def _suited(self) -> TrainingPlan:
+        """What training takes for this modality where nothing is asked for."""
+        return TrainingPlan(modality=MODALITIES[self.modality.currentText()])
 
     def _list_starts(self, *_: Any) -> None:
         """Shipped weights of this modality and task."""
@@ -255,8 +263,10 @@ class TrainForm(QWidget):
     def training_options(self) -> TrainOptions:
         """The loop's options with the budget and the patch of the dock."""
         edge, seconds = self.patch.value(), 60.0 * self.minutes.value()
+        depth, height, _ = self._suited().options.patch_size
+        size = (edge if depth == height else depth, edge, edge)
         chosen: TrainOptions = self.options.value()
-        return chosen.model_copy(update={"patch_size": (edge,) * 3, "max_seconds": seconds, "n_steps": UNLIMITED_STEPS})
+        return chosen.model_copy(update={"patch_size": size, "max_seconds": seconds, "n_steps": UNLIMITED_STEPS})
 
     def _initial(self) -> str | None:
         chosen = self.start.currentText()

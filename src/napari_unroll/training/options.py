@@ -27,8 +27,9 @@ class TrainOptions(MethodParams):
     truth_context: float = Field(0.25, ge=0, le=1, description="Share of samples whose context is the truth (paper).")
     auxiliary: float = Field(0.1, ge=0, description="Weight of the loss on intermediate iterates.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Arithmetic of the network; float16 needs a CUDA device."
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Arithmetic of the network; auto: bfloat16 where the device computes it. float16 needs CUDA.",
     )
     recompute: bool = Field(False, description="Keep the activations of one iteration only; slower, needs less memory.")
     compile: bool = Field(False, description="Compile the network with torch.compile; the first steps are slow.")

@@ -29,7 +29,6 @@ from napari_unroll.training.validation import Validation
 
 Validate = Callable[[UnrolledPGD], Validation]
 Keep = Callable[[UnrolledPGD, dict[str, float]], None]
-LOW = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SAVE_SECONDS = 60.0
 """Checkpoints are at most this far apart."""
 VALIDATIONS = 10
@@ -60,6 +59,7 @@ class Trainer:
         if options.precision == "float16" and torch.device(device).type != "cuda":
             raise ParameterError("float16 training needs a CUDA device; choose bfloat16 or float32.")
         torch.manual_seed(options.seed)
+        self.low_precision = low_precision(options.precision, device)
         self.options, self.sampler, self.device = options, sampler, device
         self.network = UnrolledPGD(config).to(device)
         self._is_trained = initial is not None
@@ -143,9 +143,7 @@ class Trainer:
             total += float(part.detach())
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
-        if self.scaler.is_enabled() or torch.isfinite(
-            norm
-        ):  # low precision overflows now and then: such a step is skipped
+        if self.scaler.is_enabled() or torch.isfinite(norm):  # low precision overflows now and then: skip that step
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
@@ -155,7 +153,7 @@ class Trainer:
     def _loss(self, batch: Batch) -> torch.Tensor:
         gradient = context_gradient(batch, self.operators[batch.protocol], self._context_weights(batch))
         precondition = self.preconditioners[batch.protocol](batch.boxes)
-        low = LOW[self.options.precision]
+        low = self.low_precision
         with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
             iterates = self.network(batch.start, gradient, precondition, self.options.recompute)
         return loss(iterates, batch, self.options.auxiliary)
@@ -193,13 +191,17 @@ class Trainer:
             yield self._report(metrics)
             yield Pictures(self.step, found.images)
             self._validation_seconds = time.monotonic() - begun
+        self.elapsed = time.monotonic() - self._begin
+        self._validated_at, self._validated_step = self.elapsed, self.step
+        if self.step or self._is_trained:  # random weights are no result
+            self._keep_if_best(metrics)
+
+    def _keep_if_best(self, metrics: dict[str, float]) -> None:
         score = metrics.get("psnr", -math.inf)
         is_best = score > self.best or self.validate is None
         self.stale = 0 if is_best else self.stale + 1
         self.best = max(self.best, score)
-        self.elapsed = time.monotonic() - self._begin
-        self._validated_at, self._validated_step = self.elapsed, self.step
-        if is_best and self.keep is not None and (self.step or self._is_trained):
+        if is_best and self.keep is not None:
             self.keep(self.average, metrics)
             self._save()
 
@@ -213,3 +215,16 @@ def schedule(step: int, progress: float, warmup: int) -> float:
     """Factor of the learning rate: linear warm-up, then cosine from 1 to 0.01 over the budget."""
     rise = min(1.0, (step + 1) / (warmup + 1))
     return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def low_precision(asked: str, device: str) -> torch.dtype | None:
+    """The type of autocast, None for float32; ``auto`` is bfloat16 on devices with instructions for it."""
+    named = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if asked != "auto":
+        return named[asked]
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    # torch before 2.9 cannot tell what the processor does
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    is_able = able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.bfloat16 if torch.device(device).type == "cpu" and is_able else None
