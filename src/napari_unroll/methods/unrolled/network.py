@@ -61,11 +61,15 @@ class UnrolledPGD(torch.nn.Module):
         """x − η_k M ∇f(x): the data step, ahead of the prior."""
         if not self.config.data_step:
             return x
-        return x - self.stepsize[k] * precondition(gradient(x, k))
+        return x - self.stepsize[self._index(k)] * precondition(gradient(x, k))
 
     def denoise(self, x: torch.Tensor, k: int) -> torch.Tensor:
         """D_θ of iteration k."""
-        return self.prior(x, self.sigma[k])
+        return self.prior(x, self.sigma[self._index(k)])
+
+    def _index(self, k: int) -> int:
+        """Iterations beyond the trained ones repeat the last."""
+        return min(k, self.n_iterations - 1)
 
     def forward(
         self, x: torch.Tensor, gradient: Gradient, precondition: Apply, recompute: bool = False

@@ -8,7 +8,7 @@ exact operator is applied once, for the residual image r = Aᴴ(y − A x̂).
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,10 @@ class UnrolledParams(MethodParams):
     """Choices of a reconstruction with an unrolled network."""
 
     weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
+    n_iterations: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = Field(
+        "auto",
+        description="Unrolled iterations; auto: as many as trained. More repeat the last one, which helps where few data are.",
+    )
     data_step: Literal["exact", "approximated", "mixed"] = Field(
         "exact",
         description="Operator of the whole-volume data step: AᴴA, its approximation, or AᴴA every few iterations.",
@@ -62,6 +66,12 @@ class _Run:
         self.start = start / self.scale
         self.adjoint = problem.adjoint / self.scale
         self.grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
+
+    @property
+    def n_iterations(self) -> int:
+        """K, or as many as were asked for."""
+        asked = self.params.n_iterations
+        return self.network.n_iterations if asked == "auto" else asked
 
     def blender(self) -> Blender:
         """An empty volume for patches."""
@@ -126,7 +136,7 @@ def _data_step(run: _Run, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.
 
 def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
     """Stage 1; the estimate of every finished iteration is kept in the problem's state."""
-    state, n = run.problem.state, run.network.n_iterations
+    state, n = run.problem.state, run.n_iterations
     x: torch.Tensor = state.get("x", run.start)
     for k in range(state.get("iteration", 0), n):
         if run.problem.asked_to_finish():
@@ -178,7 +188,7 @@ def _solve_patches(
     """K iterations on the local problems of ``boxes``; also ‖∇‖ / ‖P Aᴴy‖ of each at the result."""
     local, precondition = run.local(boxes, context, residual), run.precondition(boxes)
     u = cut(run.start, boxes)
-    for k in range(run.network.n_iterations):
+    for k in range(run.n_iterations):
         u = run.denoise(run.network.step(u, k, lambda v, _: local.gradient(v), precondition), k)
     gradient = local.gradient(u)
     return u, [_norm(g) / max(_norm(b), 1e-30) for g, b in zip(gradient, cut(run.adjoint, boxes), strict=True)]
