@@ -13,6 +13,7 @@ from napari_unroll.cli.follow import Bar, follow, interrupts
 from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods.registry import METHODS
+from napari_unroll.normal.report import NORMS
 
 SAMPLE = ["sample:cone-beam", "-o", "n=16", "-o", "n_views=6"]
 
@@ -42,7 +43,7 @@ def test_info_tells_facts_as_text_and_json():
 def test_fit_reports_its_error_and_saves(tmp_path):
     done = invoke("fit", *SAMPLE, "--set", "n_probes=4", "--out", tmp_path / "n.safetensors")
     assert done.exit_code == 0, done.stderr
-    assert "error_image" in done.stdout
+    assert all(f"error {norm}" in done.stdout for norm in NORMS.values())
     assert (tmp_path / "n.safetensors").stat().st_size > 1000
 
 

@@ -117,7 +117,6 @@ def test_brain_kspace(shared_data):
     [
         "README.md",
         "mri_siemens_gre/gre.dat",
-        "pyqmri_radial/VFA_radial_smalltest.h5",
         "volumes/studyforrest_t1.npz",
         "volumes/100_fiberform.tif",
         "htc2022_fan/htc2022_ta_full.mat",
