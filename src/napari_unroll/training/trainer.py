@@ -225,6 +225,6 @@ def low_precision(asked: str, device: str) -> torch.dtype | None:
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     # torch before 2.9 cannot tell what the processor does
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     is_able = able.get("avx512_bf16") or able.get("amx_bf16")
     return torch.bfloat16 if torch.device(device).type == "cpu" and is_able else None
