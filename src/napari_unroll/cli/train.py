@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from napari_unroll.cli.evaluate import numbers
 from napari_unroll.cli.follow import follow
 from napari_unroll.cli.view import print_facts
 from napari_unroll.errors import ParameterError
@@ -52,10 +53,7 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 def parse_levels(text: str) -> list[float] | None:
     """``"30,50,100"`` as numbers; None where nothing was given."""
-    try:
-        return [float(word) for word in text.split(",")] if text else None
-    except ValueError:
-        raise ParameterError(f"Expected numbers such as 30,50,100; got {text!r}.") from None
+    return list(numbers(text)) if text else None
 
 
 def facts(plan: TrainingPlan, recipe: Recipe, out: Path, device: str) -> dict[str, Any]:

@@ -16,9 +16,7 @@ from napari_unroll.pipeline import params
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.session import train
-
-PLAN = "plan.json"
+from napari_unroll.training.session import PLAN, train
 
 
 @dataclass(frozen=True)

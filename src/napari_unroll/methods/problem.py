@@ -84,6 +84,12 @@ class Problem:
         return float(torch.linalg.vector_norm(self.physics.A(x) - self.y) / torch.linalg.vector_norm(self.y))
 
 
+def measured(scan: Scan, device: torch.device | str) -> torch.Tensor:
+    """The measurements on ``device`` with a batch axis, and a channel axis for CT."""
+    y = torch.from_numpy(np.ascontiguousarray(scan.measurements)).to(device)
+    return y[None] if scan.modality == "mri" else y[None, None]
+
+
 def as_values(x: torch.Tensor) -> np.ndarray:
     """A copy of x (..., z, y, x) as the array (z, y, x) that events carry: float32 or complex64."""
     volume = x.detach().reshape(x.shape[-3:])

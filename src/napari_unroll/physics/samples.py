@@ -63,6 +63,16 @@ def sample_cone_beam(
     return simulate_ct(volume, geometry, grid, Exposure(photons=photons), seed, name)
 
 
+def multicoil_setup(
+    shape: tuple[int, int, int], n_coils: int, acceleration: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, VolumeGrid]:
+    """A Poisson-disc mask (y, x) with its middle fully sampled, coil maps (coil, z, y, x), and a grid 180 mm wide."""
+    calibration = max(2, round(0.1 * min(shape[1:])))
+    mask = poisson_disc_mask(shape[1:], acceleration, calibration, seed)
+    grid = VolumeGrid(shape=shape, spacing_mm=(180.0 / shape[0], 180.0 / shape[1], 180.0 / shape[2]))
+    return mask, coil_maps(shape, n_coils, seed), grid
+
+
 def sample_multicoil(
     shape: tuple[int, int, int] = (48, 96, 96),
     n_coils: int = 8,
@@ -75,8 +85,6 @@ def sample_multicoil(
     As in three-dimensional brain protocols, the readout z is fully sampled and a Poisson-disc mask undersamples the
     two phase-encoding axes (y, x).
     """
-    calibration = max(2, round(0.1 * min(shape[1:])))
-    mask = poisson_disc_mask(shape[1:], acceleration, calibration, seed)
+    mask, maps, grid = multicoil_setup(shape, n_coils, acceleration, seed)
     name = f"brain, {n_coils} coils, R = {acceleration:g}"
-    grid = VolumeGrid(shape=shape, spacing_mm=(180.0 / shape[0], 180.0 / shape[1], 180.0 / shape[2]))
-    return simulate_mri(brain(shape, seed), coil_maps(shape, n_coils, seed), mask, noise, seed, name, grid)
+    return simulate_mri(brain(shape, seed), maps, mask, noise, seed, name, grid)

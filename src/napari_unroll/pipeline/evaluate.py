@@ -16,7 +16,7 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop, Warned
-from napari_unroll.methods.problem import Method, MethodParams
+from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.unrolled.checkpoint import find, load_network
 from napari_unroll.normal.factors import NormalFactors
@@ -149,11 +149,10 @@ def _measure(
 
 def residual(physics: Any, scan: Scan, volume: np.ndarray) -> float:
     """‖A x − y‖ / ‖y‖ of a volume (z, y, x): how far the reconstruction is from what was measured."""
-    y = torch.from_numpy(np.ascontiguousarray(scan.measurements)).to(physics.device)
-    y = y[None] if scan.modality == "mri" else y[None, None]
+    problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device))
     x = torch.from_numpy(np.ascontiguousarray(volume)).to(physics.device, physics.dtype)[None, None]
     with torch.no_grad():
-        return float(torch.linalg.vector_norm(physics.A(x) - y) / torch.linalg.vector_norm(y))
+        return problem.residual(x)
 
 
 def _about(method: Method, scan: Scan, plan: EvaluationPlan, case: Case) -> Row:

@@ -17,11 +17,11 @@ from scipy.ndimage import zoom
 
 from napari_unroll.errors import ScanError
 from napari_unroll.io.any_volume import read_any_volume, volume_files
-from napari_unroll.physics.samples import cone_beam_setup, sample_cone_beam, sample_multicoil
+from napari_unroll.physics.samples import cone_beam_setup, multicoil_setup, sample_cone_beam, sample_multicoil
 from napari_unroll.physics.simulate import block_mean, simulate_ct, simulate_mri
 from napari_unroll.pipeline.sources import PREFIX, open_scan
 from napari_unroll.scan.geometry import ConeBeam
-from napari_unroll.scan.phantoms import HELD_OUT_SEED, coil_maps, poisson_disc_mask
+from napari_unroll.scan.phantoms import HELD_OUT_SEED
 from napari_unroll.scan.scan import Scan
 
 Task = Literal["cone-beam", "parallel-beam", "multi-coil"]
@@ -150,9 +150,7 @@ def coils_of(path: Path, size: int, acceleration: float) -> Scan:
         axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in image.shape), indexing="ij")
         image = image * np.exp(1j * (0.8 * axes[0] + 0.5 * axes[1] ** 2 - 0.6 * axes[2] * axes[1]))
     image = (image / max(float(np.abs(image).max()), 1e-30)).astype(np.complex64)
-    centre = max(2, round(0.1 * min(image.shape[1:])))
-    mask = poisson_disc_mask(image.shape[1:], acceleration, centre, FIRST_SEED)
-    maps = coil_maps(image.shape, N_COILS, FIRST_SEED)
+    mask, maps, _ = multicoil_setup(image.shape, N_COILS, acceleration, FIRST_SEED)
     return simulate_mri(image, maps, mask, seed=FIRST_SEED, name=path.stem)
 
 

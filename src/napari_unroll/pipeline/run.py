@@ -17,7 +17,7 @@ import torch
 
 from napari_unroll.errors import Cancelled, MemoryExceeded, UnrollError
 from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
-from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.factors import NormalFactors
@@ -82,7 +82,7 @@ def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> 
     problem = Problem(
         scan=scan,
         physics=physics,
-        y=_measured(scan, plan.device),
+        y=measured(scan, plan.device),
         normal=None if factors is None else factors.to(plan.device),
         patch_size=plan.patch_size,
         overlap=plan.overlap,
@@ -92,12 +92,6 @@ def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> 
     x = yield from _solve(plan, problem, crop)
     volume = as_values(x)
     return volume if crop is None else np.ascontiguousarray(volume[crop])
-
-
-def _measured(scan: Scan, device: str) -> torch.Tensor:
-    """The measurements with a batch axis, and a channel axis for CT."""
-    y = torch.from_numpy(np.ascontiguousarray(scan.measurements)).to(device)
-    return y[None] if scan.modality == "mri" else y[None, None]
 
 
 def _region(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, tuple[Scan, Box | None]]:
@@ -111,7 +105,7 @@ def _region(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event
 
 def _surroundings(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, torch.Tensor]:
     """A quick estimate of the whole volume: filtered back-projection, and a little total variation for few views."""
-    problem = Problem(scan=scan, physics=physics, y=_measured(scan, plan.device), stop=stop)
+    problem = Problem(scan=scan, physics=physics, y=measured(scan, plan.device), stop=stop)
     if not is_undersampled(scan):
         return physics.A_dagger(problem.y)[0, 0].clamp(min=0)
     rough = get("tv-fista")

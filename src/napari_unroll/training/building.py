@@ -14,6 +14,7 @@ import psutil
 from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop
 from napari_unroll.methods.unrolled.network import UnrolledConfig
+from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.scan import Scan
@@ -31,6 +32,7 @@ class Scanners:
     def __init__(self, store: SampleStore, device: str) -> None:
         self.store, self.device = store, device
         self._physics: dict[int, Any] = {}
+        self._factors: dict[int, NormalFactors] = {}
 
     def physics(self, protocol: int, scan: Scan) -> Any:
         """The operator of ``scan``, shared by its protocol; fits its approximation and finds its symmetries once."""
@@ -40,6 +42,12 @@ class Scanners:
                 self.store.add_protocol(fit_now(physics, FitOptions(n_test=0)), protocol, find_symmetries(physics))
             self._physics[protocol] = physics
         return self._physics[protocol]
+
+    def factors(self, protocol: int) -> NormalFactors:
+        """The fitted factors of a protocol whose operator was made, on the device."""
+        if protocol not in self._factors:
+            self._factors[protocol] = self.store.protocol(protocol).to(self.device)
+        return self._factors[protocol]
 
 
 def build(
@@ -57,8 +65,7 @@ def build(
         if i not in store:
             scan = job.make()
             physics = scanners.physics(job.protocol, scan)
-            factors = store.protocol(job.protocol).to(scanners.device)
-            store.add(build_sample(scan, physics, config, factors), job.protocol, i)
+            store.add(build_sample(scan, physics, config, scanners.factors(job.protocol)), job.protocol, i)
         yield Progress(i + 1, len(jobs), "building training samples")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from napari_unroll.methods.unrolled.network import Gradient
-from napari_unroll.patches.context import Restrictable
+from napari_unroll.patches.context import LocalProblem, Restrictable
 from napari_unroll.training.samples import Batch
 
 
@@ -19,7 +19,7 @@ def context_gradient(batch: Batch, operator: Restrictable, betas: Sequence[torch
         context = torch.lerp(batch.truth, batch.start, betas[k].to(batch.truth.dtype))
         residual = torch.lerp(batch.residual_truth, batch.residual_start, betas[k].to(batch.truth.dtype))
         with torch.autocast(u.device.type, enabled=False):
-            return patch.apply(u - context) - residual
+            return LocalProblem(patch, context, residual).gradient(u)
 
     return gradient
 

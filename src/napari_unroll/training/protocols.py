@@ -15,10 +15,9 @@ import numpy as np
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.npy_header import load_npy
 from napari_unroll.physics.build import build_physics
-from napari_unroll.physics.samples import cone_beam_setup
+from napari_unroll.physics.samples import cone_beam_setup, multicoil_setup
 from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
-from napari_unroll.scan.phantoms import coil_maps, poisson_disc_mask
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.objects import generated
 from napari_unroll.training.plan import Noise
@@ -122,11 +121,8 @@ def multi_coil_protocol(
     setup_seed: int = 0,
 ) -> CoilProtocol:
     """Coil maps and a Poisson-disc mask in (y, x) from ``setup_seed``; z is the fully sampled readout."""
-    calibration = max(2, round(0.1 * min(shape[1:])))
-    mask = poisson_disc_mask(shape[1:], acceleration, calibration, setup_seed)
+    mask, csm, grid = multicoil_setup(shape, n_coils, acceleration, setup_seed)
     name = f"{n_coils} coils, R = {acceleration:g}, {'×'.join(map(str, shape))}"
-    grid = VolumeGrid(shape=shape, spacing_mm=(180.0 / shape[0], 180.0 / shape[1], 180.0 / shape[2]))
-    csm = coil_maps(shape, n_coils, setup_seed)
     return CoilProtocol(name, np.broadcast_to(mask, shape), csm, grid, noise or Noise())
 
 

@@ -23,7 +23,7 @@ import zarr
 
 from napari_unroll.errors import ScanError, UnrollError
 from napari_unroll.events import Box
-from napari_unroll.methods.problem import Problem
+from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate, run_silently
@@ -55,7 +55,7 @@ def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: Norm
     """
     if scan.truth is None:
         raise ScanError(f"Training needs the true volume of every scan; {scan.name!r} has none.")
-    y = measured(scan, physics)
+    y = measured(scan, physics.device)
     truth = torch.as_tensor(scan.truth).to(physics.device, physics.dtype)[None, None]
     start = run_silently(first_estimate(Problem(scan=scan, physics=physics, y=y, normal=factors), config))
     scale = intensity_scale(start)
@@ -66,12 +66,6 @@ def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: Norm
         "residual_start": physics.A_adjoint(y - physics.A(start)),
     }
     return {name: (v[0, 0] / scale).cpu().numpy() for name, v in volumes.items()}
-
-
-def measured(scan: Scan, physics: Any) -> torch.Tensor:
-    """The measurements on the operator's device with a batch axis, and a channel axis for CT."""
-    y = torch.as_tensor(np.ascontiguousarray(scan.measurements)).to(physics.device)
-    return y[None] if scan.modality == "mri" else y[None, None]
 
 
 class SampleStore:

@@ -31,6 +31,8 @@ from napari_unroll.training.trainer import Trainer
 from napari_unroll.training.validation import HeldOut, HeldOutScan, prepare
 
 log = logging.getLogger(__name__)
+PLAN = "plan.json"
+"""The plan, in the folder of its training."""
 MAY_CHANGE = {"options", "licence", "n_objects"}
 """Parts of a plan that may differ when a training goes on."""
 
@@ -146,7 +148,7 @@ def _claim(plan: TrainingPlan, out: Path) -> None:
     """Remember the plan beside the state; refuse a folder in which another one is being trained."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        kept, path = plan.model_dump(mode="json"), out / "plan.json"
+        kept, path = plan.model_dump(mode="json"), out / PLAN
         if path.is_file() and (out / "training.state").is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
             other = sorted(k for k in kept.keys() - MAY_CHANGE if before.get(k) != kept[k])

@@ -13,14 +13,13 @@ import torch
 
 from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop
-from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.pgd import UnrolledParams, postprocess, unroll
 from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners
 from napari_unroll.training.recipe import Job
-from napari_unroll.training.samples import measured
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ def prepare(
             raise Cancelled("Cancelled while preparing the held-out scans; training samples are kept.")
         scan = job.make()
         physics = scanners.physics(job.protocol, scan)
-        factors = scanners.store.protocol(job.protocol).to(scanners.device)
-        problem = Problem(scan=scan, physics=physics, y=measured(scan, physics), normal=factors)
+        factors = scanners.factors(job.protocol)
+        problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device), normal=factors)
         start = run_silently(first_estimate(problem, config))
         found.append(HeldOutScan(problem, np.asarray(scan.truth), start))
         yield Progress(i + 1, len(jobs), "preparing held-out scans")
