@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from napari_unroll.environment import PeakMemory, machine, software
 from napari_unroll.events import Finished
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.methods.networks.prior import PriorConfig
@@ -39,9 +40,7 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.simulate import simulate_ct
 from napari_unroll.pipeline.metrics import psnr, ssim
-from napari_unroll.pipeline.peak import PeakMemory
 from napari_unroll.pipeline.plan import Choices, resolve
-from napari_unroll.pipeline.provenance import machine, software
 from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.sources import open_scan
 from napari_unroll.scan.phantoms import HELD_OUT_SEED, random_volume

@@ -23,6 +23,7 @@ import normal_tables as tables
 import numpy as np
 import torch
 
+from napari_unroll.environment import machine
 from napari_unroll.events import Finished, IterationDone
 from napari_unroll.normal import inspect
 from napari_unroll.normal.effect import conjugate_gradients, final_image_error
@@ -35,7 +36,6 @@ from napari_unroll.physics.imaging import VolumeBlur, VolumeInpainting
 from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.xray import XRay
-from napari_unroll.pipeline.provenance import machine
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import coil_maps, poisson_disc_mask
 from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d

@@ -2,18 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unroll.errors import ParameterError, ScanError
+from napari_unroll.errors import ParameterError
 from napari_unroll.physics.samples import cone_beam_setup
-from napari_unroll.physics.simulate import Exposure, block_mean, count_photons, simulate_ct, simulate_mri
+from napari_unroll.physics.simulate import Exposure, count_photons, simulate_ct, simulate_mri
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.phantoms import brain, coil_maps, ellipsoids
-
-
-def test_block_mean() -> None:
-    volume = np.arange(2 * 4 * 6, dtype=np.float32).reshape(2, 4, 6)
-    assert block_mean(volume, (1, 2, 3))[0, 0, 0] == pytest.approx(volume[:2, :2, :2].mean())
-    with pytest.raises(ScanError, match="whole multiple"):
-        block_mean(volume, (2, 3, 3))
 
 
 def test_photon_noise_has_the_variance_of_poisson_counts() -> None:

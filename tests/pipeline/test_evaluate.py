@@ -7,7 +7,6 @@ from napari_unroll.io.scan_file import write_scan
 from napari_unroll.physics.build import build_physics
 from napari_unroll.pipeline.evaluate import EvaluationPlan, cases, evaluate, out_of_distribution, residual
 from napari_unroll.pipeline.held_out import Case
-from napari_unroll.pipeline.peak import PeakMemory
 from tests.methods.tiny import cone, multicoil, weights
 
 SMALL = {"task": "cone-beam", "views": (6,), "n": 1, "size": 16, "device": "cpu"}
@@ -72,12 +71,3 @@ def test_cards_say_what_is_out_of_distribution():
     asked = [(card, case) for card in (of_generated, of_feet, {}) for case in (generated, foot)]
     assert [out_of_distribution(*pair) for pair in asked] == [False, True, True, False, True, True]
     assert out_of_distribution(of_generated, Case("parallel-beam", 30, "generated", "walnut", cone))
-
-
-def test_peak_memory_sees_what_was_held():
-    with PeakMemory() as peak:
-        np.ones(40 * 2**20, np.uint8)
-    assert peak.n_bytes > 30 * 2**20
-    with PeakMemory() as small:
-        np.ones(2**10, np.uint8)
-    assert small.n_bytes < 20 * 2**20

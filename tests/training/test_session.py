@@ -6,17 +6,21 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.events import Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
 from napari_unroll.io.scan_file import write_scan
-from napari_unroll.methods.unrolled.checkpoint import find, load_network
+from napari_unroll.methods.networks.prior import PriorConfig
+from napari_unroll.methods.unrolled.checkpoint import find, load_network, save_network
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.pipeline.params import build, from_yaml, to_yaml
 from napari_unroll.training.objects import FIRST_HELD_OUT
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
 from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.session import train
+from napari_unroll.training.start_from import with_initial
 
 NETWORK = {"prior": {"channels": (4, 4, 4, 4)}, "n_iterations": 1, "start_iterations": 2}
 OPTIONS = {"n_steps": 4, "patch_size": (8, 8, 8), "log_every": 1, "validate_every": 2, "validation_share": 1.0}
@@ -37,7 +41,7 @@ def test_a_plan_completes_itself_and_survives_yaml():
     mri = TrainingPlan(modality="mri", network={"n_iterations": 2})
     assert mri.network.prior.complex_valued
     assert (mri.network.n_iterations, mri.network.preconditioner, mri.network.start_iterations) == (2, None, 60)
-    assert mri.network.prior.dim == 2
+    assert (mri.network.prior.dim, mri.network.prior.neighbours) == (2, 2)
     assert TrainingPlan(modality="mri", network={"prior": {"dim": 3}}).network.prior.dim == 3
     assert not TrainingPlan(task="post-processing").network.data_step
     assert from_yaml(TrainingPlan, to_yaml(mri)) == mri
@@ -122,10 +126,26 @@ def test_training_goes_on_from_weights_and_never_keeps_worse(tmp_path):
 
 
 def test_a_flat_network_begins_a_thick_one(tmp_path):
-    flat = NETWORK | {"prior": {"channels": (4, 4, 4, 4), "dim": 2}}
+    flat = NETWORK | {"prior": {"channels": (4, 4, 4, 4), "dim": 2, "neighbours": 0}}
     first = last_of(train(plan(network=flat, options=OPTIONS | {"n_steps": 1}), tmp_path / "a", "cpu")).result
     thick = last_of(train(plan(initial=str(first), network={}), tmp_path / "b", "cpu")).result
     assert (load_network(first).config.prior.dim, load_network(thick).config.prior.dim) == (2, 3)
+
+
+def test_initial_weights_grow_to_what_the_network_asks_for(tmp_path):
+    torch.manual_seed(0)
+    small = UnrolledPGD(UnrolledConfig(prior=PriorConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=2))
+    save_network(small, tmp_path / "small.safetensors")
+    start = {"initial": str(tmp_path / "small.safetensors")}
+    same, network = with_initial(plan(**start, network={"prior": {"dim": 2}}))
+    assert same.network == network.config == small.config
+    more = {"n_iterations": 3, "prior": {"dim": 2, "neighbours": 1}}
+    asked, network = with_initial(plan(**start, network=more))
+    assert (asked.network.n_iterations, asked.network.prior.neighbours) == (3, 1)
+    x, gradient = torch.randn(1, 1, 4, 8, 8), lambda u, _: u
+    before, after = small(x, gradient, lambda g: g), network(x, gradient, lambda g: g)
+    torch.testing.assert_close(after[:2], before)
+    torch.testing.assert_close(after[2], small.denoise(small.step(before[1], 1, gradient, lambda g: g), 1))
 
 
 def test_patience_ends_training(tmp_path):

@@ -57,17 +57,18 @@ def run_evaluation(plan: Any, out: Path) -> None:
 
 def report(plan: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything as plain values: means in ``rows``, single reconstructions in ``scans``."""
-    from napari_unroll.pipeline.provenance import machine, software
+    from napari_unroll.environment import machine, software
     from napari_unroll.pipeline.summary import comparisons, means
 
-    about = {"software": software(), "machine": machine(), "plan": plan.model_dump(mode="json")}
+    shown = plan.model_copy(update={"volumes": Path(plan.volumes).name if plan.volumes else None})
+    about = {"software": software(), "machine": machine(), "plan": shown.model_dump(mode="json")}
     return about | {"rows": means(rows), "comparisons": comparisons(rows), "scans": rows}
 
 
 def page(plan: Any, rows: list[dict[str, Any]]) -> str:
     """The tables as Markdown, under what they were measured on."""
+    from napari_unroll.environment import machine, software
     from napari_unroll.pipeline.held_out import FIRST_SEED
-    from napari_unroll.pipeline.provenance import machine, software
     from napari_unroll.pipeline.summary import tables
 
     versions = ", ".join(f"{k} {v}" for k, v in software().items())

@@ -28,7 +28,7 @@ def run_training(asked: Mapping[str, Any], sets: list[str], config: Path | None,
     print_facts(facts(plan, recipe, out, chosen))
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.yaml").write_text(to_yaml(plan), encoding="utf-8")
-    finished = follow(lambda stop: train(plan, out, chosen, stop), f"training {plan.name}")
+    finished = follow(lambda stop: train(plan, out, chosen, stop, recipe), f"training {plan.name}")
     typer.echo(f"Wrote {finished.result}; use it: napari-unroll reconstruct SCAN --weights {finished.result}")
 
 
@@ -60,7 +60,7 @@ def facts(plan: TrainingPlan, recipe: Recipe, out: Path, device: str) -> dict[st
     """The plan in a few lines."""
     options, config = plan.options, plan.network
     seconds = f"{options.max_seconds / 60:.3g} minutes" if options.max_seconds else "no time limit"
-    network = f"DRUNet {config.prior.dim}-D {config.prior.channels}, "
+    network = f"{config.prior.title}, "
     network += f"{config.n_iterations} iterations" if config.data_step else "one pass"
     return {
         "task": f"{plan.task}, {plan.modality.upper()}",

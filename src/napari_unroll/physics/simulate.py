@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.errors import ParameterError, ScanError
+from napari_unroll.errors import ParameterError
 from napari_unroll.physics.fourier import CartesianMRI
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.resample import block_mean
 from napari_unroll.scan.scan import Provenance, Scan
 
 
@@ -84,14 +85,6 @@ def _default_projector(geometry: ConeBeam | ParallelBeam, grid: VolumeGrid) -> A
 def _project(volume: np.ndarray, projector: Any) -> np.ndarray:
     x = torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))[None, None].to(projector.device)
     return np.asarray(projector.A(x)[0, 0].cpu().numpy())
-
-
-def block_mean(volume: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """``volume`` averaged over blocks to ``shape``; ScanError unless its shape is a whole multiple."""
-    if any(n % m for n, m in zip(volume.shape, shape, strict=True)):
-        raise ScanError(f"A volume of shape {volume.shape} is no whole multiple of the grid {shape}.")
-    split = [k for n, m in zip(volume.shape, shape, strict=True) for k in (m, n // m)]
-    return volume.reshape(split).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def count_photons(integrals: np.ndarray, photons: float, rng: np.random.Generator) -> np.ndarray:

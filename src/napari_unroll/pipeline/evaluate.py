@@ -1,6 +1,6 @@
 """Every method on scans whose truth is known: one row of numbers per scan and method, as a generator of events.
 
-Reconstructions go the ordinary way (``resolve``, ``run``). The normal operator is fitted once per scan and not counted in the
+Reconstructions go the ordinary way (``resolve``, ``run``). The normal operator is fitted once per scanner and not counted in the
 seconds. What the rows say together is in ``summary``.
 """
 
@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from napari_unroll.environment import PeakMemory
 from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.unrolled.checkpoint import find, load_network
+from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
 from napari_unroll.pipeline.held_out import Case, generated, of_file, of_volumes
 from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
-from napari_unroll.pipeline.peak import PeakMemory
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
 from napari_unroll.scan.scan import Scan
@@ -98,12 +99,14 @@ def _case(case: Case, plan: EvaluationPlan, stop: Stop, rows: list[Row], step: t
     """One scan with every method; rows are appended as they come."""
     scan = case.make()
     physics = build_physics(scan, plan.device)
-    factors = fit_now(physics, FitOptions(n_test=0))
+    *_, fitted = cached_fit(scan, physics, FitOptions(n_test=0), stop)
+    if not isinstance(fitted, Finished) or not isinstance(fitted.result, NormalFactors):
+        return
     for method in _methods(scan, plan):
         if stop.cancelled or stop.finish_now:
             return
         yield Progress(*step, f"{case.title}: {method.name}")
-        row = _measure(method, scan, physics, factors, plan, stop)
+        row = _measure(method, scan, physics, fitted.result, plan, stop)
         if isinstance(row, str):
             yield Warned(f"{case.title}, {method.name}: {row}")
         elif not (stop.cancelled or stop.finish_now):

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.ndimage import zoom
 
 from napari_unroll.errors import ScanError
 from napari_unroll.io.any_volume import read_any_volume, volume_files
 from napari_unroll.physics.samples import cone_beam_setup, multicoil_setup, sample_cone_beam, sample_multicoil
-from napari_unroll.physics.simulate import block_mean, simulate_ct, simulate_mri
+from napari_unroll.physics.simulate import simulate_ct, simulate_mri
 from napari_unroll.pipeline.sources import PREFIX, open_scan
 from napari_unroll.scan.geometry import ConeBeam
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
+from napari_unroll.scan.resample import resized, shrunk
 from napari_unroll.scan.scan import Scan
 
 Task = Literal["cone-beam", "parallel-beam", "multi-coil"]
@@ -127,13 +127,7 @@ def cone_of(path: Path, size: int, views: int) -> Scan:
 def fitted(volume: np.ndarray, edge: int) -> np.ndarray:
     """``volume`` (z, y, x) in its proportions as large as fits a cube of ``edge`` voxels, centred in zeros, float32."""
     scale = edge / max(volume.shape)
-    block = max(1, int(1 / scale))
-    kept = volume[tuple(slice(0, max(1, n // block) * block) for n in volume.shape)]
-    mean = block_mean(kept, tuple(max(1, n // block) for n in volume.shape))
-    sizes = [min(edge, max(1, round(n * scale))) for n in volume.shape]
-    scaled = zoom(
-        mean, [m / n for m, n in zip(sizes, mean.shape, strict=True)], order=1, mode="nearest", grid_mode=True
-    )
+    scaled = resized(volume, [min(edge, max(1, round(n * scale))) for n in volume.shape])
     out = np.zeros((edge,) * 3, np.float32)
     out[tuple(slice((edge - n) // 2, (edge - n) // 2 + n) for n in scaled.shape)] = scaled
     return out
@@ -143,8 +137,7 @@ def coils_of(path: Path, size: int, acceleration: float) -> Scan:
     """The image, with a smooth phase where it is real, averaged to about ``size`` voxels, seen by generated coils."""
     volume = read_any_volume(path)
     factor = max(1, max(volume.shape) // size)
-    shape = tuple(max(1, n // factor) for n in volume.shape)
-    image = _averaged(volume[tuple(slice(0, n * factor) for n in shape)], shape)
+    image = shrunk(volume, (factor,) * 3)
     image = np.moveaxis(image, int(np.argmin(image.shape)), 0)
     if image.dtype.kind != "c":
         axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in image.shape), indexing="ij")
@@ -152,11 +145,3 @@ def coils_of(path: Path, size: int, acceleration: float) -> Scan:
     image = (image / max(float(np.abs(image).max()), 1e-30)).astype(np.complex64)
     mask, maps, _ = multicoil_setup(image.shape, N_COILS, acceleration, FIRST_SEED)
     return simulate_mri(image, maps, mask, seed=FIRST_SEED, name=path.stem)
-
-
-def _averaged(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Block means of a real or complex volume."""
-    z, y, x = shape
-    if volume.dtype.kind != "c":
-        return block_mean(volume, (z, y, x))
-    return block_mean(volume.real, (z, y, x)) + 1j * block_mean(volume.imag, (z, y, x))

@@ -5,24 +5,16 @@ Plain values only, so that any writer can store it as JSON.
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
-
-from napari_unroll import __version__
+from napari_unroll.environment import software
 from napari_unroll.errors import WeightsError
 from napari_unroll.events import Finished
 from napari_unroll.methods.registry import get
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.scan.geometry import VolumeGrid, fingerprint
 from napari_unroll.scan.scan import Scan
-
-PACKAGES = ("torch", "deepinv", "numpy", "numba", "scipy", "astra-toolbox")
 
 
 def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
@@ -49,33 +41,6 @@ def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
         "seconds": round(finished.seconds, 3),
         "residuals": [float(f"{r:.6g}") for r in finished.history],
     }
-
-
-def software() -> dict[str, str]:
-    """Versions of this package, Python, the system and the packages that computed."""
-    found = {"napari-unroll": __version__, "python": platform.python_version(), "system": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> str:
-    """Processor, threads and CUDA device, in words."""
-    gpu = f", {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else ""
-    return f"{_processor()}, {torch.get_num_threads()} of {psutil.cpu_count()} threads{gpu}"
-
-
-def _processor() -> str:
-    """Its model as Linux tells it, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
 
 
 def _weights(plan: Plan, scan: Scan) -> dict[str, str] | None:

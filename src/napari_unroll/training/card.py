@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
-import torch
-
-from napari_unroll import __version__
+from napari_unroll.environment import machine, software
 from napari_unroll.methods.unrolled.network import UnrolledPGD
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.recipe import Recipe
 
 
-def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, device: str, **facts: Any) -> dict[str, Any]:
+def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, **facts: Any) -> dict[str, Any]:
     """Plain values for JSON; ``facts`` (steps, seconds, figures before and after, …) are added as they are.
 
     The hash of the weights is added where they are written.
@@ -29,8 +26,8 @@ def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, device:
         "noise": "as in the scans" if plan.scans else _noise(plan),
         "initialised_from": plan.initial or "random weights",
         **facts,
-        "machine": _machine(device),
-        "software": {"napari-unroll": __version__, "torch": torch.__version__},
+        "machine": machine(),
+        "software": software(),
         "seed": plan.options.seed,
         "limits": "Compare with tv-fista before you believe it on scans unlike these.",
         "plan": plan.model_dump(mode="json"),
@@ -46,8 +43,7 @@ def _architecture(network: UnrolledPGD) -> str:
     start = "the quick reconstruction"
     if config.start_iterations:
         start = f"{config.start_iterations} FISTA steps of total variation"
-    prior = f"DRUNet {config.prior.dim}-D {config.prior.channels}"
-    return f"UnrolledPGD, {step}, {prior} with {size} parameters, from {start}"
+    return f"UnrolledPGD, {step}, {config.prior.title} with {size} parameters, from {start}"
 
 
 def _data(plan: TrainingPlan, recipe: Recipe) -> dict[str, Any]:
@@ -65,9 +61,3 @@ def _noise(plan: TrainingPlan) -> str:
         return f"Gaussian, {low:g} to {high:g} of the largest line integral"
     coils = plan.noise.coil_covariance or f"correlation {plan.noise.coil_correlation:g} between neighbours"
     return f"complex Gaussian, {low:g} to {high:g} of the brightest voxel, coils: {coils}"
-
-
-def _machine(device: str) -> str:
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

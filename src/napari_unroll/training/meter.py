@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-
-import psutil
-import torch
+from napari_unroll.environment import PeakMemory
 
 
 class Meter:
-    """Seconds per step since the last reading, and the peak memory so far."""
+    """Seconds per step since the last reading, and the peak memory of the training; a context manager, as PeakMemory."""
 
     def __init__(self, device: str, step: int, elapsed: float) -> None:
-        self._device, self._step, self._elapsed = torch.device(device), step, elapsed
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
+        self._peak, self._step, self._elapsed = PeakMemory(device), step, elapsed
+
+    def __enter__(self) -> Meter:
+        self._peak.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._peak.__exit__()
 
     def read(self, step: int, elapsed: float) -> dict[str, float]:
-        """``seconds`` in all, ``seconds_per_step``, ``peak_memory_bytes`` (of the device, or of the process on a CPU)."""
+        """``seconds`` in all, ``seconds_per_step``, ``peak_memory_bytes`` (see PeakMemory)."""
         each = (elapsed - self._elapsed) / max(1, step - self._step)
         self._step, self._elapsed = step, elapsed
-        return {"seconds": elapsed, "seconds_per_step": each, "peak_memory_bytes": float(peak_memory(self._device))}
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes that were in use: allocated tensors on CUDA, resident memory of this process elsewhere."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"seconds": elapsed, "seconds_per_step": each, "peak_memory_bytes": float(self._peak.n_bytes)}

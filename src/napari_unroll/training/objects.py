@@ -11,13 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import zoom
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.any_volume import read_any_volume, volume_files
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.phantoms import HELD_OUT_SEED, brain, random_volume
 from napari_unroll.scan.random_fields import Space
+from napari_unroll.scan.resample import resized
 from napari_unroll.scan.scan import Modality
 
 Objects = Callable[[VolumeGrid, int], np.ndarray]
@@ -92,21 +92,11 @@ def place(volume: np.ndarray, grid: VolumeGrid, seed: int) -> np.ndarray:
     sizes = [
         min(m, max(1, round(n * voxel / s))) for n, m, s in zip(cut.shape, grid.shape, grid.spacing_mm, strict=True)
     ]
-    scaled = _resized(cut, sizes)
+    scaled = resized(cut, sizes)
     out = np.zeros(grid.shape, volume.dtype)
     corner = [(m - n) // 2 for m, n in zip(grid.shape, sizes, strict=True)]
     out[tuple(slice(c, c + n) for c, n in zip(corner, sizes, strict=True))] = scaled
     return out
-
-
-def _resized(volume: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Linear interpolation to ``shape``, after means over whole blocks where voxels become larger."""
-    blocks = [max(1, n // m) for n, m in zip(volume.shape, shape, strict=True)]
-    kept = volume[tuple(slice(0, n // b * b) for n, b in zip(volume.shape, blocks, strict=True))]
-    split = [part for n, b in zip(kept.shape, blocks, strict=True) for part in (n // b, b)]
-    mean = kept.reshape(split).mean(axis=(1, 3, 5))
-    factors = [m / n for m, n in zip(shape, mean.shape, strict=True)]
-    return np.asarray(zoom(mean, factors, order=1, mode="nearest", grid_mode=True), volume.dtype)
 
 
 def _with_phase(magnitude: np.ndarray, seed: int) -> np.ndarray:

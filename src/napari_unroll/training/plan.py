@@ -16,12 +16,14 @@ from napari_unroll.training.options import TrainOptions
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
 """Views and accelerations that generated scanners have unless others are asked for."""
 NETWORKS: dict[str, dict[str, Any]] = {
-    "ct": {"n_iterations": 3, "preconditioner": 0.2, "start_iterations": 60},
-    "mri": {"n_iterations": 4, "preconditioner": None, "start_iterations": 60},
+    "ct": {"n_iterations": 5, "preconditioner": 0.2, "start_iterations": 60},
+    "mri": {"n_iterations": 5, "preconditioner": None, "start_iterations": 60},
 }
 """What training chooses where the plan leaves the unrolled network open; post-processing starts from FDK or zero-filled."""
 DIMENSIONS = {"ct": 3, "mri": 2}
 """And of its prior: k-space that is fully sampled along z falls apart into slices, which train several times faster."""
+NEIGHBOURS = 2
+"""Slices on either side that a 2-D prior sees too."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "ct": {"batch_size": 1, "learning_rate": 5e-4, "auxiliary": 0.2},
     "mri": {"patch_size": (6, 96, 96)},
@@ -82,24 +84,31 @@ class TrainingPlan(MethodParams):
     )
     options: TrainOptions = Field(TrainOptions(**OPTIONS["ct"]), description="How long and how to train.")
     initial: str | None = Field(
-        None, description="Shipped weights by name, or a .safetensors file, to start from; the architecture is theirs."
+        None,
+        description="Shipped weights by name, or a .safetensors file, to start from; the architecture is theirs, with more "
+        "iterations or slices where the network asks for them.",
     )
     licence: str = Field("", description="Licence of the weights, for the model card.")
 
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Fill in what suits modality and task; these decide the network's channels and data step."""
+        """Fill in what suits modality and task; these decide the network's channels and data step.
+
+        Initial weights bring their own architecture, so nothing is added to it unless it is asked for.
+        """
         if not isinstance(values, dict):
             return values
         modality, task = values.get("modality", "ct"), values.get("task", "unrolled")
         network, options = _plain(values.get("network", {})), _plain(values.get("options", {}))
         if modality not in NETWORKS or not isinstance(network, dict) or not isinstance(options, dict):
             return values
-        suits = NETWORKS[modality] if task == "unrolled" else {}
+        is_new = not values.get("initial")
+        suits = (NETWORKS[modality] if task == "unrolled" else {}) if is_new else {"n_iterations": 1}
         prior = _plain(network.get("prior", {}))
         if isinstance(prior, dict):
             prior = {"dim": DIMENSIONS[modality], **prior, "complex_valued": modality == "mri"}
+            prior = {"neighbours": NEIGHBOURS, **prior} if is_new and prior["dim"] == 2 else prior
         return {
             **values,
             "network": {**suits, **network, "prior": prior, "data_step": task == "unrolled"},

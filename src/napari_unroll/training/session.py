@@ -37,15 +37,18 @@ MAY_CHANGE = {"options", "licence", "n_objects"}
 """Parts of a plan that may differ when a training goes on."""
 
 
-def train(plan: TrainingPlan, out: Path, device: str = "auto", stop: Stop | None = None) -> Iterator[Event]:
+def train(
+    plan: TrainingPlan, out: Path, device: str = "auto", stop: Stop | None = None, recipe: Recipe | None = None
+) -> Iterator[Event]:
     """Train; the last event is Finished with the path of the best weights, or None where there are none.
 
+    ``recipe`` is ``make_recipe(plan)`` for who has it already: making it reads every scan file.
     What goes wrong is not raised but an outcome with advice. Call again with the same folder to go on.
     """
     stop, begun = stop or Stop(), time.perf_counter()
     yield Started(f"training {plan.name}", 1000)
     try:
-        finished = yield from _work(plan, Path(out), device, stop)
+        finished = yield from _work(plan, Path(out), device, stop, recipe)
     except Cancelled as error:
         finished = Finished(Outcome.CANCELLED, advice=str(error))
     except Exception as error:
@@ -55,11 +58,11 @@ def train(plan: TrainingPlan, out: Path, device: str = "auto", stop: Stop | None
     yield replace(finished, seconds=time.perf_counter() - begun)
 
 
-def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop) -> Any:
+def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe | None) -> Any:
     """The stages one after the other; returns Finished."""
     chosen = str(choose_device(device))
     plan, initial = with_initial(plan)
-    recipe = make_recipe(plan, chosen)
+    recipe = recipe or make_recipe(plan, chosen)
     _claim(plan, out)
     store = SampleStore(out / "samples" / recipe.key)
     scanners = Scanners(store, chosen)
@@ -129,7 +132,7 @@ class _Keeper:
             "psnr_before": before,
             "psnr_after": metrics.get("psnr"),
         }
-        save_network(network, self.weights, model_card(self.plan, self.recipe, network, self.device, **facts))
+        save_network(network, self.weights, model_card(self.plan, self.recipe, network, **facts))
 
     def finished(self, event: Finished) -> Finished:
         """How the training ended, with the weights where there are any."""

@@ -1,9 +1,12 @@
-"""The network that a training starts from: shipped or own weights, inflated where they are two-dimensional."""
+"""The network that a training starts from: shipped or own weights, grown to what the plan asks for."""
 
 from __future__ import annotations
 
+import torch
+
 from napari_unroll.errors import WeightsError
-from napari_unroll.methods.networks.inflate import inflate
+from napari_unroll.methods.networks.inflate import inflate, with_neighbours
+from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.unrolled.checkpoint import find, load_network
 from napari_unroll.methods.unrolled.network import UnrolledPGD
 from napari_unroll.training.plan import TrainingPlan
@@ -12,8 +15,8 @@ from napari_unroll.training.plan import TrainingPlan
 def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, UnrolledPGD | None]:
     """The plan with the architecture of its initial weights, and their network; None where it starts anew.
 
-    2-D weights are inflated unless the plan's prior is 2-D too. Raises WeightsError where they are for the other
-    modality or task.
+    2-D weights are inflated where the plan's prior is 3-D, and learn to see neighbouring slices where it has more of them;
+    iterations that they lack repeat their last one. Raises WeightsError where they are for the other modality or task.
     """
     if plan.initial is None:
         return plan, None
@@ -26,13 +29,27 @@ def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, UnrolledPGD | None]:
             f"The weights {plan.initial} are for {task} {kind} networks, the plan is for {plan.task} "
             f"{plan.modality.upper()}; choose the modality and task of the weights."
         )
-    if config.prior.dim == 2 and plan.network.prior.dim == 3:
-        network = _inflated(network)
+    network = _grown(network, plan.network.n_iterations, plan.network.prior)
     return plan.model_copy(update={"network": network.config}), network.requires_grad_(True)
 
 
-def _inflated(network: UnrolledPGD) -> UnrolledPGD:
-    prior = inflate(network.prior)
-    thick = UnrolledPGD(network.config.model_copy(update={"prior": prior.config}))
-    thick.load_state_dict(network.state_dict() | {f"prior.{k}": v for k, v in prior.state_dict().items()})
-    return thick
+def _grown(network: UnrolledPGD, n_iterations: int, wanted: PriorConfig) -> UnrolledPGD:
+    prior = _seeing(network.prior, wanted)
+    missing = max(0, n_iterations - network.n_iterations) if network.config.data_step else 0
+    changes = {"prior": prior.config, "n_iterations": network.config.n_iterations + missing}
+    grown = UnrolledPGD(network.config.model_copy(update=changes))
+    grown.prior.load_state_dict(prior.state_dict())
+    with torch.no_grad():
+        for name in ("stepsize", "sigma"):
+            known = getattr(network, name)
+            getattr(grown, name).copy_(torch.cat([known, known[-1:].expand(missing)]))
+    return grown
+
+
+def _seeing(prior: Prior, wanted: PriorConfig) -> Prior:
+    """The prior, or one that begins like it and sees more slices."""
+    if prior.config.dim == 2 and wanted.dim == 3:
+        return inflate(prior)
+    if prior.config.dim == 2 and wanted.neighbours > prior.config.neighbours:
+        return with_neighbours(prior, wanted.neighbours)
+    return prior

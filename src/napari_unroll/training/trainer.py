@@ -88,27 +88,31 @@ class Trainer:
         yield Started("training", self.options.n_steps)
         self._begin = time.monotonic() - self.elapsed
         self._saved_at = self._validated_at = self.elapsed
-        meter = Meter(self.device, self.step, self.elapsed)
         history: list[float] = []
         if self.step == 0:
             yield from self._validation()
-        while not self.done and not stop.finish_now:
-            self._look(stop)
-            value = self._optimise()
-            self.elapsed = time.monotonic() - self._begin
-            if self.step % self.options.log_every == 0:
-                history.append(value)
-                yield Progress(int(1000 * self.progress), 1000, "training")
-                yield self._report({"loss": value, **meter.read(self.step, self.elapsed)})
-            if self._validation_is_due():
-                yield from self._validation()
-            if self.step % self.options.validate_every == 0 or self.elapsed - self._saved_at > SAVE_SECONDS:
-                self._save()
+        with Meter(self.device, self.step, self.elapsed) as meter:
+            while not self.done and not stop.finish_now:
+                self._look(stop)
+                yield from self._one_step(meter, history)
         if self._validated_step != self.step:
             yield from self._validation()
         self._save()
         outcome = Outcome.COMPLETED if self.done else Outcome.FINISHED_EARLY
         yield Finished(outcome, self.average, f"Trained {self.step} steps.", self.elapsed, tuple(history))
+
+    def _one_step(self, meter: Meter, history: list[float]) -> Iterator[Event]:
+        """One optimiser step, and what is due after it: report, validation, checkpoint."""
+        value = self._optimise()
+        self.elapsed = time.monotonic() - self._begin
+        if self.step % self.options.log_every == 0:
+            history.append(value)
+            yield Progress(int(1000 * self.progress), 1000, "training")
+            yield self._report({"loss": value, **meter.read(self.step, self.elapsed)})
+        if self._validation_is_due():
+            yield from self._validation()
+        if self.step % self.options.validate_every == 0 or self.elapsed - self._saved_at > SAVE_SECONDS:
+            self._save()
 
     @property
     def progress(self) -> float:

@@ -15,7 +15,7 @@ from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
-from napari_unroll.methods.unrolled.pgd import UnrolledParams, postprocess, unroll
+from napari_unroll.methods.unrolled.pgd import NetworkParams, UnrolledParams, postprocess, unroll
 from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners
@@ -60,9 +60,9 @@ class HeldOut:
             raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
         scan.problem.state.clear()
         if network.config.data_step:
-            work = unroll(scan.problem, UnrolledParams(refine="no"), network, scan.start)
+            work = unroll(scan.problem, UnrolledParams(refine="no", self_ensemble=False), network, scan.start)
         else:
-            work = postprocess(scan.problem, network, scan.start)
+            work = postprocess(scan.problem, NetworkParams(self_ensemble=False), network, scan.start)
         return as_values(run_silently(work))
 
 

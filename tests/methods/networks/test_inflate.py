@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_unroll.errors import WeightsError
-from napari_unroll.methods.networks.inflate import inflate
+from napari_unroll.methods.networks.inflate import inflate, with_neighbours
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 
@@ -24,8 +24,25 @@ def test_volumes_constant_along_z_pass_as_their_slices_do(is_complex):
 
 
 def test_a_volume_network_is_not_inflated_again():
-    with pytest.raises(WeightsError, match="volumes already"):
+    with pytest.raises(WeightsError, match="several slices already"):
         inflate(Prior(PriorConfig(channels=(4, 4, 4, 4))))
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_neighbours_have_no_effect_until_they_are_trained(is_complex):
+    torch.manual_seed(0)
+    flat = Prior(PriorConfig(dim=2, channels=(4, 6, 8, 10), complex_valued=is_complex))
+    x = torch.randn(2, 1, 5, 9, 16, dtype=torch.complex64 if is_complex else torch.float32)
+    sees = with_neighbours(flat, 2)
+    torch.testing.assert_close(sees(x, 0.1), flat(x, 0.1))
+    with torch.no_grad():
+        sees.unet.m_head.weight.normal_()
+    more = with_neighbours(sees, 3)
+    assert more.config.neighbours == 3
+    torch.testing.assert_close(more(x, 0.1), sees(x, 0.1))
+    for refused in (lambda: with_neighbours(more, 2), lambda: inflate(more)):
+        with pytest.raises(WeightsError, match="slices"):
+            refused()
 
 
 def test_recomputed_activations_give_the_same_gradients():

@@ -37,6 +37,19 @@ def test_slices_do_not_talk_in_two_dimensions():
     torch.testing.assert_close(prior(changed, 0.1)[:, :, 1:], prior(x, 0.1)[:, :, 1:])
 
 
+def test_neighbouring_slices_are_seen_as_far_as_asked_for():
+    prior, x = Prior(PriorConfig(dim=2, neighbours=1, **TINY)), volume((1, 1, 5, 16, 16))
+    changed = x.clone()
+    changed[0, 0, 0] += 1
+    with torch.no_grad():
+        difference = (prior(changed, 0.1) - prior(x, 0.1)).abs().amax((0, 1, 3, 4))
+    assert float(difference[:2].min()) > 0
+    assert float(difference[2:].max()) == 0
+    assert prior(x[:, :, :1], 0.1).shape == (1, 1, 1, 16, 16)
+    with pytest.raises(ValueError, match="3-D prior sees all"):
+        PriorConfig(dim=3, neighbours=1)
+
+
 def test_recurrence_is_equation_four():
     net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=3))
     x, target = volume((1, 1, 8, 8, 8)), volume((1, 1, 8, 8, 8), seed=1)

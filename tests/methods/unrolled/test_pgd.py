@@ -7,13 +7,15 @@ from napari_unroll.events import IterationDone
 from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
+from napari_unroll.methods.unrolled.precondition import preconditioner
+from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.normal.fit import FitOptions, fit_now
 from tests.methods import tiny
 
 
 def iterates(given, network, start, **params):
     given.state.clear()
-    events = unroll(given, UnrolledParams(refine="no", **params), network, start)
+    events = unroll(given, UnrolledParams(refine="no", **{"self_ensemble": False} | params), network, start)
     return [e.values for e in events if isinstance(e, IterationDone)]
 
 
@@ -30,3 +32,22 @@ def test_more_iterations_than_trained_repeat_the_last():
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(shorter[0], trained[0])
     assert np.abs(longer[2] - longer[1]).max() > 0
+
+
+def test_the_last_pass_is_the_mean_over_mirror_images():
+    torch.manual_seed(0)
+    network = UnrolledPGD(UnrolledConfig(prior=PriorConfig(channels=(4, 4, 4, 4)), n_iterations=2, preconditioner=None))
+    network = network.eval().requires_grad_(False)
+    given = tiny.problem(tiny.cone())
+    given = tiny.problem(tiny.cone(), normal=fit_now(given.physics, FitOptions(n_test=0)))
+    start = given.physics.A_dagger(given.y)
+    single, mean = (iterates(given, network, start, self_ensemble=e) for e in (False, True))
+    np.testing.assert_array_equal(mean[0], single[0])
+    assert np.abs(mean[1] - single[1]).max() > 0
+    scale = intensity_scale(start)
+    x = torch.from_numpy(single[0])[None, None] / scale
+    gradient = given.physics.A_adjoint(given.physics.A(x)) - given.adjoint / scale
+    stepped = network.step(x, 1, lambda *_: gradient, preconditioner(network.config, given.normal))
+    passes = [network.denoise(stepped.flip(a), 1).flip(a) for a in ((), (-1,), (-2,), (-3,))]
+    expected = torch.stack(passes).mean(0)[0, 0] * scale
+    np.testing.assert_allclose(mean[1], expected.numpy(), rtol=1e-4, atol=1e-5 * scale)

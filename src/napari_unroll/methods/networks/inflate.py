@@ -1,4 +1,4 @@
-"""From a 2-D prior to a 3-D one that starts where the 2-D one ended."""
+"""From a 2-D prior to a 2.5-D or 3-D one that starts where the 2-D one ended."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def inflate(prior: Prior) -> Prior:
     of slices share their coarse features (inflation as in Carreira & Zisserman 2017, doi:10.1109/CVPR.2017.502; Efficient
     Unrolled Networks, sec. 5).
 
-    Raises WeightsError where the prior is three-dimensional already.
+    Raises WeightsError where the prior is three-dimensional already, or sees neighbouring slices.
     """
-    if prior.config.dim != 2:
-        raise WeightsError("Only 2-D networks can be inflated; this one works on volumes already.")
+    if prior.config.dim != 2 or prior.config.neighbours:
+        raise WeightsError("Only 2-D networks can be inflated; this one sees several slices already.")
     inflated = Prior(prior.config.model_copy(update={"dim": 3}))
     flat = dict(prior.unet.named_modules())
     with torch.no_grad():
@@ -28,6 +28,24 @@ def inflate(prior: Prior) -> Prior:
             if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
                 module.weight.copy_(_thick(flat[name].weight, isinstance(module, torch.nn.ConvTranspose3d)))
     return inflated
+
+
+def with_neighbours(prior: Prior, n: int) -> Prior:
+    """The 2-D prior that sees ``n`` slices on either side too; until it is trained they have no effect.
+
+    Raises WeightsError where the prior is three-dimensional, or sees more already.
+    """
+    if prior.config.dim != 2 or prior.config.neighbours > n:
+        raise WeightsError(
+            f"This network cannot be made to see {n} neighbouring slices: it is 3-D, or sees more already."
+        )
+    wider = Prior(prior.config.model_copy(update={"neighbours": n}))
+    known = prior.config.parts * (1 + 2 * prior.config.neighbours)
+    state = prior.state_dict()
+    head = torch.zeros_like(wider.unet.m_head.weight)
+    head[:, :known], head[:, -1] = state["unet.m_head.weight"][:, :known], state["unet.m_head.weight"][:, -1]
+    wider.load_state_dict({**state, "unet.m_head.weight": head})
+    return wider
 
 
 def _thick(kernel: torch.Tensor, is_upsampling: bool) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from deepinv.models import DRUNet
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from napari_unroll.methods.problem import MethodParams
 
@@ -18,9 +18,29 @@ class PriorConfig(MethodParams):
     """Architecture of a prior; stored with its weights."""
 
     dim: Literal[2, 3] = Field(3, description="2: slice by slice, 3: volumes.")
+    neighbours: int = Field(
+        0, ge=0, le=8, description="2-D only: slices on either side that are seen too (2.5-D); 0: a slice alone."
+    )
     complex_valued: bool = Field(False, description="Real and imaginary part as two channels.")
     channels: tuple[int, int, int, int] = Field((16, 32, 64, 128), description="Channels per resolution level.")
     blocks: int = Field(1, ge=1, le=8, description="Residual blocks per level.")
+
+    @model_validator(mode="after")
+    def _flat_with_neighbours(self) -> PriorConfig:
+        if self.neighbours and self.dim == 3:
+            raise ValueError("neighbours are for 2-D priors; a 3-D prior sees all slices of its patch")
+        return self
+
+    @property
+    def parts(self) -> int:
+        """Channels of one voxel: real, or real and imaginary part."""
+        return 2 if self.complex_valued else 1
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        seen = f"{self.dim}-D" if not self.neighbours else f"2.5-D ({1 + 2 * self.neighbours} slices)"
+        return f"DRUNet {seen} {self.channels}"
 
 
 class Prior(torch.nn.Module):
@@ -34,17 +54,17 @@ class Prior(torch.nn.Module):
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         self.config = config
-        n = 2 if config.complex_valued else 1
         # Channels-last also keeps torch off its slow convolutions, which it takes for one volume on one thread.
         self._layout = torch.channels_last_3d if config.dim == 3 else torch.channels_last
-        unet = DRUNet(n, n, nc=config.channels, nb=config.blocks, dim=config.dim, pretrained=None)
+        seen = config.parts * (1 + 2 * config.neighbours)
+        unet = DRUNet(seen, config.parts, nc=config.channels, nb=config.blocks, dim=config.dim, pretrained=None)
         self.unet = unet.to(memory_format=self._layout)
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
         """The cleaned volume; ``sigma`` conditions the network on the strength of the artefacts."""
         channels = torch.cat((x.real, x.imag), 1) if self.config.complex_valued else x
         if self.config.dim == 2:
-            folded = channels.transpose(1, 2).flatten(0, 1)
+            folded = _with_neighbours(channels, self.config.neighbours).transpose(1, 2).flatten(0, 1)
             update = self._update(folded, sigma).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
         else:
             update = self._update(channels, sigma)
@@ -59,6 +79,14 @@ class Prior(torch.nn.Module):
         return self.unet.forward_unet(padded.contiguous(memory_format=self._layout))[
             (..., *(slice(0, n) for n in size))
         ]
+
+
+def _with_neighbours(channels: torch.Tensor, n: int) -> torch.Tensor:
+    """Channels (batch, channel, z, y, x), then those of the slices at z − 1, z + 1, z − 2, … z + n; the ends repeat."""
+    last = channels.shape[2] - 1
+    z = torch.arange(last + 1, device=channels.device)
+    shifts = [0, *(sign * i for i in range(1, n + 1) for sign in (-1, 1))]
+    return torch.cat([channels[:, :, (z + shift).clamp(0, last)] for shift in shifts], 1)
 
 
 def activation_bytes(config: PriorConfig, patch_size: tuple[int, int, int]) -> int:

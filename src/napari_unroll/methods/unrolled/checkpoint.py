@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from napari_unroll.errors import WeightsError
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
@@ -79,7 +79,8 @@ def save_network(network: UnrolledPGD, path: Path, card: dict[str, Any] | None =
     """Write weights and architecture, and the model card beside them, with the hash of the file."""
     tensors = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
     temporary = path.with_suffix(".partial")
-    save_file(tensors, temporary, metadata={"config": network.config.model_dump_json(), "kind": "unrolled-pgd"})
+    about = {"config": network.config.model_dump_json(), "kind": "unrolled-pgd"}
+    temporary.write_bytes(save(tensors, about))  # safetensors' own files can be read by their owner only
     temporary.replace(path)
     if card is not None:
         card = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -28,11 +28,24 @@ from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.patches.grid import PatchGrid
 
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-3,))
+"""Axes that are reversed in each pass of the self-ensemble; the first is the patch as it is."""
 
-class UnrolledParams(MethodParams):
-    """Choices of a reconstruction with an unrolled network."""
+
+class NetworkParams(MethodParams):
+    """Choices of every reconstruction with a trained network."""
 
     weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
+    self_ensemble: bool = Field(
+        True,
+        description="The network's last pass is the mean over the patch and its three mirror images: better, but takes as "
+        "long as four passes.",
+    )
+
+
+class UnrolledParams(NetworkParams):
+    """Choices of a reconstruction with an unrolled network."""
+
     n_iterations: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = Field(
         "auto",
         description="Unrolled iterations; auto: as many as trained. More repeat the last one, which helps where few data are.",
@@ -49,12 +62,6 @@ class UnrolledParams(MethodParams):
         "approximated",
         description="Operator inside a patch: the approximation, or the projector restricted to the patch.",
     )
-
-
-class PostProcessingParams(MethodParams):
-    """Choices of a post-processing network."""
-
-    weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
 
 
 class _Run:
@@ -104,9 +111,23 @@ class _Run:
     @torch.no_grad()
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
         """D_θ on a batch of patches in the plan's precision."""
-        low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.problem.precision)
-        with torch.autocast(patch.device.type, low, enabled=low is not None):
-            return self.network.denoise(patch, k)
+        is_last = k == self.n_iterations - 1
+        return _denoise(self.problem, self.network, patch, k, is_last and self.params.self_ensemble)
+
+
+@torch.no_grad()
+def _denoise(problem: Problem, network: UnrolledPGD, patch: torch.Tensor, k: int, ensemble: bool) -> torch.Tensor:
+    """D_θ on a batch of patches in the plan's precision, or the mean of what it makes of their mirror images.
+
+    The self-ensemble of Timofte et al. 2016, doi:10.1109/CVPR.2016.206, with mirrors only.
+    """
+    low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(problem.precision)
+    total = torch.zeros_like(patch)
+    mirrors = MIRRORS if ensemble else MIRRORS[:1]
+    with torch.autocast(patch.device.type, low, enabled=low is not None):
+        for axes in mirrors:
+            total += network.denoise(patch.flip(axes), k).flip(axes)
+    return total / len(mirrors)
 
 
 def solve(problem: Problem, params: UnrolledParams) -> Generator[Event, None, torch.Tensor]:
@@ -199,14 +220,16 @@ def _batch_size(problem: Problem) -> int:
     return 2 if problem.device.type == "cpu" else 1
 
 
-def solve_postprocessing(problem: Problem, params: PostProcessingParams) -> Generator[Event, None, torch.Tensor]:
+def solve_postprocessing(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
     """One pass of a network over FDK or the zero-filled image, patch by patch."""
     network = _load(problem, params.weights, "post-processing")
     start = yield from first_estimate(problem, network.config)
-    return (yield from postprocess(problem, network, start))
+    return (yield from postprocess(problem, params, network, start))
 
 
-def postprocess(problem: Problem, network: UnrolledPGD, start: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
+def postprocess(
+    problem: Problem, params: NetworkParams, network: UnrolledPGD, start: torch.Tensor
+) -> Generator[Event, None, torch.Tensor]:
     """The pass with a given network over the start (1, 1, z, y, x); returns the volume (z, y, x)."""
     scale = intensity_scale(start)
     grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
@@ -215,8 +238,7 @@ def postprocess(problem: Problem, network: UnrolledPGD, start: torch.Tensor) -> 
     for boxes in grid.batches(_batch_size(problem)):
         if problem.asked_to_finish():
             break
-        with torch.no_grad():
-            cleaned = network.denoise(cut(start, boxes) / scale, 0)
+        cleaned = _denoise(problem, network, cut(start, boxes) / scale, 0, params.self_ensemble)
         for box, values in zip(boxes, cleaned, strict=True):
             blender.add(box, values)
             yield PatchDone(box, as_values(blender.values(box) * scale))
@@ -296,7 +318,7 @@ POST_PROCESSING = Method(
     title="Post-processing network",
     summary="One pass of a 3-D DRUNet over FDK or the zero-filled image; fast, but blind to the measurements.",
     source="Jin et al., Deep Convolutional Neural Network for Inverse Problems in Imaging (2017), doi:10.1109/TIP.2017.2713099",
-    params=PostProcessingParams,
+    params=NetworkParams,
     solve=solve_postprocessing,
     needs_weights=True,
     patchwise=True,

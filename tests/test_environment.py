@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import torch
+
+from napari_unroll.environment import PeakMemory, machine, software
+
+MIB = 2**20
+
+
+def test_peak_memory_counts_what_the_work_takes_and_nothing_before_it():
+    before = np.ones(40 * MIB, np.uint8)
+    with PeakMemory() as peak:
+        assert peak.n_bytes < 20 * MIB
+        held = np.ones(60 * MIB, np.uint8)
+        assert peak.n_bytes > 50 * MIB
+        del held
+    assert peak.n_bytes > 50 * MIB
+    assert before.all()
+
+
+def test_peak_memory_stays_as_it_was_when_the_work_ended():
+    with PeakMemory() as peak:
+        pass
+    after = np.ones(60 * MIB, np.uint8)
+    assert peak.n_bytes < 20 * MIB
+    assert after.all()
+
+
+@pytest.mark.cuda
+def test_peak_memory_of_a_cuda_device_is_what_torch_allocated():
+    with PeakMemory("cuda") as peak:
+        torch.ones(60 * MIB, dtype=torch.uint8, device="cuda")
+    assert peak.n_bytes >= 60 * MIB
+
+
+def test_machine_and_software_are_named():
+    assert "threads" in machine()
+    assert {"napari-unroll", "python", "torch", "deepinv"} <= set(software())
