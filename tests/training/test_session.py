@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +147,25 @@ def test_initial_weights_grow_to_what_the_network_asks_for(tmp_path):
     before, after = small(x, gradient, lambda g: g), network(x, gradient, lambda g: g)
     torch.testing.assert_close(after[:2], before)
     torch.testing.assert_close(after[2], small.denoise(small.step(before[1], 1, gradient, lambda g: g), 1))
+
+
+def test_figures_go_to_tensorboard_where_it_is_installed(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    list(train(plan(), tmp_path, "cpu"))
+    board = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"loss", "psnr", "seconds_per_step"} <= set(board.Tags()["scalars"])
+    lines = [json.loads(line) for line in (tmp_path / "training.log.jsonl").read_text().splitlines()]
+    logged = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    assert {e.step: e.value for e in board.Scalars("loss")} == pytest.approx(logged)
+
+
+def test_a_scanner_whose_objects_do_not_fit_is_refused_before_anything_runs(tmp_path, monkeypatch):
+    scan = generated_scan(cone_beam_protocol(12, 6), 0)
+    write_scan(tmp_path / "scan.h5", scan)
+    free = SimpleNamespace(available=4 * 6 * 24**3 - 1)
+    monkeypatch.setattr("napari_unroll.training.protocols.psutil.virtual_memory", lambda: free)
+    with pytest.raises(ParameterError, match=r"24×24×24 voxels.*larger voxels"):
+        make_recipe(plan(scanner=str(tmp_path / "scan.h5"), levels=None))
 
 
 def test_patience_ends_training(tmp_path):

@@ -26,7 +26,7 @@ NEIGHBOURS = 2
 """Slices on either side that a 2-D prior sees too."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "ct": {"batch_size": 1, "learning_rate": 5e-4, "auxiliary": 0.2},
-    "mri": {"patch_size": (6, 96, 96)},
+    "mri": {"patch_size": (8, 96, 96)},
 }
 """And where it leaves the options open: thin slabs for MRI, whose undersampling lies in (y, x)."""
 

@@ -5,12 +5,14 @@ A protocol says on which grid objects are given, and scans them. Knows nothing o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import psutil
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.npy_header import load_npy
@@ -27,6 +29,9 @@ ANY_NOISE = Noise()
 OVERSAMPLE = 2
 """How much finer X-ray objects are than the grid. With 1 the projector of the reconstruction has made the data, and a
 network learns to trust them far more than any measured scan allows."""
+
+OBJECT_ARRAYS = 6
+"""Float32 arrays of the object's grid that are held while an object is generated and projected."""
 
 
 class ScanProtocol(Protocol):
@@ -129,18 +134,31 @@ def multi_coil_protocol(
 def scanner_protocol(scan: Scan, noise: Noise, device: str = "cpu", n_views: int | None = None) -> ScanProtocol:
     """The scanner that took ``scan``: its geometry (``n_views`` evenly spaced views), or its mask and coil maps.
 
-    Simulated X-ray objects are as thick as what was scanned.
+    Simulated X-ray objects are as thick as what was scanned. Raises ParameterError for scanners that cannot be simulated,
+    here or at all.
     """
     if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         geometry = scan.geometry if n_views is None else scan.geometry.subset(_spread(scan.geometry.n_views, n_views))
         thickest = max(0.1, float(np.quantile(scan.measurements, 0.999)))
         name = f"scanner of {scan.name}, {geometry.n_views} views"
-        return XRayProtocol(name, geometry, scan.grid, noise, thickest, device)
+        protocol = XRayProtocol(name, geometry, scan.grid, noise, thickest, device)
+        _check_memory(protocol.object_grid)
+        return protocol
     if not isinstance(scan.geometry, CartesianSampling):
         raise ParameterError(f"Training simulates X-ray and Cartesian MRI scanners; {scan.name} is neither.")
     csm = scan.csm if scan.csm is not None else build_physics(scan, "cpu").csm.cpu().numpy()
     name = f"scanner of {scan.name}, R = {scan.geometry.acceleration:.3g}"
     return CoilProtocol(name, np.array(scan.geometry.mask), csm, scan.grid, noise)
+
+
+def _check_memory(grid: VolumeGrid) -> None:
+    needed, free = 4 * OBJECT_ARRAYS * math.prod(grid.shape), psutil.virtual_memory().available
+    if needed > free:
+        raise ParameterError(
+            f"Objects for this scanner are simulated on {'×'.join(map(str, grid.shape))} voxels, which needs about "
+            f"{needed / 2**30:.1f} GiB of memory; {free / 2**30:.1f} GiB are free. Give the scan with larger voxels (a coarser "
+            "grid), or train on scans of your own (--scans)."
+        )
 
 
 def generated_scan(protocol: ScanProtocol, seed: int) -> Scan:
