@@ -22,7 +22,8 @@ from napari_unroll.gui.session import Result
 from napari_unroll.io import writers
 from napari_unroll.methods import registry
 from napari_unroll.methods.unrolled import checkpoint
-from napari_unroll.methods.unrolled.pgd import POST_PROCESSING, UNROLLED_PGD
+from napari_unroll.methods.unrolled.pgd import UNROLLED_PGD
+from napari_unroll.methods.unrolled.postprocessing import POST_PROCESSING
 from napari_unroll.pipeline import provenance
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.pipeline.memory import gib

@@ -11,7 +11,8 @@ from napari_unroll.methods.classical.fdk import FDK
 from napari_unroll.methods.classical.tv_fista import TV_FISTA
 from napari_unroll.methods.classical.zero_filled import ZERO_FILLED
 from napari_unroll.methods.problem import Method
-from napari_unroll.methods.unrolled.pgd import POST_PROCESSING, UNROLLED_PGD
+from napari_unroll.methods.unrolled.pgd import UNROLLED_PGD
+from napari_unroll.methods.unrolled.postprocessing import POST_PROCESSING
 from napari_unroll.scan.scan import Scan
 
 _ALL = (FDK, ZERO_FILLED, CGLS, TV_FISTA, POST_PROCESSING, UNROLLED_PGD)

@@ -14,8 +14,10 @@ import torch
 from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop
 from napari_unroll.methods.problem import Problem, as_values, measured
+from napari_unroll.methods.unrolled.inference import NetworkParams
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
-from napari_unroll.methods.unrolled.pgd import NetworkParams, UnrolledParams, postprocess, unroll
+from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
+from napari_unroll.methods.unrolled.postprocessing import postprocess
 from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners

@@ -19,13 +19,19 @@ def iterates(given, network, start, **params):
     return [e.values for e in events if isinstance(e, IterationDone)]
 
 
-def test_more_iterations_than_trained_repeat_the_last():
+def two_iterations():
+    """A network, a problem with its fitted operator, and the start."""
     torch.manual_seed(0)
     network = UnrolledPGD(UnrolledConfig(prior=PriorConfig(channels=(4, 4, 4, 4)), n_iterations=2, preconditioner=None))
     network = network.eval().requires_grad_(False)
     given = tiny.problem(tiny.cone())
     given = tiny.problem(tiny.cone(), normal=fit_now(given.physics, FitOptions(n_test=0)))
     start = given.physics.A_dagger(given.y)
+    return network, given, start
+
+
+def test_more_iterations_than_trained_repeat_the_last():
+    network, given, start = two_iterations()
     trained, longer, shorter = (iterates(given, network, start, n_iterations=n) for n in ("auto", 4, 1))
     assert (len(trained), len(longer), len(shorter)) == (2, 4, 1)
     for a, b in zip(trained, longer, strict=False):
@@ -35,12 +41,7 @@ def test_more_iterations_than_trained_repeat_the_last():
 
 
 def test_the_last_pass_is_the_mean_over_mirror_images():
-    torch.manual_seed(0)
-    network = UnrolledPGD(UnrolledConfig(prior=PriorConfig(channels=(4, 4, 4, 4)), n_iterations=2, preconditioner=None))
-    network = network.eval().requires_grad_(False)
-    given = tiny.problem(tiny.cone())
-    given = tiny.problem(tiny.cone(), normal=fit_now(given.physics, FitOptions(n_test=0)))
-    start = given.physics.A_dagger(given.y)
+    network, given, start = two_iterations()
     single, mean = (iterates(given, network, start, self_ensemble=e) for e in (False, True))
     np.testing.assert_array_equal(mean[0], single[0])
     assert np.abs(mean[1] - single[1]).max() > 0

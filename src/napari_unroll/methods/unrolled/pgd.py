@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, IterationDone, PatchDone, Progress
-from napari_unroll.methods.networks.prior import PriorConfig, activation_bytes
-from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
-from napari_unroll.methods.unrolled.checkpoint import Weights, default_for, find, load_network
+from napari_unroll.methods.problem import Method, Problem, as_values
+from napari_unroll.methods.unrolled.inference import NetworkParams, batch_size, chosen, denoise, load, memory, over
 from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.methods.unrolled.scale import intensity_scale
@@ -27,20 +26,6 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.patches.grid import PatchGrid
-
-MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-3,))
-"""Axes that are reversed in each pass of the self-ensemble; the first is the patch as it is."""
-
-
-class NetworkParams(MethodParams):
-    """Choices of every reconstruction with a trained network."""
-
-    weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
-    self_ensemble: bool = Field(
-        True,
-        description="The network's last pass is the mean over the patch and its three mirror images: better, but takes as "
-        "long as four passes.",
-    )
 
 
 class UnrolledParams(NetworkParams):
@@ -112,27 +97,12 @@ class _Run:
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
         """D_θ on a batch of patches in the plan's precision."""
         is_last = k == self.n_iterations - 1
-        return _denoise(self.problem, self.network, patch, k, is_last and self.params.self_ensemble)
-
-
-@torch.no_grad()
-def _denoise(problem: Problem, network: UnrolledPGD, patch: torch.Tensor, k: int, ensemble: bool) -> torch.Tensor:
-    """D_θ on a batch of patches in the plan's precision, or the mean of what it makes of their mirror images.
-
-    The self-ensemble of Timofte et al. 2016, doi:10.1109/CVPR.2016.206, with mirrors only.
-    """
-    low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(problem.precision)
-    total = torch.zeros_like(patch)
-    mirrors = MIRRORS if ensemble else MIRRORS[:1]
-    with torch.autocast(patch.device.type, low, enabled=low is not None):
-        for axes in mirrors:
-            total += network.denoise(patch.flip(axes), k).flip(axes)
-    return total / len(mirrors)
+        return denoise(self.problem, self.network, patch, k, is_last and self.params.self_ensemble)
 
 
 def solve(problem: Problem, params: UnrolledParams) -> Generator[Event, None, torch.Tensor]:
     """Stage 1, then stage 2 where asked; finish-now returns the finished patches over the last whole estimate."""
-    network = _load(problem, params.weights, "unrolled")
+    network = load(problem, params.weights, "unrolled")
     start = yield from first_estimate(problem, network.config)
     return (yield from unroll(problem, params, network, start))
 
@@ -165,15 +135,15 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
         stepped, gradient = _data_step(run, x, k)
         blender = run.blender()
         done = 0
-        for boxes in run.grid.batches(_batch_size(run.problem)):
+        for boxes in run.grid.batches(batch_size(run.problem)):
             if run.problem.asked_to_finish():
-                return _over(blender, x)
+                return over(blender, x)
             for box, values in zip(boxes, run.denoise(cut(stepped, boxes), k), strict=True):
                 blender.add(box, values)
                 yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
             done += len(boxes)
             yield Progress(k * len(run.grid) + done, n * len(run.grid), f"iteration {k + 1} of {n}")
-        x = _over(blender, x)
+        x = over(blender, x)
         state["x"], state["iteration"] = x, k + 1
         yield IterationDone(k + 1, n, residual=_misfit(run, x), values=run.shown(x))
     return x
@@ -188,7 +158,7 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
     for box, values in finished:
         blender.add(box, values)
     known = [box for box, _ in finished]
-    size = 1 if run.params.refine_operator == "exact" else _batch_size(run.problem)
+    size = 1 if run.params.refine_operator == "exact" else batch_size(run.problem)
     for boxes in run.grid.batches(size):
         if run.problem.asked_to_finish():
             break
@@ -199,7 +169,7 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
             blender.add(box, u)
             yield PatchDone(box, run.shown(blender.values(box)), share)
         yield Progress(len(finished), len(run.grid), "refining patches")
-    return _over(blender, context)
+    return over(blender, context)
 
 
 @torch.no_grad()
@@ -213,43 +183,6 @@ def _solve_patches(
         u = run.denoise(run.network.step(u, k, lambda v, _: local.gradient(v), precondition), k)
     gradient = local.gradient(u)
     return u, [_norm(g) / max(_norm(b), 1e-30) for g, b in zip(gradient, cut(run.adjoint, boxes), strict=True)]
-
-
-def _batch_size(problem: Problem) -> int:
-    """Patches per pass of the network: torch takes slow convolutions for one small volume on the CPU, not for two."""
-    return 2 if problem.device.type == "cpu" else 1
-
-
-def solve_postprocessing(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
-    """One pass of a network over FDK or the zero-filled image, patch by patch."""
-    network = _load(problem, params.weights, "post-processing")
-    start = yield from first_estimate(problem, network.config)
-    return (yield from postprocess(problem, params, network, start))
-
-
-def postprocess(
-    problem: Problem, params: NetworkParams, network: UnrolledPGD, start: torch.Tensor
-) -> Generator[Event, None, torch.Tensor]:
-    """The pass with a given network over the start (1, 1, z, y, x); returns the volume (z, y, x)."""
-    scale = intensity_scale(start)
-    grid = PatchGrid(problem.shape, problem.patch_size, problem.overlap)
-    blender = Blender(problem.shape, start.dtype, problem.overlap, start.device)
-    done = 0
-    for boxes in grid.batches(_batch_size(problem)):
-        if problem.asked_to_finish():
-            break
-        cleaned = _denoise(problem, network, cut(start, boxes) / scale, 0, params.self_ensemble)
-        for box, values in zip(boxes, cleaned, strict=True):
-            blender.add(box, values)
-            yield PatchDone(box, as_values(blender.values(box) * scale))
-        done += len(boxes)
-        yield Progress(done, len(grid), "patches")
-    return _over(blender, start / scale)[0, 0] * scale
-
-
-def _over(blender: Blender, x: torch.Tensor) -> torch.Tensor:
-    """The blended patches over ``x`` (1, 1, z, y, x) where none has arrived."""
-    return torch.where(blender.covered, blender.values(), x[0, 0])[None, None]
 
 
 @torch.no_grad()
@@ -275,30 +208,6 @@ def _refines(problem: Problem, params: UnrolledParams) -> bool:
     return params.refine == "yes" or (params.refine == "auto" and problem.scan.modality == "ct")
 
 
-def _chosen(modality: str, weights: str, task: str) -> Weights:
-    return default_for(modality, task) if weights == "auto" else find(weights)
-
-
-def _load(problem: Problem, weights: str, task: str) -> UnrolledPGD:
-    """The network that was asked for, checked against the scan."""
-    found = _chosen(problem.scan.modality, weights, task)
-    network = load_network(found.path, problem.device)
-    if network.config.prior.complex_valued != problem.y.is_complex():
-        kind = "complex (MRI)" if network.config.prior.complex_valued else "real (CT)"
-        raise WeightsError(
-            f"{found.name} is for {kind} volumes, this scan is {problem.scan.modality.upper()}; choose other weights."
-        )
-    if network.config.data_step != (task == "unrolled"):
-        raise WeightsError(f"{found.name} is no network for {task}; choose other weights or another method.")
-    return network
-
-
-def _memory(shape: tuple[int, int, int], patch_size: tuple[int, int, int], params: MethodParams) -> int:
-    """Blending and iterates of the whole volume, the padded transform of the preconditioner, one patch's activations."""
-    voxels = shape[0] * shape[1] * shape[2]
-    return 8 * 4 * voxels + 4 * 4 * 8 * voxels + activation_bytes(PriorConfig(), patch_size)
-
-
 UNROLLED_PGD = Method(
     name="unrolled-pgd",
     title="Unrolled proximal gradient",
@@ -308,21 +217,7 @@ UNROLLED_PGD = Method(
     solve=solve,
     needs_weights=True,
     patchwise=True,
-    memory=_memory,
+    memory=memory,
     needs_normal=lambda params: True,
-    find_weights=lambda modality, params: _chosen(modality, params.weights, "unrolled"),
-)
-
-POST_PROCESSING = Method(
-    name="drunet",
-    title="Post-processing network",
-    summary="One pass of a 3-D DRUNet over FDK or the zero-filled image; fast, but blind to the measurements.",
-    source="Jin et al., Deep Convolutional Neural Network for Inverse Problems in Imaging (2017), doi:10.1109/TIP.2017.2713099",
-    params=NetworkParams,
-    solve=solve_postprocessing,
-    needs_weights=True,
-    patchwise=True,
-    iterative=False,
-    memory=_memory,
-    find_weights=lambda modality, params: _chosen(modality, params.weights, "post-processing"),
+    find_weights=lambda modality, params: chosen(modality, params.weights, "unrolled"),
 )
