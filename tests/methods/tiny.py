@@ -77,5 +77,6 @@ def weights(folder: Path, scan: Scan, data_step: bool = True) -> str:
 def quick_params(method: Method, scan: Scan, folder: Path) -> dict[str, Any]:
     """Parameters that make any registered method fast enough for tests."""
     if method.needs_weights:
-        return {"weights": weights(folder, scan, data_step=method.iterative)}
+        both_stages = {"refine": True} if "refine" in method.params.model_fields else {}
+        return {"weights": weights(folder, scan, data_step=method.iterative), **both_stages}
     return {"n_iterations": 3} if "n_iterations" in method.params.model_fields else {}

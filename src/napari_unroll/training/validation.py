@@ -62,7 +62,7 @@ class HeldOut:
             raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
         scan.problem.state.clear()
         if network.config.data_step:
-            work = unroll(scan.problem, UnrolledParams(refine="no", self_ensemble=False), network, scan.start)
+            work = unroll(scan.problem, UnrolledParams(self_ensemble=False), network, scan.start)
         else:
             work = postprocess(scan.problem, NetworkParams(self_ensemble=False), network, scan.start)
         return as_values(run_silently(work))

@@ -9,13 +9,14 @@ from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.methods.unrolled.scale import intensity_scale
+from napari_unroll.methods.unrolled.start import run_silently
 from napari_unroll.normal.fit import FitOptions, fit_now
 from tests.methods import tiny
 
 
 def iterates(given, network, start, **params):
     given.state.clear()
-    events = unroll(given, UnrolledParams(refine="no", **{"self_ensemble": False} | params), network, start)
+    events = unroll(given, UnrolledParams(**{"self_ensemble": False} | params), network, start)
     return [e.values for e in events if isinstance(e, IterationDone)]
 
 
@@ -52,3 +53,12 @@ def test_the_last_pass_is_the_mean_over_mirror_images():
     passes = [network.denoise(stepped.flip(a), 1).flip(a) for a in ((), (-1,), (-2,), (-3,))]
     expected = torch.stack(passes).mean(0)[0, 0] * scale
     np.testing.assert_allclose(mean[1], expected.numpy(), rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_refining_the_only_patch_solves_the_whole_problem_again():
+    network, given, start = two_iterations()
+    volumes = []
+    for params in ({}, {"refine": True, "refine_operator": "exact"}):
+        given.state.clear()
+        volumes.append(run_silently(unroll(given, UnrolledParams(**params), network, start)))
+    torch.testing.assert_close(volumes[1], volumes[0], rtol=1e-4, atol=1e-4 * float(volumes[0].abs().max()))

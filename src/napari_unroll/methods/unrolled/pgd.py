@@ -40,8 +40,9 @@ class UnrolledParams(NetworkParams):
         description="Operator of the whole-volume data step: AᴴA, its approximation, or AᴴA every few iterations.",
     )
     exact_every: int = Field(2, ge=1, le=50, description="With mixed: iterations between exact steps.")
-    refine: Literal["auto", "yes", "no"] = Field(
-        "auto", description="Second stage: solve every patch again with the first result as context (auto: CT only)."
+    refine: bool = Field(
+        False,
+        description="Second stage: solve every patch again, with the first result as its context (paper, algorithm 1).",
     )
     refine_operator: Literal["approximated", "exact"] = Field(
         "approximated",
@@ -113,7 +114,7 @@ def unroll(
     """Both stages with a given network from the start x_0 (1, 1, z, y, x); returns the volume (z, y, x)."""
     run = _Run(problem, params, network, start)
     x = yield from _whole_volume(run)
-    if _refines(problem, params) and not problem.asked_to_finish():
+    if params.refine and not problem.asked_to_finish():
         x = yield from _refine(run, x)
     return x[0, 0] * run.scale
 
@@ -204,14 +205,10 @@ def _normal_of(problem: Problem) -> NormalFactors:
     return problem.normal
 
 
-def _refines(problem: Problem, params: UnrolledParams) -> bool:
-    return params.refine == "yes" or (params.refine == "auto" and problem.scan.modality == "ct")
-
-
 UNROLLED_PGD = Method(
     name="unrolled-pgd",
     title="Unrolled proximal gradient",
-    summary="A learned 3-D prior between data steps; streams patch by patch, then refines every patch in its context.",
+    summary="A learned 3-D prior between data steps; streams patch by patch; may refine every patch in its context.",
     source="Efficient Unrolled Networks for Large-Scale 3D Inverse Problems, arXiv 2601.02141, eq. 4 and algorithm 1",
     params=UnrolledParams,
     solve=solve,
