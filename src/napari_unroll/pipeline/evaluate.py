@@ -100,7 +100,9 @@ def _case(case: Case, plan: EvaluationPlan, stop: Stop, rows: list[Row], step: t
     scan = case.make()
     physics = build_physics(scan, plan.device)
     *_, fitted = cached_fit(scan, physics, FitOptions(n_test=0), stop)
-    if not isinstance(fitted, Finished) or not isinstance(fitted.result, NormalFactors):
+    assert isinstance(fitted, Finished)
+    if fitted.result is None:
+        yield Warned(f"{case.title}: {fitted.advice}")
         return
     for method in _methods(scan, plan):
         if stop.cancelled or stop.finish_now:

@@ -71,7 +71,7 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
         return Finished(Outcome.FINISHED_EARLY, None, "No network was trained yet; the samples made so far are kept.")
     held_out: list[HeldOutScan] = []
     yield from prepare(recipe.held_out, plan.network, scanners, held_out, stop)
-    keeper = _Keeper(plan, recipe, out, chosen)
+    keeper = _Keeper(plan, recipe, out)
     trainer = _trainer(plan, store, len(recipe.training), out, chosen, initial, HeldOut(held_out, stop), keeper)
     keeper.trainer = trainer
     for event in trainer.run(stop):
@@ -106,7 +106,6 @@ class _Keeper:
     plan: TrainingPlan
     recipe: Recipe
     out: Path
-    device: str
     trainer: Trainer | None = None
     first: dict[str, float] = field(default_factory=dict)
 

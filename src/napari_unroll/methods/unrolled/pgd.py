@@ -94,7 +94,6 @@ class _Run:
             return exact_local_problem(self.problem.physics, context, residual, boxes[0])
         return local_problem(_normal_of(self.problem), context, residual, boxes)
 
-    @torch.no_grad()
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
         """D_θ on a batch of patches in the plan's precision."""
         is_last = k == self.n_iterations - 1
