@@ -87,10 +87,11 @@ class Setting:
         volume = random_volume((2 * self.size,) * 3, seed)
         return simulate_ct(volume, geometry, grid, seed=seed)
 
-    def options(self, patch: int) -> TrainOptions:
-        """The training; contexts, loss and schedule are the shipped ones."""
+    def options(self, variant: Variant) -> TrainOptions:
+        """The training; contexts, loss and schedule are the shipped ones. In exact local problems the context is the truth."""
         return TrainOptions(
-            n_steps=self.steps, batch_size=self.batch_size, patch_size=(patch,) * 3, warmup=self.steps // 20,
+            n_steps=self.steps, batch_size=self.batch_size, patch_size=(variant.patch,) * 3, warmup=self.steps // 20,
+            context="truth" if variant.exact else "trajectory",
             learning_rate=self.learning_rate, ema=0.98, precision=self.precision, log_every=10**6, validate_every=10**6,
         )  # fmt: skip
 
@@ -118,11 +119,12 @@ def train(setting: Setting, variant: Variant, folder: Path) -> dict[str, float]:
     """Train on the samples of ``folder``; leaves network.safetensors and returns what it cost."""
     store = SampleStore(folder)
     sampler = PatchSampler([store.load(i) for i in range(len(store))], (variant.patch,) * 3, seed=0)
-    operators = None
-    if variant.exact:
-        operators = [ExactNormal(build_physics(setting.scan(0), setting.device))]
-    options = setting.options(variant.patch)
-    trainer = Trainer(setting.config, sampler, store.protocols(), options, device=setting.device, operators=operators)
+    physics = [build_physics(setting.scan(0), setting.device)]
+    operators = [ExactNormal(p) for p in physics] if variant.exact else None
+    trainer = Trainer(
+        setting.config, sampler, store.protocols(), setting.options(variant),
+        device=setting.device, operators=operators, physics=physics,
+    )  # fmt: skip
     begun, cpu = time.perf_counter(), time.process_time()
     with PeakMemory(setting.device) as peak:
         *_, finished = trainer.run()

@@ -8,6 +8,7 @@ from benchmarks import results
 from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
+from napari_unroll.events import Measured, Started
 
 WORDS = ["--task", "cone-beam", "--views", "6", "--n", "2", "--size", "16", "-m", "fdk", "-m", "cgls"]
 
@@ -27,6 +28,26 @@ def test_table_and_files_tell_the_same(tmp_path):
     assert (first["method"], first["n"], len(found["scans"])) == ("fdk", 2, 4)
     assert f"{first['psnr']:.2f} ± {first['psnr_std']:.2f}" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.md").read_text() in done.stdout
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == found["scans"]
+    assert f"cgls: {found['scans'][-1]['psnr']:.2f} dB" in done.stderr
+
+
+def test_a_kill_leaves_the_rows_so_far(tmp_path, monkeypatch):
+    def killed(plan, stop):
+        yield Started("evaluation", 1)
+        yield Measured({"scan": "walnut 1", "method": "fdk", "psnr": 20.0}, "walnut 1, fdk: 20.00 dB")
+        raise SystemExit(9)
+
+    monkeypatch.setattr("napari_unroll.pipeline.evaluate.evaluate", killed)
+    assert invoke("--out", tmp_path).exit_code == 9
+    assert json.loads((tmp_path / "rows.jsonl").read_text())["psnr"] == 20.0
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = invoke(*WORDS, "--out", tmp_path / "file" / "out")
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,14 @@ class Pictures:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Figures of one reconstruction of an evaluation: plain values by name, and the first of them in words."""
+
+    row: Mapping[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
 class Warned:
     """Something the user should know; the work goes on."""
 
@@ -104,7 +112,7 @@ class Finished:
     history: tuple[float, ...] = ()
 
 
-Event = Started | Progress | PatchDone | IterationDone | Pictures | Warned | Finished
+Event = Started | Progress | PatchDone | IterationDone | Pictures | Measured | Warned | Finished
 
 
 class Stop:

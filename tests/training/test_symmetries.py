@@ -59,8 +59,9 @@ def test_every_part_of_a_sample_is_turned_alike():
     sampler = PatchSampler([(parts, 0)], (4, 4, 4), 0, [CUBE])
     seen = [sampler.draw(1) for _ in range(8)]
     for batch in seen:
-        for k, name in enumerate(PARTS):
-            torch.testing.assert_close(getattr(batch, name), (k + 1) * batch.truth)
+        drawn = {"truth": batch.truth, "start": batch.start, "residual_truth": batch.residuals[0]}
+        for name, values in drawn.items():
+            torch.testing.assert_close(values, (PARTS.index(name) + 1) * batch.truth)
         turned = batch.truth[0, 0].numpy()
         fits = [abs(np.vdot(s.apply(truth), turned)) / np.linalg.norm(truth) ** 2 for s in CUBE]
         assert max(fits) == pytest.approx(1, abs=1e-4)

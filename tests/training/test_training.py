@@ -9,18 +9,23 @@ import torch
 from napari_unroll.errors import Cancelled, ParameterError, WeightsError
 from napari_unroll.events import Finished, IterationDone, Outcome, Stop
 from napari_unroll.methods.networks.prior import PriorConfig
-from napari_unroll.methods.unrolled.network import UnrolledConfig
+from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
+from napari_unroll.methods.unrolled.scale import intensity_scale
+from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
 from napari_unroll.training.building import Scanners, build
+from napari_unroll.training.contexts import Trajectory, true_context
 from napari_unroll.training.local import context_gradient
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
 from napari_unroll.training.recipe import make_recipe
-from napari_unroll.training.samples import PARTS, Batch, PatchSampler, SampleStore
+from napari_unroll.training.samples import Batch, PatchSampler, SampleStore
 from napari_unroll.training.trainer import Trainer, low_precision, schedule
 from napari_unroll.training.validation import Validation
 
@@ -68,7 +73,7 @@ def test_the_start_is_better_than_filtered_back_projection(store):
     assert np.linalg.norm(sample["start"] * scale - scan.truth) < np.linalg.norm(quick - scan.truth)
 
 
-def test_context_gradient_is_affine_between_truth_and_start(store):
+def test_an_exact_operator_makes_the_same_gradient_in_every_context(store):
     """With N exact on the whole volume the gradient at u is N u − Aᴴy, whatever the context."""
     scan = generated_scan(multi_coil_protocol((4, 12, 12), 2, n_coils=2), 0)
     physics = build_physics(scan, "cpu")
@@ -76,22 +81,62 @@ def test_context_gradient_is_affine_between_truth_and_start(store):
     y = torch.from_numpy(scan.measurements)[None]
     truth = torch.from_numpy(scan.truth)[None, None]
     start = physics.A_dagger(y)
-    residuals = [physics.A_adjoint(y - physics.A(v)) for v in (truth, start)]
-    batch = Batch(0, [(slice(0, 4), slice(0, 12), slice(0, 12))], truth, start, *residuals)
+    contexts = [truth, torch.lerp(truth, start, 0.4), start]
+    residuals = [physics.A_adjoint(y - physics.A(v)) for v in contexts]
+    batch = Batch(0, [(slice(0, 4), slice(0, 12), slice(0, 12))], truth, start, contexts, residuals)
+    gradient = context_gradient(batch, factors)
     u = torch.randn_like(truth)
     expected = physics.A_adjoint(physics.A(u) - y)
-    for beta in (0.0, 0.4, 1.0):
-        gradient = context_gradient(batch, factors, [torch.full((1, 1, 1, 1, 1), beta)])
-        torch.testing.assert_close(gradient(u, 0), expected, rtol=1e-4, atol=1e-4)
+    for k in range(4):  # the last context stands for later iterations
+        torch.testing.assert_close(gradient(u, k), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_trajectories_are_the_iterates_of_a_reconstruction(store):
+    """And their residual images are Aᴴ(y − A x_k)."""
+    scan = generated_scan(cone_beam_protocol(16, 12), 1)
+    volumes, protocol = store.load(1)
+    factors = store.protocols()
+    physics = [build_physics(generated_scan(cone_beam_protocol(16, views), 0), "cpu") for views in (8, 12)]
+    torch.manual_seed(0)
+    network = UnrolledPGD(CONFIG)
+    contexts, residuals = Trajectory(network, physics, factors)(volumes, protocol)
+    y = torch.from_numpy(scan.measurements)[None, None]
+    problem = Problem(scan=scan, physics=physics[1], y=y, normal=factors[1])
+    start = run_silently(first_estimate(problem, CONFIG))
+    events = list(unroll(problem, UnrolledParams(self_ensemble=False), network, start))
+    iterates = [as_values(start), *(e.values for e in events if isinstance(e, IterationDone))]
+    scale = intensity_scale(start)
+    assert len(contexts) == len(residuals) == CONFIG.n_iterations
+    for k in range(CONFIG.n_iterations):
+        np.testing.assert_allclose(contexts[k] * scale, iterates[k], atol=1e-4 * np.abs(iterates[k]).max())
+        x = torch.from_numpy(contexts[k])[None, None] * scale
+        expected = physics[1].A_adjoint(y - physics[1].A(x))[0, 0].numpy()
+        np.testing.assert_allclose(residuals[k] * scale, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_costly_contexts_are_used_several_times(store):
+    made = []
+
+    def make(volumes, protocol):
+        made.append(protocol)
+        return true_context(volumes, protocol)
+
+    draws = sampler(store, 3)
+    drawn = [draws.draw(1, "cpu", make, 2, 5).protocol for _ in range(60)]
+    for protocol in (0, 1):
+        n = drawn.count(protocol)
+        assert n / 5 <= made.count(protocol) <= n / 5 + 2
 
 
 def test_batches_are_cut_at_the_same_place_from_every_part(store):
     draw = sampler(store, 5).draw(3)
-    assert all(getattr(draw, name).shape == (3, 1, 8, 8, 8) for name in PARTS)
+    parts = {"truth": draw.truth, "start": draw.start, "residual_truth": draw.residuals[0]}
+    assert all(values.shape == (3, 1, 8, 8, 8) for values in parts.values())
+    assert torch.equal(draw.contexts[0], draw.truth)
     samples = [s for s, p in (store.load(i) for i in range(len(store))) if p == draw.protocol]
     for j, box in enumerate(draw.boxes):
         assert any(
-            all(np.array_equal(getattr(draw, name)[j, 0].numpy(), s[name][box]) for name in PARTS) for s in samples
+            all(np.array_equal(values[j, 0].numpy(), s[name][box]) for name, values in parts.items()) for s in samples
         )
 
 
@@ -101,18 +146,21 @@ def error(network, job, store):
     total = 0.0
     for _ in range(12):
         batch = draws.draw(1)
-        gradient = context_gradient(batch, job.protocols[batch.protocol], [torch.zeros(1, 1, 1, 1, 1)] * 2)
+        gradient = context_gradient(batch, job.protocols[batch.protocol])
         with torch.no_grad():
             out = network(batch.start, gradient, job.preconditioners[batch.protocol](batch.boxes))[-1]
         total += float((out - batch.truth).square().mean())
     return total
 
 
-def test_training_lowers_the_error(store):
+@pytest.mark.parametrize("context", ["truth", "trajectory"])
+def test_training_lowers_the_error(store, context):
     options = TrainOptions(
-        n_steps=200, patch_size=(16, 16, 16), log_every=1, validate_every=500, warmup=5, learning_rate=3e-3, ema=0.9
-    )
-    job = trainer(store, options=options)
+        n_steps=200, patch_size=(16, 16, 16), log_every=1, validate_every=500, warmup=5, learning_rate=3e-3, ema=0.9,
+        context=context,
+    )  # fmt: skip
+    physics = [build_physics(generated_scan(cone_beam_protocol(16, views), 0), "cpu") for views in (8, 12)]
+    job = Trainer(CONFIG, sampler(store), store.protocols(), options, physics=physics)
     before = error(job.network, job, store)
     *_, last = job.run()
     assert last.outcome is Outcome.COMPLETED
@@ -173,6 +221,11 @@ def test_schedule_rises_then_falls():
     assert schedule(100, 1.0, 10) == pytest.approx(0.01)
 
 
+def test_trajectories_without_the_exact_operator_are_refused(store):
+    with pytest.raises(ParameterError, match="exact operator"):
+        trainer(store, options=OPTIONS.model_copy(update={"context": "trajectory"}))
+
+
 def test_the_exact_operator_can_take_the_place_of_the_approximation(store):
     """On a whole volume it makes the gradient of the whole problem, N u − Aᴴy."""
     scans = [generated_scan(cone_beam_protocol(16, views), 0) for views in (8, 12)]
@@ -182,9 +235,9 @@ def test_the_exact_operator_can_take_the_place_of_the_approximation(store):
     )
     batch = job.sampler.draw(1)
     u = torch.randn_like(batch.truth)
-    adjoint = batch.residual_truth + operators[0].restrict(batch.boxes).apply(batch.truth)
+    adjoint = batch.residuals[0] + operators[0].restrict(batch.boxes).apply(batch.truth)
     expected = operators[0].restrict(batch.boxes).apply(u) - adjoint
-    gradient = context_gradient(batch, job.operators[0], [torch.full((1, 1, 1, 1, 1), 0.5)])
+    gradient = context_gradient(batch, job.operators[0])
     assert float((gradient(u, 0) - expected).norm() / expected.norm()) < 1e-4
     *_, last = job.run()
     assert last.outcome is Outcome.COMPLETED

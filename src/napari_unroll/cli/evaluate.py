@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from napari_unroll.errors import ParameterError
+from napari_unroll.events import Event, Measured, Started
 
+ROWS = "rows.jsonl"
 Files = Annotated[
     list[str], typer.Argument(metavar="[FILES]", help="Scan files with their truth; none: held-out scans.")
 ]
@@ -28,7 +31,7 @@ def evaluate(
     method: Annotated[list[str], typer.Option("--method", "-m", help="A method; may be repeated. None: all.")] = [],  # noqa: B006
     weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for results.md and results.json.")] = Path("evaluation"),
+    out: Annotated[Path, typer.Option(help="Folder for results.md, results.json and rows.jsonl.")] = Path("evaluation"),
 ) -> None:
     """How good every method is where the truth is known. Ctrl-C keeps the rows so far."""
     from napari_unroll.pipeline.evaluate import EvaluationPlan
@@ -43,16 +46,33 @@ def evaluate(
 
 
 def run_evaluation(plan: Any, out: Path) -> None:
-    """Evaluate under a progress bar; print the page and write it with its numbers to ``out``."""
+    """Evaluate under a progress bar; print the page and write it with its numbers to ``out``.
+
+    Every reconstruction is a line of ``rows.jsonl`` there as soon as it is measured.
+    """
     from napari_unroll.cli.follow import follow
     from napari_unroll.pipeline.evaluate import evaluate as work
 
-    finished = follow(lambda stop: work(plan, stop), "evaluation")
-    out.mkdir(parents=True, exist_ok=True)
+    finished = follow(lambda stop: _written(work(plan, stop), out / ROWS), "evaluation")
     (out / "results.json").write_text(json.dumps(report(plan, finished.result), indent=2) + "\n")
     (out / "results.md").write_text(page(plan, finished.result))
     typer.echo(page(plan, finished.result))
     typer.echo(f"Wrote {out / 'results.md'} and {out / 'results.json'}.")
+
+
+def _written(events: Iterator[Event], path: Path) -> Iterator[Event]:
+    """The same events; rows are written as they come, so that a kill loses none. Raises ParameterError."""
+    for event in events:
+        if isinstance(event, Started):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("")
+            except OSError as error:
+                raise ParameterError(f"{path.parent} cannot be written ({error}); choose another --out.") from error
+        elif isinstance(event, Measured):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event.row) + "\n")
+        yield event
 
 
 def report(plan: Any, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from tqdm import tqdm
 
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Stop, Warned
+from napari_unroll.events import Event, Finished, IterationDone, Measured, Outcome, Progress, Stop, Warned
 
 EXIT_CODES = {Outcome.FAILED: 1, Outcome.CANCELLED: 130}
 
@@ -56,6 +56,8 @@ class Bar:
             self._move(event.step, event.n_steps, event.text or self._what)
         elif isinstance(event, IterationDone):
             self._iteration(event)
+        elif isinstance(event, Measured):
+            self._bar.write(event.text, file=sys.stderr)
         elif isinstance(event, Warned):
             self._bar.write(f"warning: {event.text}", file=sys.stderr)
 

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from napari_unroll.environment import PeakMemory
 from napari_unroll.errors import ParameterError, WeightsError
-from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.unrolled.checkpoint import find, load_network
@@ -68,7 +68,7 @@ def cases(plan: EvaluationPlan) -> list[Case]:
 
 
 def evaluate(plan: EvaluationPlan, stop: Stop | None = None) -> Iterator[Event]:
-    """Reconstruct and measure; the last event is Finished with the rows, also those before a stop.
+    """Reconstruct and measure: a Measured event per row; the last event is Finished with all, also those before a stop.
 
     A row: task, views or acceleration, data, scan, method, weights, ood, psnr (dB), ssim, nrmse, residual
     ‖A x − y‖ / ‖y‖, seconds, peak_memory_mib. Raises UnrollError before anything runs where the plan cannot work.
@@ -116,6 +116,7 @@ def _case(case: Case, plan: EvaluationPlan, stop: Stop, rows: list[Row], step: t
             level = int(case.level) if case.level == int(case.level) else case.level
             rows.append({"task": case.task, case.level_name: level, "method": method.name, "data": case.data,
                          "scan": case.scan, **about, **row})  # fmt: skip
+            yield Measured(rows[-1], f"{case.title}, {method.name}: {rows[-1]['psnr']:.2f} dB")
 
 
 def _methods(scan: Scan, plan: EvaluationPlan) -> list[Method]:

@@ -43,6 +43,11 @@ class Scanners:
             self._physics[protocol] = physics
         return self._physics[protocol]
 
+    def all_physics(self, jobs: Sequence[Job]) -> list[Any]:
+        """The operators of all protocols in their order, of those not yet made from the first job of each."""
+        first = {job.protocol: job for job in reversed(jobs)}
+        return [self._physics.get(p) or self.physics(p, first[p].make()) for p in sorted(first)]
+
     def factors(self, protocol: int) -> NormalFactors:
         """The fitted factors of a protocol whose operator was made, on the device."""
         if protocol not in self._factors:

@@ -1,4 +1,4 @@
-"""The local problem of a training batch: its data gradient in a random context, and the loss."""
+"""The local problem of a training batch: its data gradient in its context, and the loss."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from napari_unroll.patches.context import LocalProblem, Restrictable
 from napari_unroll.training.samples import Batch
 
 
-def context_gradient(batch: Batch, operator: Restrictable, betas: Sequence[torch.Tensor]) -> Gradient:
-    """∇(u) = (P Ñ Pᵀ)(u − P x̂) − P r̂ with the context of iteration k (METHOD: Efficient Unrolled Networks, sec. 4.1)."""
+def context_gradient(batch: Batch, operator: Restrictable) -> Gradient:
+    """∇(u) = (P Ñ Pᵀ)(u − P x̂_k) − P r̂_k in iteration k (METHOD: Efficient Unrolled Networks, sec. 4.1)."""
     patch = operator.restrict(batch.boxes)
 
     def gradient(u: torch.Tensor, k: int) -> torch.Tensor:
-        context = torch.lerp(batch.truth, batch.start, betas[k].to(batch.truth.dtype))
-        residual = torch.lerp(batch.residual_truth, batch.residual_start, betas[k].to(batch.truth.dtype))
+        k = min(k, len(batch.contexts) - 1)
         with torch.autocast(u.device.type, enabled=False):
-            return LocalProblem(patch, context, residual).gradient(u)
+            return LocalProblem(patch, batch.contexts[k], batch.residuals[k]).gradient(u)
 
     return gradient
 

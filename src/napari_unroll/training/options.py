@@ -24,7 +24,12 @@ class TrainOptions(MethodParams):
     learning_rate: float = Field(1e-3, gt=0, description="Peak rate of Adam; linear warm-up, then cosine to 1 %.")
     warmup: int = Field(100, ge=0, description="Steps of linear warm-up.")
     ema: float = Field(0.995, ge=0, lt=1, description="Decay of the exponential moving average of the weights.")
-    truth_context: float = Field(0.25, ge=0, le=1, description="Share of samples whose context is the truth (paper).")
+    context: Literal["truth", "trajectory"] = Field(
+        "truth",
+        description="What surrounds a patch: the truth (paper; right where the approximation is exact), or the network's own "
+        "iterates with the exact operator.",
+    )
+    context_uses: int = Field(8, ge=1, description="Patches that are cut from a trajectory before another is made.")
     auxiliary: float = Field(0.1, ge=0, description="Weight of the loss on intermediate iterates.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

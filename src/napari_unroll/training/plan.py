@@ -25,10 +25,11 @@ DIMENSIONS = {"ct": 3, "mri": 2}
 NEIGHBOURS = 2
 """Slices on either side that a 2-D prior sees too."""
 OPTIONS: dict[str, dict[str, Any]] = {
-    "ct": {"batch_size": 1, "learning_rate": 5e-4, "auxiliary": 0.2},
+    "ct": {"batch_size": 1, "learning_rate": 5e-4, "auxiliary": 0.2, "context": "trajectory"},
     "mri": {"patch_size": (8, 96, 96)},
 }
-"""And where it leaves the options open: thin slabs for MRI, whose undersampling lies in (y, x)."""
+"""And where it leaves the options open. CT operators are approximated only, so contexts are trajectories; those of
+Cartesian MRI are exact. Thin slabs for MRI, whose undersampling lies in (y, x)."""
 
 
 class Noise(MethodParams):

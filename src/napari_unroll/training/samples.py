@@ -1,10 +1,9 @@
 """Training samples: pairs of volumes from which local problems are cut at random patches.
 
 A sample holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with their residual
-images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0). Both are affine in the estimate, so every context
-x̂ = x* + β(x_0 − x*) has r̂ = r* + β(r_0 − r*): β = 0 is the context of the paper (truth), β = 1 is what the first
-iteration on a whole volume sees. The projector runs when a sample is built and never in the training loop (Efficient
-Unrolled Networks, sec. 4.1–4.3). Flips and turns that commute with N, and a global phase of complex volumes, turn one
+images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0), from which the contexts of its local problems follow (see
+``contexts``): the projector never runs in a step of the training loop (Efficient Unrolled Networks, sec. 4.1–4.3).
+Flips and turns that commute with N, and a global phase of complex volumes, turn one
 sample into several. Arrays live in a zarr store.
 """
 
@@ -29,26 +28,30 @@ from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.scan.scan import Scan
+from napari_unroll.training.contexts import MakeContexts, Volumes, true_context
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
 
-Sample = tuple[dict[str, np.ndarray], int]
+Sample = tuple[Volumes, int]
 """The volumes of a sample by name, and its protocol."""
 PARTS = ("truth", "start", "residual_truth", "residual_start")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Local problems of one protocol: tensors (batch, 1, z, y, x) divided by each scan's intensity scale."""
+    """Local problems of one protocol: tensors (batch, 1, z, y, x) divided by each scan's intensity scale.
+
+    ``contexts`` and ``residuals`` hold one tensor per iteration; the last one stands for all later iterations.
+    """
 
     protocol: int
     boxes: list[Box]
     truth: torch.Tensor
     start: torch.Tensor
-    residual_truth: torch.Tensor
-    residual_start: torch.Tensor
+    contexts: list[torch.Tensor]
+    residuals: list[torch.Tensor]
 
 
-def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: NormalFactors) -> dict[str, np.ndarray]:
+def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: NormalFactors) -> Volumes:
     """The four volumes of a scan whose truth is known, each (z, y, x), divided by the start's intensity scale.
 
     ``config`` says how x_0 is made. Raises ScanError where the scan has no truth.
@@ -88,7 +91,7 @@ class SampleStore:
     def _path(self, index: int) -> Path:
         return self.folder / "samples.zarr" / f"{index:05d}"
 
-    def add(self, sample: dict[str, np.ndarray], protocol: int, index: int | None = None) -> None:
+    def add(self, sample: Volumes, protocol: int, index: int | None = None) -> None:
         """Keep a sample of ``protocol`` under ``index``, or after the others."""
         temporary = self.folder / "unfinished.zarr"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -154,27 +157,54 @@ class PatchSampler:
             self._by_protocol.setdefault(protocol, []).append(i)
         self._patch_size = patch_size
         self._symmetries = symmetries
+        self._open: dict[tuple[int, int], _Visit] = {}
         self.rng = np.random.default_rng(seed)
 
-    def draw(self, batch_size: int, device: torch.device | str = "cpu") -> Batch:
-        """A batch from a random protocol, patches at uniformly random places."""
-        protocol = int(self.rng.choice(sorted(self._by_protocol)))
-        chosen = self.rng.choice(self._by_protocol[protocol], batch_size)
-        boxes, patches = zip(*(self._patch(int(i), protocol) for i in chosen), strict=True)
-        parts = [torch.from_numpy(np.stack([p[name] for p in patches])[:, None]).to(device) for name in PARTS]
-        return Batch(protocol, list(boxes), *parts)
+    def draw(
+        self,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        make_contexts: MakeContexts = true_context,
+        n_open: int = 1,
+        uses: int = 1,
+    ) -> Batch:
+        """A batch from a random protocol, patches at uniformly random places.
 
-    def _patch(self, index: int, protocol: int) -> tuple[Box, dict[str, np.ndarray]]:
-        volumes = self._samples[index][0]
-        box = self._random_box(volumes["truth"].shape)
+        Contexts that are costly to make are used again: per protocol ``n_open`` samples are held with their contexts,
+        each until ``uses`` patches of it were drawn.
+        """
+        protocol = int(self.rng.choice(sorted(self._by_protocol)))
+        boxes, cuts = [], []
+        for _ in range(batch_size):
+            visit = self._visit(protocol, make_contexts, int(self.rng.integers(n_open)), uses)
+            box, patch = self._patch(visit, protocol)
+            boxes.append(box)
+            cuts.append([torch.from_numpy(np.ascontiguousarray(values)) for values in patch])
+        truth, start, *rest = (torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True))
+        return Batch(protocol, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :])
+
+    def _visit(self, protocol: int, make_contexts: MakeContexts, place: int, uses: int) -> list[np.ndarray]:
+        """The volumes of the sample that is open at ``place``, or of a new one where it was used up."""
+        visit = self._open.get((protocol, place))
+        if visit is None or visit.left < 1:
+            volumes, _ = self._samples[int(self.rng.choice(self._by_protocol[protocol]))]
+            contexts, residuals = make_contexts(volumes, protocol)
+            visit = _Visit([volumes["truth"], volumes["start"], *contexts, *residuals], uses)
+            self._open[protocol, place] = visit
+        visit.left -= 1
+        return visit.volumes
+
+    def _patch(self, volumes: Sequence[np.ndarray], protocol: int) -> tuple[Box, list[np.ndarray]]:
+        """A random box of the volumes, all turned alike."""
+        box = self._random_box(volumes[0].shape)
         if self._symmetries is None:
-            return box, {name: volumes[name][box] for name in PARTS}
+            return box, [v[box] for v in volumes]
         known = self._symmetries[protocol]
         turn = known[int(self.rng.integers(len(known)))]
-        patch = {name: turn.apply(volumes[name])[box] for name in PARTS}
-        if volumes["truth"].dtype.kind == "c":
+        patch = [turn.apply(v)[box] for v in volumes]
+        if volumes[0].dtype.kind == "c":
             phase = np.complex64(np.exp(2j * np.pi * self.rng.random()))
-            patch = {name: phase * values for name, values in patch.items()}
+            patch = [phase * values for values in patch]
         return box, patch
 
     def _random_box(self, shape: Sequence[int]) -> Box:
@@ -182,3 +212,11 @@ class PatchSampler:
         starts = [int(self.rng.integers(0, n - p + 1)) for p, n in zip(sides, shape, strict=True)]
         z, y, x = (slice(s, s + p) for s, p in zip(starts, sides, strict=True))
         return (z, y, x)
+
+
+@dataclass
+class _Visit:
+    """Truth, start, contexts and residuals of a sample, and how many patches may still be cut from them."""
+
+    volumes: list[np.ndarray]
+    left: int

@@ -72,8 +72,13 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
     held_out: list[HeldOutScan] = []
     yield from prepare(recipe.held_out, plan.network, scanners, held_out, stop)
     keeper = _Keeper(plan, recipe, out)
-    trainer = _trainer(plan, store, len(recipe.training), out, chosen, initial, HeldOut(held_out, stop), keeper)
-    keeper.trainer = trainer
+    sampler = _sampler(plan, store, len(recipe.training))
+    physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if plan.options.context == "trajectory" else ()
+    validate, state = HeldOut(held_out, stop), out / "training.state"
+    keeper.trainer = trainer = Trainer(
+        plan.network, sampler, store.protocols(), plan.options, validate, state, chosen, initial,
+        keep=keeper.keep, physics=physics,
+    )  # fmt: skip
     for event in trainer.run(stop):
         if isinstance(event, Progress | IterationDone | Pictures):
             keeper.see(event)
@@ -82,21 +87,10 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
             return keeper.finished(event)
 
 
-def _trainer(
-    plan: TrainingPlan,
-    store: SampleStore,
-    n_samples: int,
-    out: Path,
-    device: str,
-    initial: UnrolledPGD | None,
-    validate: HeldOut,
-    keep: _Keeper,
-) -> Trainer:
+def _sampler(plan: TrainingPlan, store: SampleStore, n_samples: int) -> PatchSampler:
     options = plan.options
     symmetries = store.symmetries() if options.augment else None
-    sampler = PatchSampler(load_samples(store, n_samples), options.patch_size, options.seed, symmetries)
-    state = out / "training.state"
-    return Trainer(plan.network, sampler, store.protocols(), options, validate, state, device, initial, keep=keep.keep)
+    return PatchSampler(load_samples(store, n_samples), options.patch_size, options.seed, symmetries)
 
 
 @dataclass

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import Restrictable
 from napari_unroll.training.checkpoint import TrainingState
+from napari_unroll.training.contexts import Trajectory
 from napari_unroll.training.local import context_gradient, loss
 from napari_unroll.training.meter import Meter
 from napari_unroll.training.options import TrainOptions
@@ -31,6 +33,8 @@ Validate = Callable[[UnrolledPGD], Validation]
 Keep = Callable[[UnrolledPGD, dict[str, float]], None]
 SAVE_SECONDS = 60.0
 """Checkpoints are at most this far apart."""
+N_OPEN = 4
+"""Samples per protocol whose trajectories are held at a time."""
 VALIDATIONS = 10
 """Where seconds are limited, this many validations are made in them, as far as ``validation_share`` allows."""
 
@@ -40,6 +44,7 @@ class Trainer:
 
     ``protocols`` are the fitted normal operators, one per protocol of the samples. Local problems use them too, or
     ``operators`` in their place (``ExactNormal``: the projector in the loop, to measure what the approximation costs).
+    ``physics`` are the exact operators, one per protocol, which contexts from trajectories need.
     ``keep`` is given the averaged network and its figures whenever it is the best so far.
     """
 
@@ -55,6 +60,7 @@ class Trainer:
         initial: UnrolledPGD | None = None,
         operators: Sequence[Restrictable] | None = None,
         keep: Keep | None = None,
+        physics: Sequence[Any] = (),
     ) -> None:
         if options.precision == "float16" and torch.device(device).type != "cuda":
             raise ParameterError("float16 training needs a CUDA device; choose bfloat16 or float32.")
@@ -74,6 +80,7 @@ class Trainer:
         self.protocols = [p.to(device) for p in protocols]
         self.operators: Sequence[Restrictable] = self.protocols if operators is None else operators
         self.preconditioners = [partial(preconditioner, config, p) for p in self.protocols]
+        self._draw = self._drawing(physics)
         self.validate, self.keep, self.best, self.step, self.elapsed = validate, keep, -math.inf, 0, 0.0
         self.stale = 0
         self.state = TrainingState(state_file) if state_file else None
@@ -142,7 +149,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for _ in range(self.options.accumulate):
-            part = self._loss(self.sampler.draw(self.options.batch_size, self.device)) / self.options.accumulate
+            part = self._loss(self._draw()) / self.options.accumulate
             self.scaler.scale(part).backward()
             total += float(part.detach())
         self.scaler.unscale_(self.optimizer)
@@ -155,22 +162,22 @@ class Trainer:
         return total
 
     def _loss(self, batch: Batch) -> torch.Tensor:
-        gradient = context_gradient(batch, self.operators[batch.protocol], self._context_weights(batch))
+        gradient = context_gradient(batch, self.operators[batch.protocol])
         precondition = self.preconditioners[batch.protocol](batch.boxes)
         low = self.low_precision
         with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
             iterates = self.network(batch.start, gradient, precondition, self.options.recompute)
         return loss(iterates, batch, self.options.auxiliary)
 
-    def _context_weights(self, batch: Batch) -> list[torch.Tensor]:
-        """β_k per iteration and patch: the context improves by a random rate, as a whole volume does; 0 is the truth."""
-        n, rng = len(batch.boxes), self.sampler.rng
-        first = (rng.random(n) >= self.options.truth_context).astype("float32")
-        rate = rng.uniform(0.3, 1.0, n).astype("float32")
-        shape = (n, 1, 1, 1, 1)
-        return [
-            torch.from_numpy(first * rate**k).reshape(shape).to(self.device) for k in range(self.network.n_iterations)
-        ]
+    def _drawing(self, physics: Sequence[Any]) -> Callable[[], Batch]:
+        """How batches are drawn, with the contexts that the options ask for."""
+        draw = partial(self.sampler.draw, self.options.batch_size, self.device)
+        if self.options.context == "truth" or not self.network.config.data_step:
+            return draw
+        if len(physics) != len(self.protocols):
+            raise ParameterError("Contexts from trajectories need the exact operator of every protocol.")
+        make = Trajectory(self.average, physics, self.protocols, self.low_precision)
+        return partial(draw, make, N_OPEN, self.options.context_uses)
 
     @torch.no_grad()
     def _update_average(self) -> None:

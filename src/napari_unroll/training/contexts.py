@@ -1,0 +1,80 @@
+"""What a local problem is told of everything around it: estimates x̂ with their residual images r̂ = Aᴴ(y − A x̂).
+
+Inside a patch the data gradient is (P Ñ Pᵀ)(u − P x̂) − P r̂ (Efficient Unrolled Networks, sec. 4.1). Where Ñ = N it is
+the same for every x̂. Where Ñ only resembles N, x̂ = x* hands the network what no scan holds: Ñ(u − x*) also points at
+the truth in the null space of A. Iterates of the network itself hold nothing but the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
+from napari_unroll.methods.unrolled.precondition import preconditioner
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.patches.blend import Blender
+from napari_unroll.patches.context import cut
+from napari_unroll.patches.grid import PatchGrid
+
+Volumes = dict[str, np.ndarray]
+"""The volumes (z, y, x) of a sample by name."""
+MakeContexts = Callable[[Volumes, int], tuple[np.ndarray, np.ndarray]]
+"""(volumes, protocol) → x̂_k and r̂_k, (k, z, y, x) each; the last one stands for all later iterations."""
+PATCH, OVERLAP = 96, 8
+"""Of the network's passes over whole volumes: up to this edge in one piece."""
+
+
+def true_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
+    """The truth for all iterations, as in the paper."""
+    return volumes["truth"][None], volumes["residual_truth"][None]
+
+
+class Trajectory:
+    """The iterates x_k that the network makes of the whole volume with the exact operator, and their residual images.
+
+    So iteration k of a local problem sees what it will see in a reconstruction. ``operators`` (a deepinv physics) and
+    ``protocols`` (its factors) are one per protocol; ``low_precision`` is the type of autocast. One call costs K − 1
+    exact applications of AᴴA and passes of the network, without gradients.
+    """
+
+    def __init__(
+        self,
+        network: UnrolledPGD,
+        operators: Sequence[Any],
+        protocols: Sequence[NormalFactors],
+        low_precision: torch.dtype | None = None,
+    ) -> None:
+        self.network, self.operators, self.protocols, self.low_precision = network, operators, protocols, low_precision
+
+    @torch.no_grad()
+    def __call__(self, volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
+        physics, factors = self.operators[protocol], self.protocols[protocol]
+        precondition = preconditioner(self.network.config, factors)
+        start, first = (
+            torch.from_numpy(volumes[name])[None, None].to(factors.device) for name in ("start", "residual_start")
+        )
+        contexts, residuals = [start], [first]
+        for k in range(self.network.n_iterations - 1):
+            x = self._iterate(contexts[-1], residuals[-1], k, precondition)
+            contexts.append(x)
+            residuals.append(first - physics.A_adjoint(physics.A(x - start)))
+        return _stacked(contexts), _stacked(residuals)
+
+    def _iterate(self, x: torch.Tensor, residual: torch.Tensor, k: int, precondition: Apply) -> torch.Tensor:
+        """x_{k+1} of x_k (1, 1, z, y, x), in patches where it is large."""
+        stepped = self.network.step(x, k, lambda *_: -residual, precondition)
+        shape = (x.shape[-3], x.shape[-2], x.shape[-1])
+        blender = Blender(shape, x.dtype, OVERLAP, x.device)
+        with torch.autocast(x.device.type, self.low_precision, enabled=self.low_precision is not None):
+            for box in PatchGrid(shape, PATCH, OVERLAP).boxes:
+                blender.add(box, self.network.denoise(cut(stepped, [box]), k))
+        return blender.values()[None, None]
+
+
+def _stacked(volumes: Sequence[torch.Tensor]) -> np.ndarray:
+    """(k, z, y, x) from volumes (1, 1, z, y, x)."""
+    return np.asarray(torch.cat([v[0] for v in volumes]).cpu().numpy())
