@@ -4,7 +4,7 @@
 
 The same small network is trained from the same seed for the same number of steps on the same generated cone-beam scans:
 *global* (the patch is the whole volume, AᴴA in the loop), *partitioned* (patches of half the edge, AᴴA restricted to
-the patch in the loop) and *partitioned + approximated* (Ñ restricted to the patch, as ``napari-unroll train`` does it); then
+the patch in the loop) and *partitioned + approximated* (Ñ restricted to the patch; the context is the truth, as in the paper); then
 a sweep over patch sizes with the approximation (paper, appendix C.1). Each network reconstructs whole held-out
 scans by the ordinary ``run``. Every training has a process of its own, so that its peak memory is its own. ``--minutes``
 chooses the steps such that the global training takes about that long. Writes ablation.json and ablation.md.
@@ -87,11 +87,10 @@ class Setting:
         volume = random_volume((2 * self.size,) * 3, seed)
         return simulate_ct(volume, geometry, grid, seed=seed)
 
-    def options(self, variant: Variant) -> TrainOptions:
-        """The training; contexts, loss and schedule are the shipped ones. In exact local problems the context is the truth."""
+    def options(self, patch: int) -> TrainOptions:
+        """The training; loss and schedule are the shipped ones, the context is the truth as in the paper."""
         return TrainOptions(
-            n_steps=self.steps, batch_size=self.batch_size, patch_size=(variant.patch,) * 3, warmup=self.steps // 20,
-            context="truth" if variant.exact else "trajectory",
+            n_steps=self.steps, batch_size=self.batch_size, patch_size=(patch,) * 3, warmup=self.steps // 20,
             learning_rate=self.learning_rate, ema=0.98, precision=self.precision, log_every=10**6, validate_every=10**6,
         )  # fmt: skip
 
@@ -119,12 +118,11 @@ def train(setting: Setting, variant: Variant, folder: Path) -> dict[str, float]:
     """Train on the samples of ``folder``; leaves network.safetensors and returns what it cost."""
     store = SampleStore(folder)
     sampler = PatchSampler([store.load(i) for i in range(len(store))], (variant.patch,) * 3, seed=0)
-    physics = [build_physics(setting.scan(0), setting.device)]
-    operators = [ExactNormal(p) for p in physics] if variant.exact else None
-    trainer = Trainer(
-        setting.config, sampler, store.protocols(), setting.options(variant),
-        device=setting.device, operators=operators, physics=physics,
-    )  # fmt: skip
+    operators = None
+    if variant.exact:
+        operators = [ExactNormal(build_physics(setting.scan(0), setting.device))]
+    options = setting.options(variant.patch)
+    trainer = Trainer(setting.config, sampler, store.protocols(), options, device=setting.device, operators=operators)
     begun, cpu = time.perf_counter(), time.process_time()
     with PeakMemory(setting.device) as peak:
         *_, finished = trainer.run()

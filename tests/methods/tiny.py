@@ -11,7 +11,7 @@ import torch
 
 from napari_unroll.events import Event, Stop
 from napari_unroll.methods.networks.prior import PriorConfig
-from napari_unroll.methods.problem import Method, Problem
+from napari_unroll.methods.problem import Method, Problem, measured
 from napari_unroll.methods.unrolled.checkpoint import save_network
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.physics.build import build_physics
@@ -49,9 +49,8 @@ def slice_mri() -> Scan:
 
 def problem(scan: Scan, stop: Stop | None = None, **more: Any) -> Problem:
     """The problem of a scan on the CPU."""
-    y = torch.from_numpy(np.array(scan.measurements))
-    batched = y[None] if scan.modality == "mri" else y[None, None]
-    return Problem(scan=scan, physics=build_physics(scan, "cpu"), y=batched, stop=stop or Stop(), **more)
+    y = measured(scan, "cpu")
+    return Problem(scan=scan, physics=build_physics(scan, "cpu"), y=y, stop=stop or Stop(), **more)
 
 
 def drain(method: Method, given: Problem, **params: Any) -> tuple[list[Event], torch.Tensor]:

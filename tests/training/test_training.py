@@ -30,7 +30,7 @@ from napari_unroll.training.trainer import Trainer, low_precision, schedule
 from napari_unroll.training.validation import Validation
 
 PRIOR = PriorConfig(channels=(4, 4, 8, 8))
-CONFIG = UnrolledConfig(prior=PRIOR, n_iterations=2, preconditioner=0.2, start_iterations=3)
+CONFIG = UnrolledConfig(prior=PRIOR, n_iterations=2, preconditioner=0.2, substeps=2, start_iterations=3)
 OPTIONS = TrainOptions(
     n_steps=6, patch_size=(8, 8, 8), log_every=1, validate_every=3, warmup=1, validation_share=1, precision="float32"
 )
@@ -219,6 +219,23 @@ def test_seeds_of_evaluations_are_refused():
 def test_schedule_rises_then_falls():
     assert schedule(0, 0.0, 10) < schedule(9, 0.0, 10) <= 1
     assert schedule(100, 1.0, 10) == pytest.approx(0.01)
+
+
+def test_a_new_network_begins_in_the_context_of_the_truth(store):
+    """Trajectories of a network that knows nothing are no use; trained weights have them from the first step."""
+    options = OPTIONS.model_copy(update={"context": "trajectory", "truth_share": 0.5})
+    physics = [build_physics(generated_scan(cone_beam_protocol(16, views), 0), "cpu") for views in (8, 12)]
+    for initial, expected in ((None, [1, 1, 1, 2, 2, 2]), (UnrolledPGD(CONFIG), [2] * 6)):
+        job = Trainer(CONFIG, sampler(store), store.protocols(), options, initial=initial, physics=physics)
+        seen, draw = [], job.sampler.draw
+
+        def drawn(*given, seen=seen, draw=draw):
+            seen.append(draw(*given))
+            return seen[-1]
+
+        job.sampler.draw = drawn
+        list(job.run())
+        assert [len(batch.contexts) for batch in seen] == expected
 
 
 def test_trajectories_without_the_exact_operator_are_refused(store):

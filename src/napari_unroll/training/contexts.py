@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
+from napari_unroll.methods.unrolled.network import UnrolledPGD, linearised
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.blend import Blender
@@ -53,20 +53,20 @@ class Trajectory:
     @torch.no_grad()
     def __call__(self, volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
         physics, factors = self.operators[protocol], self.protocols[protocol]
-        precondition = preconditioner(self.network.config, factors)
         start, first = (
             torch.from_numpy(volumes[name])[None, None].to(factors.device) for name in ("start", "residual_start")
         )
         contexts, residuals = [start], [first]
         for k in range(self.network.n_iterations - 1):
-            x = self._iterate(contexts[-1], residuals[-1], k, precondition)
+            x = self._iterate(contexts[-1], residuals[-1], k, factors)
             contexts.append(x)
             residuals.append(first - physics.A_adjoint(physics.A(x - start)))
         return _stacked(contexts), _stacked(residuals)
 
-    def _iterate(self, x: torch.Tensor, residual: torch.Tensor, k: int, precondition: Apply) -> torch.Tensor:
+    def _iterate(self, x: torch.Tensor, residual: torch.Tensor, k: int, factors: NormalFactors) -> torch.Tensor:
         """x_{k+1} of x_k (1, 1, z, y, x), in patches where it is large."""
-        stepped = self.network.step(x, k, lambda *_: -residual, precondition)
+        near = linearised(x, -residual, factors.apply)
+        stepped = self.network.step(x, k, near, preconditioner(self.network.config, factors))
         shape = (x.shape[-3], x.shape[-2], x.shape[-1])
         blender = Blender(shape, x.dtype, OVERLAP, x.device)
         with torch.autocast(x.device.type, self.low_precision, enabled=self.low_precision is not None):

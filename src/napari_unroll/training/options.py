@@ -29,6 +29,12 @@ class TrainOptions(MethodParams):
         description="What surrounds a patch: the truth (paper; right where the approximation is exact), or the network's own "
         "iterates with the exact operator.",
     )
+    truth_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="With trajectory: part of the budget in the truth's context first, for new networks.",
+    )
     context_uses: int = Field(8, ge=1, description="Patches that are cut from a trajectory before another is made.")
     auxiliary: float = Field(0.1, ge=0, description="Weight of the loss on intermediate iterates.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")

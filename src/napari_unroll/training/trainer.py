@@ -80,7 +80,7 @@ class Trainer:
         self.protocols = [p.to(device) for p in protocols]
         self.operators: Sequence[Restrictable] = self.protocols if operators is None else operators
         self.preconditioners = [partial(preconditioner, config, p) for p in self.protocols]
-        self._draw = self._drawing(physics)
+        self.trajectory = self._trajectory(physics)
         self.validate, self.keep, self.best, self.step, self.elapsed = validate, keep, -math.inf, 0, 0.0
         self.stale = 0
         self.state = TrainingState(state_file) if state_file else None
@@ -169,15 +169,20 @@ class Trainer:
             iterates = self.network(batch.start, gradient, precondition, self.options.recompute)
         return loss(iterates, batch, self.options.auxiliary)
 
-    def _drawing(self, physics: Sequence[Any]) -> Callable[[], Batch]:
-        """How batches are drawn, with the contexts that the options ask for."""
+    def _draw(self) -> Batch:
+        """A batch with the contexts that are due: trajectories are no use before the network is."""
         draw = partial(self.sampler.draw, self.options.batch_size, self.device)
+        if self.trajectory is None or (self.progress < self.options.truth_share and not self._is_trained):
+            return draw()
+        return draw(self.trajectory, N_OPEN, self.options.context_uses)
+
+    def _trajectory(self, physics: Sequence[Any]) -> Trajectory | None:
+        """What makes contexts, where the options ask for it. Raises ParameterError without the exact operators."""
         if self.options.context == "truth" or not self.network.config.data_step:
-            return draw
+            return None
         if len(physics) != len(self.protocols):
             raise ParameterError("Contexts from trajectories need the exact operator of every protocol.")
-        make = Trajectory(self.average, physics, self.protocols, self.low_precision)
-        return partial(draw, make, N_OPEN, self.options.context_uses)
+        return Trajectory(self.average, physics, self.protocols, self.low_precision)
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD, linearised
 from napari_unroll.methods.unrolled.scale import intensity_scale
 
 TINY = {"channels": (4, 4, 8, 8), "blocks": 1}
@@ -57,6 +57,20 @@ def test_recurrence_is_equation_four():
     for k in range(3):
         x = net.prior(x - net.stepsize[k] * (2 * (x - target)) / 4, net.sigma[k])
         torch.testing.assert_close(iterates[k], x)
+
+
+@pytest.mark.parametrize("substeps", [1, 2, 3])
+def test_a_step_in_parts_shrinks_errors_by_its_power(substeps):
+    """On a diagonal N with M = 1: x* + (1 − ηλ/n)ⁿ (x − x*), and the same from the gradient at x alone."""
+    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=1, substeps=substeps))
+    with torch.no_grad():
+        net.stepsize.fill_(1.7)
+    x, truth, eigenvalues = (volume((1, 1, 8, 8, 8), seed=i) for i in range(3))
+    expected = truth + (1 - 1.7 * eigenvalues / substeps) ** substeps * (x - truth)
+    exact = net.step(x, 0, lambda u, _: eigenvalues * (u - truth), lambda g: g)
+    near = linearised(x, eigenvalues * (x - truth), lambda u: eigenvalues * u)
+    torch.testing.assert_close(exact, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(net.step(x, 0, near, lambda g: g), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_post_processing_never_asks_for_the_data():
