@@ -28,7 +28,7 @@ def test_table_and_files_tell_the_same(tmp_path):
     assert (first["method"], first["n"], len(found["scans"])) == ("fdk", 2, 4)
     assert f"{first['psnr']:.2f} ± {first['psnr_std']:.2f}" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.md").read_text() in done.stdout
-    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == found["scans"]
+    assert not (tmp_path / "rows.jsonl").exists()  # results.json holds them all
     assert f"cgls: {found['scans'][-1]['psnr']:.2f} dB" in done.stderr
 
 

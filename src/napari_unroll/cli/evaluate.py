@@ -31,7 +31,7 @@ def evaluate(
     method: Annotated[list[str], typer.Option("--method", "-m", help="A method; may be repeated. None: all.")] = [],  # noqa: B006
     weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for results.md, results.json and rows.jsonl.")] = Path("evaluation"),
+    out: Annotated[Path, typer.Option(help="Folder for results.md and results.json.")] = Path("evaluation"),
 ) -> None:
     """How good every method is where the truth is known. Ctrl-C keeps the rows so far."""
     from napari_unroll.pipeline.evaluate import EvaluationPlan
@@ -48,7 +48,7 @@ def evaluate(
 def run_evaluation(plan: Any, out: Path) -> None:
     """Evaluate under a progress bar; print the page and write it with its numbers to ``out``.
 
-    Every reconstruction is a line of ``rows.jsonl`` there as soon as it is measured.
+    Until then every reconstruction is a line of ``rows.jsonl`` there, as soon as it is measured.
     """
     from napari_unroll.cli.follow import follow
     from napari_unroll.pipeline.evaluate import evaluate as work
@@ -56,6 +56,7 @@ def run_evaluation(plan: Any, out: Path) -> None:
     finished = follow(lambda stop: _written(work(plan, stop), out / ROWS), "evaluation")
     (out / "results.json").write_text(json.dumps(report(plan, finished.result), indent=2) + "\n")
     (out / "results.md").write_text(page(plan, finished.result))
+    (out / ROWS).unlink()
     typer.echo(page(plan, finished.result))
     typer.echo(f"Wrote {out / 'results.md'} and {out / 'results.json'}.")
 
