@@ -25,6 +25,22 @@ def test_prior_keeps_shape_and_kind(dim, complex_valued, shape):
     assert out.dtype == x.dtype
 
 
+@pytest.mark.parametrize("depth", [2, 8, 16, 24])
+def test_gradients_of_thin_volumes_are_right_in_low_precision(depth):
+    prior, x = Prior(PriorConfig(channels=(4, 4, 8, 64))), volume((1, 1, depth, 16, 16))
+    gradients = []
+    for enabled in (False, True):
+        prior.zero_grad()
+        used = [torch.full((2**n,), torch.nan) for n in range(8, 18)]
+        del used  # so that memory that nobody wrote is no zero
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = prior(x, 0.1)
+        out[:, :, depth // 2].square().sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in prior.parameters()]))
+    assert torch.isfinite(gradients[1]).all()
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9
+
+
 def test_prior_is_equivariant_to_scale():
     prior, x = Prior(PriorConfig(**TINY)), volume((1, 1, 8, 8, 8))
     torch.testing.assert_close(prior(7 * x, 0.7), 7 * prior(x, 0.1), rtol=1e-4, atol=1e-4)

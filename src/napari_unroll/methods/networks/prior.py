@@ -13,6 +13,9 @@ from pydantic import Field, model_validator
 
 from napari_unroll.methods.problem import MethodParams
 
+DEPTH = 24
+"""Voxels along z from which no resolution level of a prior is two deep."""
+
 
 class PriorConfig(MethodParams):
     """Architecture of a prior; stored with its weights."""
@@ -74,11 +77,20 @@ class Prior(torch.nn.Module):
     def _update(self, channels: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
         size = channels.shape[2:]
         level = torch.ones_like(channels[:, :1]) * sigma
-        pad = [p for n in reversed(size) for p in (0, -n % 8)]
+        wanted = [-(-n // 8) * 8 for n in size]
+        if self.config.dim == 3 and _gradients_need_depth(channels):
+            wanted[0] = max(wanted[0], DEPTH)
+        pad = [p for n, m in zip(reversed(size), reversed(wanted), strict=True) for p in (0, m - n)]
         padded = torch.nn.functional.pad(torch.cat((channels, level), 1), pad, mode="replicate")
         return self.unet.forward_unet(padded.contiguous(memory_format=self._layout))[
             (..., *(slice(0, n) for n in size))
         ]
+
+
+def _gradients_need_depth(x: torch.Tensor) -> bool:
+    """Whether torch would make wrong gradients for thin volumes: oneDNN's bfloat16 gradient of the weights of a 3-D
+    convolution reads memory that nobody wrote where its input is two voxels deep (torch 2.15, Zen 5)."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
 
 
 def _with_neighbours(channels: torch.Tensor, n: int) -> torch.Tensor:
