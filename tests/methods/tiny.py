@@ -49,7 +49,7 @@ def slice_mri() -> Scan:
 
 def problem(scan: Scan, stop: Stop | None = None, **more: Any) -> Problem:
     """The problem of a scan on the CPU."""
-    y = measured(scan, "cpu")
+    y = measured(scan, "cpu").clone()  # tests may change it; scans are shared
     return Problem(scan=scan, physics=build_physics(scan, "cpu"), y=y, stop=stop or Stop(), **more)
 
 
