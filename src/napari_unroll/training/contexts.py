@@ -52,6 +52,7 @@ class Trajectory:
 
     @torch.no_grad()
     def __call__(self, volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
+        """x_k and r_k = Aᴴ(y − A x_k), k = 0 … K − 1, (k, z, y, x) each; of y it needs the sample's residual image only."""
         physics, factors = self.operators[protocol], self.protocols[protocol]
         start, first = (
             torch.from_numpy(volumes[name])[None, None].to(factors.device) for name in ("start", "residual_start")
