@@ -35,7 +35,12 @@ class LocalProblem:
     residual: torch.Tensor
 
     def gradient(self, u: torch.Tensor) -> torch.Tensor:
-        """∇ ½‖A x(u) − y‖² for u (box, 1, z, y, x), where x(u) is the patch u in its context."""
+        """∇ ½‖A x(u) − y‖² for u (box, 1, z, y, x), where x(u) is the patch u in its context.
+
+        At the context itself, the very tensor, it is known without N_p.
+        """
+        if u is self.context:
+            return -self.residual
         return self.normal.apply(u - self.context) - self.residual
 
     def step(self, u: torch.Tensor, stepsize: torch.Tensor | float) -> torch.Tensor:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.methods.unrolled.network import UnrolledPGD, linearised
+from napari_unroll.methods.unrolled.network import UnrolledPGD
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.blend import Blender
-from napari_unroll.patches.context import cut
+from napari_unroll.patches.context import LocalProblem, cut
 from napari_unroll.patches.grid import PatchGrid
 
 Volumes = dict[str, np.ndarray]
@@ -66,8 +66,9 @@ class Trajectory:
 
     def _iterate(self, x: torch.Tensor, residual: torch.Tensor, k: int, factors: NormalFactors) -> torch.Tensor:
         """x_{k+1} of x_k (1, 1, z, y, x), in patches where it is large."""
-        near = linearised(x, -residual, factors.apply)
-        stepped = self.network.step(x, k, near, preconditioner(self.network.config, factors))
+        near = LocalProblem(factors, x, residual)
+        precondition = preconditioner(self.network.config, factors)
+        stepped = self.network.step(x, k, lambda u, _: near.gradient(u), precondition)
         shape = (x.shape[-3], x.shape[-2], x.shape[-1])
         blender = Blender(shape, x.dtype, OVERLAP, x.device)
         with torch.autocast(x.device.type, self.low_precision, enabled=self.low_precision is not None):

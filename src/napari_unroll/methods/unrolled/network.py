@@ -21,11 +21,6 @@ Apply = Callable[[torch.Tensor], torch.Tensor]
 Gradient = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-def linearised(at: torch.Tensor, gradient: torch.Tensor, normal: Apply) -> Gradient:
-    """∇f(u) ≈ ∇f(at) + Ñ (u − at): the data gradient near an estimate at which it is known."""
-    return lambda u, _: gradient if u is at else gradient + normal(u - at)
-
-
 class UnrolledConfig(MethodParams):
     """Architecture of an unrolled network; stored with its weights."""
 
@@ -73,7 +68,7 @@ class UnrolledPGD(torch.nn.Module):
         """x − η_k M ∇f(x): the data step, ahead of the prior.
 
         In n parts it is η_k/n, n times: errors of eigenvalue λ of M N shrink by (1 − η_k λ/n)ⁿ instead of 1 − η_k λ. Where
-        ∇f is costly it may be :func:`linearised` about x.
+        ∇f is costly it may be that of a ``LocalProblem`` whose context is x.
         """
         if not self.config.data_step:
             return x

@@ -18,7 +18,7 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, IterationDone, PatchDone, Progress
 from napari_unroll.methods.problem import Method, Problem, as_values
 from napari_unroll.methods.unrolled.inference import NetworkParams, batch_size, chosen, denoise, load, memory, over
-from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD, linearised
+from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate
@@ -122,8 +122,8 @@ def unroll(
 def _data_step(run: _Run, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """x − η_k M ∇f(x) and ∇f(x), which is computed once."""
     gradient = run.gradient(x, k)
-    near = linearised(x, gradient, _normal_of(run.problem).apply)
-    return run.network.step(x, k, near, run.precondition()), gradient
+    near = LocalProblem(_normal_of(run.problem), x, -gradient)
+    return run.network.step(x, k, lambda u, _: near.gradient(u), run.precondition()), gradient
 
 
 def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
