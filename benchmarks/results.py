@@ -1,6 +1,6 @@
 """Every registered method on held-out scans: writes docs/results.md and docs/results.json.
 
-    python benchmarks/results.py [--quick] [--size 64] [--n 3] [--volumes FOLDER] [--out docs]
+    python benchmarks/results.py [--quick] [--size 64] [--n 3] [--volumes FOLDER] [--volume-sizes 64 128] [--out docs]
 
 The same as ``napari-unroll evaluate`` with these defaults; see docs/evaluation.md.
 """
@@ -21,10 +21,11 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=3, help="generated scans per task and level")
     parser.add_argument("--quick", action="store_true", help="one scan each, on 32³ voxels")
     parser.add_argument("--volumes", help="folder of measured volumes")
+    parser.add_argument("--volume-sizes", type=int, nargs="*", default=(), help="voxels along an edge of their scans")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs")
     given = parser.parse_args()
     size, n = (32, 1) if given.quick else (given.size, given.n)
-    run_evaluation(EvaluationPlan(size=size, n=n, volumes=given.volumes), given.out)
+    run_evaluation(EvaluationPlan(size=size, n=n, volumes=given.volumes, volume_sizes=tuple(given.volume_sizes)), given.out)
 
 
 if __name__ == "__main__":

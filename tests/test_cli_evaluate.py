@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from benchmarks import results
 from typer.testing import CliRunner
@@ -50,10 +51,20 @@ def test_a_folder_that_cannot_be_written_is_told_of_before_anything_runs(tmp_pat
     assert "cannot be written" in done.stderr
 
 
+def test_measured_volumes_are_scanned_at_the_sizes_asked_for(tmp_path):
+    np.save(tmp_path / "foam.npy", np.random.default_rng(0).random((14, 14, 14), np.float32))
+    words = ["--volumes", tmp_path, "--volume-sizes", "12,14", "--n", "0", *WORDS[:4], "-m", "fdk"]
+    done = invoke(*words, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [r["data"] for r in rows] == ["foam at 12 voxels", "foam at 14 voxels"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--views", "many"], "with commas"),
+        (["--volume-sizes", "big"], "with commas"),
         (["--views", "30.5"], "views"),
         (["--task", "spiral"], "task"),
         (["nowhere.h5"], "no file"),

@@ -32,7 +32,7 @@ def test_volumes_of_a_folder_become_scans(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "foam.npy", rng.random((10, 12, 14), np.float32))
     np.savez(tmp_path / "head.npz", rng.random((10, 24, 26), np.float32))
-    cases = list(of_volumes(tmp_path, ("cone-beam", "multi-coil"), (4, 6), (2,), 12))
+    cases = list(of_volumes(tmp_path, ("cone-beam", "multi-coil"), (4, 6), (2,), (12,)))
     assert [(c.task, c.level, c.data) for c in cases] == [
         ("cone-beam", 4, "foam"), ("cone-beam", 6, "foam"), ("multi-coil", 2, "head"),
     ]  # fmt: skip
@@ -41,7 +41,17 @@ def test_volumes_of_a_folder_become_scans(tmp_path):
     assert ct.measurements.shape[0] == 4
     assert mri.truth.shape == (5, 12, 13)
     assert np.ptp(np.angle(mri.truth)) > 0.5
-    assert {c.task for c in of_volumes(tmp_path, ("multi-coil",), (4,), (2,), 12)} == {"multi-coil"}
+    assert {c.task for c in of_volumes(tmp_path, ("multi-coil",), (4,), (2,), (12,))} == {"multi-coil"}
+
+
+def test_volumes_are_scanned_at_every_size_that_they_resolve(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "foam.npy", rng.random((10, 12, 14), np.float32))
+    np.savez(tmp_path / "head.npz", rng.random((10, 24, 26), np.float32))
+    cases = list(of_volumes(tmp_path, ("cone-beam", "multi-coil"), (4,), (2,), (12, 24)))
+    assert [c.data for c in cases] == ["foam at 12 voxels", "head at 12 voxels", "head at 24 voxels"]
+    assert cases[2].make().truth.shape == (10, 24, 26)
+    assert next(c.data for c in of_volumes(tmp_path, ("cone-beam",), (4,), (), (40, 60))) == "foam at 40 voxels"
 
 
 def test_scan_files_say_their_own_task_and_level(tmp_path):

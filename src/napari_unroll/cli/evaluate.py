@@ -28,6 +28,9 @@ def evaluate(
     volumes: Annotated[
         Path | None, typer.Option(help="Folder of measured volumes to simulate scans of as well.")
     ] = None,
+    volume_sizes: Annotated[
+        str, typer.Option(help="Voxels along an edge of scans of measured volumes, with commas. None: --size.")
+    ] = "",
     method: Annotated[list[str], typer.Option("--method", "-m", help="A method; may be repeated. None: all.")] = [],  # noqa: B006
     weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
@@ -39,7 +42,8 @@ def evaluate(
 
     asked = {
         "files": tuple(files), "task": task, "views": numbers(views), "acceleration": numbers(acceleration), "n": n,
-        "size": size, "volumes": None if volumes is None else str(volumes), "methods": tuple(method), "weights": weights,
+        "size": size, "volumes": None if volumes is None else str(volumes),
+        "volume_sizes": numbers(volume_sizes) if volume_sizes else (), "methods": tuple(method), "weights": weights,
         "device": device,
     }  # fmt: skip
     run_evaluation(build(EvaluationPlan, asked, "The evaluation"), out)
@@ -95,10 +99,10 @@ def page(plan: Any, rows: list[dict[str, Any]]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in software().items())
     seeds = f" with seeds {FIRST_SEED} to {FIRST_SEED + plan.n - 1}, which no training uses" if plan.n else ""
     simulated = (
-        f" Simulated scans{seeds} have {plan.size} voxels along an edge (MRI: half as many planes). X-ray objects are projected "
-        "on a grid twice as fine, with 10⁵ photons per pixel; "
+        f" Simulated scans{seeds} have {plan.size} voxels along an edge where nothing else is said (MRI: half as many planes). "
+        "X-ray objects are projected on a grid twice as fine, with 10⁵ photons per pixel; "
         "k-space of 8 coils has complex Gaussian noise of 1 % of the brightest voxel."
-    )  # fmt: skip
+    )
     lines = [
         "# Results", "",
         "Mean PSNR in dB (± standard deviation over scans) / SSIM / residual ‖Ax − y‖ / ‖y‖ / seconds without the fit of the "

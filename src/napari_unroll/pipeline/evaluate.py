@@ -42,6 +42,7 @@ class EvaluationPlan(MethodParams):
     n: int = Field(3, ge=0, le=1000, description="Generated scans per task and level.")
     size: int = Field(64, ge=12, le=1024, description="Voxels along an edge.")
     volumes: str | None = Field(None, description="Folder of measured volumes to simulate scans of as well.")
+    volume_sizes: tuple[int, ...] = Field((), description="Voxels along an edge of their scans; empty: size.")
     files: tuple[str, ...] = Field((), description="Scan files with their truth; nothing is generated then.")
     methods: tuple[str, ...] = Field((), description="Methods; empty: all that apply and have weights.")
     weights: str = Field(
@@ -61,7 +62,8 @@ def cases(plan: EvaluationPlan) -> list[Case]:
     if not plan.files:
         found += generated(plan.tasks, plan.views, plan.acceleration, plan.size, plan.n)
     if plan.volumes:
-        found += of_volumes(Path(plan.volumes).expanduser(), plan.tasks, plan.views, plan.acceleration, plan.size)
+        sizes = plan.volume_sizes or (plan.size,)
+        found += of_volumes(Path(plan.volumes).expanduser(), plan.tasks, plan.views, plan.acceleration, sizes)
     if not found:
         raise ParameterError("There is nothing to evaluate on; give files, a folder of volumes, or n of at least 1.")
     return found

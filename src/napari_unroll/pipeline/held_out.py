@@ -80,18 +80,27 @@ def generated(
 
 
 def of_volumes(
-    folder: Path, tasks: Sequence[str], views: Sequence[int], accelerations: Sequence[float], size: int
+    folder: Path, tasks: Sequence[str], views: Sequence[int], accelerations: Sequence[float], sizes: Sequence[int]
 ) -> Iterator[Case]:
-    """Simulated scans of the volumes in a folder: all of them for one task, else each for what its format suggests."""
+    """Simulated scans of the volumes in a folder: all of them for one task, else each for what its format suggests.
+
+    Of several ``sizes`` a volume gets those that are no finer than it is, or the smallest.
+    """
     for path in volume_files(folder):
-        name = path.name.split(".")[0]
         task = tasks[0] if len(tasks) == 1 else "multi-coil" if path.name.endswith(MRI_SUFFIXES) else "cone-beam"
-        if task == "cone-beam":
-            for v in views:
-                yield Case("cone-beam", v, name, name, partial(cone_of, path, size, v), str(folder))
-        else:
-            for r in accelerations:
-                yield Case("multi-coil", r, name, name, partial(coils_of, path, size, r), str(folder))
+        for size in sizes if len(sizes) == 1 else _no_finer(path, sizes):
+            name = path.name.split(".")[0] + ("" if len(sizes) == 1 else f" at {size} voxels")
+            if task == "cone-beam":
+                for v in views:
+                    yield Case("cone-beam", v, name, name, partial(cone_of, path, size, v), str(folder))
+            else:
+                for r in accelerations:
+                    yield Case("multi-coil", r, name, name, partial(coils_of, path, size, r), str(folder))
+
+
+def _no_finer(path: Path, sizes: Sequence[int]) -> list[int]:
+    longest = max(read_any_volume(path).shape)
+    return [size for size in sizes if size <= longest] or [min(sizes)]
 
 
 def of_file(source: str) -> Case:

@@ -35,7 +35,7 @@ def rotation(rng: np.random.Generator) -> Array:
 class Space:
     """Voxel centres of a volume ``shape`` (z, y, x) as coordinates in [-1, 1], with seeded random fields on them."""
 
-    def __init__(self, shape: Sequence[int], seed: int) -> None:
+    def __init__(self, shape: Sequence[int], seed: int = 0) -> None:
         self.shape = tuple(int(n) for n in shape)
         self.rng = np.random.default_rng(seed)
         axes = [((2 * np.arange(n) + 1) / n - 1).astype(np.float32) for n in self.shape]
