@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs")
     given = parser.parse_args()
     size, n = (32, 1) if given.quick else (given.size, given.n)
-    run_evaluation(EvaluationPlan(size=size, n=n, volumes=given.volumes, volume_sizes=tuple(given.volume_sizes)), given.out)
+    run_evaluation(
+        EvaluationPlan(size=size, n=n, volumes=given.volumes, volume_sizes=tuple(given.volume_sizes)), given.out
+    )
 
 
 if __name__ == "__main__":
