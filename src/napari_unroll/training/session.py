@@ -73,7 +73,8 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
     yield from prepare(recipe.held_out, plan.network, scanners, held_out, stop)
     keeper = _Keeper(plan, recipe, out)
     sampler = _sampler(plan, store, len(recipe.training))
-    physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if plan.options.context == "trajectory" else ()
+    needs_physics = plan.network.data_step and plan.options.context == "trajectory"
+    physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if needs_physics else ()
     validate, state = HeldOut(held_out, stop), out / "training.state"
     keeper.trainer = trainer = Trainer(
         plan.network, sampler, store.protocols(), plan.options, validate, state, chosen, initial,
