@@ -51,3 +51,14 @@ def test_tables_tell_spread_gain_and_what_is_out_of_distribution():
     assert "32.00 ± 2.65 / 0.900 / 2.00% / 1.0 s" in text
     assert "against tv-fista at 30 views: +0.83 dB (95 %: -2.29 to +3.96), better on 2 of 3" in text
     assert "cone-beam, foot (1 scan each, out of distribution for the networks)" in text
+
+
+def test_kinds_of_data_are_compared_together_too():
+    foot = [row("unrolled-pgd", "0", 20.0, data="foot"), row("tv-fista", "0", 21.0, data="foot")]
+    *_, pooled = comparisons([*ROWS, *foot])
+    assert pooled["data"] == "all data"
+    assert (pooled["n"], pooled["wins"]) == (4, 2)
+    assert pooled["gain"] == pytest.approx((1 - 0.5 + 2 - 1) / 4, abs=1e-3)
+    assert [g["data"] for g in comparisons(ROWS)] == ["generated"]
+    assert "## cone-beam, all data" in tables([*ROWS, *foot])
+    assert not any("all data" in line for line in tables(ROWS))

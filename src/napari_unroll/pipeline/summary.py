@@ -14,6 +14,8 @@ from scipy.stats import t as student
 from napari_unroll.pipeline.evaluate import Row
 
 REFERENCE = "unrolled-pgd"
+ALL = "all data"
+"""Name of all kinds of data of a task together."""
 DIGITS = {"psnr": 3, "ssim": 4, "nrmse": 4, "residual": 5, "seconds": 2, "peak_memory_mib": 1}
 SPREADS = ("psnr", "ssim", "nrmse")
 HEADS = {"cone-beam": "{:g} views", "parallel-beam": "{:g} views", "multi-coil": "R = {:g}"}
@@ -49,10 +51,11 @@ def comparisons(rows: Sequence[Row], reference: str = REFERENCE) -> list[Row]:
     """PSNR of ``reference`` minus that of every other method on the same scans, per task, data and level.
 
     ``gain`` is the mean difference in dB, ``ci95`` its 95 % confidence interval by the paired t distribution (None for one
-    scan), ``wins`` the number of scans on which the reference is better.
+    scan), ``wins`` the number of scans on which the reference is better. Where a task has several kinds of data, their scans
+    together are one more, ``ALL``.
     """
-    scores: dict[tuple[Any, ...], dict[str, dict[str, float]]] = {}
-    for row in rows:
+    scores: dict[tuple[Any, ...], dict[str, dict[Any, float]]] = {}
+    for row in (*rows, *_pooled(rows)):
         scores.setdefault(_key(row), {}).setdefault(row["method"], {})[row["scan"]] = row["psnr"]
     found = []
     for (task, data, at), methods in scores.items():
@@ -66,6 +69,14 @@ def comparisons(rows: Sequence[Row], reference: str = REFERENCE) -> list[Row]:
     return found
 
 
+def _pooled(rows: Sequence[Row]) -> list[Row]:
+    """The rows of tasks with several kinds of data, as one kind."""
+    kinds: dict[str, set[str]] = {}
+    for row in rows:
+        kinds.setdefault(row["task"], set()).add(row["data"])
+    return [{**r, "data": ALL, "scan": (r["data"], r["scan"])} for r in rows if len(kinds[r["task"]]) > 1]
+
+
 def paired(differences: Sequence[float]) -> Row:
     """Mean, 95 % confidence interval and number of positive ones of paired differences."""
     n, gain = len(differences), statistics.fmean(differences)
@@ -77,12 +88,14 @@ def paired(differences: Sequence[float]) -> Row:
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
-    """Markdown lines: a table per task and data, and below it what the reference gains."""
+    """Markdown lines: a table per task and data, below each what the reference gains, and at the end its gains on all data."""
     lines: list[str] = []
     averaged, gains = means(rows), comparisons(rows)
     for task, data in dict.fromkeys((r["task"], r["data"]) for r in averaged):
         own = [r for r in averaged if (r["task"], r["data"]) == (task, data)]
         lines += ["", *_table(own), *_gains([g for g in gains if (g["task"], g["data"]) == (task, data)])]
+    for task in dict.fromkeys(g["task"] for g in gains if g["data"] == ALL):
+        lines += ["", f"## {task}, {ALL}", *_gains([g for g in gains if (g["task"], g["data"]) == (task, ALL)])]
     return lines[1:]
 
 
