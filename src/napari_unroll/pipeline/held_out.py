@@ -86,10 +86,11 @@ def of_volumes(
 
     Of several ``sizes`` a volume gets those that are no finer than it is, or the smallest.
     """
+    several = len(sizes) > 1
     for path in volume_files(folder):
         task = tasks[0] if len(tasks) == 1 else "multi-coil" if path.name.endswith(MRI_SUFFIXES) else "cone-beam"
-        for size in sizes if len(sizes) == 1 else _no_finer(path, sizes):
-            name = path.name.split(".")[0] + ("" if len(sizes) == 1 else f" at {size} voxels")
+        for size in _no_finer(path, sizes) if several else sizes:
+            name = path.name.split(".")[0] + (f" at {size} voxels" if several else "")
             if task == "cone-beam":
                 for v in views:
                     yield Case("cone-beam", v, name, name, partial(cone_of, path, size, v), str(folder))

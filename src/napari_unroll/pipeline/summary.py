@@ -92,11 +92,14 @@ def tables(rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     averaged, gains = means(rows), comparisons(rows)
     for task, data in dict.fromkeys((r["task"], r["data"]) for r in averaged):
-        own = [r for r in averaged if (r["task"], r["data"]) == (task, data)]
-        lines += ["", *_table(own), *_gains([g for g in gains if (g["task"], g["data"]) == (task, data)])]
+        lines += ["", *_table(_of(averaged, task, data)), *_gains(_of(gains, task, data))]
     for task in dict.fromkeys(g["task"] for g in gains if g["data"] == ALL):
-        lines += ["", f"## {task}, {ALL}", *_gains([g for g in gains if (g["task"], g["data"]) == (task, ALL)])]
+        lines += ["", f"## {task}, {ALL}", *_gains(_of(gains, task, ALL))]
     return lines[1:]
+
+
+def _of(rows: Sequence[Row], task: str, data: str) -> list[Row]:
+    return [row for row in rows if (row["task"], row["data"]) == (task, data)]
 
 
 def _table(rows: Sequence[Row]) -> list[str]:

@@ -240,7 +240,7 @@ def cut_out(whole: Callable[[Sequence[int]], Array], shape: Sequence[int], seed:
     starts = [round(p * (m - n)) for p, m, n in zip(place, volume.shape, shape, strict=True)]
     part = volume[tuple(slice(a, a + n) for a, n in zip(starts, shape, strict=True))]
     space = Space(shape)
-    return (part * space.soft(0.95 - np.hypot(space.y, space.x))).astype(np.float32)
+    return (part * space.soft(space.cylinder())).astype(np.float32)
 
 
 def as_imaged(volume: Array, seed: int = 0) -> Array:

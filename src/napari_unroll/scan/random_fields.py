@@ -84,5 +84,8 @@ class Space:
 
     def field_of_view(self, radius: float = 0.95) -> Array:
         """Soft indicator of the inscribed cylinder of ``radius`` about z, with |z| < ``radius``."""
-        across = radius - np.sqrt(self.y**2 + self.x**2)
-        return self.soft(np.minimum(across, radius - np.abs(self.z)))
+        return self.soft(np.minimum(self.cylinder(radius), radius - np.abs(self.z)))
+
+    def cylinder(self, radius: float = 0.95) -> Array:
+        """Depth below the surface of the endless cylinder of ``radius`` about z; negative outside."""
+        return radius - np.sqrt(self.y**2 + self.x**2)

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.methods.unrolled.network import UnrolledPGD
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.context import LocalProblem, cut
 from napari_unroll.patches.grid import PatchGrid
+from napari_unroll.training.options import TrainOptions
 
 Volumes = dict[str, np.ndarray]
 """The volumes (z, y, x) of a sample by name."""
@@ -26,6 +27,11 @@ MakeContexts = Callable[[Volumes, int], tuple[np.ndarray, np.ndarray]]
 """(volumes, protocol) → x̂_k and r̂_k, (k, z, y, x) each; the last one stands for all later iterations."""
 PATCH, OVERLAP = 96, 8
 """Of the network's passes over whole volumes: up to this edge in one piece."""
+
+
+def follows_trajectory(config: UnrolledConfig, options: TrainOptions) -> bool:
+    """Whether a training needs trajectories, and so the exact operators: a network without data steps has no context."""
+    return config.data_step and options.context == "trajectory"
 
 
 def true_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,7 @@ from napari_unroll.methods.unrolled.network import UnrolledPGD
 from napari_unroll.physics.build import choose_device
 from napari_unroll.training.building import Scanners, build, load_samples
 from napari_unroll.training.card import model_card
+from napari_unroll.training.contexts import follows_trajectory
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.recipe import Recipe, make_recipe
 from napari_unroll.training.samples import PatchSampler, SampleStore
@@ -73,8 +74,8 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
     yield from prepare(recipe.held_out, plan.network, scanners, held_out, stop)
     keeper = _Keeper(plan, recipe, out)
     sampler = _sampler(plan, store, len(recipe.training))
-    needs_physics = plan.network.data_step and plan.options.context == "trajectory"
-    physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if needs_physics else ()
+    is_needed = follows_trajectory(plan.network, plan.options)
+    physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if is_needed else ()
     validate, state = HeldOut(held_out, stop), out / "training.state"
     keeper.trainer = trainer = Trainer(
         plan.network, sampler, store.protocols(), plan.options, validate, state, chosen, initial,

@@ -22,7 +22,7 @@ from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import Restrictable
 from napari_unroll.training.checkpoint import TrainingState
-from napari_unroll.training.contexts import Trajectory
+from napari_unroll.training.contexts import Trajectory, follows_trajectory
 from napari_unroll.training.local import context_gradient, loss
 from napari_unroll.training.meter import Meter
 from napari_unroll.training.options import TrainOptions
@@ -178,7 +178,7 @@ class Trainer:
 
     def _trajectory(self, physics: Sequence[Any]) -> Trajectory | None:
         """What makes contexts, where the options ask for it. Raises ParameterError without the exact operators."""
-        if self.options.context == "truth" or not self.network.config.data_step:
+        if not follows_trajectory(self.network.config, self.options):
             return None
         if len(physics) != len(self.protocols):
             raise ParameterError("Contexts from trajectories need the exact operator of every protocol.")
