@@ -19,7 +19,7 @@ from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
 from napari_unroll.training.building import Scanners, build
-from napari_unroll.training.contexts import Trajectory, true_context
+from napari_unroll.training.contexts import Contexts, Trajectory, true_context
 from napari_unroll.training.local import context_gradient
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
@@ -122,7 +122,7 @@ def test_costly_contexts_are_used_several_times(store):
         return true_context(volumes, protocol)
 
     draws = sampler(store, 3)
-    drawn = [draws.draw(1, "cpu", make, 2, 5).protocol for _ in range(60)]
+    drawn = [draws.draw(1, "cpu", Contexts(make, 2, 5)).protocol for _ in range(60)]
     for protocol in (0, 1):
         n = drawn.count(protocol)
         assert n / 5 <= made.count(protocol) <= n / 5 + 2

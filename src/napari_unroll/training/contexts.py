@@ -8,6 +8,7 @@ the truth in the null space of A. Iterates of the network itself hold nothing bu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,21 @@ def follows_trajectory(config: UnrolledConfig, options: TrainOptions) -> bool:
 def true_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
     """The truth for all iterations, as in the paper."""
     return volumes["truth"][None], volumes["residual_truth"][None]
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """How contexts are made, and how often those that are costly to make are used again.
+
+    Per protocol ``n_open`` samples are held with their contexts, each until ``uses`` patches of it were drawn.
+    """
+
+    make: MakeContexts
+    n_open: int = 1
+    uses: int = 1
+
+
+TRUE_CONTEXTS = Contexts(true_context)
 
 
 class Trajectory:

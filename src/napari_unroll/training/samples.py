@@ -28,7 +28,7 @@ from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate, run_silently
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.scan.scan import Scan
-from napari_unroll.training.contexts import MakeContexts, Volumes, true_context
+from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Volumes
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
 
 Sample = tuple[Volumes, int]
@@ -160,36 +160,26 @@ class PatchSampler:
         self._open: dict[tuple[int, int], _Visit] = {}
         self.rng = np.random.default_rng(seed)
 
-    def draw(
-        self,
-        batch_size: int,
-        device: torch.device | str = "cpu",
-        make_contexts: MakeContexts = true_context,
-        n_open: int = 1,
-        uses: int = 1,
-    ) -> Batch:
-        """A batch from a random protocol, patches at uniformly random places.
-
-        Contexts that are costly to make are used again: per protocol ``n_open`` samples are held with their contexts,
-        each until ``uses`` patches of it were drawn.
-        """
+    def draw(self, batch_size: int, device: torch.device | str = "cpu", contexts: Contexts = TRUE_CONTEXTS) -> Batch:
+        """A batch from a random protocol, patches at uniformly random places."""
         protocol = int(self.rng.choice(sorted(self._by_protocol)))
         boxes, cuts = [], []
         for _ in range(batch_size):
-            visit = self._visit(protocol, make_contexts, int(self.rng.integers(n_open)), uses)
+            visit = self._visit(protocol, contexts)
             box, patch = self._patch(visit, protocol)
             boxes.append(box)
             cuts.append([torch.from_numpy(np.ascontiguousarray(values)) for values in patch])
         truth, start, *rest = (torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True))
         return Batch(protocol, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :])
 
-    def _visit(self, protocol: int, make_contexts: MakeContexts, place: int, uses: int) -> list[np.ndarray]:
-        """The volumes of the sample that is open at ``place``, or of a new one where it was used up."""
+    def _visit(self, protocol: int, contexts: Contexts) -> list[np.ndarray]:
+        """The volumes of one of the open samples, or of a new one where it was used up."""
+        place = int(self.rng.integers(contexts.n_open))
         visit = self._open.get((protocol, place))
         if visit is None or visit.left < 1:
             volumes, _ = self._samples[int(self.rng.choice(self._by_protocol[protocol]))]
-            contexts, residuals = make_contexts(volumes, protocol)
-            visit = _Visit([volumes["truth"], volumes["start"], *contexts, *residuals], uses)
+            estimates, residuals = contexts.make(volumes, protocol)
+            visit = _Visit([volumes["truth"], volumes["start"], *estimates, *residuals], contexts.uses)
             self._open[protocol, place] = visit
         visit.left -= 1
         return visit.volumes

@@ -22,7 +22,7 @@ from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import Restrictable
 from napari_unroll.training.checkpoint import TrainingState
-from napari_unroll.training.contexts import Trajectory, follows_trajectory
+from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Trajectory, follows_trajectory
 from napari_unroll.training.local import context_gradient, loss
 from napari_unroll.training.meter import Meter
 from napari_unroll.training.options import TrainOptions
@@ -80,7 +80,7 @@ class Trainer:
         self.protocols = [p.to(device) for p in protocols]
         self.operators: Sequence[Restrictable] = self.protocols if operators is None else operators
         self.preconditioners = [partial(preconditioner, config, p) for p in self.protocols]
-        self.trajectory = self._trajectory(physics)
+        self.contexts = self._contexts(physics)
         self.validate, self.keep, self.best, self.step, self.elapsed = validate, keep, -math.inf, 0, 0.0
         self.stale = 0
         self.state = TrainingState(state_file) if state_file else None
@@ -171,18 +171,18 @@ class Trainer:
 
     def _draw(self) -> Batch:
         """A batch with the contexts that are due: trajectories are no use before the network is."""
-        draw = partial(self.sampler.draw, self.options.batch_size, self.device)
-        if self.trajectory is None or (self.progress < self.options.truth_share and not self._is_trained):
-            return draw()
-        return draw(self.trajectory, N_OPEN, self.options.context_uses)
+        is_early = self.progress < self.options.truth_share and not self._is_trained
+        contexts = TRUE_CONTEXTS if is_early else self.contexts
+        return self.sampler.draw(self.options.batch_size, self.device, contexts)
 
-    def _trajectory(self, physics: Sequence[Any]) -> Trajectory | None:
-        """What makes contexts, where the options ask for it. Raises ParameterError without the exact operators."""
+    def _contexts(self, physics: Sequence[Any]) -> Contexts:
+        """The contexts that the options ask for. Raises ParameterError where they need exact operators and there are none."""
         if not follows_trajectory(self.network.config, self.options):
-            return None
+            return TRUE_CONTEXTS
         if len(physics) != len(self.protocols):
             raise ParameterError("Contexts from trajectories need the exact operator of every protocol.")
-        return Trajectory(self.average, physics, self.protocols, self.low_precision)
+        trajectory = Trajectory(self.average, physics, self.protocols, self.low_precision)
+        return Contexts(trajectory, N_OPEN, self.options.context_uses)
 
     @torch.no_grad()
     def _update_average(self) -> None:
