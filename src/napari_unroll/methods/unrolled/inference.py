@@ -22,8 +22,8 @@ class NetworkParams(MethodParams):
     weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
     self_ensemble: bool = Field(
         True,
-        description="The network's last pass is the mean over the patch and its three mirror images: better, but takes as "
-        "long as four passes.",
+        description="Every pass of the network is the mean over the patch and its three mirror images: better, but each "
+        "takes as long as four.",
     )
 
 

@@ -96,8 +96,7 @@ class _Run:
 
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
         """D_θ on a batch of patches in the plan's precision."""
-        is_last = k == self.n_iterations - 1
-        return denoise(self.problem, self.network, patch, k, is_last and self.params.self_ensemble)
+        return denoise(self.problem, self.network, patch, k, self.params.self_ensemble)
 
 
 def solve(problem: Problem, params: UnrolledParams) -> Generator[Event, None, torch.Tensor]:
