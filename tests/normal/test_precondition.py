@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.normal.precondition import polynomial_inverse
 from napari_unroll.normal.probes import ellipsoids
 from tests.normal.toys import circular_blur, coils, cone, dense, gap
 
@@ -51,3 +54,26 @@ def test_preconditioning_saves_iterations(make, n):
     plain = gap(truth, conjugate_gradients(normal, b, lambda r: r, 8))
     fast = gap(truth, conjugate_gradients(normal, b, fit_now(physics).inverse(0.05).apply, n))
     assert fast < plain
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.2])
+@pytest.mark.parametrize("degree", [2, 6])
+def test_polynomial_inverse_is_as_near_as_chebyshev_says(alpha, degree):
+    """‖1 − (Ñ + α λ_max) M‖ ≤ 1/T_{n+1}, T the Chebyshev polynomial on [α, 1 + α]; M is Hermitian and positive definite."""
+    f = fit_now(coils((6, 8, 10)))
+    matrix = dense(f.apply, (6, 8, 10), torch.complex64).to(torch.complex128)
+    largest = float(torch.linalg.eigvalsh(matrix)[-1])
+    m = dense(polynomial_inverse(f.apply, largest, alpha, degree), (6, 8, 10), torch.complex64).to(torch.complex128)
+    left = torch.eye(480) - (matrix + alpha * largest * torch.eye(480)) @ m
+    assert float(torch.linalg.matrix_norm(left, 2)) <= 1.001 / math.cosh((degree + 1) * math.acosh(1 + 2 * alpha))
+    assert gap(m, m.conj().T) < 1e-5
+    assert float(torch.linalg.eigvalsh(m)[0]) > 0
+
+
+def test_polynomial_inverse_is_its_own_gradient():
+    f = fit_now(coils((6, 8, 10)))
+    m = polynomial_inverse(f.apply, f.norm_squared, 0.2, 6)
+    x, y = (torch.randn((1, 1, 6, 8, 10), dtype=torch.complex64, generator=torch.manual_seed(i)) for i in range(2))
+    x.requires_grad_()
+    (m(x).conj() * y).sum().real.backward()
+    assert gap(m(y), x.grad) < 1e-6

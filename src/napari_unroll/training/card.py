@@ -40,6 +40,7 @@ def _architecture(network: UnrolledPGD) -> str:
     step = "no data step"
     if config.data_step:
         step = f"K = {config.n_iterations} tied iterations, preconditioner {config.preconditioner or 'none'}"
+        step += f" by a polynomial of degree {config.degree}" if config.degree else ""
         step += f", data steps in {config.substeps} parts" if config.substeps > 1 else ""
     start = "the quick reconstruction"
     if config.start_iterations:

@@ -3,7 +3,7 @@
 METHOD: x_{k+1} = D_θ(x_k − η_k M ∇f(x_k)), k = 0 … K−1 (Efficient Unrolled Networks, eq. 4), where ∇f is whatever data
 gradient the caller has: the whole volume's, exact or approximated, or a patch's with its context. M is the identity as in the
 paper, or the regularised inverse of the approximated normal operator, which makes the step dimensionless and lets few
-iterations reach all frequencies. Knows tensors and callables only.
+iterations reach all frequencies; a step of length 1 is then the proximal map of the data term. Knows tensors and callables only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.utils.checkpoint import checkpoint
 
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
@@ -29,6 +29,13 @@ class UnrolledConfig(MethodParams):
     preconditioner: float | None = Field(
         0.05, gt=0, description="Relative α of M = (Ñ + α‖Ñ‖)⁻¹; None for the paper's gradient step, M = 1/‖N‖."
     )
+    degree: int = Field(
+        0,
+        ge=0,
+        le=30,
+        description="0: M is one convolution, which suits Ñ = D·C. Above: M is the Chebyshev polynomial of this degree in Ñ, "
+        "for multi-coil MRI.",
+    )
     substeps: int = Field(
         1,
         ge=1,
@@ -43,6 +50,12 @@ class UnrolledConfig(MethodParams):
         description="FISTA steps of total variation for x_0; 0 starts from FDK or the zero-filled image.",
     )
     data_step: bool = Field(True, description="False: a post-processing network, D_θ applied once.")
+
+    @model_validator(mode="after")
+    def _degree_of_what(self) -> UnrolledConfig:
+        if self.degree and self.preconditioner is None:
+            raise ValueError("degree is that of the preconditioner; give its α too (preconditioner=0.2), or degree=0")
+        return self
 
 
 class UnrolledPGD(torch.nn.Module):
