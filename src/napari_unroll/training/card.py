@@ -42,6 +42,7 @@ def _architecture(network: UnrolledPGD) -> str:
         step = f"K = {config.n_iterations} tied iterations, preconditioner {config.preconditioner or 'none'}"
         step += f" by a polynomial of degree {config.degree}" if config.degree else ""
         step += f", data steps in {config.substeps} parts" if config.substeps > 1 else ""
+        step += ", one more data step at the end" if config.final_step else ""
     start = "the quick reconstruction"
     if config.start_iterations:
         start = f"{config.start_iterations} FISTA steps of total variation"

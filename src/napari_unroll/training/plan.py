@@ -17,7 +17,7 @@ LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
 """Views and accelerations that generated scanners have unless others are asked for."""
 NETWORKS: dict[str, dict[str, Any]] = {
     "ct": {"n_iterations": 5, "preconditioner": 0.2, "substeps": 2, "start_iterations": 60},
-    "mri": {"n_iterations": 5, "preconditioner": 0.2, "degree": 3, "start_iterations": 60},
+    "mri": {"n_iterations": 5, "preconditioner": 0.2, "degree": 3, "final_step": True, "start_iterations": 60},
 }
 """What training chooses where the plan leaves the unrolled network open; post-processing starts from FDK or zero-filled."""
 DIMENSIONS = {"ct": 3, "mri": 2}

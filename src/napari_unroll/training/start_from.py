@@ -38,11 +38,10 @@ def _grown(network: UnrolledPGD, n_iterations: int, wanted: PriorConfig) -> Unro
     missing = max(0, n_iterations - network.n_iterations) if network.config.data_step else 0
     changes = {"prior": prior.config, "n_iterations": network.config.n_iterations + missing}
     grown = UnrolledPGD(network.config.model_copy(update=changes))
-    grown.prior.load_state_dict(prior.state_dict())
-    with torch.no_grad():
-        for name in ("stepsize", "sigma"):
-            known = getattr(network, name)
-            getattr(grown, name).copy_(torch.cat([known, known[-1:].expand(missing)]))
+    state = network.state_dict() | {f"prior.{name}": value for name, value in prior.state_dict().items()}
+    for name in ("stepsize", "sigma"):
+        state[name] = torch.cat([state[name], state[name][-1:].expand(missing)])
+    grown.load_state_dict(state)
     return grown
 
 

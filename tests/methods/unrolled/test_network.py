@@ -94,6 +94,19 @@ def test_a_step_in_parts_shrinks_errors_by_its_power(substeps):
     )
 
 
+def test_a_final_step_follows_the_last_prior():
+    config = UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=2, final_step=True)
+    net = UnrolledPGD(config)
+    x, target = volume((1, 1, 8, 8, 8)), volume((1, 1, 8, 8, 8), seed=1)
+    gradient, precondition = lambda u, k: 2 * (u - target), lambda g: g / 4
+    untrained = net(x, gradient, precondition)[-1]
+    with torch.no_grad():
+        net.final_stepsize.fill_(0.5)
+    torch.testing.assert_close(net(x, gradient, precondition)[-1], untrained - 0.5 * 2 * (untrained - target) / 4)
+    with pytest.raises(ValueError, match="leave out final_step"):
+        UnrolledConfig(data_step=False, final_step=True)
+
+
 def test_post_processing_never_asks_for_the_data():
     net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), data_step=False))
 
@@ -104,7 +117,7 @@ def test_post_processing_never_asks_for_the_data():
 
 
 def test_every_parameter_learns():
-    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(complex_valued=True, **TINY), n_iterations=2))
+    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(complex_valued=True, **TINY), n_iterations=2, final_step=True))
     x = volume((1, 1, 8, 8, 8), True)
     net(x, lambda u, k: u, lambda g: g)[-1].abs().square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())

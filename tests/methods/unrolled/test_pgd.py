@@ -1,6 +1,7 @@
 """Reconstruction with an unrolled network: as many iterations as trained, or as asked for."""
 
 import numpy as np
+import pytest
 import torch
 
 from napari_unroll.events import IterationDone
@@ -20,11 +21,14 @@ def iterates(given, network, start, **params):
     return [e.values for e in events if isinstance(e, IterationDone)]
 
 
-def two_iterations():
+def two_iterations(**config):
     """A network, a problem with its fitted operator, and the start."""
     torch.manual_seed(0)
-    network = UnrolledPGD(UnrolledConfig(prior=PriorConfig(channels=(4, 4, 4, 4)), n_iterations=2, preconditioner=None))
+    config = {"n_iterations": 2, "preconditioner": None} | config
+    network = UnrolledPGD(UnrolledConfig(prior=PriorConfig(channels=(4, 4, 4, 4)), **config))
     network = network.eval().requires_grad_(False)
+    if network.final_stepsize is not None:
+        network.final_stepsize.fill_(0.5)
     given = tiny.problem(tiny.cone())
     given = tiny.problem(tiny.cone(), normal=fit_now(given.physics, FitOptions(n_test=0)))
     start = given.physics.A_dagger(given.y)
@@ -55,8 +59,20 @@ def test_every_pass_is_the_mean_over_mirror_images():
         assert np.abs(mean[k] - single[k]).max() > 0
 
 
-def test_refining_the_only_patch_solves_the_whole_problem_again():
-    network, given, start = two_iterations()
+@pytest.mark.parametrize("config", [{}, {"final_step": True, "preconditioner": 0.2}])
+def test_the_last_iterate_is_the_forward_pass(config):
+    network, given, start = two_iterations(**config)
+    scale = intensity_scale(start)
+    normal = lambda u: given.physics.A_adjoint(given.physics.A(u))  # noqa: E731
+    m = preconditioner(network.config, given.normal)
+    expected = network(start / scale, lambda u, _: normal(u) - given.adjoint / scale, m)[-1] * scale
+    found = iterates(given, network, start)[-1]
+    np.testing.assert_allclose(found, expected[0, 0].numpy(), rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("final_step", [False, True])
+def test_refining_the_only_patch_solves_the_whole_problem_again(final_step):
+    network, given, start = two_iterations(final_step=final_step)
     volumes = []
     for params in ({}, {"refine": True, "refine_operator": "exact"}):
         given.state.clear()

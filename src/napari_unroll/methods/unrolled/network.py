@@ -43,6 +43,7 @@ class UnrolledConfig(MethodParams):
         description="Equal parts of a data step, with the gradient carried on by Ñ between them, so that long steps do not "
         "overshoot where M N is large.",
     )
+    final_step: bool = Field(False, description="Whether one more data step follows the last pass of the prior.")
     start_iterations: int = Field(
         0,
         ge=0,
@@ -52,9 +53,11 @@ class UnrolledConfig(MethodParams):
     data_step: bool = Field(True, description="False: a post-processing network, D_θ applied once.")
 
     @model_validator(mode="after")
-    def _degree_of_what(self) -> UnrolledConfig:
+    def _parts_of_what(self) -> UnrolledConfig:
         if self.degree and self.preconditioner is None:
             raise ValueError("degree is that of the preconditioner; give its α too (preconditioner=0.2), or degree=0")
+        if self.final_step and not self.data_step:
+            raise ValueError("a network without data steps cannot end with one; leave out final_step")
         return self
 
 
@@ -71,6 +74,7 @@ class UnrolledPGD(torch.nn.Module):
         n = config.n_iterations if config.data_step else 1
         self.stepsize = torch.nn.Parameter(torch.full((n,), 1.0))
         self.sigma = torch.nn.Parameter(torch.linspace(0.2, 0.05, n))
+        self.final_stepsize = torch.nn.Parameter(torch.zeros(())) if config.final_step else None
 
     @property
     def n_iterations(self) -> int:
@@ -85,9 +89,15 @@ class UnrolledPGD(torch.nn.Module):
         """
         if not self.config.data_step:
             return x
-        part = self.stepsize[self._index(k)] / self.config.substeps
+        return self._descend(x, self.stepsize[self._index(k)], lambda u: gradient(u, k), precondition)
+
+    def last_step(self, x: torch.Tensor, gradient: Apply, precondition: Apply) -> torch.Tensor:
+        """The data step after the last prior, where the network has one: measured detail that the prior took for noise."""
+        return x if self.final_stepsize is None else self._descend(x, self.final_stepsize, gradient, precondition)
+
+    def _descend(self, x: torch.Tensor, length: torch.Tensor, gradient: Apply, precondition: Apply) -> torch.Tensor:
         for _ in range(self.config.substeps):
-            x = x - part * precondition(gradient(x, k))
+            x = x - length / self.config.substeps * precondition(gradient(x))
         return x
 
     def denoise(self, x: torch.Tensor, k: int) -> torch.Tensor:
@@ -113,7 +123,8 @@ class UnrolledPGD(torch.nn.Module):
             else:
                 x = self._iterate(x, k, gradient, precondition)
             iterates.append(x)
-        return iterates
+        last = self.n_iterations - 1
+        return [*iterates[:-1], self.last_step(x, lambda u: gradient(u, last), precondition)]
 
     def _iterate(self, x: torch.Tensor, k: int, gradient: Gradient, precondition: Apply) -> torch.Tensor:
         return self.denoise(self.step(x, k, gradient, precondition), k)

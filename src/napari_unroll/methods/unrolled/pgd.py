@@ -74,9 +74,9 @@ class _Run:
         """Values in the scan's units, for events."""
         return as_values(values * self.scale)
 
-    def gradient(self, x: torch.Tensor, k: int) -> torch.Tensor:
-        """N x − Aᴴy on the whole volume with the operator that was chosen for iteration k."""
-        return self._normal(x, k) - self.adjoint
+    def near(self, x: torch.Tensor, k: int) -> LocalProblem:
+        """The whole volume around x: the gradient there by the operator that was chosen for iteration k, its change by Ñ."""
+        return LocalProblem(_normal_of(self.problem), x, self.adjoint - self._normal(x, k))
 
     def _normal(self, x: torch.Tensor, k: int) -> torch.Tensor:
         mode = self.params.data_step
@@ -120,9 +120,16 @@ def unroll(
 @torch.no_grad()
 def _data_step(run: _Run, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """x − η_k M ∇f(x) and ∇f(x), which is computed once."""
-    gradient = run.gradient(x, k)
-    near = LocalProblem(_normal_of(run.problem), x, -gradient)
-    return run.network.step(x, k, lambda u, _: near.gradient(u), run.precondition()), gradient
+    near = run.near(x, k)
+    return run.network.step(x, k, lambda u, _: near.gradient(u), run.precondition()), -near.residual
+
+
+@torch.no_grad()
+def _last_step(run: _Run, x: torch.Tensor) -> torch.Tensor:
+    """The data step that some networks end with."""
+    if not run.network.config.final_step:
+        return x
+    return run.network.last_step(x, run.near(x, run.n_iterations - 1).gradient, run.precondition())
 
 
 def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
@@ -143,7 +150,7 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
                 yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
             done += len(boxes)
             yield Progress(k * len(run.grid) + done, n * len(run.grid), f"iteration {k + 1} of {n}")
-        x = over(blender, x)
+        x = over(blender, x) if k + 1 < n else _last_step(run, over(blender, x))
         state["x"], state["iteration"] = x, k + 1
         yield IterationDone(k + 1, n, residual=_misfit(run, x), values=run.shown(x))
     return x
@@ -181,6 +188,7 @@ def _solve_patches(
     u = cut(run.start, boxes)
     for k in range(run.n_iterations):
         u = run.denoise(run.network.step(u, k, lambda v, _: local.gradient(v), precondition), k)
+    u = run.network.last_step(u, local.gradient, precondition)
     gradient = local.gradient(u)
     return u, [_norm(g) / max(_norm(b), 1e-30) for g, b in zip(gradient, cut(run.adjoint, boxes), strict=True)]
 
