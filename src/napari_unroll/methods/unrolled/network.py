@@ -91,7 +91,7 @@ class UnrolledPGD(torch.nn.Module):
             return x
         return self._descend(x, self.stepsize[self._index(k)], lambda u: gradient(u, k), precondition)
 
-    def last_step(self, x: torch.Tensor, gradient: Apply, precondition: Apply) -> torch.Tensor:
+    def final_step(self, x: torch.Tensor, gradient: Apply, precondition: Apply) -> torch.Tensor:
         """The data step after the last prior, where the network has one: measured detail that the prior took for noise."""
         return x if self.final_stepsize is None else self._descend(x, self.final_stepsize, gradient, precondition)
 
@@ -124,7 +124,7 @@ class UnrolledPGD(torch.nn.Module):
                 x = self._iterate(x, k, gradient, precondition)
             iterates.append(x)
         last = self.n_iterations - 1
-        return [*iterates[:-1], self.last_step(x, lambda u: gradient(u, last), precondition)]
+        return [*iterates[:-1], self.final_step(x, lambda u: gradient(u, last), precondition)]
 
     def _iterate(self, x: torch.Tensor, k: int, gradient: Gradient, precondition: Apply) -> torch.Tensor:
         return self.denoise(self.step(x, k, gradient, precondition), k)

@@ -125,11 +125,11 @@ def _data_step(run: _Run, x: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.
 
 
 @torch.no_grad()
-def _last_step(run: _Run, x: torch.Tensor) -> torch.Tensor:
+def _final_step(run: _Run, x: torch.Tensor) -> torch.Tensor:
     """The data step that some networks end with."""
     if not run.network.config.final_step:
         return x
-    return run.network.last_step(x, run.near(x, run.n_iterations - 1).gradient, run.precondition())
+    return run.network.final_step(x, run.near(x, run.n_iterations - 1).gradient, run.precondition())
 
 
 def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
@@ -150,7 +150,7 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
                 yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
             done += len(boxes)
             yield Progress(k * len(run.grid) + done, n * len(run.grid), f"iteration {k + 1} of {n}")
-        x = over(blender, x) if k + 1 < n else _last_step(run, over(blender, x))
+        x = over(blender, x) if k + 1 < n else _final_step(run, over(blender, x))
         state["x"], state["iteration"] = x, k + 1
         yield IterationDone(k + 1, n, residual=_misfit(run, x), values=run.shown(x))
     return x
@@ -188,7 +188,7 @@ def _solve_patches(
     u = cut(run.start, boxes)
     for k in range(run.n_iterations):
         u = run.denoise(run.network.step(u, k, lambda v, _: local.gradient(v), precondition), k)
-    u = run.network.last_step(u, local.gradient, precondition)
+    u = run.network.final_step(u, local.gradient, precondition)
     gradient = local.gradient(u)
     return u, [_norm(g) / max(_norm(b), 1e-30) for g, b in zip(gradient, cut(run.adjoint, boxes), strict=True)]
 
