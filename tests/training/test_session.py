@@ -41,7 +41,8 @@ def last_of(events):
 def test_a_plan_completes_itself_and_survives_yaml():
     mri = TrainingPlan(modality="mri", network={"n_iterations": 2})
     assert mri.network.prior.complex_valued
-    assert (mri.network.n_iterations, mri.network.degree, mri.network.start_iterations) == (2, 3, 60)
+    assert (mri.network.n_iterations, mri.network.preconditioner, mri.network.start_iterations) == (2, 0.2, 60)
+    assert (mri.network.degree, mri.network.final_step) == (3, True)
     assert (mri.network.prior.dim, mri.network.prior.neighbours) == (2, 2)
     assert TrainingPlan(modality="mri", network={"prior": {"dim": 3}}).network.prior.dim == 3
     assert not TrainingPlan(task="post-processing").network.data_step
