@@ -141,9 +141,10 @@ def test_initial_weights_grow_to_what_the_network_asks_for(tmp_path):
     start = {"initial": str(tmp_path / "small.safetensors")}
     same, network = with_initial(plan(**start, network={"prior": {"dim": 2}}))
     assert same.network == network.config == small.config
-    more = {"n_iterations": 3, "prior": {"dim": 2, "neighbours": 1}}
+    more = {"n_iterations": 3, "n_priors": 2, "prior": {"dim": 2, "neighbours": 1}}
     asked, network = with_initial(plan(**start, network=more))
     assert (asked.network.n_iterations, asked.network.prior.neighbours) == (3, 1)
+    assert len(network.priors) == asked.network.n_priors == 2
     x, gradient = torch.randn(1, 1, 4, 8, 8), lambda u, _: u
     before, after = small(x, gradient, lambda g: g), network(x, gradient, lambda g: g)
     torch.testing.assert_close(after[:2], before)

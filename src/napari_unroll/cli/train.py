@@ -58,16 +58,14 @@ def parse_levels(text: str) -> list[float] | None:
 
 def facts(plan: TrainingPlan, recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
     """The plan in a few lines."""
-    options, config = plan.options, plan.network
+    options = plan.options
     seconds = f"{options.max_seconds / 60:.3g} minutes" if options.max_seconds else "no time limit"
-    network = f"{config.prior.title}, "
-    network += f"{config.n_iterations} iterations" if config.data_step else "one pass"
     return {
         "task": f"{plan.task}, {plan.modality.upper()}",
         "scanner": list(dict.fromkeys(recipe.protocols)),
         "objects": plan.scans or plan.volumes or "generated",
         "scans": f"{len(recipe.training)} for training, {len(recipe.held_out)} held out",
-        "network": network,
+        "network": plan.network.title,
         "begins with": plan.initial or "random weights",
         "budget": f"{seconds}, at most {options.n_steps} steps of {options.batch_size} patches {options.patch_size}",
         "device": device,

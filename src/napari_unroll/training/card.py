@@ -20,7 +20,7 @@ def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, **facts
         "modality": plan.modality,
         "task": plan.task,
         "licence": plan.licence or "not stated",
-        "architecture": _architecture(network),
+        "architecture": f"UnrolledPGD, {network.config.title}; {sum(p.numel() for p in network.parameters())} parameters",
         "trained_on": _data(plan, recipe),
         "held_out": [job.name for job in recipe.held_out],
         "noise": "as in the scans" if plan.scans else _noise(plan),
@@ -32,21 +32,6 @@ def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, **facts
         "limits": "Compare with tv-fista before you believe it on scans unlike these.",
         "plan": plan.model_dump(mode="json"),
     }
-
-
-def _architecture(network: UnrolledPGD) -> str:
-    config = network.config
-    size = sum(p.numel() for p in network.parameters())
-    step = "no data step"
-    if config.data_step:
-        step = f"K = {config.n_iterations} tied iterations, preconditioner {config.preconditioner or 'none'}"
-        step += f" by a polynomial of degree {config.degree}" if config.degree else ""
-        step += f", data steps in {config.substeps} parts" if config.substeps > 1 else ""
-        step += ", one more data step at the end" if config.final_step else ""
-    start = "the quick reconstruction"
-    if config.start_iterations:
-        start = f"{config.start_iterations} FISTA steps of total variation"
-    return f"UnrolledPGD, {step}, {config.prior.title} with {size} parameters, from {start}"
 
 
 def _data(plan: TrainingPlan, recipe: Recipe) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from napari_unroll.errors import WeightsError
 from napari_unroll.methods.networks.inflate import inflate, with_neighbours
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.unrolled.checkpoint import find, load_network
-from napari_unroll.methods.unrolled.network import UnrolledPGD
+from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.training.plan import TrainingPlan
 
 
@@ -16,7 +16,8 @@ def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, UnrolledPGD | None]:
     """The plan with the architecture of its initial weights, and their network; None where it starts anew.
 
     2-D weights are inflated where the plan's prior is 3-D, and learn to see neighbouring slices where it has more of them;
-    iterations that they lack repeat their last one. Raises WeightsError where they are for the other modality or task.
+    iterations that they lack repeat their last one, and those that get a prior of their own begin with the shared one.
+    Raises WeightsError where they are for the other modality or task.
     """
     if plan.initial is None:
         return plan, None
@@ -29,19 +30,24 @@ def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, UnrolledPGD | None]:
             f"The weights {plan.initial} are for {task} {kind} networks, the plan is for {plan.task} "
             f"{plan.modality.upper()}; choose the modality and task of the weights."
         )
-    network = _grown(network, plan.network.n_iterations, plan.network.prior)
+    network = _grown(network, plan.network)
     return plan.model_copy(update={"network": network.config}), network.requires_grad_(True)
 
 
-def _grown(network: UnrolledPGD, n_iterations: int, wanted: PriorConfig) -> UnrolledPGD:
-    prior = _seeing(network.prior, wanted)
-    missing = max(0, n_iterations - network.n_iterations) if network.config.data_step else 0
-    changes = {"prior": prior.config, "n_iterations": network.config.n_iterations + missing}
-    grown = UnrolledPGD(network.config.model_copy(update=changes))
-    state = network.state_dict() | {f"prior.{name}": value for name, value in prior.state_dict().items()}
+def _grown(network: UnrolledPGD, wanted: UnrolledConfig) -> UnrolledPGD:
+    """A network that begins like ``network`` and has what ``wanted`` has more of: iterations, priors, slices seen."""
+    has = network.config
+    changes = {"prior": _seeing(network.prior(0), wanted.prior).config}
+    if has.data_step:
+        changes |= {name: max(getattr(has, name), getattr(wanted, name)) for name in ("n_iterations", "n_priors")}
+    grown = UnrolledPGD(has.model_copy(update=changes))
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith("priors.")}
+    missing = grown.n_iterations - network.n_iterations
     for name in ("stepsize", "sigma"):
         state[name] = torch.cat([state[name], state[name][-1:].expand(missing)])
-    grown.load_state_dict(state)
+    grown.load_state_dict(state, strict=False)
+    for k in reversed(range(grown.n_iterations)):  # of the iterations that share a new prior, the first decides
+        grown.prior(k).load_state_dict(_seeing(network.prior(k), wanted.prior).state_dict())
     return grown
 
 

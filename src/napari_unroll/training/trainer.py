@@ -74,7 +74,8 @@ class Trainer:
         self.average = UnrolledPGD(config).to(device).eval().requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         if options.compile:
-            self.network.prior.compile()
+            for prior in self.network.priors:
+                prior.compile()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=options.precision == "float16")
         self.protocols = [p.to(device) for p in protocols]

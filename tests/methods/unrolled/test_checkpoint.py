@@ -26,6 +26,15 @@ def test_round_trip_keeps_weights_and_architecture(tmp_path):
     )
 
 
+def test_half_the_size_is_read_as_full_precision(tmp_path):
+    network, whole, half = UnrolledPGD(CONFIG), tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    checkpoint.save_network(network, whole)
+    checkpoint.save_network(network, half, dtype=torch.float16)
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    for name, value in checkpoint.load_network(half).state_dict().items():
+        torch.testing.assert_close(value, network.state_dict()[name], rtol=5e-4, atol=1e-7)
+
+
 def test_pickles_and_rubbish_are_refused(tmp_path):
     for name, content in {"a": pickle.dumps({"x": 1}), "b": b"", "c": b"\xff" * 100}.items():
         path = tmp_path / f"{name}.safetensors"

@@ -74,7 +74,7 @@ def test_recurrence_is_equation_four():
     x, target = volume((1, 1, 8, 8, 8)), volume((1, 1, 8, 8, 8), seed=1)
     iterates = net(x, lambda u, k: 2 * (u - target), lambda g: g / 4)
     for k in range(3):
-        x = net.prior(x - net.stepsize[k] * (2 * (x - target)) / 4, net.sigma[k])
+        x = net.prior(k)(x - net.stepsize[k] * (2 * (x - target)) / 4, net.sigma[k])
         torch.testing.assert_close(iterates[k], x)
 
 
@@ -107,6 +107,35 @@ def test_a_final_step_follows_the_last_prior():
         UnrolledConfig(data_step=False, final_step=True)
 
 
+@pytest.mark.parametrize(("n_priors", "groups"), [(1, [0, 0, 0, 0, 0]), (2, [0, 0, 0, 1, 1]), (5, [0, 1, 2, 3, 4])])
+def test_iterations_share_priors_in_equal_runs(n_priors, groups):
+    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=5, n_priors=n_priors))
+    assert [list(net.priors).index(net.prior(k)) for k in range(5)] == groups
+    assert net.prior(7) is net.priors[-1]
+    x = volume((1, 1, 8, 8, 8))
+    torch.testing.assert_close(net.denoise(x, 3), net.priors[groups[3]](x, net.sigma[3]))
+
+
+def test_more_priors_than_iterations_are_refused():
+    for wrong in ({"n_iterations": 2, "n_priors": 3}, {"data_step": False, "n_priors": 2}):
+        with pytest.raises(ValueError, match="more priors"):
+            UnrolledConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "K = 4 iterations that share one DRUNet"),
+        ({"n_priors": 4}, "K = 4 iterations, each with its own DRUNet"),
+        ({"n_priors": 2}, "K = 4 iterations with 2 times a DRUNet"),
+        ({"degree": 3}, "by a polynomial of degree 3"),
+        ({"data_step": False, "n_iterations": 1}, "one pass of a DRUNet"),
+    ],
+)
+def test_a_network_says_in_words_what_it_is(changes, said):
+    assert said in UnrolledConfig(**changes).title
+
+
 def test_post_processing_never_asks_for_the_data():
     net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), data_step=False))
 
@@ -117,7 +146,8 @@ def test_post_processing_never_asks_for_the_data():
 
 
 def test_every_parameter_learns():
-    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(complex_valued=True, **TINY), n_iterations=2, final_step=True))
+    prior = PriorConfig(complex_valued=True, **TINY)
+    net = UnrolledPGD(UnrolledConfig(prior=prior, n_iterations=2, n_priors=2, final_step=True))
     x = volume((1, 1, 8, 8, 8), True)
     net(x, lambda u, k: u, lambda g: g)[-1].abs().square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())

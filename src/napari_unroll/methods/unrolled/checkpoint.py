@@ -75,9 +75,14 @@ def _card(path: Path) -> dict[str, Any]:
         return {}
 
 
-def save_network(network: UnrolledPGD, path: Path, card: dict[str, Any] | None = None) -> None:
-    """Write weights and architecture, and the model card beside them, with the hash of the file."""
-    tensors = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
+def save_network(
+    network: UnrolledPGD, path: Path, card: dict[str, Any] | None = None, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write weights and architecture, and the model card beside them, with the hash of the file.
+
+    As float16 a file has half the size, and its weights have an error of 0.05 %; they are read as float32 again.
+    """
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
     temporary = path.with_suffix(".partial")
     about = {"config": network.config.model_dump_json(), "kind": "unrolled-pgd"}
     temporary.write_bytes(save(tensors, about))  # safetensors' own files can be read by their owner only

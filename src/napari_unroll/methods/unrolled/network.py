@@ -1,9 +1,10 @@
-"""Unrolled proximal gradient with tied weights: the module that is trained and the module that reconstructs.
+"""Unrolled proximal gradient: the module that is trained and the module that reconstructs.
 
 METHOD: x_{k+1} = D_θ(x_k − η_k M ∇f(x_k)), k = 0 … K−1 (Efficient Unrolled Networks, eq. 4), where ∇f is whatever data
 gradient the caller has: the whole volume's, exact or approximated, or a patch's with its context. M is the identity as in the
 paper, or the regularised inverse of the approximated normal operator, which makes the step dimensionless and lets few
-iterations reach all frequencies; a step of length 1 is then the proximal map of the data term. Knows tensors and callables only.
+iterations reach all frequencies; a step of length 1 is then the proximal map of the data term, as nearly as M is that inverse.
+Knows tensors and callables only.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.problem import MethodParams
+from napari_unroll.normal.precondition import Apply
 
-Apply = Callable[[torch.Tensor], torch.Tensor]
 Gradient = Callable[[torch.Tensor, int], torch.Tensor]
 
 
@@ -26,6 +27,12 @@ class UnrolledConfig(MethodParams):
 
     prior: PriorConfig = PriorConfig()
     n_iterations: int = Field(4, ge=1, le=50, description="Unrolled iterations K.")
+    n_priors: int = Field(
+        1,
+        ge=1,
+        le=50,
+        description="Priors with weights of their own, each for an equal run of iterations; 1: all iterations share one.",
+    )
     preconditioner: float | None = Field(
         0.05, gt=0, description="Relative α of M = (Ñ + α‖Ñ‖)⁻¹; None for the paper's gradient step, M = 1/‖N‖."
     )
@@ -58,11 +65,30 @@ class UnrolledConfig(MethodParams):
             raise ValueError("degree is that of the preconditioner; give its α too (preconditioner=0.2), or degree=0")
         if self.final_step and not self.data_step:
             raise ValueError("a network without data steps cannot end with one; leave out final_step")
+        if self.n_priors > (self.n_iterations if self.data_step else 1):
+            raise ValueError("there are more priors (n_priors) than iterations to use them (n_iterations)")
         return self
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        start = "the quick reconstruction"
+        if self.start_iterations:
+            start = f"{self.start_iterations} FISTA steps of total variation"
+        if not self.data_step:
+            return f"one pass of a {self.prior.title}, from {start}"
+        owned = {self.n_iterations: ", each with its own", 1: " that share one"}
+        shared = owned.get(self.n_priors, f" with {self.n_priors} times a")
+        polynomial = f" by a polynomial of degree {self.degree}" if self.degree else ""
+        parts = [f"K = {self.n_iterations} iterations{shared} {self.prior.title}"]
+        parts += [f"preconditioner {self.preconditioner or 'none'}{polynomial}"]
+        parts += [f"data steps in {self.substeps} parts"] * (self.substeps > 1)
+        parts += ["one more data step at the end"] * self.final_step
+        return ", ".join([*parts, f"from {start}"])
 
 
 class UnrolledPGD(torch.nn.Module):
-    """K tied proximal-gradient iterations; η_k and the conditioning σ_k are learned per iteration.
+    """K proximal-gradient iterations that share ``n_priors`` priors; η_k and the conditioning σ_k are learned per iteration.
 
     Without ``data_step`` it is the post-processing baseline: one pass of D_θ.
     """
@@ -70,7 +96,7 @@ class UnrolledPGD(torch.nn.Module):
     def __init__(self, config: UnrolledConfig) -> None:
         super().__init__()
         self.config = config
-        self.prior = Prior(config.prior)
+        self.priors = torch.nn.ModuleList(Prior(config.prior) for _ in range(config.n_priors))
         n = config.n_iterations if config.data_step else 1
         self.stepsize = torch.nn.Parameter(torch.full((n,), 1.0))
         self.sigma = torch.nn.Parameter(torch.linspace(0.2, 0.05, n))
@@ -102,7 +128,13 @@ class UnrolledPGD(torch.nn.Module):
 
     def denoise(self, x: torch.Tensor, k: int) -> torch.Tensor:
         """D_θ of iteration k."""
-        return self.prior(x, self.sigma[self._index(k)])
+        return self.prior(k)(x, self.sigma[self._index(k)])
+
+    def prior(self, k: int) -> Prior:
+        """The prior of iteration k: the first K / n_priors iterations share one, the next the second, and so on."""
+        prior = self.priors[self._index(k) * len(self.priors) // self.n_iterations]
+        assert isinstance(prior, Prior)
+        return prior
 
     def _index(self, k: int) -> int:
         """Iterations beyond the trained ones repeat the last."""

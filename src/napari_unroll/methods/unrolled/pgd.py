@@ -18,11 +18,12 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, IterationDone, PatchDone, Progress
 from napari_unroll.methods.problem import Method, Problem, as_values
 from napari_unroll.methods.unrolled.inference import NetworkParams, batch_size, chosen, denoise, load, memory, over
-from napari_unroll.methods.unrolled.network import Apply, UnrolledPGD
+from napari_unroll.methods.unrolled.network import UnrolledPGD
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.precondition import Apply
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.patches.grid import PatchGrid

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from napari_unroll.events import Box
-from napari_unroll.methods.unrolled.network import Apply, UnrolledConfig
+from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.precondition import polynomial_inverse
+from napari_unroll.normal.precondition import Apply, polynomial_inverse
 
 
 def preconditioner(config: UnrolledConfig, factors: NormalFactors, boxes: Sequence[Box] | None = None) -> Apply:
