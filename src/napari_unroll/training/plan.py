@@ -87,7 +87,7 @@ class TrainingPlan(MethodParams):
     initial: str | None = Field(
         None,
         description="Shipped weights by name, or a .safetensors file, to start from; the architecture is theirs, with more "
-        "iterations or slices where the network asks for them.",
+        "iterations, priors or slices where the network asks for them.",
     )
     licence: str = Field("", description="Licence of the weights, for the model card.")
 
