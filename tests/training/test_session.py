@@ -151,6 +151,13 @@ def test_initial_weights_grow_to_what_the_network_asks_for(tmp_path):
     torch.testing.assert_close(after[2], small.denoise(small.step(before[1], 1, gradient, lambda g: g), 1))
 
 
+def test_weights_are_stored_as_asked_for(tmp_path):
+    whole, half = (last_of(train(plan(stored=t), tmp_path / t, "cpu")).result for t in ("float32", "float16"))
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    for name, value in load_network(half).state_dict().items():
+        torch.testing.assert_close(value, load_network(whole).state_dict()[name], rtol=5e-4, atol=1e-6)
+
+
 def test_figures_go_to_tensorboard_where_it_is_installed(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     list(train(plan(), tmp_path, "cpu"))

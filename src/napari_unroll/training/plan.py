@@ -90,6 +90,9 @@ class TrainingPlan(MethodParams):
         "iterations, priors or slices where the network asks for them.",
     )
     licence: str = Field("", description="Licence of the weights, for the model card.")
+    stored: Literal["float32", "float16"] = Field(
+        "float32", description="Number type of the weights in their file; float16 halves it."
+    )
 
     @model_validator(mode="before")
     @classmethod

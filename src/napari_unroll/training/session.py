@@ -127,7 +127,8 @@ class _Keeper:
             "psnr_before": before,
             "psnr_after": metrics.get("psnr"),
         }
-        save_network(network, self.weights, model_card(self.plan, self.recipe, network, **facts))
+        card = model_card(self.plan, self.recipe, network, **facts)
+        save_network(network, self.weights, card, getattr(torch, self.plan.stored))
 
     def finished(self, event: Finished) -> Finished:
         """How the training ended, with the weights where there are any."""
