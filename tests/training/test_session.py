@@ -158,6 +158,16 @@ def test_weights_are_stored_as_asked_for(tmp_path):
         torch.testing.assert_close(value, load_network(whole).state_dict()[name], rtol=5e-4, atol=1e-6)
 
 
+def test_priors_of_their_own_begin_as_the_shared_one(tmp_path):
+    torch.manual_seed(0)
+    shared = UnrolledPGD(UnrolledConfig(prior=PriorConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=3))
+    save_network(shared, tmp_path / "shared.safetensors")
+    asked, own = with_initial(plan(initial=str(tmp_path / "shared.safetensors"), network={"n_priors": 3}))
+    assert (asked.network.n_iterations, asked.network.n_priors, len(own.priors)) == (3, 3, 3)
+    x, gradient = torch.randn(1, 1, 4, 8, 8), lambda u, _: u
+    torch.testing.assert_close(own(x, gradient, lambda g: g), shared(x, gradient, lambda g: g))
+
+
 def test_figures_go_to_tensorboard_where_it_is_installed(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     list(train(plan(), tmp_path, "cpu"))

@@ -108,7 +108,8 @@ class TrainingPlan(MethodParams):
         if modality not in NETWORKS or not isinstance(network, dict) or not isinstance(options, dict):
             return values
         is_new = not values.get("initial")
-        suits = (NETWORKS[modality] if task == "unrolled" else {}) if is_new else {"n_iterations": 1}
+        least = {"n_iterations": network.get("n_priors", 1)}
+        suits = (NETWORKS[modality] if task == "unrolled" else {}) if is_new else least
         prior = _plain(network.get("prior", {}))
         if isinstance(prior, dict):
             prior = {"dim": DIMENSIONS[modality], **prior, "complex_valued": modality == "mri"}
