@@ -168,6 +168,18 @@ def test_priors_of_their_own_begin_as_the_shared_one(tmp_path):
     torch.testing.assert_close(own(x, gradient, lambda g: g), shared(x, gradient, lambda g: g))
 
 
+@pytest.mark.parametrize("more", [{"n_iterations": 4}, {"n_priors": 3}])
+def test_a_network_of_several_priors_grows_without_mixing_them(tmp_path, more):
+    torch.manual_seed(0)
+    first = UnrolledPGD(UnrolledConfig(prior=PriorConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=3, n_priors=2))
+    save_network(first, tmp_path / "first.safetensors")
+    _, grown = with_initial(plan(initial=str(tmp_path / "first.safetensors"), network=more))
+    x, gradient = torch.randn(1, 1, 4, 8, 8), lambda u, _: u
+    before, after = first(x, gradient, lambda g: g), grown(x, gradient, lambda g: g)
+    torch.testing.assert_close(after[:3], before)
+    assert len(grown.priors) == grown.n_iterations == len(after)
+
+
 def test_figures_go_to_tensorboard_where_it_is_installed(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     list(train(plan(), tmp_path, "cpu"))

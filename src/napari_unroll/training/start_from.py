@@ -40,13 +40,16 @@ def _grown(network: UnrolledPGD, wanted: UnrolledConfig) -> UnrolledPGD:
     changes = {"prior": _seeing(network.prior(0), wanted.prior).config}
     if has.data_step:
         changes |= {name: max(getattr(has, name), getattr(wanted, name)) for name in ("n_iterations", "n_priors")}
+    has_grown = any(changes.get(name, 1) > getattr(has, name) for name in ("n_iterations", "n_priors"))
+    if has.n_priors > 1 and has_grown:  # other equal runs of iterations would mix the old ones
+        changes["n_priors"] = changes["n_iterations"]
     grown = UnrolledPGD(has.model_copy(update=changes))
     state = {name: value for name, value in network.state_dict().items() if not name.startswith("priors.")}
     missing = grown.n_iterations - network.n_iterations
     for name in ("stepsize", "sigma"):
         state[name] = torch.cat([state[name], state[name][-1:].expand(missing)])
     grown.load_state_dict(state, strict=False)
-    for k in reversed(range(grown.n_iterations)):  # of the iterations that share a new prior, the first decides
+    for k in range(grown.n_iterations):
         grown.prior(k).load_state_dict(_seeing(network.prior(k), wanted.prior).state_dict())
     return grown
 

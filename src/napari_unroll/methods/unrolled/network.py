@@ -122,8 +122,9 @@ class UnrolledPGD(torch.nn.Module):
         return x if self.final_stepsize is None else self._descend(x, self.final_stepsize, gradient, precondition)
 
     def _descend(self, x: torch.Tensor, length: torch.Tensor, gradient: Apply, precondition: Apply) -> torch.Tensor:
+        part = length / self.config.substeps
         for _ in range(self.config.substeps):
-            x = x - length / self.config.substeps * precondition(gradient(x))
+            x = x - part * precondition(gradient(x))
         return x
 
     def denoise(self, x: torch.Tensor, k: int) -> torch.Tensor:

@@ -151,7 +151,9 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
                 yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
             done += len(boxes)
             yield Progress(k * len(run.grid) + done, n * len(run.grid), f"iteration {k + 1} of {n}")
-        x = over(blender, x) if k + 1 < n else _final_step(run, over(blender, x))
+        x = over(blender, x)
+        if k + 1 == n:
+            x = _final_step(run, x)
         state["x"], state["iteration"] = x, k + 1
         yield IterationDone(k + 1, n, residual=_misfit(run, x), values=run.shown(x))
     return x
