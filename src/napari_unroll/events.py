@@ -8,9 +8,9 @@ terminal. This module imports nothing of the project.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -113,6 +113,31 @@ class Finished:
 
 
 Event = Started | Progress | PatchDone | IterationDone | Pictures | Measured | Warned | Finished
+
+
+T = TypeVar("T")
+
+
+def result_of(work: Generator[Any, None, T]) -> T:
+    """The value that a generator of events returns, its events unheard."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def retold(
+    work: Generator[Event, None, T], retell: Callable[[Event], Event | None]
+) -> Generator[Event, None, T]:
+    """The same work with every event as ``retell`` tells it; None keeps it silent. Returns what the work returns."""
+    try:
+        while True:
+            event = retell(next(work))
+            if event is not None:
+                yield event
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
 
 
 class Stop:

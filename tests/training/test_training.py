@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from napari_unroll.errors import Cancelled, ParameterError, WeightsError
-from napari_unroll.events import Finished, IterationDone, Outcome, Stop
+from napari_unroll.events import Finished, IterationDone, Outcome, Stop, result_of
 from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.problem import Problem, as_values
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
 from napari_unroll.methods.unrolled.scale import intensity_scale
-from napari_unroll.methods.unrolled.start import first_estimate, run_silently
+from napari_unroll.methods.unrolled.start import first_estimate
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
@@ -102,7 +102,7 @@ def test_trajectories_are_the_iterates_of_a_reconstruction(store):
     contexts, residuals = Trajectory(network, physics, factors)(volumes, protocol)
     y = torch.from_numpy(scan.measurements)[None, None]
     problem = Problem(scan=scan, physics=physics[1], y=y, normal=factors[1])
-    start = run_silently(first_estimate(problem, CONFIG))
+    start = result_of(first_estimate(problem, CONFIG))
     events = list(unroll(problem, UnrolledParams(self_ensemble=False), network, start))
     iterates = [as_values(start), *(e.values for e in events if isinstance(e, IterationDone))]
     scale = intensity_scale(start)

@@ -17,9 +17,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from napari_unroll.errors import Cancelled
-from napari_unroll.events import Event, Stop
+from napari_unroll.events import Event, Progress, Stop
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.physics.laws import power_iteration
 from napari_unroll.scan.scan import Modality, Scan
+
+NORM_STEPS = 20
 
 
 class MethodParams(BaseModel):
@@ -64,14 +67,21 @@ class Problem:
         """Aᴴy, (1, 1, z, y, x)."""
         return self.physics.A_adjoint(self.y)
 
-    @cached_property
-    def norm_squared(self) -> float:
-        """Largest eigenvalue of AᴴA by power iteration (seeded), on the approximation where one is fitted."""
+    def find_norm(self) -> Generator[Event, None, float]:
+        """Largest eigenvalue of AᴴA by power iteration (seeded), on the approximation where one is fitted.
+
+        ``norm = yield from problem.find_norm()``. Kept in ``state``; asked to finish, it returns the estimate that it has.
+        """
         if self.normal is not None:
             return self.normal.norm_squared
-        from napari_unroll.physics.laws import normal_norm
-
-        return normal_norm(self.physics)
+        if "norm_squared" not in self.state:
+            estimate = 0.0
+            for k, estimate in enumerate(power_iteration(self.physics, NORM_STEPS), 1):
+                yield Progress(k, NORM_STEPS, "measuring the operator's norm")
+                if self.asked_to_finish():
+                    return estimate
+            self.state["norm_squared"] = estimate
+        return float(self.state["norm_squared"])
 
     def asked_to_finish(self) -> bool:
         """Look at the stop token between steps: raises Cancelled, else says whether to end with what there is."""

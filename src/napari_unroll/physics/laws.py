@@ -5,7 +5,7 @@ All are divided by norms, with sums in float64, so that they compare across back
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -48,14 +48,17 @@ def linearity_error(physics: Any, seed: int = 0) -> float:
     return norm(whole - 1.5 * physics.A(x) + 0.7 * physics.A(z)) / max(norm(whole), 1e-300)
 
 
-def normal_norm(physics: Any, n_iter: int = 20, seed: int = 0) -> float:
-    """Largest eigenvalue of AᴴA by power iteration from a seeded Gaussian vector."""
+def power_iteration(physics: Any, n_iter: int = 20, seed: int = 0) -> Iterator[float]:
+    """Estimates of the largest eigenvalue of AᴴA, one per application, from a seeded Gaussian vector."""
     x = random_like(physics.x_shape, physics.dtype, physics.device, seed)
-    value = 0.0
     for _ in range(n_iter):
-        x = x / norm(x)
-        x = physics.A_adjoint(physics.A(x))
+        x = physics.A_adjoint(physics.A(x / norm(x)))
         value = norm(x)
+        yield value
         if value == 0:
-            break
-    return value
+            return
+
+
+def normal_norm(physics: Any, n_iter: int = 20, seed: int = 0) -> float:
+    """Largest eigenvalue of AᴴA: the last estimate of the power iteration."""
+    return list(power_iteration(physics, n_iter, seed))[-1]

@@ -7,14 +7,14 @@ slabs independent, exactly; otherwise the whole volume is reconstructed and cut.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from napari_unroll.events import Box, Event, IterationDone, PatchDone
+from napari_unroll.events import Box, Event, IterationDone, PatchDone, retold
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
 
@@ -71,24 +71,21 @@ def _cut(truth: np.ndarray | None, box: Box) -> np.ndarray | None:
 
 def cropped(work: Generator[Event, None, torch.Tensor], crop: Box) -> Generator[Event, None, torch.Tensor]:
     """Events of a larger volume as events of the region that was asked for."""
-    while True:
-        try:
-            event = next(work)
-        except StopIteration as end:
-            return end.value
-        if isinstance(event, IterationDone) and event.values is not None:
-            yield replace(event, values=event.values[crop])
-        elif isinstance(event, PatchDone):
-            yield from _cut_patch(event, crop)
-        else:
-            yield event
+    return retold(work, lambda event: _of_region(event, crop))
 
 
-def _cut_patch(event: PatchDone, crop: Box) -> Iterator[PatchDone]:
+def _of_region(event: Event, crop: Box) -> Event | None:
+    if isinstance(event, IterationDone) and event.values is not None:
+        return replace(event, values=event.values[crop])
+    return _cut_patch(event, crop) if isinstance(event, PatchDone) else event
+
+
+def _cut_patch(event: PatchDone, crop: Box) -> PatchDone | None:
     """The part of the patch inside the region, if any, in the region's voxels."""
     lo = [max(b.start, c.start) for b, c in zip(event.box, crop, strict=True)]
     hi = [min(b.stop, c.stop) for b, c in zip(event.box, crop, strict=True)]
-    if all(a < b for a, b in zip(lo, hi, strict=True)):
-        inside = tuple(slice(a - b.start, e - b.start) for a, e, b in zip(lo, hi, event.box, strict=True))
-        box = tuple(slice(a - c.start, e - c.start) for a, e, c in zip(lo, hi, crop, strict=True))
-        yield PatchDone(box, event.values[inside], event.consistency)  # type: ignore[arg-type]
+    if not all(a < b for a, b in zip(lo, hi, strict=True)):
+        return None
+    inside = tuple(slice(a - b.start, e - b.start) for a, e, b in zip(lo, hi, event.box, strict=True))
+    box = tuple(slice(a - c.start, e - c.start) for a, e, c in zip(lo, hi, crop, strict=True))
+    return PatchDone(box, event.values[inside], event.consistency)  # type: ignore[arg-type]

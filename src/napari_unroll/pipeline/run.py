@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import Cancelled, MemoryExceeded, UnrollError
-from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned, retold
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.normal.cache import cached_fit
@@ -41,7 +41,7 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
     try:
-        volume = yield from seen.through(_work(plan, scan, stop, factors))
+        volume = yield from retold(_work(plan, scan, stop, factors), seen.note)
         finished = _completed(plan, volume, stop, seen)
     except Cancelled as error:
         finished = Finished(Outcome.CANCELLED, advice=str(error))
@@ -58,16 +58,11 @@ class _Seen:
 
     residuals: list[float] = field(default_factory=list)
 
-    def through(self, work: Generator[Event, None, np.ndarray]) -> Generator[Event, None, np.ndarray]:
-        """Hand every event on; note residuals."""
-        while True:
-            try:
-                event = next(work)
-            except StopIteration as end:
-                return end.value
-            if isinstance(event, IterationDone) and event.residual is not None:
-                self.residuals.append(event.residual)
-            yield event
+    def note(self, event: Event) -> Event:
+        """Note a residual; the event goes on as it is."""
+        if isinstance(event, IterationDone) and event.residual is not None:
+            self.residuals.append(event.residual)
+        return event
 
 
 def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> Generator[Event, None, np.ndarray]:
@@ -109,14 +104,14 @@ def _surroundings(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator
     if not is_undersampled(scan):
         return physics.A_dagger(problem.y)[0, 0].clamp(min=0)
     rough = get("tv-fista")
-    work = rough.solve(problem, rough.params(n_iterations=25, show_every=1000))  # type: ignore[call-arg]
-    while True:
-        try:
-            event = next(work)
-        except StopIteration as end:
-            return end.value
-        if isinstance(event, IterationDone):
-            yield Progress(event.iteration, event.n_iterations, "estimating what surrounds the region")
+    params = rough.params(n_iterations=25, show_every=1000)  # type: ignore[call-arg]
+    return (yield from retold(rough.solve(problem, params), _as_surroundings))
+
+
+def _as_surroundings(event: Event) -> Event:
+    if isinstance(event, IterationDone):
+        return Progress(event.iteration, event.n_iterations, "estimating what surrounds the region")
+    return event
 
 
 def _fit(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, NormalFactors]:

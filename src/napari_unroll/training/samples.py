@@ -21,11 +21,11 @@ import torch
 import zarr
 
 from napari_unroll.errors import ScanError, UnrollError
-from napari_unroll.events import Box
+from napari_unroll.events import Box, result_of
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.methods.unrolled.scale import intensity_scale
-from napari_unroll.methods.unrolled.start import first_estimate, run_silently
+from napari_unroll.methods.unrolled.start import first_estimate
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Volumes
@@ -60,7 +60,7 @@ def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: Norm
         raise ScanError(f"Training needs the true volume of every scan; {scan.name!r} has none.")
     y = measured(scan, physics.device)
     truth = torch.as_tensor(scan.truth).to(physics.device, physics.dtype)[None, None]
-    start = run_silently(first_estimate(Problem(scan=scan, physics=physics, y=y, normal=factors), config))
+    start = result_of(first_estimate(Problem(scan=scan, physics=physics, y=y, normal=factors), config))
     scale = intensity_scale(start)
     volumes = {
         "truth": truth,

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import Cancelled
-from napari_unroll.events import Progress, Stop
+from napari_unroll.events import Progress, Stop, result_of
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.unrolled.inference import NetworkParams
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
 from napari_unroll.methods.unrolled.postprocessing import postprocess
-from napari_unroll.methods.unrolled.start import first_estimate, run_silently
+from napari_unroll.methods.unrolled.start import first_estimate
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners
 from napari_unroll.training.recipe import Job
@@ -65,7 +65,7 @@ class HeldOut:
             work = unroll(scan.problem, UnrolledParams(self_ensemble=False), network, scan.start)
         else:
             work = postprocess(scan.problem, NetworkParams(self_ensemble=False), network, scan.start)
-        return as_values(run_silently(work))
+        return as_values(result_of(work))
 
 
 def middle_slice(volume: np.ndarray) -> np.ndarray:
@@ -85,6 +85,6 @@ def prepare(
         physics = scanners.physics(job.protocol, scan)
         factors = scanners.factors(job.protocol)
         problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device), normal=factors)
-        start = run_silently(first_estimate(problem, config))
+        start = result_of(first_estimate(problem, config))
         found.append(HeldOutScan(problem, np.asarray(scan.truth), start))
         yield Progress(i + 1, len(jobs), "preparing held-out scans")

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unroll.events import IterationDone
+from napari_unroll.events import IterationDone, result_of
 from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.methods.unrolled.scale import intensity_scale
-from napari_unroll.methods.unrolled.start import run_silently
 from napari_unroll.normal.fit import FitOptions, fit_now
 from tests.methods import tiny
 
@@ -76,5 +75,5 @@ def test_refining_the_only_patch_solves_the_whole_problem_again(final_step):
     volumes = []
     for params in ({}, {"refine": True, "refine_operator": "exact"}):
         given.state.clear()
-        volumes.append(run_silently(unroll(given, UnrolledParams(**params), network, start)))
+        volumes.append(result_of(unroll(given, UnrolledParams(**params), network, start)))
     torch.testing.assert_close(volumes[1], volumes[0], rtol=1e-4, atol=1e-4 * float(volumes[0].abs().max()))

@@ -73,7 +73,7 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
     positive = params.positivity and not quick.is_complex()
     tv = TotalVariation(problem.scan.grid.spacing_mm, positive)
     # 1.05: power iteration approaches the largest eigenvalue from below
-    step = 1.0 / (1.05 * problem.norm_squared)
+    step = 1.0 / (1.05 * (yield from problem.find_norm()))
     strength = DEFAULT_STRENGTH[problem.scan.modality] if params.strength == "auto" else params.strength
     weight = strength * mean_eigenvalue(problem.physics) * volume_scale(quick) * step
     start = problem.state.get("x", quick.clamp(min=0) if positive else quick)

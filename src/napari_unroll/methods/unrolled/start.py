@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_unroll.events import Event, IterationDone, Progress
+from napari_unroll.events import Event, IterationDone, Progress, retold
 from napari_unroll.methods.classical import tv_fista
 from napari_unroll.methods.problem import Problem
 
@@ -28,23 +28,12 @@ def first_estimate(problem: Problem, config: UnrolledConfig) -> Generator[Event,
         return x
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     params = tv_fista.TVParams(n_iterations=config.start_iterations, tolerance=0.0)
-    steps = tv_fista.solve(inner, params)
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as done:
-            return done.value[None, None]
-        if isinstance(event, IterationDone):
-            yield Progress(event.iteration, event.n_iterations, "first estimate by total variation")
-        if not isinstance(event, IterationDone) or event.values is not None:
-            yield event
+    x = yield from retold(tv_fista.solve(inner, params), _as_first_estimate)
+    return x[None, None]
 
 
-def run_silently(steps: Generator[Event, None, torch.Tensor]) -> torch.Tensor:
-    """The value that a method's generator returns, its events unheard."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            value: torch.Tensor = done.value
-            return value
+def _as_first_estimate(event: Event) -> Event | None:
+    """Iterates are shown while they come; the iterations are those of the first estimate only."""
+    if isinstance(event, IterationDone) and event.values is None:
+        return Progress(event.iteration, event.n_iterations, "first estimate by total variation")
+    return event
