@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from napari_unroll.events import Event, Stop
-from napari_unroll.methods.networks.prior import PriorConfig
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.problem import Method, Problem, measured
-from napari_unroll.methods.unrolled.checkpoint import save_network
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.registry import get
+from napari_unroll.methods.weights import save_network
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.physics.simulate import Exposure, simulate_ct
@@ -64,12 +64,17 @@ def drain(method: Method, given: Problem, **params: Any) -> tuple[list[Event], t
             return events, end.value
 
 
-def weights(folder: Path, scan: Scan, data_step: bool = True) -> str:
-    """An untrained network small enough for tests, of the right kind for the scan; the path of its checkpoint."""
-    prior = PriorConfig(complex_valued=scan.modality == "mri", channels=(4, 4, 4, 4))
+def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:
+    """An untrained network small enough for tests, of the right kind for method and scan; the path of its checkpoint."""
+    learning = get(method).learning
+    assert learning is not None
+    own = learning.network(scan.modality).model_dump()
+    prior = own["prior"] | {"dim": 3, "neighbours": 0, "channels": (4, 4, 4, 4)}
+    few = min(2, own["n_iterations"])
+    config = NetworkConfig(**own | {"prior": prior, "n_iterations": few, "n_priors": 1, "start_iterations": 0})
     torch.manual_seed(0)
-    path = folder / "tiny.safetensors"
-    save_network(UnrolledPGD(UnrolledConfig(prior=prior, n_iterations=2, data_step=data_step)), path)
+    path = folder / f"tiny-{method}.safetensors"
+    save_network(Network(config), path, method)
     return str(path)
 
 
@@ -77,5 +82,5 @@ def quick_params(method: Method, scan: Scan, folder: Path) -> dict[str, Any]:
     """Parameters that make any registered method fast enough for tests."""
     if method.needs_weights:
         both_stages = {"refine": True} if "refine" in method.params.model_fields else {}
-        return {"weights": weights(folder, scan, data_step=method.iterative), **both_stages}
+        return {"weights": weights(folder, scan, method.network_of or method.name), **both_stages}
     return {"n_iterations": 3} if "n_iterations" in method.params.model_fields else {}

@@ -150,7 +150,7 @@ def reconstruct(
 def train(
     config: Annotated[Path | None, typer.Option(help="YAML with a training plan; options given here win.")] = None,
     modality: Annotated[str | None, typer.Option(help="ct or mri.")] = None,
-    task: Annotated[str | None, typer.Option(help="unrolled or post-processing.")] = None,
+    method: Annotated[str | None, typer.Option("--method", "-m", help="Method whose network is trained.")] = None,
     levels: Annotated[
         str, typer.Option("--views", "--accelerations", help="Views (CT) or accelerations (MRI), such as 30,50,100.")
     ] = "",
@@ -174,7 +174,7 @@ def train(
     from napari_unroll.cli.train import parse_levels, run_training
 
     asked = {
-        "modality": modality, "task": task, "levels": parse_levels(levels), "size": size, "scanner": scanner,
+        "modality": modality, "method": method, "levels": parse_levels(levels), "size": size, "scanner": scanner,
         "volumes": volumes, "scans": scans, "initial": initial, "name": name,
         "options.max_seconds": None if minutes is None else 60 * minutes,
     }  # fmt: skip

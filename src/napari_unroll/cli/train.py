@@ -61,7 +61,7 @@ def facts(plan: TrainingPlan, recipe: Recipe, out: Path, device: str) -> dict[st
     options = plan.options
     seconds = f"{options.max_seconds / 60:.3g} minutes" if options.max_seconds else "no time limit"
     return {
-        "task": f"{plan.task}, {plan.modality.upper()}",
+        "method": f"{plan.method}, {plan.modality.upper()}",
         "scanner": list(dict.fromkeys(recipe.protocols)),
         "objects": plan.scans or plan.volumes or "generated",
         "scans": f"{len(recipe.training)} for training, {len(recipe.held_out)} held out",

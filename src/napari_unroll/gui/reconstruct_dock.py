@@ -20,10 +20,7 @@ from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import ResultView, contrast
 from napari_unroll.gui.session import Result
 from napari_unroll.io import writers
-from napari_unroll.methods import registry
-from napari_unroll.methods.unrolled import checkpoint
-from napari_unroll.methods.unrolled.pgd import UNROLLED_PGD
-from napari_unroll.methods.unrolled.postprocessing import POST_PROCESSING
+from napari_unroll.methods import registry, weights
 from napari_unroll.pipeline import provenance
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.pipeline.memory import gib
@@ -32,8 +29,6 @@ from napari_unroll.pipeline.run import run as run_plan
 from napari_unroll.scan.scan import Scan
 
 AUTO = "automatic"
-LEARNED = {"unrolled": UNROLLED_PGD.name, "post-processing": POST_PROCESSING.name}
-"""Task of weights → the method that uses them."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 
 
@@ -178,10 +173,10 @@ class ReconstructDock(parts.DockFrame):
         self._later()
 
     def _weights(self) -> list[str]:
-        modality = None if self.session.scan is None else self.session.scan.modality
-        known = checkpoint.shipped().values()
-        shipped = [w.name for w in known if modality is None or w.card.get("modality") in (None, modality)]
-        return ["auto", *shipped, *map(str, self.session.weights)]
+        """Shipped weights of the chosen method, and all that were trained in this window."""
+        scan, method = self.session.scan, registry.get(self._method_name())
+        shipped = weights.shipped_for(method.network_of or method.name, None if scan is None else scan.modality)
+        return ["auto", *(w.name for w in shipped), *map(str, self.session.weights)]
 
     def _list_weights(self) -> None:
         """Newly trained weights can be chosen; what was chosen stays."""
@@ -194,10 +189,10 @@ class ReconstructDock(parts.DockFrame):
         box.addItems(self._weights())
         field.set(chosen)
 
-    def use_weights(self, path: str, task: str) -> None:
-        """Choose the method that uses weights for ``task``, with these."""
+    def use_weights(self, path: str, method: str) -> None:
+        """Choose ``method``, with these weights."""
         try:
-            self.choose(LEARNED[task])
+            self.choose(method)
         except ParameterError as error:
             self.message.error(error)
             return

@@ -97,10 +97,10 @@ class Session(QObject):
             self.weights.append(path)
         self.weights_added.emit()
 
-    def use_weights(self, path: Path, task: str) -> None:
-        """The next reconstruction shall use these weights, of a network for ``task``."""
+    def use_weights(self, path: Path, method: str) -> None:
+        """The next reconstruction shall use these weights, which ``method`` was trained to."""
         self.add_weights(path)
-        self.weights_chosen.emit(str(path), task)
+        self.weights_chosen.emit(str(path), method)
 
     def free_name(self, name: str) -> str:
         """``name``, numbered if the viewer already has such a layer."""

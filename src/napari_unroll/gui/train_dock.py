@@ -32,7 +32,7 @@ class TrainDock(parts.DockFrame):
         super().__init__(napari_viewer)
         self.setObjectName("unroll-train")
         self.weights: Path | None = None
-        self._task, self._gain = "unrolled", ""
+        self._method, self._gain = "", ""
         self.runner = self.session.training
         self.form = TrainForm(self.session)
         self.body.addWidget(parts.section("What to train", self.form))
@@ -128,7 +128,7 @@ class TrainDock(parts.DockFrame):
         self.slices.show_images({})
         for text in (self.numbers, self.caption):
             text.setText("")
-        self.weights, self._task, self._gain = None, order.plan.task, ""
+        self.weights, self._method, self._gain = None, order.plan.method, ""
         run = self.runner.start(train_jobs.training(order), "training")
         run.event.connect(self._on_event)
         run.finished.connect(self._on_finished)
@@ -191,7 +191,7 @@ class TrainDock(parts.DockFrame):
     def use(self) -> None:
         """Choose these weights in the Reconstruct dock."""
         if self.weights is not None:
-            self.session.use_weights(self.weights, self._task)
+            self.session.use_weights(self.weights, self._method)
             self.message.say("The Reconstruct dock uses these weights now.", "good")
 
 

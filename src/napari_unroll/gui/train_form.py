@@ -15,17 +15,17 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QLineEdi
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import parts, train_jobs
 from napari_unroll.gui.forms import RecordForm
+from napari_unroll.gui.network_form import NetworkForm
 from napari_unroll.gui.session import Session
 from napari_unroll.gui.train_jobs import Order
-from napari_unroll.methods.unrolled import checkpoint
-from napari_unroll.methods.unrolled.network import UnrolledConfig
+from napari_unroll.methods import weights
+from napari_unroll.methods.registry import trainable
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import Noise, TrainingPlan
 
-TASKS = {"Unrolled network": "unrolled", "Post-processing network": "post-processing"}
 MODALITIES = {"X-ray CT": "ct", "MRI": "mri"}
 GENERATED, VOLUMES, SCANS = "Generated objects", "Folder of volumes", "Scans with their truth"
 BUILT_IN, THIS_SCAN = "Built-in scanners", "This scan's scanner"
@@ -104,11 +104,11 @@ class TrainForm(QWidget):
 
     def _build_what(self) -> None:
         self.modality = words(MODALITIES, "What is measured.", "modality")
-        self.task = words(TASKS, "A network between data steps, or one pass over the quick reconstruction.", "task")
+        self.method = words((m.title for m in trainable()), "Method whose network is trained.", "method")
         self.modality.currentIndexChanged.connect(self._on_modality)
-        self.task.currentIndexChanged.connect(self._list_starts)
+        self.method.currentIndexChanged.connect(self._on_modality)
         self._rows.addRow("Modality", self.modality)
-        self._rows.addRow("Network", self.task)
+        self._rows.addRow("Method", self.method)
 
     def _build_data(self) -> None:
         self.data = words((GENERATED, VOLUMES, SCANS), "Where the true volumes come from.", "data")
@@ -140,14 +140,14 @@ class TrainForm(QWidget):
 
     def _build_advanced(self) -> None:
         elsewhere = (
-            "modality", "task", "levels", "scanner", "volumes", "scans", "noise", "network", "options", "initial",
+            "modality", "method", "levels", "scanner", "volumes", "scans", "noise", "network", "options", "initial",
         )  # fmt: skip
         self.plan = RecordForm(TrainingPlan, skip=elsewhere)
         self.levels = QLineEdit()
         self.levels.setPlaceholderText("automatic")
         self.levels.setToolTip("Views (CT) or accelerations (MRI) of generated scanners, with commas.")
         self.device = words(("auto", *(d.name for d in probe())), "Device that trains.", "device")
-        self.network = RecordForm(UnrolledConfig, skip=("data_step",))
+        self.network = NetworkForm(self._suited().network)
         self.options = RecordForm(TrainOptions, skip=("n_steps", "max_seconds", "patch_size"))
         self.noise = RecordForm(Noise)
         row = QFormLayout()
@@ -179,11 +179,15 @@ class TrainForm(QWidget):
         self._list_starts()
 
     def _suited(self) -> TrainingPlan:
-        """What training takes for this modality where nothing is asked for."""
-        return TrainingPlan(modality=MODALITIES[self.modality.currentText()])
+        """What training takes for this modality and method where nothing is asked for."""
+        return TrainingPlan(modality=MODALITIES[self.modality.currentText()], method=self.method_name())  # type: ignore[call-arg]
+
+    def method_name(self) -> str:
+        """Name of the chosen method."""
+        return trainable()[self.method.currentIndex()].name
 
     def _list_starts(self, *_: Any) -> None:
-        """Shipped weights of this modality and task."""
+        """Shipped weights of this modality and method."""
         chosen = self.start.currentText()
         self.start.clear()
         self.start.addItems([SCRATCH, *self.shipped(), FROM_FILE])
@@ -191,10 +195,9 @@ class TrainForm(QWidget):
         self._show_needed()
 
     def shipped(self) -> list[str]:
-        """Names of the shipped weights that fit modality and task."""
-        wanted = (MODALITIES[self.modality.currentText()], TASKS[self.task.currentText()])
-        known = checkpoint.shipped().values()
-        return [w.name for w in known if (w.card.get("modality"), w.card.get("task")) == wanted]
+        """Names of the shipped weights that fit modality and method."""
+        modality = MODALITIES[self.modality.currentText()]
+        return [w.name for w in weights.shipped_for(self.method_name(), modality)]
 
     def _show_needed(self, *_: Any) -> None:
         """Hide the rows that the answers above make pointless."""
@@ -247,7 +250,7 @@ class TrainForm(QWidget):
     def _answers(self) -> dict[str, Any]:
         answers: dict[str, Any] = self.plan.raw() | {
             "modality": MODALITIES[self.modality.currentText()],
-            "task": TASKS[self.task.currentText()],
+            "method": self.method_name(),
             "noise": self.noise.value(),
             "options": self.training_options(),
             "initial": self._initial(),
@@ -255,10 +258,14 @@ class TrainForm(QWidget):
         if self.levels.text().strip():
             answers["levels"] = tuple(part.strip() for part in self.levels.text().split(","))
         if answers["initial"] is None:
-            chosen = self.network.value().model_dump(exclude={"data_step"})
-            prior = chosen["prior"] | PRESETS[self.preset.currentText()]
-            answers["network"] = chosen | {"prior": prior}
+            chosen = self.network.value()
+            answers["network"] = chosen | {"prior": chosen["prior"] | self._preset()}
         return answers | self._folder_answer()
+
+    def _preset(self) -> dict[str, Any]:
+        """The size of the prior, as far as its kind has those fields."""
+        known = type(self._suited().network.prior).model_fields
+        return {name: value for name, value in PRESETS[self.preset.currentText()].items() if name in known}
 
     def training_options(self) -> TrainOptions:
         """The loop's options with the budget and the patch of the dock."""

@@ -7,10 +7,10 @@ how the problem was made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -106,6 +106,19 @@ def as_values(x: torch.Tensor) -> np.ndarray:
     return volume.to("cpu", torch.complex64 if x.is_complex() else torch.float32, copy=True).numpy()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """How a method's network comes to be: its architecture, the training options that suit it, and its training task.
+
+    ``network`` is a NetworkConfig, ``options`` are TrainOptions that differ from their defaults, both by modality. ``task``:
+    "patch" trains on local problems in their context, "denoise" on volumes with noise.
+    """
+
+    network: Callable[[Modality], MethodParams]
+    options: Callable[[Modality], Mapping[str, Any]]
+    task: Literal["patch", "denoise"] = "patch"
+
+
 class Solve(Protocol):
     """The signature of every method's generator."""
 
@@ -118,8 +131,9 @@ class Method:
 
     ``memory`` estimates peak bytes for (volume shape, patch size, params) beyond scan and volume; the plan uses it.
     ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
-    ``find_weights`` names the checkpoint that (modality, params) would use, an object with ``name`` and ``sha256``;
-    it raises WeightsError where there is none.
+    ``find_weights`` is the checkpoint that (modality, params) would use, a ``weights.Weights``; it raises WeightsError where
+    there is none. ``learning`` says how its network is trained, None where nothing is; ``network_of`` names the method whose
+    trained network it uses, where that is not its own.
     """
 
     name: str
@@ -135,3 +149,5 @@ class Method:
     memory: Callable[[tuple[int, int, int], tuple[int, int, int], Any], int] | None = None
     needs_normal: Callable[[Any], bool] | None = None
     find_weights: Callable[[Modality, Any], Any] | None = None
+    learning: Learning | None = None
+    network_of: str | None = None

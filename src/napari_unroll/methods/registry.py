@@ -6,16 +6,16 @@ Docks, the command line, the tables in the documentation and the tests that run 
 from __future__ import annotations
 
 from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.methods.algorithms.post_processing import DRUNET, UNET
+from napari_unroll.methods.algorithms.unrolled import UNROLLED_PGD
 from napari_unroll.methods.classical.cgls import CGLS
 from napari_unroll.methods.classical.fdk import FDK
 from napari_unroll.methods.classical.tv_fista import TV_FISTA
 from napari_unroll.methods.classical.zero_filled import ZERO_FILLED
 from napari_unroll.methods.problem import Method
-from napari_unroll.methods.unrolled.pgd import UNROLLED_PGD
-from napari_unroll.methods.unrolled.postprocessing import POST_PROCESSING
 from napari_unroll.scan.scan import Scan
 
-_ALL = (FDK, ZERO_FILLED, CGLS, TV_FISTA, POST_PROCESSING, UNROLLED_PGD)
+_ALL = (FDK, ZERO_FILLED, CGLS, TV_FISTA, UNET, DRUNET, UNROLLED_PGD)
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 
 
@@ -27,6 +27,11 @@ def get(name: str) -> Method:
         raise ParameterError(f"Expected one of the methods {', '.join(METHODS)}; got {name!r}.") from None
 
 
+def trainable() -> list[Method]:
+    """The methods whose network can be trained."""
+    return [m for m in METHODS.values() if m.learning is not None]
+
+
 def for_scan(scan: Scan) -> list[Method]:
     """The methods that apply to this scan, simplest first."""
     return [m for m in METHODS.values() if scan.modality in m.modalities]
@@ -34,7 +39,7 @@ def for_scan(scan: Scan) -> list[Method]:
 
 def default_for(scan: Scan) -> Method:
     """The strongest method that can run on this scan: an iterative one with shipped weights, else total variation."""
-    learned = [m for m in for_scan(scan) if m.needs_weights and m.iterative]
+    learned = [m for m in reversed(for_scan(scan)) if m.needs_weights and m.iterative]
     return next((m for m in learned if has_weights(m, scan)), METHODS["tv-fista"])
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 
+from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 
@@ -75,6 +76,20 @@ class ExactNormal:
     def restrict(self, boxes: Sequence[Box]) -> LocalNormal:
         """P AᴴA Pᵀ for every box."""
         return _EachBox([ExactPatchNormal(self.physics.restrict(box)) for box in boxes])
+
+
+@dataclass(frozen=True)
+class WholeNormal:
+    """AᴴA where every box is the whole volume: training without partitioning."""
+
+    physics: Any
+
+    def restrict(self, boxes: Sequence[Box]) -> LocalNormal:
+        """AᴴA for every volume. Raises ParameterError where a box is not the whole volume."""
+        shape = tuple(self.physics.x_shape[-3:])
+        if any(tuple((b.start, b.stop) for b in box) != tuple((0, n) for n in shape) for box in boxes):
+            raise ParameterError(f"Without partitioning a patch is the whole volume {shape}; raise the patch size to it.")
+        return _EachBox([ExactPatchNormal(self.physics)] * len(boxes))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
-from napari_unroll.methods.unrolled.checkpoint import find, load_network
+from napari_unroll.methods.weights import find
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
@@ -130,8 +130,8 @@ def _methods(scan: Scan, plan: EvaluationPlan) -> list[Method]:
 def _ready(method: Method, scan: Scan, weights: str) -> bool:
     if not method.needs_weights or weights == "auto":
         return has_weights(method, scan)
-    config = load_network(find(weights).path).config
-    return config.data_step == method.iterative and config.prior.complex_valued == (scan.modality == "mri")
+    given = find(weights)
+    return given.method == method.name and given.modality == scan.modality
 
 
 def _measure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_unroll.errors import MemoryExceeded
+from napari_unroll.errors import MemoryExceeded, WeightsError
 from napari_unroll.methods.problem import Method
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.scan.geometry import VolumeGrid
@@ -32,9 +32,20 @@ def base_bytes(scan: Scan, grid: VolumeGrid) -> int:
 
 
 def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape) -> int:
-    """Estimated peak of a run, in bytes; complex volumes count twice."""
-    own = method.memory(grid.shape, patch, params) if method.memory else 0
+    """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
+    own = method.memory(grid.shape, patch, _with_weights(method, params, scan)) if method.memory else 0
     return base_bytes(scan, grid) + own * (2 if scan.modality == "mri" else 1)
+
+
+def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
+    """The params with the weights that "auto" stands for, where there are any."""
+    if method.find_weights is None:
+        return params
+    try:
+        found = method.find_weights(scan.modality, params)
+    except WeightsError:
+        return params
+    return params.model_copy(update={"weights": str(found.path)})
 
 
 def auto_patch_size(method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device) -> tuple[int, str]:

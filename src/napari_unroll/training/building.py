@@ -5,7 +5,7 @@ A generator of events that may be killed at any moment: what is in the store is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,13 @@ import psutil
 
 from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop
-from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.recipe import Job
-from napari_unroll.training.samples import Sample, SampleStore, build_sample
+from napari_unroll.training.samples import Sample, SampleStore, build_clean_sample, build_sample
+from napari_unroll.training.contexts import Volumes
 from napari_unroll.training.symmetries import find_symmetries
 
 MEMORY_SHARE = 0.4
@@ -56,7 +56,7 @@ class Scanners:
 
 
 def build(
-    store: SampleStore, jobs: Sequence[Job], config: UnrolledConfig, scanners: Scanners, stop: Stop
+    store: SampleStore, jobs: Sequence[Job], make: Callable[[Job], Volumes], stop: Stop
 ) -> Iterator[Progress]:
     """Make the samples that the store lacks, number i from job i; ends early where the listener asks to finish.
 
@@ -68,10 +68,24 @@ def build(
         if stop.finish_now:
             return
         if i not in store:
-            scan = job.make()
-            physics = scanners.physics(job.protocol, scan)
-            store.add(build_sample(scan, physics, config, scanners.factors(job.protocol)), job.protocol, i)
+            store.add(make(job), job.protocol, i)
         yield Progress(i + 1, len(jobs), "building training samples")
+
+
+def local_problems(scanners: Scanners, start_iterations: int) -> Callable[[Job], Volumes]:
+    """How the samples of local problems are made."""
+
+    def make(job: Job) -> Volumes:
+        scan = job.make()
+        physics = scanners.physics(job.protocol, scan)
+        return build_sample(scan, physics, start_iterations, scanners.factors(job.protocol))
+
+    return make
+
+
+def clean_volumes(job: Job) -> Volumes:
+    """The sample of a denoiser."""
+    return build_clean_sample(job.make())
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from napari_unroll.environment import machine, software
-from napari_unroll.methods.unrolled.network import UnrolledPGD
+from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.recipe import Recipe
 
 
-def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, **facts: Any) -> dict[str, Any]:
+def model_card(plan: TrainingPlan, recipe: Recipe, network: Network, **facts: Any) -> dict[str, Any]:
     """Plain values for JSON; ``facts`` (steps, seconds, figures before and after, …) are added as they are.
 
     The hash of the weights is added where they are written.
@@ -18,9 +18,9 @@ def model_card(plan: TrainingPlan, recipe: Recipe, network: UnrolledPGD, **facts
     return {
         "name": plan.name,
         "modality": plan.modality,
-        "task": plan.task,
+        "method": plan.method,
         "licence": plan.licence or "not stated",
-        "architecture": f"UnrolledPGD, {network.config.title}; {sum(p.numel() for p in network.parameters())} parameters",
+        "architecture": f"{network.config.title}; {sum(p.numel() for p in network.parameters())} parameters",
         "trained_on": _data(plan, recipe),
         "held_out": [job.name for job in recipe.held_out],
         "noise": "as in the scans" if plan.scans else _noise(plan),

@@ -46,7 +46,7 @@ class TrainingState:
         """Write the state."""
         state = {name: getattr(trainer, name).state_dict() for name in MODULES}
         state |= {name: getattr(trainer, name) for name in NUMBERS}
-        state |= {"rng": json.dumps(trainer.sampler.rng.bit_generator.state), "torch_rng": torch.get_rng_state()}
+        state |= {"rng": json.dumps(trainer.task.rng.bit_generator.state), "torch_rng": torch.get_rng_state()}
         temporary = self.path.with_suffix(".partial")
         torch.save(state, temporary)
         temporary.replace(self.path)
@@ -63,7 +63,7 @@ class TrainingState:
                 getattr(trainer, name).load_state_dict(state[name])
             for name in NUMBERS:
                 setattr(trainer, name, type(getattr(trainer, name))(state[name]))
-            trainer.sampler.rng.bit_generator.state = json.loads(state["rng"])
+            trainer.task.rng.bit_generator.state = json.loads(state["rng"])
             torch.set_rng_state(state["torch_rng"].cpu())
         except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise WeightsError(

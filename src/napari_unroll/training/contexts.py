@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
-from napari_unroll.methods.unrolled.precondition import preconditioner
+from napari_unroll.events import Box, result_of
+from napari_unroll.methods.algorithms.iterations import State
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
+from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.context import LocalProblem, cut
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.training.options import TrainOptions
@@ -30,14 +32,19 @@ PATCH, OVERLAP = 96, 8
 """Of the network's passes over whole volumes: up to this edge in one piece."""
 
 
-def follows_trajectory(config: UnrolledConfig, options: TrainOptions) -> bool:
+def follows_trajectory(config: NetworkConfig, options: TrainOptions) -> bool:
     """Whether a training needs trajectories, and so the exact operators: a network without data steps has no context."""
-    return config.data_step and options.context == "trajectory"
+    return config.has_data_steps and options.context == "trajectory"
 
 
 def true_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
     """The truth for all iterations, as in the paper."""
     return volumes["truth"][None], volumes["residual_truth"][None]
+
+
+def no_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
+    """None at all, for networks that never look at the measurements."""
+    return volumes["truth"][None][:0], volumes["truth"][None][:0]
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Contexts:
 
 
 TRUE_CONTEXTS = Contexts(true_context)
+NO_CONTEXTS = Contexts(no_context)
 
 
 class Trajectory:
@@ -65,7 +73,7 @@ class Trajectory:
 
     def __init__(
         self,
-        network: UnrolledPGD,
+        network: Network,
         operators: Sequence[Any],
         protocols: Sequence[NormalFactors],
         low_precision: torch.dtype | None = None,
@@ -79,24 +87,27 @@ class Trajectory:
         start, first = (
             torch.from_numpy(volumes[name])[None, None].to(factors.device) for name in ("start", "residual_start")
         )
-        contexts, residuals = [start], [first]
+        contexts, residuals, state = [start], [first], State(start)
         for k in range(self.network.n_iterations - 1):
-            x = self._iterate(contexts[-1], residuals[-1], k, factors)
-            contexts.append(x)
-            residuals.append(first - physics.A_adjoint(physics.A(x - start)))
+            state = self._iterate(state, residuals[-1], k, factors)
+            contexts.append(state.x)
+            residuals.append(first - physics.A_adjoint(physics.A(state.x - start)))
         return _stacked(contexts), _stacked(residuals)
 
-    def _iterate(self, x: torch.Tensor, residual: torch.Tensor, k: int, factors: NormalFactors) -> torch.Tensor:
-        """x_{k+1} of x_k (1, 1, z, y, x), in patches where it is large."""
-        near = LocalProblem(factors, x, residual)
-        precondition = preconditioner(self.network.config, factors)
-        stepped = self.network.step(x, k, lambda u, _: near.gradient(u), precondition)
-        shape = (x.shape[-3], x.shape[-2], x.shape[-1])
-        blender = Blender(shape, x.dtype, OVERLAP, x.device)
-        with torch.autocast(x.device.type, self.low_precision, enabled=self.low_precision is not None):
-            for box in PatchGrid(shape, PATCH, OVERLAP).boxes:
-                blender.add(box, self.network.denoise(cut(stepped, [box]), k))
-        return blender.values()[None, None]
+    def _iterate(self, state: State, residual: torch.Tensor, k: int, factors: NormalFactors) -> State:
+        """The state after iteration k, with the prior in patches where the volume is large."""
+        x, network = state.x, self.network
+        data = Data(LocalProblem(factors, x, residual), factors)
+        given = network.before(state, k, data)
+
+        def apply(boxes: list[Box]) -> list[Patch]:
+            with torch.autocast(x.device.type, self.low_precision, enabled=self.low_precision is not None):
+                cleaned = network.denoise(cut(given, boxes), k)
+            return [Patch(box, values) for box, values in zip(boxes, cleaned, strict=True)]
+
+        grid = PatchGrid((x.shape[-3], x.shape[-2], x.shape[-1]), PATCH, OVERLAP)
+        cleaned = result_of(sliding_window(grid, x, apply, Stage("trajectory"), n_batch=1))
+        return network.after(state, cleaned, k, data)
 
 
 def _stacked(volumes: Sequence[torch.Tensor]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from napari_unroll.methods.problem import MethodParams
 
@@ -20,6 +20,15 @@ class TrainOptions(MethodParams):
     batch_size: int = Field(2, ge=1, description="Patches per pass.")
     accumulate: int = Field(1, ge=1, description="Passes per optimiser step.")
     patch_size: tuple[int, int, int] = Field((48, 48, 48), description="Patch (z, y, x) in voxels.")
+    partition: Literal["approximated", "exact", "global"] = Field(
+        "approximated",
+        description="approximated: patches with the approximated operator, no projector in the loop. exact: patches with the "
+        "operator restricted to them. global: whole volumes with the exact operator.",
+    )
+    noise_levels: tuple[float, float] = Field(
+        (0.005, 0.2),
+        description="Denoisers: least and largest noise σ, relative to the volume's scale; drawn log-uniformly per patch.",
+    )
     augment: bool = Field(True, description="Flips and turns that commute with the operator; random phase (MRI).")
     learning_rate: float = Field(1e-3, gt=0, description="Peak rate of Adam; linear warm-up, then cosine to 1 %.")
     warmup: int = Field(100, ge=0, description="Steps of linear warm-up.")
@@ -48,3 +57,10 @@ class TrainOptions(MethodParams):
     validate_every: int = Field(500, ge=1, description="Steps between checkpoints, and between validations at least.")
     validation_share: float = Field(0.2, gt=0, le=1, description="Validations wait until they take less of the time.")
     seed: int = Field(0, description="Seed of weights, patches and contexts.")
+
+    @model_validator(mode="after")
+    def _levels(self) -> TrainOptions:
+        low, high = self.noise_levels
+        if not 0 < low <= high:
+            raise ValueError(f"noise_levels needs two positive numbers, least and most, got {low:g} and {high:g}")
+        return self

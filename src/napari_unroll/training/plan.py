@@ -9,27 +9,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from napari_unroll.methods.problem import MethodParams
-from napari_unroll.methods.unrolled.network import UnrolledConfig
+from napari_unroll.methods.algorithms.network import NetworkConfig
+from napari_unroll.methods.problem import Learning, MethodParams
+from napari_unroll.methods.registry import trainable
+from napari_unroll.scan.scan import Modality
 from napari_unroll.training.options import TrainOptions
 
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
 """Views and accelerations that generated scanners have unless others are asked for."""
-NETWORKS: dict[str, dict[str, Any]] = {
-    "ct": {"n_iterations": 5, "preconditioner": 0.2, "substeps": 2, "start_iterations": 60},
-    "mri": {"n_iterations": 5, "preconditioner": 0.2, "degree": 3, "final_step": True, "start_iterations": 60},
-}
-"""What training chooses where the plan leaves the unrolled network open; post-processing starts from FDK or zero-filled."""
-DIMENSIONS = {"ct": 3, "mri": 2}
-"""And of its prior: k-space that is fully sampled along z falls apart into slices, which train several times faster."""
-NEIGHBOURS = 2
-"""Slices on either side that a 2-D prior sees too."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "ct": {"batch_size": 1, "learning_rate": 5e-4, "auxiliary": 0.2, "context": "trajectory"},
-    "mri": {"patch_size": (8, 96, 96)},
-}
-"""And where it leaves the options open. CT operators are approximated only, so contexts are trajectories; those of
-Cartesian MRI are exact. Thin slabs for MRI, whose undersampling lies in (y, x)."""
+OPTIONS: dict[str, dict[str, Any]] = {"ct": {}, "mri": {"patch_size": (8, 96, 96)}}
+"""Training options of every method: thin slabs for MRI, whose undersampling lies in (y, x)."""
+DEFAULT_METHOD = "unrolled-pgd"
 
 
 class Noise(MethodParams):
@@ -64,9 +54,7 @@ class TrainingPlan(MethodParams):
 
     name: str = Field("trained", pattern=r"^[\w.-]+$", description="Name of the weights.")
     modality: Literal["ct", "mri"] = Field("ct", description="X-ray tomography or magnetic resonance.")
-    task: Literal["unrolled", "post-processing"] = Field(
-        "unrolled", description="Network between data steps, or one pass over the quick reconstruction."
-    )
+    method: str = Field(DEFAULT_METHOD, description="Method whose network is trained.")
     levels: tuple[float, ...] | None = Field(
         None, description="Views (CT, 30, 50, 100) or accelerations (MRI, 5, 10); empty: these, or the scanner's own."
     )
@@ -79,11 +67,8 @@ class TrainingPlan(MethodParams):
     n_objects: int = Field(48, ge=1, le=9000, description="Objects for training.")
     n_held_out: int = Field(2, ge=1, le=100, description="Objects for validation, never trained on.")
     noise: Noise = Field(Noise(), description="Noise of simulated scans.")
-    network: UnrolledConfig = Field(
-        UnrolledConfig(**NETWORKS["ct"]),
-        description="Architecture; modality and task decide its channels and data step.",
-    )
-    options: TrainOptions = Field(TrainOptions(**OPTIONS["ct"]), description="How long and how to train.")
+    network: NetworkConfig = Field(description="Architecture; method and modality decide its iteration and channels.")
+    options: TrainOptions = Field(description="How long and how to train.")
     initial: str | None = Field(
         None,
         description="Shipped weights by name, or a .safetensors file, to start from; the architecture is theirs, with more "
@@ -97,27 +82,17 @@ class TrainingPlan(MethodParams):
     @model_validator(mode="before")
     @classmethod
     def _complete(cls, values: Any) -> Any:
-        """Fill in what suits modality and task; these decide the network's channels and data step.
-
-        Initial weights bring their own architecture, so nothing is added to it unless it is asked for.
-        """
+        """Fill in what suits method and modality."""
         if not isinstance(values, dict):
             return values
-        modality, task = values.get("modality", "ct"), values.get("task", "unrolled")
+        modality, learning = values.get("modality", "ct"), _learning(values.get("method", DEFAULT_METHOD))
         network, options = _plain(values.get("network", {})), _plain(values.get("options", {}))
-        if modality not in NETWORKS or not isinstance(network, dict) or not isinstance(options, dict):
+        if modality not in OPTIONS or not isinstance(network, dict) or not isinstance(options, dict):
             return values
-        is_new = not values.get("initial")
-        least = {"n_iterations": network.get("n_priors", 1)}
-        suits = (NETWORKS[modality] if task == "unrolled" else {}) if is_new else least
-        prior = _plain(network.get("prior", {}))
-        if isinstance(prior, dict):
-            prior = {"dim": DIMENSIONS[modality], **prior, "complex_valued": modality == "mri"}
-            prior = {"neighbours": NEIGHBOURS, **prior} if is_new and prior["dim"] == 2 else prior
         return {
             **values,
-            "network": {**suits, **network, "prior": prior, "data_step": task == "unrolled"},
-            "options": {**OPTIONS[modality], **options},
+            "network": _architecture(learning, modality, network, bool(values.get("initial"))),
+            "options": {**OPTIONS[modality], **learning.options(modality), **options},
         }
 
     @model_validator(mode="after")
@@ -134,6 +109,49 @@ class TrainingPlan(MethodParams):
     def chosen_levels(self) -> tuple[float, ...]:
         """Views or accelerations of generated scanners."""
         return self.levels or LEVELS[self.modality]
+
+
+    @property
+    def task(self) -> str:
+        """What the network is trained to do."""
+        return _learning(self.method).task
+
+
+def _learning(method: str) -> Learning:
+    """How the method's network comes to be. Raises ValueError where it has none."""
+    known = {m.name: m.learning for m in trainable()}
+    found = known.get(method)
+    if found is None:
+        raise ValueError(f"method must be one whose network is trained, {', '.join(known)}; got {method!r}")
+    return found
+
+
+def _architecture(learning: Learning, modality: Modality, asked: dict[str, Any], has_initial: bool) -> dict[str, Any]:
+    """The method's own architecture with what was asked for in its place.
+
+    Initial weights bring their own architecture, so of the method's only what they cannot have is kept: nothing is added to
+    them unless it is asked for.
+    """
+    own = learning.network(modality).model_dump()
+    if has_initial:
+        own |= {"n_iterations": asked.get("n_priors", 1), "n_priors": 1, "final_step": False}
+        own["prior"] = own["prior"] | {"neighbours": 0}
+    merged = {**own, **asked, "iteration": own["iteration"]}
+    for part in ("prior", "data_step"):
+        merged[part] = _merged(own[part], _plain(asked.get(part)))
+    if isinstance(merged["prior"], dict):
+        merged["prior"] = {**merged["prior"], "complex_valued": modality == "mri"}
+    return merged
+
+
+def _merged(own: Any, asked: Any) -> Any:
+    """A part of another kind has nothing in common with the method's own."""
+    if not isinstance(asked, dict) or not isinstance(own, dict):
+        return own if asked is None else asked
+    same = asked.get("kind", own["kind"]) == own["kind"]
+    shared = own if same else {name: own[name] for name in ("dim", "neighbours") if name in own}
+    asked = {"neighbours": 0, **asked} if asked.get("dim") == 3 else asked
+    return {**shared, **asked}
 
 
 def _plain(value: Any) -> Any:

@@ -66,7 +66,7 @@ def _of_objects(plan: TrainingPlan, device: str) -> Recipe:
     held = plan.n_held_out if plan.volumes else 0
     levels = plan.levels if plan.scanner else plan.chosen_levels
     parts = (plan.modality, levels, plan.size, plan.noise.model_dump_json(), files, scanner, held)
-    key = fingerprint(*parts, plan.network.start_iterations)
+    key = fingerprint(*parts, plan.network.start_iterations, plan.task)
     return Recipe(tuple(p.name for p in protocols), training, held_out, key)
 
 
@@ -119,7 +119,7 @@ def _of_scans(plan: TrainingPlan) -> Recipe:
     split = len(files) - plan.n_held_out
     names = tuple(f"scans like {files[prints.index(p)].name}" for p in known)
     sizes = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    key = fingerprint(sizes, plan.n_held_out, plan.network.start_iterations)
+    key = fingerprint(sizes, plan.n_held_out, plan.network.start_iterations, plan.task)
     return Recipe(names, tuple(jobs[:split]), tuple(jobs[split:]), key)
 
 

@@ -1,6 +1,6 @@
 """Training samples: pairs of volumes from which local problems are cut at random patches.
 
-A sample holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with their residual
+A sample for local problems holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with their residual
 images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0), from which the contexts of its local problems follow (see
 ``contexts``): the projector never runs in a step of the training loop (Efficient Unrolled Networks, sec. 4.1–4.3).
 Flips and turns that commute with N, and a global phase of complex volumes, turn one
@@ -23,17 +23,15 @@ import zarr
 from napari_unroll.errors import ScanError, UnrollError
 from napari_unroll.events import Box, result_of
 from napari_unroll.methods.problem import Problem, measured
-from napari_unroll.methods.unrolled.network import UnrolledConfig
-from napari_unroll.methods.unrolled.scale import intensity_scale
-from napari_unroll.methods.unrolled.start import first_estimate
+from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.scan.scan import Scan
-from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Volumes
+from napari_unroll.training.contexts import NO_CONTEXTS, TRUE_CONTEXTS, Contexts, Volumes
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
 
 Sample = tuple[Volumes, int]
 """The volumes of a sample by name, and its protocol."""
-PARTS = ("truth", "start", "residual_truth", "residual_start")
 
 
 @dataclass(frozen=True)
@@ -51,23 +49,38 @@ class Batch:
     residuals: list[torch.Tensor]
 
 
-def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: NormalFactors) -> Volumes:
-    """The four volumes of a scan whose truth is known, each (z, y, x), divided by the start's intensity scale.
+def build_sample(scan: Scan, physics: Any, start_iterations: int, factors: NormalFactors) -> Volumes:
+    """truth, start and their residual images, each (z, y, x), divided by the start's intensity scale.
 
-    ``config`` says how x_0 is made. Raises ScanError where the scan has no truth.
+    ``start_iterations`` says how x_0 is made. Raises ScanError where the scan has no truth.
     """
-    if scan.truth is None:
-        raise ScanError(f"Training needs the true volume of every scan; {scan.name!r} has none.")
     y = measured(scan, physics.device)
-    truth = torch.as_tensor(scan.truth).to(physics.device, physics.dtype)[None, None]
-    start = result_of(first_estimate(Problem(scan=scan, physics=physics, y=y, normal=factors), config))
-    scale = intensity_scale(start)
+    truth = torch.as_tensor(true_volume(scan)).to(physics.device, physics.dtype)[None, None]
+    problem = Problem(scan=scan, physics=physics, y=y, normal=factors)
+    start = result_of(first_estimate(problem, start_iterations))
     volumes = {
         "truth": truth,
         "start": start,
         "residual_truth": physics.A_adjoint(y - physics.A(truth)),
         "residual_start": physics.A_adjoint(y - physics.A(start)),
     }
+    return _scaled(volumes, intensity_scale(start))
+
+
+def build_clean_sample(scan: Scan) -> Volumes:
+    """The truth alone (z, y, x), divided by its intensity scale. Raises ScanError where the scan has none."""
+    truth = torch.as_tensor(true_volume(scan))[None, None]
+    return _scaled({"truth": truth}, intensity_scale(truth))
+
+
+def true_volume(scan: Scan) -> np.ndarray:
+    """The truth of a scan. Raises ScanError where it has none."""
+    if scan.truth is None:
+        raise ScanError(f"Training needs the true volume of every scan; {scan.name!r} has none.")
+    return scan.truth
+
+
+def _scaled(volumes: dict[str, torch.Tensor], scale: float) -> Volumes:
     return {name: (v[0, 0] / scale).cpu().numpy() for name, v in volumes.items()}
 
 
@@ -96,15 +109,16 @@ class SampleStore:
         temporary = self.folder / "unfinished.zarr"
         shutil.rmtree(temporary, ignore_errors=True)
         group = zarr.open_group(str(temporary), mode="w", attributes={"protocol": protocol})
-        for name in PARTS:
-            group.create_array(name, data=sample[name], chunks=sample[name].shape)
+        for name, values in sample.items():
+            group.create_array(name, data=values, chunks=values.shape)
         temporary.rename(self._path(len(self) if index is None else index))
 
     def load(self, index: int) -> Sample:
         """Sample ``index`` and its protocol. Raises UnrollError where it is damaged."""
         try:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
-            return {name: np.asarray(group[name][:]) for name in PARTS}, int(group.attrs["protocol"])
+            volumes = {name: np.asarray(array[:]) for name, array in sorted(group.arrays())}
+            return volumes, int(group.attrs["protocol"])
         except (KeyError, ValueError, OSError, RuntimeError) as error:
             raise UnrollError(f"Sample {index} in {self.folder} is damaged; remove {self._path(index)}.") from error
 
@@ -162,6 +176,17 @@ class PatchSampler:
 
     def draw(self, batch_size: int, device: torch.device | str = "cpu", contexts: Contexts = TRUE_CONTEXTS) -> Batch:
         """A batch from a random protocol, patches at uniformly random places."""
+        protocol, boxes, (truth, start, *rest) = self._draw(batch_size, device, contexts)
+        return Batch(protocol, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :])
+
+    def draw_clean(self, batch_size: int, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Patches of true volumes alone, (batch, 1, z, y, x)."""
+        _, _, (truth,) = self._draw(batch_size, device, NO_CONTEXTS)
+        return truth
+
+    def _draw(
+        self, batch_size: int, device: torch.device | str, contexts: Contexts
+    ) -> tuple[int, list[Box], list[torch.Tensor]]:
         protocol = int(self.rng.choice(sorted(self._by_protocol)))
         boxes, cuts = [], []
         for _ in range(batch_size):
@@ -169,8 +194,7 @@ class PatchSampler:
             box, patch = self._patch(visit, protocol)
             boxes.append(box)
             cuts.append([torch.from_numpy(np.ascontiguousarray(values)) for values in patch])
-        truth, start, *rest = (torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True))
-        return Batch(protocol, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :])
+        return protocol, boxes, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
 
     def _visit(self, protocol: int, contexts: Contexts) -> list[np.ndarray]:
         """The volumes of one of the open samples, or of a new one where it was used up."""
@@ -179,7 +203,8 @@ class PatchSampler:
         if visit is None or visit.left < 1:
             volumes, _ = self._samples[int(self.rng.choice(self._by_protocol[protocol]))]
             estimates, residuals = contexts.make(volumes, protocol)
-            visit = _Visit([volumes["truth"], volumes["start"], *estimates, *residuals], contexts.uses)
+            known = [volumes[name] for name in ("truth", "start") if name in volumes]
+            visit = _Visit([*known, *estimates, *residuals], contexts.uses)
             self._open[protocol, place] = visit
         visit.left -= 1
         return visit.volumes

@@ -18,18 +18,16 @@ import torch
 
 from napari_unroll.errors import Cancelled, ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
-from napari_unroll.methods.unrolled.checkpoint import save_network
-from napari_unroll.methods.unrolled.network import UnrolledPGD
+from napari_unroll.methods.algorithms.network import Network
+from napari_unroll.methods.weights import save_network
 from napari_unroll.physics.build import choose_device
-from napari_unroll.training.building import Scanners, build, load_samples
 from napari_unroll.training.card import model_card
-from napari_unroll.training.contexts import follows_trajectory
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.recipe import Recipe, make_recipe
-from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.start_from import with_initial
-from napari_unroll.training.trainer import Trainer
-from napari_unroll.training.validation import HeldOut, HeldOutScan, prepare
+from napari_unroll.training.tasks.prepare import PREPARE
+from napari_unroll.training.trainer import Trainer, new_network
 
 log = logging.getLogger(__name__)
 PLAN = "plan.json"
@@ -66,33 +64,20 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
     recipe = recipe or make_recipe(plan, chosen)
     _claim(plan, out)
     store = SampleStore(out / "samples" / recipe.key)
-    scanners = Scanners(store, chosen)
-    yield from build(store, recipe.training, plan.network, scanners, stop)
-    if stop.finish_now:
+    prepared = yield from PREPARE[plan.task](plan, recipe, store, chosen, stop)
+    if prepared is None:
         return Finished(Outcome.FINISHED_EARLY, None, "No network was trained yet; the samples made so far are kept.")
-    held_out: list[HeldOutScan] = []
-    yield from prepare(recipe.held_out, plan.network, scanners, held_out, stop)
     keeper = _Keeper(plan, recipe, out)
-    sampler = _sampler(plan, store, len(recipe.training))
-    is_needed = follows_trajectory(plan.network, plan.options)
-    physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if is_needed else ()
-    validate, state = HeldOut(held_out, stop), out / "training.state"
+    network = initial or new_network(plan.network, plan.options.seed)
     keeper.trainer = trainer = Trainer(
-        plan.network, sampler, store.protocols(), plan.options, validate, state, chosen, initial,
-        keep=keeper.keep, physics=physics,
-    )  # fmt: skip
+        network, prepared.task, plan.options, prepared.validate, out / "training.state", keeper.keep, initial is None, chosen
+    )
     for event in trainer.run(stop):
         if isinstance(event, Progress | IterationDone | Pictures):
             keeper.see(event)
             yield event
         elif isinstance(event, Finished):
             return keeper.finished(event)
-
-
-def _sampler(plan: TrainingPlan, store: SampleStore, n_samples: int) -> PatchSampler:
-    options = plan.options
-    symmetries = store.symmetries() if options.augment else None
-    return PatchSampler(load_samples(store, n_samples), options.patch_size, options.seed, symmetries)
 
 
 @dataclass
@@ -115,7 +100,7 @@ class _Keeper:
         if isinstance(event, IterationDone) and event.iteration == 0:
             self.first = dict(event.metrics)
 
-    def keep(self, network: UnrolledPGD, metrics: dict[str, float]) -> None:
+    def keep(self, network: Network, metrics: dict[str, float]) -> None:
         """Write ``network``, the best so far."""
         assert self.trainer is not None
         before = {"start": metrics.get("psnr_start")}
@@ -128,7 +113,7 @@ class _Keeper:
             "psnr_after": metrics.get("psnr"),
         }
         card = model_card(self.plan, self.recipe, network, **facts)
-        save_network(network, self.weights, card, getattr(torch, self.plan.stored))
+        save_network(network, self.weights, self.plan.method, card, getattr(torch, self.plan.stored))
 
     def finished(self, event: Finished) -> Finished:
         """How the training ended, with the weights where there are any."""

@@ -5,48 +5,49 @@ from __future__ import annotations
 import torch
 
 from napari_unroll.errors import WeightsError
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.networks.inflate import inflate, with_neighbours
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
-from napari_unroll.methods.unrolled.checkpoint import find, load_network
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.weights import find, load_network
 from napari_unroll.training.plan import TrainingPlan
 
+PER_ITERATION = {"data_step.stepsize", "sigma"}
+"""Parameters with one entry per iteration."""
 
-def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, UnrolledPGD | None]:
+
+def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
     """The plan with the architecture of its initial weights, and their network; None where it starts anew.
 
     2-D weights are inflated where the plan's prior is 3-D, and learn to see neighbouring slices where it has more of them;
     iterations that they lack repeat their last one, and those that get a prior of their own begin with the shared one.
-    Raises WeightsError where they are for the other modality or task.
+    Raises WeightsError where they are for the other modality or method.
     """
     if plan.initial is None:
         return plan, None
-    network = load_network(find(plan.initial).path)
-    config = network.config
-    if config.prior.complex_valued != (plan.modality == "mri") or config.data_step != (plan.task == "unrolled"):
-        kind = "MRI" if config.prior.complex_valued else "CT"
-        task = "unrolled" if config.data_step else "post-processing"
+    weights = find(plan.initial)
+    if weights.modality != plan.modality or weights.method != plan.method:
         raise WeightsError(
-            f"The weights {plan.initial} are for {task} {kind} networks, the plan is for {plan.task} "
-            f"{plan.modality.upper()}; choose the modality and task of the weights."
+            f"The weights {plan.initial} are for {weights.method} on {weights.modality.upper()}, the plan is for {plan.method} "
+            f"on {plan.modality.upper()}; choose the method and modality of the weights."
         )
+    network = load_network(weights.path)
     network = _grown(network, plan.network)
     return plan.model_copy(update={"network": network.config}), network.requires_grad_(True)
 
 
-def _grown(network: UnrolledPGD, wanted: UnrolledConfig) -> UnrolledPGD:
+def _grown(network: Network, wanted: NetworkConfig) -> Network:
     """A network that begins like ``network`` and has what ``wanted`` has more of: iterations, priors, slices seen."""
     has = network.config
     changes = {"prior": _seeing(network.prior(0), wanted.prior).config}
-    if has.data_step:
+    if has.has_data_steps:
         changes |= {name: max(getattr(has, name), getattr(wanted, name)) for name in ("n_iterations", "n_priors")}
     has_grown = any(changes.get(name, 1) > getattr(has, name) for name in ("n_iterations", "n_priors"))
     if has.n_priors > 1 and has_grown:  # other equal runs of iterations would mix the old ones
         changes["n_priors"] = changes["n_iterations"]
-    grown = UnrolledPGD(has.model_copy(update=changes))
+    grown = Network(has.model_copy(update=changes))
     state = {name: value for name, value in network.state_dict().items() if not name.startswith("priors.")}
     missing = grown.n_iterations - network.n_iterations
-    for name in ("stepsize", "sigma"):
+    for name in PER_ITERATION & state.keys():
         state[name] = torch.cat([state[name], state[name][-1:].expand(missing)])
     grown.load_state_dict(state, strict=False)
     for k in range(grown.n_iterations):

@@ -1,87 +1,70 @@
-"""The training loop as a generator of events: local problems in, a network out.
+"""The training loop as a generator of events: a network and a task in, a better network out.
 
-Our own loop rather than deepinv's Trainer, which trains maps from measurements to volumes: here a step sees only patches and
-factors (see DECISIONS). Knows nothing of who listens.
+Our own loop rather than deepinv's Trainer, which trains maps from measurements to volumes: here a step sees only what its
+task draws. Knows nothing of who listens, nor what the task is.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from napari_unroll.errors import Cancelled, ParameterError
+from napari_unroll.errors import Cancelled
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
-from napari_unroll.methods.unrolled.precondition import preconditioner
-from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.patches.context import Restrictable
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.training.checkpoint import TrainingState
-from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Trajectory, follows_trajectory
-from napari_unroll.training.local import context_gradient, loss
 from napari_unroll.training.meter import Meter
 from napari_unroll.training.options import TrainOptions
-from napari_unroll.training.samples import Batch, PatchSampler
+from napari_unroll.training.tasks.task import Task
 from napari_unroll.training.validation import Validation
 
-Validate = Callable[[UnrolledPGD], Validation]
-Keep = Callable[[UnrolledPGD, dict[str, float]], None]
+Validate = Callable[[Network], Validation]
+Keep = Callable[[Network, dict[str, float]], None]
 SAVE_SECONDS = 60.0
 """Checkpoints are at most this far apart."""
-N_OPEN = 4
-"""Samples per protocol whose trajectories are held at a time."""
 VALIDATIONS = 10
 """Where seconds are limited, this many validations are made in them, as far as ``validation_share`` allows."""
+
+
+def new_network(config: NetworkConfig, seed: int) -> Network:
+    """A network with random weights that the seed determines."""
+    torch.manual_seed(seed)
+    return Network(config)
 
 
 class Trainer:
     """Trains one network; ``run`` yields events and may be stopped at any step, and resumed from its state file.
 
-    ``protocols`` are the fitted normal operators, one per protocol of the samples. Local problems use them too, or
-    ``operators`` in their place (``ExactNormal``: the projector in the loop, to measure what the approximation costs).
-    ``physics`` are the exact operators, one per protocol, which contexts from trajectories need.
-    ``keep`` is given the averaged network and its figures whenever it is the best so far.
+    ``network`` is trained in place on ``device``; ``is_new`` says that its weights are random. ``keep`` is given the averaged
+    network and its figures whenever it is the best so far.
     """
 
     def __init__(
         self,
-        config: UnrolledConfig,
-        sampler: PatchSampler,
-        protocols: Sequence[NormalFactors],
+        network: Network,
+        task: Task,
         options: TrainOptions,
         validate: Validate | None = None,
         state_file: Path | None = None,
-        device: str = "cpu",
-        initial: UnrolledPGD | None = None,
-        operators: Sequence[Restrictable] | None = None,
         keep: Keep | None = None,
-        physics: Sequence[Any] = (),
+        is_new: bool = True,
+        device: str = "cpu",
     ) -> None:
-        if options.precision == "float16" and torch.device(device).type != "cuda":
-            raise ParameterError("float16 training needs a CUDA device; choose bfloat16 or float32.")
         torch.manual_seed(options.seed)
-        self.low_precision = low_precision(options.precision, device)
-        self.options, self.sampler, self.device = options, sampler, device
-        self.network = UnrolledPGD(config).to(device)
-        self._is_trained = initial is not None
-        if initial is not None:
-            self.network.load_state_dict(initial.state_dict())
-        self.average = UnrolledPGD(config).to(device).eval().requires_grad_(False)
-        self.average.load_state_dict(self.network.state_dict())
+        self.options, self.task, self.device, self.is_new = options, task, device, is_new
+        self.network = network.to(device)
+        self.average = deepcopy(self.network).eval().requires_grad_(False)
+        task.begin(self.average)
         if options.compile:
             for prior in self.network.priors:
                 prior.compile()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=options.precision == "float16")
-        self.protocols = [p.to(device) for p in protocols]
-        self.operators: Sequence[Restrictable] = self.protocols if operators is None else operators
-        self.preconditioners = [partial(preconditioner, config, p) for p in self.protocols]
-        self.contexts = self._contexts(physics)
         self.validate, self.keep, self.best, self.step, self.elapsed = validate, keep, -math.inf, 0, 0.0
         self.stale = 0
         self.state = TrainingState(state_file) if state_file else None
@@ -138,6 +121,11 @@ class Trainer:
             self._save()
             raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
 
+    @property
+    def _is_early(self) -> bool:
+        """Whether the network is still of little use."""
+        return self.is_new and self.progress < self.options.truth_share
+
     def _report(self, metrics: dict[str, float]) -> IterationDone:
         if self.state is not None:
             self.state.log(self.step, metrics)
@@ -150,7 +138,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for _ in range(self.options.accumulate):
-            part = self._loss(self._draw()) / self.options.accumulate
+            part = self.task.loss(self.network, self._is_early) / self.options.accumulate
             self.scaler.scale(part).backward()
             total += float(part.detach())
         self.scaler.unscale_(self.optimizer)
@@ -162,34 +150,13 @@ class Trainer:
         self._update_average()
         return total
 
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        gradient = context_gradient(batch, self.operators[batch.protocol])
-        precondition = self.preconditioners[batch.protocol](batch.boxes)
-        low = self.low_precision
-        with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
-            iterates = self.network(batch.start, gradient, precondition, self.options.recompute)
-        return loss(iterates, batch, self.options.auxiliary)
-
-    def _draw(self) -> Batch:
-        """A batch with the contexts that are due: trajectories are no use before the network is."""
-        is_early = self.progress < self.options.truth_share and not self._is_trained
-        contexts = TRUE_CONTEXTS if is_early else self.contexts
-        return self.sampler.draw(self.options.batch_size, self.device, contexts)
-
-    def _contexts(self, physics: Sequence[Any]) -> Contexts:
-        """The contexts that the options ask for. Raises ParameterError where they need exact operators and there are none."""
-        if not follows_trajectory(self.network.config, self.options):
-            return TRUE_CONTEXTS
-        if len(physics) != len(self.protocols):
-            raise ParameterError("Contexts from trajectories need the exact operator of every protocol.")
-        trajectory = Trajectory(self.average, physics, self.protocols, self.low_precision)
-        return Contexts(trajectory, N_OPEN, self.options.context_uses)
-
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.options.ema, self.step / (self.step + 10))
         for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
+        for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            mean.copy_(value)
 
     def _validation_is_due(self) -> bool:
         since = self.elapsed - self._validated_at
@@ -210,7 +177,7 @@ class Trainer:
             self._validation_seconds = time.monotonic() - begun
         self.elapsed = time.monotonic() - self._begin
         self._validated_at, self._validated_step = self.elapsed, self.step
-        if self.step or self._is_trained:  # random weights are no result
+        if self.step or not self.is_new:  # random weights are no result
             self._keep_if_best(metrics)
 
     def _keep_if_best(self, metrics: dict[str, float]) -> None:
@@ -232,16 +199,3 @@ def schedule(step: int, progress: float, warmup: int) -> float:
     """Factor of the learning rate: linear warm-up, then cosine from 1 to 0.01 over the budget."""
     rise = min(1.0, (step + 1) / (warmup + 1))
     return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
-
-
-def low_precision(asked: str, device: str) -> torch.dtype | None:
-    """The type of autocast, None for float32; ``auto`` is bfloat16 on devices with instructions for it."""
-    named = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if asked != "auto":
-        return named[asked]
-    if torch.device(device).type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    # torch before 2.9 cannot tell what the processor does
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    is_able = able.get("avx512_bf16") or able.get("amx_bf16")
-    return torch.bfloat16 if torch.device(device).type == "cpu" and is_able else None

@@ -1,4 +1,4 @@
-"""How good a network is: whole held-out scans through the very code that reconstructs.
+"""How good a network is: whole held-out scans through the very code that reconstructs, or held-out volumes with noise.
 
 Refinement is left out, which doubles the time and hardly moves the figures. Knows no training loop.
 """
@@ -14,14 +14,13 @@ import torch
 from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop, result_of
 from napari_unroll.methods.problem import Problem, as_values, measured
-from napari_unroll.methods.unrolled.inference import NetworkParams
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
-from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
-from napari_unroll.methods.unrolled.postprocessing import postprocess
-from napari_unroll.methods.unrolled.start import first_estimate
+from napari_unroll.methods.algorithms.network import Network
+from napari_unroll.methods.algorithms.reconstruct import NetworkParams, reconstruct
+from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners
 from napari_unroll.training.recipe import Job
+from napari_unroll.training.tasks.denoise import noise_like
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class HeldOut:
     def __init__(self, scans: Sequence[HeldOutScan], stop: Stop | None = None) -> None:
         self.scans, self.stop = scans, stop or Stop()
 
-    def __call__(self, network: UnrolledPGD) -> Validation:
+    def __call__(self, network: Network) -> Validation:
         """PSNR (dB) of the network's volumes and of their starts, means over the scans. Raises Cancelled."""
         volumes = [self._volume(scan, network) for scan in self.scans]
         after = [psnr(v, scan.truth) for v, scan in zip(volumes, self.scans, strict=True)]
@@ -57,15 +56,37 @@ class HeldOut:
         shown = {"truth": self.scans[0].truth, "before": starts[0], "after": volumes[0]}
         return Validation(metrics, {name: middle_slice(v) for name, v in shown.items()})
 
-    def _volume(self, scan: HeldOutScan, network: UnrolledPGD) -> np.ndarray:
+    def _volume(self, scan: HeldOutScan, network: Network) -> np.ndarray:
         if self.stop.cancelled:
             raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
         scan.problem.state.clear()
-        if network.config.data_step:
-            work = unroll(scan.problem, UnrolledParams(self_ensemble=False), network, scan.start)
-        else:
-            work = postprocess(scan.problem, NetworkParams(self_ensemble=False), network, scan.start)
+        work = reconstruct(scan.problem, NetworkParams(self_ensemble=False), network, scan.start)
         return as_values(result_of(work))
+
+
+VALIDATION_SIGMA = 0.05
+"""Noise of the volumes that denoisers are judged by, relative to the volume's scale."""
+
+
+class NoisyVolumes:
+    """Held-out volumes (z, y, x) with noise; call it with a denoiser."""
+
+    def __init__(self, volumes: Sequence[np.ndarray], device: str = "cpu") -> None:
+        self.truths = volumes
+        clean = [torch.from_numpy(v)[None, None].to(device) for v in volumes]
+        self.noisy = [x + VALIDATION_SIGMA * noise_like(x, i) for i, x in enumerate(clean)]
+
+    @torch.no_grad()
+    def __call__(self, network: Network) -> Validation:
+        """PSNR (dB) of the cleaned and of the noisy volumes, means over the volumes."""
+        cleaned = [as_values(network.prior(0)(x, VALIDATION_SIGMA)) for x in self.noisy]
+        noisy = [as_values(x) for x in self.noisy]
+        after, before = (
+            [psnr(v, t) for v, t in zip(vs, self.truths, strict=True)] for vs in (cleaned, noisy)
+        )
+        shown = {"truth": self.truths[0], "before": noisy[0], "after": cleaned[0]}
+        metrics = {"psnr": float(np.mean(after)), "psnr_start": float(np.mean(before))}
+        return Validation(metrics, {name: middle_slice(v) for name, v in shown.items()})
 
 
 def middle_slice(volume: np.ndarray) -> np.ndarray:
@@ -75,7 +96,7 @@ def middle_slice(volume: np.ndarray) -> np.ndarray:
 
 
 def prepare(
-    jobs: Sequence[Job], config: UnrolledConfig, scanners: Scanners, found: list[HeldOutScan], stop: Stop
+    jobs: Sequence[Job], start_iterations: int, scanners: Scanners, found: list[HeldOutScan], stop: Stop
 ) -> Iterator[Progress]:
     """Simulate the held-out scans and make their starts, into ``found``. Raises Cancelled."""
     for i, job in enumerate(jobs):
@@ -85,6 +106,6 @@ def prepare(
         physics = scanners.physics(job.protocol, scan)
         factors = scanners.factors(job.protocol)
         problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device), normal=factors)
-        start = result_of(first_estimate(problem, config))
+        start = result_of(first_estimate(problem, start_iterations))
         found.append(HeldOutScan(problem, np.asarray(scan.truth), start))
         yield Progress(i + 1, len(jobs), "preparing held-out scans")

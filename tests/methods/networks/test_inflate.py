@@ -4,15 +4,17 @@ import pytest
 import torch
 
 from napari_unroll.errors import WeightsError
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.networks.inflate import inflate, with_neighbours
-from napari_unroll.methods.networks.prior import Prior, PriorConfig
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.networks.prior import Prior
+from tests.methods.operators import Plain
 
 
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_volumes_constant_along_z_pass_as_their_slices_do(is_complex):
     torch.manual_seed(0)
-    flat = Prior(PriorConfig(dim=2, channels=(4, 6, 8, 10), complex_valued=is_complex))
+    flat = Prior(DRUNetConfig(dim=2, channels=(4, 6, 8, 10), complex_valued=is_complex))
     thick = inflate(flat)
     assert thick.config.dim == 3
     dtype = torch.complex64 if is_complex else torch.float32
@@ -25,18 +27,18 @@ def test_volumes_constant_along_z_pass_as_their_slices_do(is_complex):
 
 def test_a_volume_network_is_not_inflated_again():
     with pytest.raises(WeightsError, match="several slices already"):
-        inflate(Prior(PriorConfig(channels=(4, 4, 4, 4))))
+        inflate(Prior(DRUNetConfig(channels=(4, 4, 4, 4))))
 
 
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_neighbours_have_no_effect_until_they_are_trained(is_complex):
     torch.manual_seed(0)
-    flat = Prior(PriorConfig(dim=2, channels=(4, 6, 8, 10), complex_valued=is_complex))
+    flat = Prior(DRUNetConfig(dim=2, channels=(4, 6, 8, 10), complex_valued=is_complex))
     x = torch.randn(2, 1, 5, 9, 16, dtype=torch.complex64 if is_complex else torch.float32)
     sees = with_neighbours(flat, 2)
     torch.testing.assert_close(sees(x, 0.1), flat(x, 0.1))
     with torch.no_grad():
-        sees.unet.m_head.weight.normal_()
+        sees.backbone.m_head.weight.normal_()
     more = with_neighbours(sees, 3)
     assert more.config.neighbours == 3
     torch.testing.assert_close(more(x, 0.1), sees(x, 0.1))
@@ -47,12 +49,13 @@ def test_neighbours_have_no_effect_until_they_are_trained(is_complex):
 
 def test_recomputed_activations_give_the_same_gradients():
     torch.manual_seed(0)
-    network = UnrolledPGD(UnrolledConfig(prior=PriorConfig(channels=(4, 4, 4, 4)), n_iterations=2))
+    network = Network(NetworkConfig(prior=DRUNetConfig(channels=(4, 4, 4, 4)), n_iterations=2))
     x = torch.randn(1, 1, 8, 8, 8)
     gradients = []
     for recompute in (False, True):
         network.zero_grad()
-        network(x, lambda u, _: u - x, lambda g: 0.5 * g, recompute)[-1].square().sum().backward()
+        source = Plain(lambda u: u - x, lambda g: 0.5 * g)
+        network(x, source, recompute).iterates[-1].square().sum().backward()
         gradients.append([p.grad.clone() for p in network.parameters()])
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)

@@ -22,9 +22,9 @@ def inflate(prior: Prior) -> Prior:
     if prior.config.dim != 2 or prior.config.neighbours:
         raise WeightsError("Only 2-D networks can be inflated; this one sees several slices already.")
     inflated = Prior(prior.config.model_copy(update={"dim": 3}))
-    flat = dict(prior.unet.named_modules())
+    flat = dict(prior.backbone.named_modules())
     with torch.no_grad():
-        for name, module in inflated.unet.named_modules():
+        for name, module in inflated.backbone.named_modules():
             if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
                 module.weight.copy_(_thick(flat[name].weight, isinstance(module, torch.nn.ConvTranspose3d)))
     return inflated
@@ -42,9 +42,9 @@ def with_neighbours(prior: Prior, n: int) -> Prior:
     wider = Prior(prior.config.model_copy(update={"neighbours": n}))
     known = prior.config.parts * (1 + 2 * prior.config.neighbours)
     state = prior.state_dict()
-    head = torch.zeros_like(wider.unet.m_head.weight)
-    head[:, :known], head[:, -1] = state["unet.m_head.weight"][:, :known], state["unet.m_head.weight"][:, -1]
-    wider.load_state_dict({**state, "unet.m_head.weight": head})
+    head = torch.zeros_like(wider.backbone.m_head.weight)
+    head[:, :known], head[:, -1] = state["backbone.m_head.weight"][:, :known], state["backbone.m_head.weight"][:, -1]
+    wider.load_state_dict({**state, "backbone.m_head.weight": head})
     return wider
 
 

@@ -1,14 +1,14 @@
-"""The learned prior D_θ: deepinv's DRUNet on volumes or slices, residual, real or complex.
+"""What every learned prior D_θ shares: volumes or slices, real or complex, any size; the network itself is its ``kind``'s.
 
 Knows tensors only: no physics, no files.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal
 
 import torch
-from deepinv.models import DRUNet
 from pydantic import Field, model_validator
 
 from napari_unroll.methods.problem import MethodParams
@@ -18,15 +18,14 @@ DEPTH = 24
 
 
 class PriorConfig(MethodParams):
-    """Architecture of a prior; stored with its weights."""
+    """Architecture of a prior; stored with its weights. A kind of prior adds its own fields and says how it is built."""
 
+    kind: str
     dim: Literal[2, 3] = Field(3, description="2: slice by slice, 3: volumes.")
     neighbours: int = Field(
         0, ge=0, le=8, description="2-D only: slices on either side that are seen too (2.5-D); 0: a slice alone."
     )
     complex_valued: bool = Field(False, description="Real and imaginary part as two channels.")
-    channels: tuple[int, int, int, int] = Field((16, 32, 64, 128), description="Channels per resolution level.")
-    blocks: int = Field(1, ge=1, le=8, description="Residual blocks per level.")
 
     @model_validator(mode="after")
     def _flat_with_neighbours(self) -> PriorConfig:
@@ -40,18 +39,49 @@ class PriorConfig(MethodParams):
         return 2 if self.complex_valued else 1
 
     @property
+    def seen(self) -> int:
+        """Channels that the network is given: those of a voxel, and of the neighbouring slices in 2.5-D."""
+        return self.parts * (1 + 2 * self.neighbours)
+
+    @property
     def title(self) -> str:
         """In words."""
-        seen = f"{self.dim}-D" if not self.neighbours else f"2.5-D ({1 + 2 * self.neighbours} slices)"
-        return f"DRUNet {seen} {self.channels}"
+        dimension = f"{self.dim}-D" if not self.neighbours else f"2.5-D ({1 + 2 * self.neighbours} slices)"
+        return f"{self.name} {dimension} {self.size}"
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What people call this kind."""
+
+    @property
+    @abstractmethod
+    def size(self) -> str:
+        """Its width and depth, in words."""
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """Voxels along every transformed axis must be a multiple of this; patches are padded to it inside."""
+
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether the network is told the noise level σ as one more channel."""
+        return False
+
+    @abstractmethod
+    def build(self) -> torch.nn.Module:
+        """The network: ``seen`` channels (and σ) to ``parts`` channels, of which it is the update x ↦ x + update."""
+
+    @abstractmethod
+    def activation_bytes(self, shape: tuple[int, int, int]) -> int:
+        """Peak bytes of one pass without gradients over a patch (z, y, x), float32."""
 
 
 class Prior(torch.nn.Module):
-    """x ↦ x + DRUNet([x, σ]), bias-free, so a scaled volume with a scaled σ gives a scaled result.
+    """x ↦ x + network(x), or x + network([x, σ]) where the kind is conditioned on the noise level σ.
 
-    Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior" (2021), doi:10.1109/TPAMI.2021.3088914;
-    the 3-D form is deepinv's ``DRUNet(dim=3)``. The residual form and the training from scratch are ours.
-    x is (batch, 1, z, y, x), real or complex; any size, padded by replication to multiples of eight inside.
+    x is (batch, 1, z, y, x), real or complex; any size, padded by replication to what the network divides it by.
     """
 
     def __init__(self, config: PriorConfig) -> None:
@@ -59,32 +89,41 @@ class Prior(torch.nn.Module):
         self.config = config
         # Channels-last also keeps torch off its slow convolutions, which it takes for one volume on one thread.
         self._layout = torch.channels_last_3d if config.dim == 3 else torch.channels_last
-        seen = config.parts * (1 + 2 * config.neighbours)
-        unet = DRUNet(seen, config.parts, nc=config.channels, nb=config.blocks, dim=config.dim, pretrained=None)
-        self.unet = unet.to(memory_format=self._layout)
+        self.backbone = config.build().to(memory_format=self._layout)
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
-        """The cleaned volume; ``sigma`` conditions the network on the strength of the artefacts."""
+        """The cleaned volume; ``sigma`` is one number, or one per volume (batch, 1, 1, 1, 1)."""
         channels = torch.cat((x.real, x.imag), 1) if self.config.complex_valued else x
+        level = torch.ones_like(channels[:, :1]) * sigma
         if self.config.dim == 2:
-            folded = _with_neighbours(channels, self.config.neighbours).transpose(1, 2).flatten(0, 1)
-            update = self._update(folded, sigma).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+            update = _unfolded(self._update(self._slices(channels), _folded(level)), x.shape)
         else:
-            update = self._update(channels, sigma)
+            update = self._update(channels, level)
         update = update.float()
         return x + (torch.complex(update[:, :1], update[:, 1:]) if self.config.complex_valued else update)
 
-    def _update(self, channels: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
+    def _slices(self, channels: torch.Tensor) -> torch.Tensor:
+        return _folded(_with_neighbours(channels, self.config.neighbours))
+
+    def _update(self, channels: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        given = torch.cat((channels, level), 1) if self.config.is_conditioned else channels
         size = channels.shape[2:]
-        level = torch.ones_like(channels[:, :1]) * sigma
-        wanted = [-(-n // 8) * 8 for n in size]
+        wanted = [-(-n // self.config.multiple) * self.config.multiple for n in size]
         if self.config.dim == 3 and _gradients_need_depth(channels):
             wanted[0] = max(wanted[0], DEPTH)
         pad = [p for n, m in zip(reversed(size), reversed(wanted), strict=True) for p in (0, m - n)]
-        padded = torch.nn.functional.pad(torch.cat((channels, level), 1), pad, mode="replicate")
-        return self.unet.forward_unet(padded.contiguous(memory_format=self._layout))[
-            (..., *(slice(0, n) for n in size))
-        ]
+        padded = torch.nn.functional.pad(given, pad, mode="replicate")
+        return self.backbone(padded.contiguous(memory_format=self._layout))[(..., *(slice(0, n) for n in size))]
+
+
+def _folded(volume: torch.Tensor) -> torch.Tensor:
+    """Slices (batch·z, channel, y, x) of volumes (batch, channel, z, y, x)."""
+    return volume.transpose(1, 2).flatten(0, 1)
+
+
+def _unfolded(slices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Volumes (batch, channel, z, y, x) of their slices."""
+    return slices.unflatten(0, (shape[0], shape[2])).transpose(1, 2)
 
 
 def _gradients_need_depth(x: torch.Tensor) -> bool:
@@ -99,9 +138,3 @@ def _with_neighbours(channels: torch.Tensor, n: int) -> torch.Tensor:
     z = torch.arange(last + 1, device=channels.device)
     shifts = [0, *(sign * i for i in range(1, n + 1) for sign in (-1, 1))]
     return torch.cat([channels[:, :, (z + shift).clamp(0, last)] for shift in shifts], 1)
-
-
-def activation_bytes(config: PriorConfig, patch_size: tuple[int, int, int]) -> int:
-    """Rough peak bytes of one forward pass without gradients on a patch: about six maps of the first level."""
-    voxels = patch_size[0] * patch_size[1] * patch_size[2]
-    return 6 * 4 * config.channels[0] * voxels

@@ -5,10 +5,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from napari_unroll.methods.networks.prior import Prior, PriorConfig
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
-from napari_unroll.methods.unrolled.scale import intensity_scale
+from napari_unroll.methods.algorithms.iterations import State
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks.drunet import DRUNetConfig
+from napari_unroll.methods.networks.prior import Prior
+from napari_unroll.methods.networks.unet import UNetConfig
+from napari_unroll.methods.steps.gradient import GradientStepConfig
+from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.patches.context import LocalProblem
+from tests.methods.operators import Plain
 
 TINY = {"channels": (4, 4, 8, 8), "blocks": 1}
 
@@ -21,16 +26,17 @@ def volume(shape, complex_valued=False, seed=0):
 @pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.parametrize("complex_valued", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 16, 16, 16), (2, 1, 5, 17, 9), (1, 1, 1, 12, 20)])
-def test_prior_keeps_shape_and_kind(dim, complex_valued, shape):
+@pytest.mark.parametrize("kind", [DRUNetConfig, UNetConfig])
+def test_prior_keeps_shape_and_kind(dim, complex_valued, shape, kind):
     x = volume(shape, complex_valued)
-    out = Prior(PriorConfig(dim=dim, complex_valued=complex_valued, **TINY))(x, 0.1)
+    out = Prior(kind(dim=dim, complex_valued=complex_valued, channels=(4, 4, 8, 8)))(x, 0.1)
     assert out.shape == x.shape
     assert out.dtype == x.dtype
 
 
 @pytest.mark.parametrize("depth", [2, 8, 16, 24])
 def test_gradients_of_thin_volumes_are_right_in_low_precision(depth):
-    prior, x = Prior(PriorConfig(channels=(4, 4, 8, 64))), volume((1, 1, depth, 16, 16))
+    prior, x = Prior(DRUNetConfig(channels=(4, 4, 8, 64))), volume((1, 1, depth, 16, 16))
     gradients = []
     for enabled in (False, True):
         prior.zero_grad()
@@ -45,19 +51,19 @@ def test_gradients_of_thin_volumes_are_right_in_low_precision(depth):
 
 
 def test_prior_is_equivariant_to_scale():
-    prior, x = Prior(PriorConfig(**TINY)), volume((1, 1, 8, 8, 8))
+    prior, x = Prior(DRUNetConfig(**TINY)), volume((1, 1, 8, 8, 8))
     torch.testing.assert_close(prior(7 * x, 0.7), 7 * prior(x, 0.1), rtol=1e-4, atol=1e-4)
 
 
 def test_slices_do_not_talk_in_two_dimensions():
-    prior, x = Prior(PriorConfig(dim=2, **TINY)), volume((1, 1, 4, 16, 16))
+    prior, x = Prior(DRUNetConfig(dim=2, **TINY)), volume((1, 1, 4, 16, 16))
     changed = x.clone()
     changed[0, 0, 0] += 1
     torch.testing.assert_close(prior(changed, 0.1)[:, :, 1:], prior(x, 0.1)[:, :, 1:])
 
 
 def test_neighbouring_slices_are_seen_as_far_as_asked_for():
-    prior, x = Prior(PriorConfig(dim=2, neighbours=1, **TINY)), volume((1, 1, 5, 16, 16))
+    prior, x = Prior(DRUNetConfig(dim=2, neighbours=1, **TINY)), volume((1, 1, 5, 16, 16))
     changed = x.clone()
     changed[0, 0, 0] += 1
     with torch.no_grad():
@@ -66,50 +72,44 @@ def test_neighbouring_slices_are_seen_as_far_as_asked_for():
     assert float(difference[2:].max()) == 0
     assert prior(x[:, :, :1], 0.1).shape == (1, 1, 1, 16, 16)
     with pytest.raises(ValueError, match="3-D prior sees all"):
-        PriorConfig(dim=3, neighbours=1)
+        DRUNetConfig(dim=3, neighbours=1)
 
 
 def test_recurrence_is_equation_four():
-    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=3))
+    net = Network(NetworkConfig(prior=DRUNetConfig(**TINY), n_iterations=3))
     x, target = volume((1, 1, 8, 8, 8)), volume((1, 1, 8, 8, 8), seed=1)
-    iterates = net(x, lambda u, k: 2 * (u - target), lambda g: g / 4)
+    iterates = net(x, Plain(lambda u: 2 * (u - target), lambda g: g / 4)).iterates
     for k in range(3):
-        x = net.prior(k)(x - net.stepsize[k] * (2 * (x - target)) / 4, net.sigma[k])
+        x = net.prior(k)(x - net.data_step.stepsize[k] * (2 * (x - target)) / 4, net.sigma[k])
         torch.testing.assert_close(iterates[k], x)
 
 
 @pytest.mark.parametrize("substeps", [1, 2, 3])
 def test_a_step_in_parts_shrinks_errors_by_its_power(substeps):
     """On a diagonal N with M = 1: x* + (1 − ηλ/n)ⁿ (x − x*), and the same from the gradient at x alone."""
-    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=1, substeps=substeps))
-    with torch.no_grad():
-        net.stepsize.fill_(1.7)
+    step = GradientStepConfig(substeps=substeps).build(1, length=1.7)
     x, truth, eigenvalues = (volume((1, 1, 8, 8, 8), seed=i) for i in range(3))
     expected = truth + (1 - 1.7 * eigenvalues / substeps) ** substeps * (x - truth)
-    exact = net.step(x, 0, lambda u, _: eigenvalues * (u - truth), lambda g: g)
-    near = LocalProblem(SimpleNamespace(apply=lambda u: eigenvalues * u), x, eigenvalues * (truth - x))
-    torch.testing.assert_close(exact, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(
-        net.step(x, 0, lambda u, _: near.gradient(u), lambda g: g), expected, rtol=1e-4, atol=1e-4
-    )
+    local = LocalProblem(SimpleNamespace(apply=lambda u: eigenvalues * u), x, eigenvalues * (truth - x))
+    for gradient in (lambda u: eigenvalues * (u - truth), local.gradient):
+        torch.testing.assert_close(step(x, 0, Plain(gradient)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_final_step_follows_the_last_prior():
-    config = UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=2, final_step=True)
-    net = UnrolledPGD(config)
+    net = Network(NetworkConfig(prior=DRUNetConfig(**TINY), n_iterations=2, final_step=True))
     x, target = volume((1, 1, 8, 8, 8)), volume((1, 1, 8, 8, 8), seed=1)
-    gradient, precondition = lambda u, k: 2 * (u - target), lambda g: g / 4
-    untrained = net(x, gradient, precondition)[-1]
+    source = Plain(lambda u: 2 * (u - target), lambda g: g / 4)
+    untrained = net(x, source).iterates[-1]
     with torch.no_grad():
-        net.final_stepsize.fill_(0.5)
-    torch.testing.assert_close(net(x, gradient, precondition)[-1], untrained - 0.5 * 2 * (untrained - target) / 4)
+        net.final_step.stepsize.fill_(0.5)
+    torch.testing.assert_close(net(x, source).iterates[-1], untrained - 0.5 * 2 * (untrained - target) / 4)
     with pytest.raises(ValueError, match="leave out final_step"):
-        UnrolledConfig(data_step=False, final_step=True)
+        NetworkConfig(iteration="one-pass", final_step=True)
 
 
 @pytest.mark.parametrize(("n_priors", "groups"), [(1, [0, 0, 0, 0, 0]), (2, [0, 0, 0, 1, 1]), (5, [0, 1, 2, 3, 4])])
 def test_iterations_share_priors_in_equal_runs(n_priors, groups):
-    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), n_iterations=5, n_priors=n_priors))
+    net = Network(NetworkConfig(prior=DRUNetConfig(**TINY), n_iterations=5, n_priors=n_priors))
     assert [list(net.priors).index(net.prior(k)) for k in range(5)] == groups
     assert net.prior(7) is net.priors[-1]
     x = volume((1, 1, 8, 8, 8))
@@ -117,9 +117,16 @@ def test_iterations_share_priors_in_equal_runs(n_priors, groups):
 
 
 def test_more_priors_than_iterations_are_refused():
-    for wrong in ({"n_iterations": 2, "n_priors": 3}, {"data_step": False, "n_priors": 2}):
+    for wrong in ({"n_iterations": 2, "n_priors": 3}, {"iteration": "one-pass", "n_priors": 2}):
         with pytest.raises(ValueError, match="more priors"):
-            UnrolledConfig(**wrong)
+            NetworkConfig(**wrong)
+
+
+def test_data_steps_and_iterations_must_fit():
+    with pytest.raises(ValueError, match="one-pass takes no data steps; got gradient"):
+        NetworkConfig(iteration="one-pass", data_step=GradientStepConfig())
+    with pytest.raises(ValueError, match="n_iterations must be 1"):
+        NetworkConfig(iteration="one-pass", n_iterations=2)
 
 
 @pytest.mark.parametrize(
@@ -128,28 +135,27 @@ def test_more_priors_than_iterations_are_refused():
         ({}, "K = 4 iterations that share one DRUNet"),
         ({"n_priors": 4}, "K = 4 iterations, each with its own DRUNet"),
         ({"n_priors": 2}, "K = 4 iterations with 2 times a DRUNet"),
-        ({"degree": 3}, "by a polynomial of degree 3"),
-        ({"data_step": False, "n_iterations": 1}, "one pass of a DRUNet"),
+        ({"data_step": {"degree": 3}}, "by a polynomial of degree 3"),
+        ({"iteration": "one-pass"}, "one pass of a DRUNet"),
+        ({"iteration": "one-pass", "prior": {"kind": "unet"}}, "one pass of a U-Net"),
     ],
 )
 def test_a_network_says_in_words_what_it_is(changes, said):
-    assert said in UnrolledConfig(**changes).title
+    assert said in NetworkConfig(**changes).title
 
 
 def test_post_processing_never_asks_for_the_data():
-    net = UnrolledPGD(UnrolledConfig(prior=PriorConfig(**TINY), data_step=False))
-
-    def refuse(*_):
-        raise AssertionError("a post-processing network asked for the data gradient")
-
-    assert len(net(volume((1, 1, 8, 8, 8)), refuse, refuse)) == 1
+    net = Network(NetworkConfig(prior=DRUNetConfig(**TINY), iteration="one-pass"))
+    x = volume((1, 1, 8, 8, 8))
+    (only,) = net(x, None).iterates
+    torch.testing.assert_close(only, net.after(State(x), net.denoise(net.before(State(x), 0, None), 0), 0, None).x)
 
 
 def test_every_parameter_learns():
-    prior = PriorConfig(complex_valued=True, **TINY)
-    net = UnrolledPGD(UnrolledConfig(prior=prior, n_iterations=2, n_priors=2, final_step=True))
+    prior = DRUNetConfig(complex_valued=True, **TINY)
+    net = Network(NetworkConfig(prior=prior, n_iterations=2, n_priors=2, final_step=True))
     x = volume((1, 1, 8, 8, 8), True)
-    net(x, lambda u, k: u, lambda g: g)[-1].abs().square().mean().backward()
+    net(x, Plain(lambda u: u)).iterates[-1].abs().square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 
 

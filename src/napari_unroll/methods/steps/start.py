@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,17 +16,14 @@ from napari_unroll.events import Event, IterationDone, Progress, retold
 from napari_unroll.methods.classical import tv_fista
 from napari_unroll.methods.problem import Problem
 
-if TYPE_CHECKING:
-    from napari_unroll.methods.unrolled.network import UnrolledConfig
 
-
-def first_estimate(problem: Problem, config: UnrolledConfig) -> Generator[Event, None, torch.Tensor]:
-    """x_0 (1, 1, z, y, x); with total variation its iterates are shown while they come."""
-    if config.start_iterations == 0:
+def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None, torch.Tensor]:
+    """x_0 (1, 1, z, y, x): FDK or the zero-filled image, or so many FISTA steps of total variation, shown while they come."""
+    if n_iterations == 0:
         x: torch.Tensor = problem.physics.A_dagger(problem.y)
         return x
     inner = replace(problem, state=problem.state.setdefault("start", {}))
-    params = tv_fista.TVParams(n_iterations=config.start_iterations, tolerance=0.0)
+    params = tv_fista.TVParams(n_iterations=n_iterations, tolerance=0.0)
     x = yield from retold(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]
 

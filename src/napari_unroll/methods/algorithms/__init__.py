@@ -1,0 +1,1 @@
+"""How priors and data steps make an algorithm: unrolled iterations, one pass, plug-and-play."""

@@ -1,0 +1,183 @@
+"""The network of every learned method: a prior and a data step in an iteration, as one record and one module.
+
+Training sees ``forward``; reconstruction steps through ``before``, its own passes of the prior, and ``after``. Knows tensors
+and the data term only: no files, no loops over patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch.utils.checkpoint import checkpoint
+
+from napari_unroll.methods.algorithms.iterations import ITERATIONS, DataStep, State
+from napari_unroll.methods.networks.drunet import DRUNetConfig
+from napari_unroll.methods.networks.kinds import AnyPriorConfig
+from napari_unroll.methods.networks.prior import Prior
+from napari_unroll.methods.problem import MethodParams
+from napari_unroll.methods.steps.data import Data, DataSource
+from napari_unroll.methods.steps.gradient import GradientStepConfig
+
+AnyDataStep = GradientStepConfig
+
+
+class NetworkConfig(MethodParams):
+    """Architecture of a learned method; stored with its weights."""
+
+    iteration: Literal["proximal-gradient", "one-pass"] = Field(
+        "proximal-gradient", description="The algorithm that is unrolled; one-pass: the prior alone, once."
+    )
+    data_step: AnyDataStep | None = Field(None, description="How an iteration looks at the measurements.")
+    prior: AnyPriorConfig = Field(DRUNetConfig(), description="The network between data steps.")
+    n_iterations: int = Field(4, ge=1, le=50, description="Unrolled iterations K.")
+    n_priors: int = Field(
+        1,
+        ge=1,
+        le=50,
+        description="Priors with weights of their own, each for an equal run of iterations; 1: all iterations share one.",
+    )
+    final_step: bool = Field(False, description="Whether one more data step follows the last pass of the prior.")
+    start_iterations: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="FISTA steps of total variation for x_0; 0 starts from FDK or the zero-filled image.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suited_step(cls, values: object) -> object:
+        """An iteration with data steps gets the default of its kind where none is given; one pass is one iteration."""
+        if not isinstance(values, dict):
+            return values
+        known = ITERATIONS.get(values.get("iteration", "proximal-gradient"))
+        if known is None:
+            return values
+        if known.data_step is None:
+            return {"n_iterations": 1, **values}
+        return {**values, "data_step": values.get("data_step") or {"kind": known.data_step}}
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> NetworkConfig:
+        wanted, given = ITERATIONS[self.iteration].data_step, self.data_step.kind if self.data_step else None
+        if wanted != given:
+            raise ValueError(f"the iteration {self.iteration} takes {wanted or 'no'} data steps; got {given or 'none'}")
+        if self.final_step and not self.has_data_steps:
+            raise ValueError("a network without data steps cannot end with one; leave out final_step")
+        if not self.has_data_steps and self.n_iterations != 1:
+            raise ValueError("a network without data steps is one pass of its prior; n_iterations must be 1")
+        if self.n_priors > self.n_iterations:
+            raise ValueError("there are more priors (n_priors) than iterations to use them (n_iterations)")
+        return self
+
+    @property
+    def has_data_steps(self) -> bool:
+        """Whether the network looks at the measurements again after its start."""
+        return ITERATIONS[self.iteration].data_step is not None
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        start = "the quick reconstruction"
+        if self.start_iterations:
+            start = f"{self.start_iterations} FISTA steps of total variation"
+        if self.data_step is None:
+            return f"one pass of a {self.prior.title}, from {start}"
+        owned = {self.n_iterations: ", each with its own", 1: " that share one"}
+        shared = owned.get(self.n_priors, f" with {self.n_priors} times a")
+        parts = [f"K = {self.n_iterations} iterations{shared} {self.prior.title}", self.data_step.title]
+        parts += ["one more data step at the end"] * self.final_step
+        return ", ".join([*parts, f"from {start}"])
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What training sees of a network: all iterates x_1 … x_K, (batch, 1, z, y, x) each."""
+
+    iterates: list[torch.Tensor]
+
+
+class Network(torch.nn.Module):
+    """K iterations that share ``n_priors`` priors; step sizes and the noise level σ_k that priors are told are learned."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.iteration = ITERATIONS[config.iteration]
+        n = config.n_iterations
+        self.priors = torch.nn.ModuleList(Prior(config.prior) for _ in range(config.n_priors))
+        self.data_step = config.data_step.build(n) if config.data_step else None
+        self.final_step = config.data_step.build(1, 0.0) if config.data_step and config.final_step else None
+        self.sigma = torch.nn.Parameter(torch.linspace(0.2, 0.05, n)) if config.prior.is_conditioned else None
+
+    @property
+    def n_iterations(self) -> int:
+        """K."""
+        return self.config.n_iterations
+
+    def before(self, state: State, k: int, data: Data | None) -> torch.Tensor:
+        """What the prior of iteration k is given; ``data`` is None for a network without data steps."""
+        return self.iteration.before(state, self._step(k, data))
+
+    def denoise(self, x: torch.Tensor, k: int) -> torch.Tensor:
+        """D_θ of iteration k."""
+        return self.prior(k)(x, 0.0 if self.sigma is None else self.sigma[self._index(k)])
+
+    def after(self, state: State, cleaned: torch.Tensor, k: int, data: Data | None) -> State:
+        """The state after iteration k."""
+        return self.iteration.after(state, cleaned, self._step(k, data))
+
+    def step(self, state: State, k: int, data: Data | None) -> State:
+        """One whole iteration on patches, or on volumes that the prior takes in one piece."""
+        return self.after(state, self.denoise(self.before(state, k, data), k), k, data)
+
+    def finish(self, x: torch.Tensor, data: Data | None) -> torch.Tensor:
+        """The data step after the last prior, where the network has one: measured detail that the prior took for noise."""
+        return x if self.final_step is None else self.final_step(x, 0, data)  # type: ignore[no-any-return]
+
+    def forward(self, x: torch.Tensor, source: DataSource | None, recompute: bool = False) -> Trace:
+        """All iterates from the start x (batch, 1, z, y, x).
+
+        With ``recompute`` the backward pass computes every iteration again instead of keeping its activations: the
+        memory of one iteration for about a third more time.
+        """
+        state, iterates = State(x), []
+        for k in range(self.n_iterations):
+            data = None if source is None else source.at(state.x, k)
+            if recompute:
+                state = checkpoint(self.step, state, k, data, use_reentrant=False)
+            else:
+                state = self.step(state, k, data)
+            iterates.append(state.x)
+        if source is not None:
+            iterates[-1] = self.finish(state.x, source.at(state.x, self.n_iterations - 1))
+        return Trace(iterates)
+
+    def prior(self, k: int) -> Prior:
+        """The prior of iteration k: the first K / n_priors iterations share one, the next the second, and so on."""
+        prior = self.priors[self._index(k) * len(self.priors) // self.n_iterations]
+        assert isinstance(prior, Prior)
+        return prior
+
+    def activation_bytes(self, patch: Sequence[int]) -> int:
+        """Peak bytes of one pass of the prior over a patch (z, y, x), without gradients."""
+        z, y, x = patch
+        return self.config.prior.activation_bytes((z, y, x))
+
+    def _step(self, k: int, data: Data | None) -> DataStep:
+        """The data step of iteration k."""
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            assert self.data_step is not None
+            assert data is not None
+            return self.data_step(x, k, data)  # type: ignore[no-any-return]
+
+        return step
+
+    def _index(self, k: int) -> int:
+        """Iterations beyond the trained ones repeat the last."""
+        return min(k, self.n_iterations - 1)

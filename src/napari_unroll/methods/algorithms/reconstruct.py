@@ -1,0 +1,284 @@
+"""Reconstruction with a trained network: stage 1 on the whole volume, stage 2 patch by patch with context.
+
+Efficient Unrolled Networks, arXiv 2601.02141, sec. 4.1 and algorithm 1. Stage 1: the data step is global, D_θ is applied patch by
+patch with overlap and blending. Stage 2: with the estimate as context every patch is an independent local problem for the same
+network; the exact operator is applied once, for the residual image r = Aᴴ(y − A x̂). One loop for every network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.events import Box, Event, IterationDone
+from napari_unroll.methods.algorithms.iterations import State
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
+from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
+from napari_unroll.methods.steps.data import Data
+from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.methods.steps.start import first_estimate
+from napari_unroll.methods.weights import chosen, load
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
+from napari_unroll.scan.scan import Modality
+
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-3,))
+"""Axes that are reversed in each pass of the self-ensemble; the first is the patch as it is."""
+
+
+class NetworkParams(MethodParams):
+    """Choices of every reconstruction with a trained network."""
+
+    weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
+    self_ensemble: bool = Field(
+        True,
+        description="Every pass of the network is the mean over the patch and its three mirror images: better, but each "
+        "takes as long as four.",
+    )
+
+
+class UnrolledParams(NetworkParams):
+    """Choices of a reconstruction with a network that looks back at the measurements."""
+
+    n_iterations: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = Field(
+        "auto",
+        description="Unrolled iterations; auto: as many as trained. More repeat the last one, which helps where few data are.",
+    )
+    data_step: Literal["exact", "approximated", "mixed"] = Field(
+        "exact",
+        description="Operator of the whole-volume data step: AᴴA, its approximation, or AᴴA every few iterations.",
+    )
+    exact_every: int = Field(2, ge=1, le=50, description="With mixed: iterations between exact steps.")
+    refine: bool = Field(
+        False,
+        description="Second stage: solve every patch again, with the first result as its context (paper, algorithm 1).",
+    )
+    refine_operator: Literal["approximated", "exact"] = Field(
+        "approximated",
+        description="Operator inside a patch: the approximation, or the projector restricted to the patch.",
+    )
+
+
+ONE_PASS = UnrolledParams()
+"""What a network without data steps does with the choices that it does not have."""
+
+
+@dataclass
+class _Run:
+    """The tensors of one reconstruction, divided by the intensity scale that the network was trained with."""
+
+    problem: Problem
+    params: NetworkParams
+    network: Network
+    unscaled_start: torch.Tensor
+    scale: float = field(init=False)
+    start: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scale = intensity_scale(self.unscaled_start)
+        self.start = self.unscaled_start / self.scale
+        self.steps = self.params if isinstance(self.params, UnrolledParams) else ONE_PASS
+        self.adjoint = self.problem.adjoint / self.scale if self.network.config.has_data_steps else None
+
+    @property
+    def n_iterations(self) -> int:
+        """K, or as many as were asked for."""
+        asked = self.steps.n_iterations
+        return self.network.n_iterations if asked == "auto" else asked
+
+    def at(self, x: torch.Tensor, k: int) -> Data | None:
+        """The data term of the whole volume around x: the gradient there by the operator that was chosen for iteration k,
+        its change by Ñ."""
+        if self.adjoint is None:
+            return None
+        factors = _normal_of(self.problem)
+        exact = self._is_exact(k)
+        normal = self._exact_normal if exact else factors.apply
+        return Data(LocalProblem(factors, x, self.adjoint - normal(x)), factors, operator=normal)
+
+    def _is_exact(self, k: int) -> bool:
+        mode = self.steps.data_step
+        return mode == "exact" or (mode == "mixed" and k % self.steps.exact_every == 0)
+
+    def _exact_normal(self, x: torch.Tensor) -> torch.Tensor:
+        return self.problem.physics.A_adjoint(self.problem.physics.A(x))
+
+    def local(self, boxes: list[Box], context: torch.Tensor, residual: torch.Tensor) -> Data:
+        """The local problems of ``boxes`` with the operator that was chosen for refinement (exact: one box)."""
+        factors = _normal_of(self.problem)
+        if self.steps.refine_operator == "exact":
+            return Data(exact_local_problem(self.problem.physics, context, residual, boxes[0]), factors, boxes)
+        return Data(local_problem(factors, context, residual, boxes), factors, boxes)
+
+    @torch.no_grad()
+    def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
+        """D_θ on a batch of patches in the plan's precision, or the mean of what it makes of their mirror images.
+
+        The self-ensemble of Timofte et al. 2016, doi:10.1109/CVPR.2016.206, with mirrors only.
+        """
+        low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.problem.precision)
+        total = torch.zeros_like(patch)
+        mirrors = MIRRORS if self.params.self_ensemble else MIRRORS[:1]
+        with torch.autocast(patch.device.type, low, enabled=low is not None):
+            for axes in mirrors:
+                total += self.network.denoise(patch.flip(axes), k).flip(axes)
+        return total / len(mirrors)
+
+
+def reconstruct(
+    problem: Problem, params: NetworkParams, network: Network, start: torch.Tensor
+) -> Generator[Event, None, torch.Tensor]:
+    """Both stages with a given network from the start x_0 (1, 1, z, y, x); returns the volume (z, y, x).
+
+    Asked to finish, it returns the finished patches over the last whole estimate.
+    """
+    run = _Run(problem, params, network, start)
+    x = yield from _whole_volume(run)
+    if run.steps.refine and not problem.asked_to_finish():
+        x = yield from _refine(run, x)
+    return x[0, 0] * run.scale
+
+
+def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
+    """Stage 1; the state after every finished iteration is kept in the problem's state."""
+    kept, n, network = run.problem.state, run.n_iterations, run.network
+    state: State = kept.get("network", State(run.start))
+    for k in range(kept.get("iteration", 0), n):
+        if run.problem.asked_to_finish():
+            break
+        with torch.no_grad():
+            data = run.at(state.x, k)
+            given = network.before(state, k, data)
+        cleaned = yield from _prior_pass(run, given, state.x, k, data)
+        if run.problem.asked_to_finish():
+            return cleaned if network.iteration.ends_with_prior else state.x
+        with torch.no_grad():
+            state = network.after(state, cleaned, k, data)
+            if k + 1 == n:
+                state = State(network.finish(state.x, run.at(state.x, k)))
+        kept.update(network=state, iteration=k + 1)
+        yield _iteration_done(run, state.x, k + 1)
+    return state.x
+
+
+def _iteration_done(run: _Run, x: torch.Tensor, k: int) -> IterationDone:
+    """The residual costs a projection, which one pass of a network does without."""
+    with torch.no_grad():
+        residual = run.problem.residual(x * run.scale) if run.adjoint is not None else None
+    return IterationDone(k, run.n_iterations, residual=residual, values=as_values(x * run.scale))
+
+
+def _prior_pass(
+    run: _Run, given: torch.Tensor, background: torch.Tensor, k: int, data: Data | None
+) -> Generator[Event, None, torch.Tensor]:
+    """D_θ of iteration k over the whole volume."""
+    grid, n = grid_of(run.problem), run.n_iterations
+
+    def apply(boxes: list[Box]) -> list[Patch]:
+        cleaned = run.denoise(cut(given, boxes), k)
+        return [Patch(b, v, _consistency(run, data, b)) for b, v in zip(boxes, cleaned, strict=True)]
+
+    stage = Stage(f"iteration {k + 1} of {n}", k * len(grid), n * len(grid))
+    return (yield from sliding_window(grid, background, apply, stage, run.problem.asked_to_finish, run.scale))
+
+
+def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
+    """Stage 2; finished patches are kept in the problem's state."""
+    problem = run.problem
+    with torch.no_grad():
+        residual = residual_image(problem.physics, problem.y / run.scale, context)
+
+    def apply(boxes: list[Box]) -> list[Patch]:
+        return _solve_patches(run, boxes, run.local(boxes, context, residual))
+
+    n_batch = 1 if run.steps.refine_operator == "exact" else None
+    done: list[Patch] = problem.state.setdefault("refined", [])
+    stage = Stage("refining patches")
+    return (
+        yield from sliding_window(
+            grid_of(problem), context, apply, stage, problem.asked_to_finish, run.scale, n_batch, done
+        )
+    )
+
+
+@torch.no_grad()
+def _solve_patches(run: _Run, boxes: list[Box], data: Data) -> list[Patch]:
+    """K iterations on the local problems of ``boxes``, with ‖∇‖ / ‖P Aᴴy‖ of each at the result."""
+    network, state = run.network, State(cut(run.start, boxes))
+    for k in range(run.n_iterations):
+        state = network.after(state, run.denoise(network.before(state, k, data), k), k, data)
+    u = network.finish(state.x, data)
+    gradients, adjoints = data.gradient(u), cut(run.adjoint, boxes) if run.adjoint is not None else u
+    parts = zip(boxes, u, gradients, adjoints, strict=True)
+    return [Patch(box, v, _norm(g) / max(_norm(b), 1e-30)) for box, v, g, b in parts]
+
+
+def _consistency(run: _Run, data: Data | None, box: Box) -> float | None:
+    """‖P ∇f‖ / ‖P Aᴴy‖ at the iterate that the data step began with."""
+    if data is None or run.adjoint is None:
+        return None
+    return _norm(data.local.residual[(..., *box)]) / max(_norm(run.adjoint[(..., *box)]), 1e-30)
+
+
+def _norm(x: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(x))
+
+
+def _normal_of(problem: Problem) -> NormalFactors:
+    if problem.normal is None:
+        raise ParameterError("These weights work with the approximated normal operator; fit it first.")
+    return problem.normal
+
+
+def learned(
+    *,
+    name: str,
+    title: str,
+    summary: str,
+    source: str,
+    params: type[NetworkParams],
+    network: Callable[[Modality], NetworkConfig],
+    training: Callable[[Modality], Mapping[str, Any]] = lambda modality: {},
+    iterative: bool = True,
+) -> Method:
+    """The row of a method whose network is trained: everything that such methods share is filled in."""
+
+    def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
+        weights = chosen(name, problem.scan.modality, params.weights)
+        trained = load(weights, name, problem.y.is_complex(), problem.device)
+        start = yield from first_estimate(problem, trained.config.start_iterations)
+        return (yield from reconstruct(problem, params, trained, start))
+
+    def memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: NetworkParams) -> int:
+        return _memory(shape, patch, params, network("ct"))
+
+    return Method(
+        name=name,
+        title=title,
+        summary=summary,
+        source=source,
+        params=params,
+        solve=solve,
+        needs_weights=True,
+        patchwise=True,
+        iterative=iterative,
+        memory=memory,
+        needs_normal=(lambda params: True) if network("ct").has_data_steps else None,
+        find_weights=lambda modality, params: chosen(name, modality, params.weights),
+        learning=Learning(network=network, options=training),
+    )
+
+
+def _memory(
+    shape: tuple[int, int, int], patch: tuple[int, int, int], params: NetworkParams, default: NetworkConfig
+) -> int:
+    """Blending and iterates of the whole volume, the padded transform of the preconditioner, one patch's activations."""
+    voxels = shape[0] * shape[1] * shape[2]
+    config = default if params.weights == "auto" else chosen("", "", params.weights).config
+    return 8 * 4 * voxels + 4 * 4 * 8 * voxels + config.prior.activation_bytes(patch)

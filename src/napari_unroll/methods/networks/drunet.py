@@ -1,0 +1,60 @@
+"""DRUNet: a U-Net of residual blocks, told the noise level.
+
+Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior" (2021), doi:10.1109/TPAMI.2021.3088914; the 3-D
+form is deepinv's ``DRUNet(dim=3)``. Bias-free, so a scaled volume with a scaled σ gives a scaled result.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from deepinv.models import DRUNet
+from pydantic import Field
+
+from napari_unroll.methods.networks.prior import PriorConfig
+
+
+class DRUNetConfig(PriorConfig):
+    """Architecture of a DRUNet."""
+
+    kind: Literal["drunet"] = "drunet"
+    channels: tuple[int, int, int, int] = Field((16, 32, 64, 128), description="Channels per resolution level.")
+    blocks: int = Field(1, ge=1, le=8, description="Residual blocks per level.")
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return "DRUNet"
+
+    @property
+    def multiple(self) -> int:
+        """Three levels halve the resolution."""
+        return 8
+
+    @property
+    def is_conditioned(self) -> bool:
+        """It is told σ."""
+        return True
+
+    @property
+    def size(self) -> str:
+        """Its channels."""
+        return str(self.channels)
+
+    def build(self) -> torch.nn.Module:
+        """deepinv's network without its own padding; the residual form is the prior's."""
+        return _Network(self.seen, self.parts, nc=self.channels, nb=self.blocks, dim=self.dim, pretrained=None)
+
+    def activation_bytes(self, shape: tuple[int, int, int]) -> int:
+        """About six maps of the first level."""
+        return 6 * 4 * self.channels[0] * math.prod(shape)
+
+
+class _Network(DRUNet):
+    """DRUNet on what already holds the noise level as its last channel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """The network alone."""
+        return self.forward_unet(x)  # type: ignore[no-any-return]

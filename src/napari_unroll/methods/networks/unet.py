@@ -1,0 +1,58 @@
+"""The plain U-Net of post-processing (FBPConvNet).
+
+Jin et al., "Deep Convolutional Neural Network for Inverse Problems in Imaging" (2017), doi:10.1109/TIP.2017.2713099; deepinv's
+``UNet`` without batch normalisation, whose statistics over few patches are worth little.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from deepinv.models import UNet
+from pydantic import Field
+
+from napari_unroll.methods.networks.prior import PriorConfig
+
+
+class UNetConfig(PriorConfig):
+    """Architecture of a U-Net."""
+
+    kind: Literal["unet"] = "unet"
+    channels: tuple[int, ...] = Field(
+        (16, 32, 64, 128), min_length=2, max_length=6, description="Channels per resolution level."
+    )
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return "U-Net"
+
+    @property
+    def multiple(self) -> int:
+        """Every level but the last halves the resolution."""
+        return int(2 ** (len(self.channels) - 1))
+
+    @property
+    def size(self) -> str:
+        """Its channels."""
+        return str(self.channels)
+
+    def build(self) -> torch.nn.Module:
+        """deepinv's network; the residual form is the prior's."""
+        return _Network(
+            self.seen, self.parts, residual=False, batch_norm=False, channels_per_scale=self.channels, dim=self.dim
+        )
+
+    def activation_bytes(self, shape: tuple[int, int, int]) -> int:
+        """About six maps of the first level."""
+        return 6 * 4 * self.channels[0] * math.prod(shape)
+
+
+class _Network(UNet):
+    """U-Net on what is already a multiple of its strides."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """The network alone."""
+        return self._forward(x)

@@ -1,0 +1,79 @@
+"""The one loop that cuts a volume into patches, does something to each, and blends what comes: sliding-window inference.
+
+Whoever uses it says what is done to a batch of boxes; cancelling, finishing early, events and blending are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from napari_unroll.events import Box, Event, PatchDone, Progress
+from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.patches.blend import Blender
+from napari_unroll.patches.grid import PatchGrid
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What became of a patch: ``values`` (1, z, y, x), and how far it is from the data where that is known."""
+
+    box: Box
+    values: torch.Tensor
+    consistency: float | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Which part of a run one sliding window is: its name, and the steps before it and in all windows of the run."""
+
+    text: str
+    first: int = 0
+    n_steps: int = 0
+
+
+def grid_of(problem: Problem) -> PatchGrid:
+    """The patches of a problem."""
+    return PatchGrid(problem.shape, problem.patch_size, problem.overlap)
+
+
+def batch_size(device: torch.device) -> int:
+    """Patches per pass of a network: torch takes slow convolutions for one small volume on the CPU, not for two."""
+    return 2 if device.type == "cpu" else 1
+
+
+def sliding_window(
+    grid: PatchGrid,
+    background: torch.Tensor,
+    apply: Callable[[list[Box]], Sequence[Patch]],
+    stage: Stage,
+    asked_to_finish: Callable[[], bool] = lambda: False,
+    scale: float = 1.0,
+    n_batch: int | None = None,
+    done: list[Patch] | None = None,
+) -> Generator[Event, None, torch.Tensor]:
+    """The patches of ``grid`` through ``apply``, blended; returns the volume (1, 1, z, y, x).
+
+    Asked to finish, it ends with the patches that have arrived over ``background`` (1, 1, z, y, x). ``scale`` turns values
+    into the scan's units for events. What is in ``done`` is not made again; new patches are appended to it.
+    """
+    blender = Blender(grid.shape, background.dtype, grid.overlap, background.device)
+    for patch in done or ():
+        blender.add(patch.box, patch.values)
+    known = [patch.box for patch in done or ()]
+    n_done = len(known)
+    for boxes in grid.batches(n_batch or batch_size(background.device)):
+        if asked_to_finish():
+            break
+        if all(box in known for box in boxes):
+            continue
+        for patch in apply(boxes):
+            blender.add(patch.box, patch.values)
+            if done is not None:
+                done.append(patch)
+            yield PatchDone(patch.box, as_values(blender.values(patch.box) * scale), patch.consistency)
+        n_done += len(boxes)
+        yield Progress(stage.first + n_done, stage.n_steps or len(grid), stage.text)
+    return torch.where(blender.covered, blender.values(), background[0, 0])[None, None]

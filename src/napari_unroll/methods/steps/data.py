@@ -1,0 +1,69 @@
+"""The data term as the steps of a network see it, on a whole volume or on a batch of patches.
+
+f(u) = ½‖A x(u) − y‖², where x(u) is u itself or the patches u in their context. With an estimate x̂ and its residual image
+r = Aᴴ(y − A x̂) the gradient is ∇f(u) = N_p (u − P x̂) − P r (Efficient Unrolled Networks, arXiv 2601.02141, sec. 4.1); P is the
+identity on a whole volume. Knows operators and tensors only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from napari_unroll.events import Box
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.precondition import Apply, polynomial_inverse
+from napari_unroll.patches.context import LocalProblem
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data term around an estimate.
+
+    ``local`` holds the estimate, its residual image and the operator that carries the gradient on from there;
+    ``approximation`` is Ñ of the whole volume, ``boxes`` where the patches lie, None for the whole volume. ``operator`` is
+    the N_p of exact steps, where it is another one than that of ``local``.
+    """
+
+    local: LocalProblem
+    approximation: NormalFactors
+    boxes: Sequence[Box] | None = None
+    operator: Apply | None = None
+
+    def gradient(self, u: torch.Tensor) -> torch.Tensor:
+        """∇f(u) (batch, 1, z, y, x); at the estimate itself, the very tensor, it costs nothing."""
+        with torch.autocast(u.device.type, enabled=False):
+            return self.local.gradient(u)
+
+    def normal(self, u: torch.Tensor) -> torch.Tensor:
+        """N_p u."""
+        with torch.autocast(u.device.type, enabled=False):
+            return (self.operator or self.local.normal.apply)(u)
+
+    def preconditioner(self, alpha: float | None, degree: int = 0) -> Apply:
+        """M = (Ñ + α‖Ñ‖)⁻¹ on the whole volume, or P M Pᵀ; 1/‖Ñ‖ for the plain gradient step (α None).
+
+        With a degree M is a polynomial in Ñ, and on patches in P Ñ Pᵀ.
+        """
+        norm = self.approximation.norm_squared
+        if alpha is None:
+            return lambda g: g / norm
+        if degree:
+            return polynomial_inverse(self._restricted, norm, alpha, degree)
+        inverse = self.approximation.inverse(alpha)
+        return inverse.apply if self.boxes is None else inverse.restrict(self.boxes).apply
+
+    @cached_property
+    def _restricted(self) -> Apply:
+        """P Ñ Pᵀ."""
+        return self.approximation.apply if self.boxes is None else self.approximation.restrict(self.boxes).apply
+
+
+class DataSource(Protocol):
+    """Where iterations find their data term: around iterate x in iteration k."""
+
+    def at(self, x: torch.Tensor, k: int) -> Data: ...

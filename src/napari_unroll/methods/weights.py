@@ -1,0 +1,206 @@
+"""Trained networks on disk: safetensors with the architecture in its header; never pickle.
+
+A header says what ``kind`` of network the file holds, in which ``version`` of the format, for which method; each pair of kind
+and version has its reader. A model card (JSON beside the file) tells what the network was trained on. Shipped ones live in
+``napari_unroll.weights`` and are found by name; any other is a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from napari_unroll.errors import WeightsError
+from napari_unroll.methods import weights_version_1
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+
+MAX_BYTES = 2 * 1024**3
+KIND, VERSION = "network", "2"
+
+Tensors = dict[str, torch.Tensor]
+Header = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint that exists: its name, file and model card."""
+
+    name: str
+    path: Path
+    card: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the file, for provenance."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    @cached_property
+    def header(self) -> Header:
+        """What the file says of itself. Raises WeightsError."""
+        return read_header(self.path)
+
+    @property
+    def method(self) -> str:
+        """Name of the method that the network was trained for. Raises WeightsError."""
+        return self.header["method"]
+
+    @cached_property
+    def config(self) -> NetworkConfig:
+        """The architecture, from the header alone. Raises WeightsError."""
+        return _config(self.path, self.header)
+
+    @property
+    def modality(self) -> str:
+        """ct or mri: real or complex volumes."""
+        return "mri" if self.config.prior.complex_valued else "ct"
+
+
+def shipped() -> dict[str, Weights]:
+    """The checkpoints that come with the package, by name."""
+    folder = Path(str(files("napari_unroll.weights")))
+    return {p.stem: Weights(p.stem, p, _card(p)) for p in sorted(folder.glob("*.safetensors"))}
+
+
+def shipped_for(method: str, modality: str | None = None) -> list[Weights]:
+    """The shipped checkpoints of a method, of one modality where it is given."""
+    own = (w for w in shipped().values() if w.method == method)
+    return [w for w in own if modality is None or w.modality == modality]
+
+
+def find(name_or_path: str) -> Weights:
+    """A shipped checkpoint by name, or a file by path. Raises WeightsError where there is neither."""
+    known = shipped()
+    if name_or_path in known:
+        return known[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise WeightsError(
+            f"No weights called {name_or_path!r}: expected one of {sorted(known) or 'none shipped'} or a .safetensors file."
+        )
+    return Weights(path.stem, path, _card(path))
+
+
+def chosen(method: str, modality: str, name: str) -> Weights:
+    """The weights of that name or file; auto: the shipped ones of this method and modality. Raises WeightsError."""
+    if name != "auto":
+        return find(name)
+    own = shipped_for(method, modality)
+    if not own:
+        raise WeightsError(
+            f"No {method} weights for {modality.upper()} are shipped; train some (napari-unroll train --method {method}) "
+            "or choose a .safetensors file."
+        )
+    return own[0]
+
+
+def load(weights: Weights, method: str, complex_valued: bool, device: torch.device | str) -> Network:
+    """The network of ``weights``. Raises WeightsError where it is for another method or modality."""
+    network = load_network(weights.path, device)
+    if network.config.prior.complex_valued != complex_valued:
+        kind, scan = ("complex (MRI)", "CT") if network.config.prior.complex_valued else ("real (CT)", "MRI")
+        raise WeightsError(f"{weights.name} is for {kind} volumes, this scan is {scan}; choose other weights.")
+    if weights.method != method:
+        raise WeightsError(
+            f"{weights.name} was trained for {weights.method}, not for {method}; choose other weights or that method."
+        )
+    return network
+
+
+def _card(path: Path) -> dict[str, Any]:
+    card = path.with_suffix(".json")
+    try:
+        return dict(json.loads(card.read_text())) if card.is_file() else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def save_network(
+    network: Network,
+    path: Path,
+    method: str,
+    card: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write weights and architecture, and the model card beside them, with the hash of the file.
+
+    As float16 a file has half the size, and its weights have an error of 0.05 %; they are read as float32 again.
+    """
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
+    temporary = path.with_suffix(".partial")
+    about = {"kind": KIND, "version": VERSION, "method": method, "config": network.config.model_dump_json()}
+    temporary.write_bytes(save(tensors, about))  # safetensors' own files can be read by their owner only
+    temporary.replace(path)
+    if card is not None:
+        card = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        path.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def load_network(path: Path, device: torch.device | str = "cpu") -> Network:
+    """Read a network. Raises WeightsError where the file is damaged, too large or of another kind."""
+    header = read_header(path)
+    network = Network(_config(path, header))
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        network.load_state_dict(_READERS[header["kind"], header["version"]].tensors(tensors, network.config))
+    except (SafetensorError, KeyError, RuntimeError, OSError) as error:
+        raise _no_network(path, error) from error
+    return network.to(device).eval().requires_grad_(False)
+
+
+def read_header(path: Path) -> Header:
+    """kind, version, method and config of a checkpoint. Raises WeightsError."""
+    if path.stat().st_size > MAX_BYTES:
+        raise WeightsError(f"{path.name} has {path.stat().st_size} bytes; checkpoints of at most {MAX_BYTES} are read.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = {"version": "1", **(file.metadata() or {})}
+        reader = _READERS[header["kind"], header["version"]]
+        return {**header, "method": header.get("method") or reader.method(header["config"])}
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise _no_network(path, error) from error
+
+
+def _config(path: Path, header: Header) -> NetworkConfig:
+    reader = _READERS[header["kind"], header["version"]]
+    try:
+        return NetworkConfig.model_validate(reader.config(header["config"]))
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise _no_network(path, error) from error
+
+
+def _no_network(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{path.name} is not a checkpoint of a network that this version knows ({type(error).__name__}); "
+        "expected a .safetensors file written by napari-unroll's training."
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How one kind and version is read: its config as plain values, its tensors by their names in ``Network``."""
+
+    config: Callable[[str], Any]
+    tensors: Callable[[Tensors, NetworkConfig], Tensors]
+    method: Callable[[str], str]
+
+
+def _unnamed(config: str) -> str:
+    raise KeyError("method")
+
+
+_READERS = {
+    (KIND, VERSION): _Reader(json.loads, lambda tensors, config: tensors, _unnamed),
+    ("unrolled-pgd", "1"): _Reader(weights_version_1.config, weights_version_1.tensors, weights_version_1.method),
+}

@@ -1,0 +1,89 @@
+"""Checkpoints: round trip, and everything that is no checkpoint is refused in words."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from napari_unroll.errors import WeightsError
+from napari_unroll.methods import weights
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks.drunet import DRUNetConfig
+
+CONFIG = NetworkConfig(prior=DRUNetConfig(channels=(4, 4, 8, 8)), n_iterations=2)
+
+
+def test_round_trip_keeps_weights_and_architecture(tmp_path):
+    network, path = Network(CONFIG), tmp_path / "net.safetensors"
+    weights.save_network(network, path, "unrolled-pgd", {"modality": "ct"})
+    found = weights.find(str(path))
+    back = weights.load_network(found.path)
+    assert back.config == CONFIG
+    assert found.card["modality"] == "ct"
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.state_dict().values(), back.state_dict().values(), strict=True)
+    )
+
+
+def test_half_the_size_is_read_as_full_precision(tmp_path):
+    network, whole, half = Network(CONFIG), tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    weights.save_network(network, whole, "unrolled-pgd")
+    weights.save_network(network, half, "unrolled-pgd", dtype=torch.float16)
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    for name, value in weights.load_network(half).state_dict().items():
+        torch.testing.assert_close(value, network.state_dict()[name], rtol=5e-4, atol=1e-7)
+
+
+def test_pickles_and_rubbish_are_refused(tmp_path):
+    for name, content in {"a": pickle.dumps({"x": 1}), "b": b"", "c": b"\xff" * 100}.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match="not a checkpoint"):
+            weights.load_network(path)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"w": torch.zeros(3)}, path)
+    with pytest.raises(WeightsError):
+        weights.load_network(path)
+    save_file({"w": torch.zeros(3)}, path, metadata={"kind": "network", "version": "2", "method": "unrolled-pgd", "config": CONFIG.model_dump_json()})
+    with pytest.raises(WeightsError):
+        weights.load_network(path)
+
+
+def test_unknown_names_say_what_there_is():
+    with pytest.raises(WeightsError, match="No weights called 'nothing'"):
+        weights.find("nothing")
+
+
+def test_shipped_weights_load_and_have_cards():
+    for found in weights.shipped().values():
+        network = weights.load_network(found.path)
+        assert {"modality", "trained_on", "licence", "seconds"} <= set(found.card)
+        assert network.config.prior.complex_valued == (found.card["modality"] == "mri")
+        assert found.modality == found.card["modality"]
+        assert found.config == network.config
+
+
+def test_shipped_weights_are_found_by_method_and_modality():
+    assert {w.name for w in weights.shipped_for("unrolled-pgd")} == {"cone-beam", "multi-coil"}
+    assert weights.chosen("drunet", "mri", "auto").name == "multi-coil-post-processing"
+    with pytest.raises(WeightsError, match="No unet weights for CT are shipped; train some"):
+        weights.chosen("unet", "ct", "auto")
+
+
+def test_weights_for_another_method_or_modality_are_refused():
+    shipped = weights.shipped()["cone-beam"]
+    with pytest.raises(WeightsError, match=r"real \(CT\) volumes, this scan is MRI"):
+        weights.load(shipped, "unrolled-pgd", True, "cpu")
+    with pytest.raises(WeightsError, match="was trained for unrolled-pgd, not for drunet"):
+        weights.load(shipped, "drunet", False, "cpu")
+
+
+def test_a_file_of_an_unknown_version_is_refused(tmp_path):
+    about = {"kind": "network", "version": "3", "config": CONFIG.model_dump_json()}
+    save_file({"w": torch.zeros(3)}, tmp_path / "new.safetensors", metadata=about)
+    with pytest.raises(WeightsError, match="this version knows"):
+        weights.load_network(tmp_path / "new.safetensors")
