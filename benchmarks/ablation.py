@@ -30,12 +30,12 @@ import torch
 from napari_unroll.environment import PeakMemory, machine, software
 from napari_unroll.events import Finished
 from napari_unroll.io.scan_file import write_scan
-from napari_unroll.methods.networks.prior import PriorConfig
-from napari_unroll.methods.unrolled.checkpoint import save_network
-from napari_unroll.methods.unrolled.network import UnrolledConfig
+from napari_unroll.methods.algorithms.network import NetworkConfig
+from napari_unroll.methods.networks.drunet import DRUNetConfig
+from napari_unroll.methods.steps.gradient import GradientStepConfig
+from napari_unroll.methods.weights import save_network
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
-from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.simulate import simulate_ct
@@ -47,9 +47,11 @@ from napari_unroll.scan.phantoms import HELD_OUT_SEED, random_volume
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.samples import PatchSampler, SampleStore, build_sample
-from napari_unroll.training.trainer import Trainer
+from napari_unroll.training.tasks.patch import PatchTask
+from napari_unroll.training.trainer import Trainer, new_network
 
 FIRST_HELD_OUT = HELD_OUT_SEED + 700
+Partition = Literal["approximated", "exact", "global"]
 GLOBAL, PARTITIONED, APPROXIMATED = "global", "partitioned", "partitioned + approximated"
 
 
@@ -72,12 +74,12 @@ class Setting:
     threads: int = 1
 
     @property
-    def config(self) -> UnrolledConfig:
+    def config(self) -> NetworkConfig:
         """The network."""
-        return UnrolledConfig(
-            prior=PriorConfig(channels=self.channels),
+        return NetworkConfig(
+            prior=DRUNetConfig(channels=self.channels),
             n_iterations=self.n_iterations,
-            preconditioner=0.2,
+            data_step=GradientStepConfig(preconditioner=0.2),
             start_iterations=self.start_iterations,
         )
 
@@ -87,10 +89,10 @@ class Setting:
         volume = random_volume((2 * self.size,) * 3, seed)
         return simulate_ct(volume, geometry, grid, seed=seed)
 
-    def options(self, patch: int) -> TrainOptions:
+    def options(self, patch: int, partition: Partition) -> TrainOptions:
         """The training; loss and schedule are the shipped ones, the context is the truth as in the paper."""
         return TrainOptions(
-            n_steps=self.steps, batch_size=self.batch_size, patch_size=(patch,) * 3, warmup=self.steps // 20,
+            n_steps=self.steps, batch_size=self.batch_size, patch_size=(patch,) * 3, partition=partition, warmup=self.steps // 20,
             learning_rate=self.learning_rate, ema=0.98, precision=self.precision, log_every=10**6, validate_every=10**6,
         )  # fmt: skip
 
@@ -100,17 +102,17 @@ QUICK = Setting(size=24, views=12, steps=4, objects=2, held_out=1, channels=(4, 
 
 @dataclass(frozen=True)
 class Variant:
-    """One training: its name, the edge of its patches, and whether AᴴA is in the loop."""
+    """One training: its name, the edge of its patches, and which operator is in the loop."""
 
     name: str
     patch: int
-    exact: bool
+    partition: Partition
 
 
 def variants(size: int) -> list[Variant]:
     """The ablation, then the sweep over patch sizes; the shipped way belongs to both."""
-    ablation = [Variant(GLOBAL, size, True), Variant(PARTITIONED, size // 2, True)]
-    sweep = [Variant(APPROXIMATED, edge, False) for edge in (size // 2, size // 4, 3 * size // 4, size)]
+    ablation = [Variant(GLOBAL, size, "global"), Variant(PARTITIONED, size // 2, "exact")]
+    sweep = [Variant(APPROXIMATED, edge, "approximated") for edge in (size // 2, size // 4, 3 * size // 4, size)]
     return ablation + sweep
 
 
@@ -118,11 +120,10 @@ def train(setting: Setting, variant: Variant, folder: Path) -> dict[str, float]:
     """Train on the samples of ``folder``; leaves network.safetensors and returns what it cost."""
     store = SampleStore(folder)
     sampler = PatchSampler([store.load(i) for i in range(len(store))], (variant.patch,) * 3, seed=0)
-    operators = None
-    if variant.exact:
-        operators = [ExactNormal(build_physics(setting.scan(0), setting.device))]
-    options = setting.options(variant.patch)
-    trainer = Trainer(setting.config, sampler, store.protocols(), options, device=setting.device, operators=operators)
+    physics = () if variant.partition == "approximated" else [build_physics(setting.scan(0), setting.device)]
+    options = setting.options(variant.patch, variant.partition)
+    task = PatchTask(sampler, store.protocols(), options, physics, setting.device)
+    trainer = Trainer(new_network(setting.config, options.seed), task, options, device=setting.device)
     begun, cpu = time.perf_counter(), time.process_time()
     with PeakMemory(setting.device) as peak:
         *_, finished = trainer.run()
@@ -132,7 +133,7 @@ def train(setting: Setting, variant: Variant, folder: Path) -> dict[str, float]:
         "cpu_seconds_per_step": (time.process_time() - cpu) / setting.steps,
         "peak_memory_mib": peak.n_bytes / 2**20,
     }
-    save_network(finished.result, folder / "network.safetensors")
+    save_network(finished.result, folder / "network.safetensors", "unrolled-pgd")
     return costs
 
 
@@ -180,7 +181,7 @@ def prepare(setting: Setting, folder: Path) -> None:
     factors = fit_now(physics, FitOptions(n_test=0))
     store.add_protocol(factors, 0)
     for seed in range(setting.objects):
-        store.add(build_sample(setting.scan(seed), physics, setting.config, factors), 0)
+        store.add(build_sample(setting.scan(seed), physics, setting.start_iterations, factors), 0)
     for i in range(setting.held_out):
         write_scan(folder / f"held-out-{i}.h5", setting.scan(FIRST_HELD_OUT + i))
 

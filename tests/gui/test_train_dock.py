@@ -10,7 +10,7 @@ from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.train_dock import TrainDock
 from napari_unroll.gui.worker import Runner
 from napari_unroll.io.scan_file import read_scan
-from napari_unroll.methods.unrolled.checkpoint import load_network
+from napari_unroll.methods.weights import load_network
 from tests.gui.conftest import TIMEOUT_MS
 
 N_STEPS = 4
@@ -181,14 +181,14 @@ def test_a_failure_in_the_thread_is_one_sentence(dock, qtbot, tmp_path):
 )  # fmt: skip
 def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
     form = dock.form
-    form.task.setCurrentText("Post-processing network")
+    form.method.setCurrentText("Post-processing network")
     form.data.setCurrentText(train_form.SCANS)
     form.folder.edit.setText(str(tmp_path))
     form.preset.setCurrentText(preset)
     form.minutes.setValue(7)
     form.noise.fields["coil_correlation"].set(0.5)
     plan = form.order().plan
-    assert (plan.task, plan.scans, plan.volumes) == ("post-processing", str(tmp_path), None)
+    assert (plan.method, plan.scans, plan.volumes) == ("drunet", str(tmp_path), None)
     assert plan.network.prior.channels == channels
     assert not plan.network.data_step
     assert plan.options.max_seconds == 420

@@ -48,7 +48,8 @@ def test_weights_of_another_network_are_refused(tmp_path):
     save_file({"w": torch.zeros(3)}, path)
     with pytest.raises(WeightsError):
         weights.load_network(path)
-    save_file({"w": torch.zeros(3)}, path, metadata={"kind": "network", "version": "2", "method": "unrolled-pgd", "config": CONFIG.model_dump_json()})
+    about = {"kind": "network", "version": "2", "method": "unrolled-pgd", "config": CONFIG.model_dump_json()}
+    save_file({"w": torch.zeros(3)}, path, metadata=about)
     with pytest.raises(WeightsError):
         weights.load_network(path)
 

@@ -152,17 +152,17 @@ def test_out_of_memory_halves_the_patch_and_goes_on_from_the_finished_ones(offer
 
 def test_an_unrolled_network_goes_on_after_out_of_memory(monkeypatch, tmp_path):
     """The second iteration does not fit in patches of 24: it is repeated in smaller ones, the first one is not."""
-    from napari_unroll.methods.unrolled.network import UnrolledPGD
+    from napari_unroll.methods.algorithms.network import Network
 
     monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
-    denoise = UnrolledPGD.denoise
+    denoise = Network.denoise
 
     def short_of_memory(self, x, k):
         if k == 1 and x.shape[-1] > 16:
             allocate_too_much()
         return denoise(self, x, k)
 
-    monkeypatch.setattr(UnrolledPGD, "denoise", short_of_memory)
+    monkeypatch.setattr(Network, "denoise", short_of_memory)
     scan = tiny.cone(24, 8)
     params = {"weights": tiny.weights(tmp_path, scan)}
     events = list(run(plan_for(scan, method="unrolled-pgd", params=params, patch_size=24), scan))

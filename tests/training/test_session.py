@@ -12,9 +12,10 @@ import torch
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.events import Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
 from napari_unroll.io.scan_file import write_scan
-from napari_unroll.methods.networks.prior import PriorConfig
-from napari_unroll.methods.unrolled.checkpoint import find, load_network, save_network
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
+from napari_unroll.methods.algorithms.iterations import State
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks.drunet import DRUNetConfig
+from napari_unroll.methods.weights import find, load_network, save_network
 from napari_unroll.pipeline.params import build, from_yaml, to_yaml
 from napari_unroll.training.objects import FIRST_HELD_OUT
 from napari_unroll.training.plan import TrainingPlan
@@ -22,6 +23,7 @@ from napari_unroll.training.protocols import cone_beam_protocol, generated_scan,
 from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.session import train
 from napari_unroll.training.start_from import with_initial
+from tests.methods.operators import Plain
 
 NETWORK = {"prior": {"channels": (4, 4, 4, 4)}, "n_iterations": 1, "start_iterations": 2}
 OPTIONS = {"n_steps": 4, "patch_size": (8, 8, 8), "log_every": 1, "validate_every": 2, "validation_share": 1.0}
@@ -41,11 +43,19 @@ def last_of(events):
 def test_a_plan_completes_itself_and_survives_yaml():
     mri = TrainingPlan(modality="mri", network={"n_iterations": 2})
     assert mri.network.prior.complex_valued
-    assert (mri.network.n_iterations, mri.network.preconditioner, mri.network.start_iterations) == (2, 0.2, 60)
-    assert (mri.network.degree, mri.network.final_step) == (3, True)
+    assert (mri.network.n_iterations, mri.network.data_step.preconditioner, mri.network.start_iterations) == (
+        2,
+        0.2,
+        60,
+    )
+    assert (mri.network.data_step.degree, mri.network.final_step) == (3, True)
     assert (mri.network.prior.dim, mri.network.prior.neighbours) == (2, 2)
     assert TrainingPlan(modality="mri", network={"prior": {"dim": 3}}).network.prior.dim == 3
-    assert not TrainingPlan(task="post-processing").network.data_step
+    assert not TrainingPlan(method="drunet").network.has_data_steps
+    assert TrainingPlan(method="unet").network.prior.kind == "unet"
+    assert TrainingPlan(network={"prior": {"kind": "unet"}}).network.prior.channels == (16, 32, 64, 128)
+    with pytest.raises(ParameterError, match=r"method must be one whose network is trained.*got 'fdk'"):
+        build(TrainingPlan, {"method": "fdk"})
     assert from_yaml(TrainingPlan, to_yaml(mri)) == mri
     with pytest.raises(ParameterError, match="whole"):
         build(TrainingPlan, {"levels": (3.5,)})
@@ -124,7 +134,7 @@ def test_training_goes_on_from_weights_and_never_keeps_worse(tmp_path):
     assert card["psnr_before"]["initial weights"] == pytest.approx(card["psnr_after"])
     assert load_network(second.result).config == load_network(first).config
     wrong = last_of(train(plan(initial=str(first), modality="mri", levels=(2,)), tmp_path / "c", "cpu"))
-    assert "choose the modality" in wrong.advice
+    assert "choose the method and modality" in wrong.advice
 
 
 def test_a_flat_network_begins_a_thick_one(tmp_path):
@@ -136,8 +146,8 @@ def test_a_flat_network_begins_a_thick_one(tmp_path):
 
 def test_initial_weights_grow_to_what_the_network_asks_for(tmp_path):
     torch.manual_seed(0)
-    small = UnrolledPGD(UnrolledConfig(prior=PriorConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=2))
-    save_network(small, tmp_path / "small.safetensors")
+    small = Network(NetworkConfig(prior=DRUNetConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=2))
+    save_network(small, tmp_path / "small.safetensors", "unrolled-pgd")
     start = {"initial": str(tmp_path / "small.safetensors")}
     same, network = with_initial(plan(**start, network={"prior": {"dim": 2}}))
     assert same.network == network.config == small.config
@@ -145,10 +155,10 @@ def test_initial_weights_grow_to_what_the_network_asks_for(tmp_path):
     asked, network = with_initial(plan(**start, network=more))
     assert (asked.network.n_iterations, asked.network.prior.neighbours) == (3, 1)
     assert len(network.priors) == asked.network.n_priors == 2
-    x, gradient = torch.randn(1, 1, 4, 8, 8), lambda u, _: u
-    before, after = small(x, gradient, lambda g: g), network(x, gradient, lambda g: g)
+    x, source = torch.randn(1, 1, 4, 8, 8), Plain(lambda u: u)
+    before, after = small(x, source).iterates, network(x, source).iterates
     torch.testing.assert_close(after[:2], before)
-    torch.testing.assert_close(after[2], small.denoise(small.step(before[1], 1, gradient, lambda g: g), 1))
+    torch.testing.assert_close(after[2], small.step(State(before[1]), 1, source).x)
 
 
 def test_weights_are_stored_as_asked_for(tmp_path):
@@ -160,22 +170,22 @@ def test_weights_are_stored_as_asked_for(tmp_path):
 
 def test_priors_of_their_own_begin_as_the_shared_one(tmp_path):
     torch.manual_seed(0)
-    shared = UnrolledPGD(UnrolledConfig(prior=PriorConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=3))
-    save_network(shared, tmp_path / "shared.safetensors")
+    shared = Network(NetworkConfig(prior=DRUNetConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=3))
+    save_network(shared, tmp_path / "shared.safetensors", "unrolled-pgd")
     asked, own = with_initial(plan(initial=str(tmp_path / "shared.safetensors"), network={"n_priors": 3}))
     assert (asked.network.n_iterations, asked.network.n_priors, len(own.priors)) == (3, 3, 3)
-    x, gradient = torch.randn(1, 1, 4, 8, 8), lambda u, _: u
-    torch.testing.assert_close(own(x, gradient, lambda g: g), shared(x, gradient, lambda g: g))
+    x, source = torch.randn(1, 1, 4, 8, 8), Plain(lambda u: u)
+    torch.testing.assert_close(own(x, source).iterates, shared(x, source).iterates)
 
 
 @pytest.mark.parametrize("more", [{"n_iterations": 4}, {"n_priors": 3}])
 def test_a_network_of_several_priors_grows_without_mixing_them(tmp_path, more):
     torch.manual_seed(0)
-    first = UnrolledPGD(UnrolledConfig(prior=PriorConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=3, n_priors=2))
-    save_network(first, tmp_path / "first.safetensors")
+    first = Network(NetworkConfig(prior=DRUNetConfig(dim=2, channels=(4, 4, 4, 4)), n_iterations=3, n_priors=2))
+    save_network(first, tmp_path / "first.safetensors", "unrolled-pgd")
     _, grown = with_initial(plan(initial=str(tmp_path / "first.safetensors"), network=more))
-    x, gradient = torch.randn(1, 1, 4, 8, 8), lambda u, _: u
-    before, after = first(x, gradient, lambda g: g), grown(x, gradient, lambda g: g)
+    x, source = torch.randn(1, 1, 4, 8, 8), Plain(lambda u: u)
+    before, after = first(x, source).iterates, grown(x, source).iterates
     torch.testing.assert_close(after[:3], before)
     assert len(grown.priors) == grown.n_iterations == len(after)
 

@@ -9,9 +9,10 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.xray import XRay
 from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
-from napari_unroll.training.samples import PARTS, PatchSampler, SampleStore
+from napari_unroll.training.samples import PatchSampler, SampleStore
 from napari_unroll.training.symmetries import CUBE, IDENTITY, Symmetry, find_symmetries
 
+PARTS = ("truth", "start", "residual_truth", "residual_start")
 MIRROR_Z = Symmetry(flips=(True, False, False))
 MIRROR_X = Symmetry(flips=(False, False, True))
 QUARTER = Symmetry((0, 2, 1), (False, True, False))

@@ -8,29 +8,31 @@ import torch
 
 from napari_unroll.errors import Cancelled, ParameterError, WeightsError
 from napari_unroll.events import Finished, IterationDone, Outcome, Stop, result_of
-from napari_unroll.methods.networks.prior import PriorConfig
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.algorithms.reconstruct import UnrolledParams, reconstruct
+from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.problem import Problem, as_values
-from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
-from napari_unroll.methods.unrolled.pgd import UnrolledParams, unroll
-from napari_unroll.methods.unrolled.scale import intensity_scale
-from napari_unroll.methods.unrolled.start import first_estimate
+from napari_unroll.methods.steps.gradient import GradientStepConfig
+from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
-from napari_unroll.training.building import Scanners, build
+from napari_unroll.training.building import Scanners, build, local_problems
 from napari_unroll.training.contexts import Contexts, Trajectory, true_context
-from napari_unroll.training.local import context_gradient
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.precision import low_precision
 from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
 from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.samples import Batch, PatchSampler, SampleStore
-from napari_unroll.training.trainer import Trainer, low_precision, schedule
+from napari_unroll.training.tasks.patch import InContext, PatchTask
+from napari_unroll.training.trainer import Trainer, new_network, schedule
 from napari_unroll.training.validation import Validation
 
-PRIOR = PriorConfig(channels=(4, 4, 8, 8))
-CONFIG = UnrolledConfig(prior=PRIOR, n_iterations=2, preconditioner=0.2, substeps=2, start_iterations=3)
+PRIOR, STEP = DRUNetConfig(channels=(4, 4, 8, 8)), GradientStepConfig(preconditioner=0.2, substeps=2)
+CONFIG = NetworkConfig(prior=PRIOR, data_step=STEP, n_iterations=2, start_iterations=3)
 OPTIONS = TrainOptions(
     n_steps=6, patch_size=(8, 8, 8), log_every=1, validate_every=3, warmup=1, validation_share=1, precision="float32"
 )
@@ -40,7 +42,8 @@ OPTIONS = TrainOptions(
 def store(tmp_path_factory):
     store = SampleStore(tmp_path_factory.mktemp("samples"))
     recipe = make_recipe(TrainingPlan(size=16, levels=(8, 12), n_objects=4, network=CONFIG))
-    *_, last = build(store, recipe.training, CONFIG, Scanners(store, "cpu"), Stop())
+    make = local_problems(Scanners(store, "cpu"), CONFIG.start_iterations)
+    *_, last = build(store, recipe.training, make, Stop())
     assert (last.step, last.n_steps) == (4, 4)
     return store
 
@@ -49,8 +52,16 @@ def sampler(store, seed=0):
     return PatchSampler([store.load(i) for i in range(len(store))], (8, 8, 8), seed)
 
 
-def trainer(store, state=None, options=OPTIONS, validate=None):
-    return Trainer(CONFIG, sampler(store), store.protocols(), options, validate, state)
+def task(store, options=OPTIONS, **more):
+    return PatchTask(sampler(store), store.protocols(), options, **more)
+
+
+def trainer(store, state=None, options=OPTIONS, validate=None, **more):
+    return Trainer(new_network(CONFIG, options.seed), task(store, options, **more), options, validate, state)
+
+
+def operators(*views):
+    return [build_physics(generated_scan(cone_beam_protocol(16, v), 0), "cpu") for v in views]
 
 
 def test_samples_hold_volumes_and_their_residual_images(store):
@@ -84,11 +95,11 @@ def test_an_exact_operator_makes_the_same_gradient_in_every_context(store):
     contexts = [truth, torch.lerp(truth, start, 0.4), start]
     residuals = [physics.A_adjoint(y - physics.A(v)) for v in contexts]
     batch = Batch(0, [(slice(0, 4), slice(0, 12), slice(0, 12))], truth, start, contexts, residuals)
-    gradient = context_gradient(batch, factors)
+    source = InContext(batch, factors, factors)
     u = torch.randn_like(truth)
     expected = physics.A_adjoint(physics.A(u) - y)
     for k in range(4):  # the last context stands for later iterations
-        torch.testing.assert_close(gradient(u, k), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(source.at(u, k).gradient(u), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_trajectories_are_the_iterates_of_a_reconstruction(store):
@@ -96,14 +107,14 @@ def test_trajectories_are_the_iterates_of_a_reconstruction(store):
     scan = generated_scan(cone_beam_protocol(16, 12), 1)
     volumes, protocol = store.load(1)
     factors = store.protocols()
-    physics = [build_physics(generated_scan(cone_beam_protocol(16, views), 0), "cpu") for views in (8, 12)]
+    physics = operators(8, 12)
     torch.manual_seed(0)
-    network = UnrolledPGD(CONFIG)
+    network = Network(CONFIG)
     contexts, residuals = Trajectory(network, physics, factors)(volumes, protocol)
     y = torch.from_numpy(scan.measurements)[None, None]
     problem = Problem(scan=scan, physics=physics[1], y=y, normal=factors[1])
-    start = result_of(first_estimate(problem, CONFIG))
-    events = list(unroll(problem, UnrolledParams(self_ensemble=False), network, start))
+    start = result_of(first_estimate(problem, CONFIG.start_iterations))
+    events = list(reconstruct(problem, UnrolledParams(self_ensemble=False), network, start))
     iterates = [as_values(start), *(e.values for e in events if isinstance(e, IterationDone))]
     scale = intensity_scale(start)
     assert len(contexts) == len(residuals) == CONFIG.n_iterations
@@ -146,9 +157,9 @@ def error(network, job, store):
     total = 0.0
     for _ in range(12):
         batch = draws.draw(1)
-        gradient = context_gradient(batch, job.protocols[batch.protocol])
+        factors = job.task.factors[batch.protocol]
         with torch.no_grad():
-            out = network(batch.start, gradient, job.preconditioners[batch.protocol](batch.boxes))[-1]
+            out = network(batch.start, InContext(batch, factors, factors)).iterates[-1]
         total += float((out - batch.truth).square().mean())
     return total
 
@@ -159,8 +170,8 @@ def test_training_lowers_the_error(store, context):
         n_steps=200, patch_size=(16, 16, 16), log_every=1, validate_every=500, warmup=5, learning_rate=3e-3, ema=0.9,
         context=context,
     )  # fmt: skip
-    physics = [build_physics(generated_scan(cone_beam_protocol(16, views), 0), "cpu") for views in (8, 12)]
-    job = Trainer(CONFIG, sampler(store), store.protocols(), options, physics=physics)
+    physics = operators(8, 12)
+    job = trainer(store, options=options, physics=physics)
     before = error(job.network, job, store)
     *_, last = job.run()
     assert last.outcome is Outcome.COMPLETED
@@ -224,16 +235,16 @@ def test_schedule_rises_then_falls():
 def test_a_new_network_begins_in_the_context_of_the_truth(store):
     """Trajectories of a network that knows nothing are no use; trained weights have them from the first step."""
     options = OPTIONS.model_copy(update={"context": "trajectory", "truth_share": 0.5})
-    physics = [build_physics(generated_scan(cone_beam_protocol(16, views), 0), "cpu") for views in (8, 12)]
-    for initial, expected in ((None, [1, 1, 1, 2, 2, 2]), (UnrolledPGD(CONFIG), [2] * 6)):
-        job = Trainer(CONFIG, sampler(store), store.protocols(), options, initial=initial, physics=physics)
-        seen, draw = [], job.sampler.draw
+    physics = operators(8, 12)
+    for is_new, expected in ((True, [1, 1, 1, 2, 2, 2]), (False, [2] * 6)):
+        job = Trainer(Network(CONFIG), task(store, options, physics=physics), options, is_new=is_new)
+        seen, draw = [], job.task.sampler.draw
 
         def drawn(*given, seen=seen, draw=draw):
             seen.append(draw(*given))
             return seen[-1]
 
-        job.sampler.draw = drawn
+        job.task.sampler.draw = drawn
         list(job.run())
         assert [len(batch.contexts) for batch in seen] == expected
 
@@ -243,21 +254,26 @@ def test_trajectories_without_the_exact_operator_are_refused(store):
         trainer(store, options=OPTIONS.model_copy(update={"context": "trajectory"}))
 
 
-def test_the_exact_operator_can_take_the_place_of_the_approximation(store):
+@pytest.mark.parametrize("partition", ["exact", "global"])
+def test_the_exact_operator_can_take_the_place_of_the_approximation(store, partition):
     """On a whole volume it makes the gradient of the whole problem, N u − Aᴴy."""
-    scans = [generated_scan(cone_beam_protocol(16, views), 0) for views in (8, 12)]
-    operators = [ExactNormal(build_physics(scan, "cpu")) for scan in scans]
-    job = Trainer(
-        CONFIG, PatchSampler([store.load(0)], (16, 16, 16), 0), store.protocols(), OPTIONS, operators=operators
-    )
-    batch = job.sampler.draw(1)
+    options, physics = OPTIONS.model_copy(update={"partition": partition}), operators(8, 12)
+    whole = PatchSampler([store.load(0)], (16, 16, 16), 0)
+    work = PatchTask(whole, store.protocols(), options, physics)
+    batch = work.sampler.draw(1)
     u = torch.randn_like(batch.truth)
-    adjoint = batch.residuals[0] + operators[0].restrict(batch.boxes).apply(batch.truth)
-    expected = operators[0].restrict(batch.boxes).apply(u) - adjoint
-    gradient = context_gradient(batch, job.operators[0])
-    assert float((gradient(u, 0) - expected).norm() / expected.norm()) < 1e-4
-    *_, last = job.run()
+    exact = ExactNormal(physics[0]).restrict(batch.boxes)
+    expected = exact.apply(u) - (batch.residuals[0] + exact.apply(batch.truth))
+    gradient = InContext(batch, work.factors[0], work.operators[0]).at(u, 0).gradient(u)
+    assert float((gradient - expected).norm() / expected.norm()) < 1e-4
+    *_, last = Trainer(Network(CONFIG), work, options).run()
     assert last.outcome is Outcome.COMPLETED
+
+
+def test_training_without_partitioning_takes_whole_volumes_only(store):
+    options = OPTIONS.model_copy(update={"partition": "global"})
+    with pytest.raises(ParameterError, match="patch is the whole volume"):
+        list(trainer(store, options=options, physics=operators(8, 12)).run())
 
 
 def test_automatic_precision_is_low_only_where_the_device_computes_it(monkeypatch):

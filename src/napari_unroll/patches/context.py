@@ -88,7 +88,9 @@ class WholeNormal:
         """AᴴA for every volume. Raises ParameterError where a box is not the whole volume."""
         shape = tuple(self.physics.x_shape[-3:])
         if any(tuple((b.start, b.stop) for b in box) != tuple((0, n) for n in shape) for box in boxes):
-            raise ParameterError(f"Without partitioning a patch is the whole volume {shape}; raise the patch size to it.")
+            raise ParameterError(
+                f"Without partitioning a patch is the whole volume {shape}; raise the patch size to it."
+            )
         return _EachBox([ExactPatchNormal(self.physics)] * len(boxes))
 
 

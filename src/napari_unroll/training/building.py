@@ -17,9 +17,9 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.scan import Scan
+from napari_unroll.training.contexts import Volumes
 from napari_unroll.training.recipe import Job
 from napari_unroll.training.samples import Sample, SampleStore, build_clean_sample, build_sample
-from napari_unroll.training.contexts import Volumes
 from napari_unroll.training.symmetries import find_symmetries
 
 MEMORY_SHARE = 0.4
@@ -55,9 +55,7 @@ class Scanners:
         return self._factors[protocol]
 
 
-def build(
-    store: SampleStore, jobs: Sequence[Job], make: Callable[[Job], Volumes], stop: Stop
-) -> Iterator[Progress]:
+def build(store: SampleStore, jobs: Sequence[Job], make: Callable[[Job], Volumes], stop: Stop) -> Iterator[Progress]:
     """Make the samples that the store lacks, number i from job i; ends early where the listener asks to finish.
 
     Raises Cancelled; what was made stays.

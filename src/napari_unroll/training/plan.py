@@ -110,7 +110,6 @@ class TrainingPlan(MethodParams):
         """Views or accelerations of generated scanners."""
         return self.levels or LEVELS[self.modality]
 
-
     @property
     def task(self) -> str:
         """What the network is trained to do."""

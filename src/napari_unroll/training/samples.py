@@ -1,7 +1,7 @@
 """Training samples: pairs of volumes from which local problems are cut at random patches.
 
-A sample for local problems holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with their residual
-images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0), from which the contexts of its local problems follow (see
+A sample for local problems holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with
+their residual images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0), from which the contexts of its local problems follow (see
 ``contexts``): the projector never runs in a step of the training loop (Efficient Unrolled Networks, sec. 4.1–4.3).
 Flips and turns that commute with N, and a global phase of complex volumes, turn one
 sample into several. Arrays live in a zarr store.

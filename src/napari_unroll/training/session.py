@@ -70,7 +70,14 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
     keeper = _Keeper(plan, recipe, out)
     network = initial or new_network(plan.network, plan.options.seed)
     keeper.trainer = trainer = Trainer(
-        network, prepared.task, plan.options, prepared.validate, out / "training.state", keeper.keep, initial is None, chosen
+        network,
+        prepared.task,
+        plan.options,
+        prepared.validate,
+        out / "training.state",
+        keeper.keep,
+        initial is None,
+        chosen,
     )
     for event in trainer.run(stop):
         if isinstance(event, Progress | IterationDone | Pictures):

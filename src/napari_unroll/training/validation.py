@@ -13,9 +13,9 @@ import torch
 
 from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop, result_of
-from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, reconstruct
+from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners
@@ -81,9 +81,7 @@ class NoisyVolumes:
         """PSNR (dB) of the cleaned and of the noisy volumes, means over the volumes."""
         cleaned = [as_values(network.prior(0)(x, VALIDATION_SIGMA)) for x in self.noisy]
         noisy = [as_values(x) for x in self.noisy]
-        after, before = (
-            [psnr(v, t) for v, t in zip(vs, self.truths, strict=True)] for vs in (cleaned, noisy)
-        )
+        after, before = ([psnr(v, t) for v, t in zip(vs, self.truths, strict=True)] for vs in (cleaned, noisy))
         shown = {"truth": self.truths[0], "before": noisy[0], "after": cleaned[0]}
         metrics = {"psnr": float(np.mean(after)), "psnr_start": float(np.mean(before))}
         return Validation(metrics, {name: middle_slice(v) for name, v in shown.items()})

@@ -6,9 +6,10 @@ the patches of a batch through the prior, reconstruction slides a window over th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 
@@ -25,26 +26,27 @@ class State:
     dual: torch.Tensor | None = None
 
 
-class Iteration(Protocol):
+class Iteration(ABC):
     """One iteration; ``data_step`` is the kind of data step that it takes, None where it takes none.
 
     ``ends_with_prior``: what the prior gives is the next iterate.
     """
 
-    data_step: str | None
-    ends_with_prior: bool
+    data_step: ClassVar[str | None] = None
+    ends_with_prior: ClassVar[bool] = False
 
+    @abstractmethod
     def before(self, state: State, step: DataStep) -> torch.Tensor:
         """What the prior is given."""
 
+    @abstractmethod
     def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
         """The next state."""
 
 
-class OnePass:
+class OnePass(Iteration):
     """Post-processing: x = D(x_0)."""
 
-    data_step = None
     ends_with_prior = True
 
     def before(self, state: State, step: DataStep) -> torch.Tensor:
@@ -56,7 +58,7 @@ class OnePass:
         return State(cleaned)
 
 
-class ProximalGradient:
+class ProximalGradient(Iteration):
     """x_{k+1} = D(x_k − η_k M ∇f(x_k)) (Efficient Unrolled Networks, arXiv 2601.02141, eq. 4)."""
 
     data_step = "gradient"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -137,7 +138,7 @@ class Network(torch.nn.Module):
 
     def finish(self, x: torch.Tensor, data: Data | None) -> torch.Tensor:
         """The data step after the last prior, where the network has one: measured detail that the prior took for noise."""
-        return x if self.final_step is None else self.final_step(x, 0, data)  # type: ignore[no-any-return]
+        return x if self.final_step is None else self.final_step(x, 0, data)
 
     def forward(self, x: torch.Tensor, source: DataSource | None, recompute: bool = False) -> Trace:
         """All iterates from the start x (batch, 1, z, y, x).
@@ -148,10 +149,8 @@ class Network(torch.nn.Module):
         state, iterates = State(x), []
         for k in range(self.n_iterations):
             data = None if source is None else source.at(state.x, k)
-            if recompute:
-                state = checkpoint(self.step, state, k, data, use_reentrant=False)
-            else:
-                state = self.step(state, k, data)
+            step = partial(checkpoint, self.step, use_reentrant=False) if recompute else self.step
+            state = step(state, k, data)
             iterates.append(state.x)
         if source is not None:
             iterates[-1] = self.finish(state.x, source.at(state.x, self.n_iterations - 1))
@@ -174,7 +173,7 @@ class Network(torch.nn.Module):
         def step(x: torch.Tensor) -> torch.Tensor:
             assert self.data_step is not None
             assert data is not None
-            return self.data_step(x, k, data)  # type: ignore[no-any-return]
+            return self.data_step(x, k, data)
 
         return step
 

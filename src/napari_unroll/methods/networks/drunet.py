@@ -55,6 +55,6 @@ class DRUNetConfig(PriorConfig):
 class _Network(DRUNet):
     """DRUNet on what already holds the noise level as its last channel."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network alone."""
-        return self.forward_unet(x)  # type: ignore[no-any-return]
+        return self.forward_unet(x)

@@ -7,6 +7,9 @@ import torch
 from napari_unroll.errors import WeightsError
 from napari_unroll.methods.networks.prior import Prior
 
+HEAD = "backbone.m_head.weight"
+"""The first convolution of a DRUNet."""
+
 
 def inflate(prior: Prior) -> Prior:
     """The 3-D prior that does slice by slice, up to its strided layers, what the 2-D ``prior`` does.
@@ -42,9 +45,9 @@ def with_neighbours(prior: Prior, n: int) -> Prior:
     wider = Prior(prior.config.model_copy(update={"neighbours": n}))
     known = prior.config.parts * (1 + 2 * prior.config.neighbours)
     state = prior.state_dict()
-    head = torch.zeros_like(wider.backbone.m_head.weight)
-    head[:, :known], head[:, -1] = state["backbone.m_head.weight"][:, :known], state["backbone.m_head.weight"][:, -1]
-    wider.load_state_dict({**state, "backbone.m_head.weight": head})
+    head = torch.zeros_like(wider.state_dict()[HEAD])
+    head[:, :known], head[:, -1] = state[HEAD][:, :known], state[HEAD][:, -1]
+    wider.load_state_dict({**state, HEAD: head})
     return wider
 
 

@@ -53,6 +53,6 @@ class UNetConfig(PriorConfig):
 class _Network(UNet):
     """U-Net on what is already a multiple of its strides."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network alone."""
         return self._forward(x)

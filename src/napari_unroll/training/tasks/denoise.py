@@ -31,7 +31,7 @@ class DenoiseTask:
         """Mean absolute error of the cleaned patches, each divided by its σ so that all levels weigh alike."""
         truth = self.sampler.draw_clean(self.options.batch_size, self.device)
         sigma = self._levels(len(truth)).to(truth.device)
-        noisy = truth + sigma * noise_like(truth, self.rng.integers(2**63))
+        noisy = truth + sigma * noise_like(truth, int(self.rng.integers(2**63)))
         low = self.low_precision
         with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
             cleaned = network.prior(0)(noisy, sigma)
@@ -46,7 +46,7 @@ class DenoiseTask:
 
 def noise_like(x: torch.Tensor, seed: int) -> torch.Tensor:
     """White Gaussian noise like x; real and imaginary part have unit variance each, as for a denoiser of two channels."""
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = torch.Generator().manual_seed(seed)
     if not x.is_complex():
         return torch.randn(x.shape, generator=generator).to(x)
     return torch.view_as_complex(torch.randn((*x.shape, 2), generator=generator)).to(x)

@@ -66,7 +66,10 @@ def _volumes(
 
 
 def _sampler(
-    plan: TrainingPlan, store: SampleStore, n_samples: int, symmetries: list[list[Symmetry]] | list[tuple[Symmetry, ...]]
+    plan: TrainingPlan,
+    store: SampleStore,
+    n_samples: int,
+    symmetries: list[list[Symmetry]] | list[tuple[Symmetry, ...]],
 ) -> PatchSampler:
     options = plan.options
     size = WHOLE if options.partition == "global" else options.patch_size
