@@ -35,8 +35,8 @@ def tiny(dock):
     form.plan.fields["n_held_out"].set(1)
     form.levels.setText("12")
     form.patch.setValue(8)
-    form.network.fields["n_iterations"].set(1)
-    form.network.fields["start_iterations"].set(0)
+    form.network.forms[""].fields["n_iterations"].set(1)
+    form.network.forms[""].fields["start_iterations"].set(0)
     form.options.fields["log_every"].set(1)
     form.options.fields["validate_every"].set(2)
 
@@ -190,7 +190,7 @@ def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
     plan = form.order().plan
     assert (plan.method, plan.scans, plan.volumes) == ("drunet", str(tmp_path), None)
     assert plan.network.prior.channels == channels
-    assert not plan.network.data_step
+    assert not plan.network.has_data_steps
     assert plan.options.max_seconds == 420
     assert plan.options.patch_size == (8, 8, 8)
     assert plan.levels == (12,)

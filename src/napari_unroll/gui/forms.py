@@ -192,7 +192,7 @@ def _choice(spec: FieldSpec) -> Field:
 
     def get() -> Any:
         text = box.currentText().strip()
-        return text if text in spec.choices else _as_number(text)
+        return text if spec.type is str else _as_number(text)
 
     return Field(box, get, lambda v: box.setCurrentText("" if v is None else str(v)), box.currentTextChanged)
 

@@ -19,12 +19,12 @@ from napari_unroll.gui.network_form import NetworkForm
 from napari_unroll.gui.session import Session
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.methods import weights
-from napari_unroll.methods.registry import trainable
+from napari_unroll.methods.registry import get, trainable
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.options import TrainOptions
-from napari_unroll.training.plan import Noise, TrainingPlan
+from napari_unroll.training.plan import DEFAULT_METHOD, Noise, TrainingPlan
 
 MODALITIES = {"X-ray CT": "ct", "MRI": "mri"}
 GENERATED, VOLUMES, SCANS = "Generated objects", "Folder of volumes", "Scans with their truth"
@@ -105,8 +105,9 @@ class TrainForm(QWidget):
     def _build_what(self) -> None:
         self.modality = words(MODALITIES, "What is measured.", "modality")
         self.method = words((m.title for m in trainable()), "Method whose network is trained.", "method")
+        self.method.setCurrentText(get(DEFAULT_METHOD).title)
         self.modality.currentIndexChanged.connect(self._on_modality)
-        self.method.currentIndexChanged.connect(self._on_modality)
+        self.method.currentIndexChanged.connect(self._on_method)
         self._rows.addRow("Modality", self.modality)
         self._rows.addRow("Method", self.method)
 
@@ -172,10 +173,13 @@ class TrainForm(QWidget):
         self._on_modality()
 
     def _on_modality(self, *_: Any) -> None:
+        self.patch.setValue(self._suited().options.patch_size[-1])
+        self._on_method()
+
+    def _on_method(self, *_: Any) -> None:
         suited = self._suited()
         self.network.set_value(suited.network)
         self.options.set_value(suited.options)
-        self.patch.setValue(suited.options.patch_size[-1])
         self._list_starts()
 
     def _suited(self) -> TrainingPlan:

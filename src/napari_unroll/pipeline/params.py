@@ -82,7 +82,8 @@ def _unpack(annotation: Any) -> tuple[set[type], tuple[str, ...], bool]:
         parts = [_unpack(a) for a in typing.get_args(annotation)]
         return set().union(*(p[0] for p in parts)), sum((p[1] for p in parts), ()), any(p[2] for p in parts)
     if origin is Literal:
-        return set(), tuple(str(a) for a in typing.get_args(annotation)), False
+        words = typing.get_args(annotation)
+        return {type(a) for a in words} - {str}, tuple(map(str, words)), False
     if origin is typing.Annotated:
         return _unpack(typing.get_args(annotation)[0])
     if annotation is type(None):
