@@ -16,8 +16,8 @@ from napari_unroll.methods.algorithms.reconstruct import UnrolledParams, learned
 from napari_unroll.methods.networks.unet import UNetConfig
 from napari_unroll.methods.registry import METHODS
 from napari_unroll.methods.table import methods_table
-from napari_unroll.pipeline.evaluate import EvaluationPlan, evaluate
 from napari_unroll.physics.samples import sample_cone_beam
+from napari_unroll.pipeline.evaluate import EvaluationPlan, evaluate
 
 TOY = learned(
     name="toy-unrolled-unet",
