@@ -191,7 +191,6 @@ def speeds(n: int) -> list[dict[str, Any]]:
         pair = inspect.compare(physics, f, inspect.probe_volume("noise", physics))
         for size in (16, 32) if n < 64 else (32, 48):
             times = asdict(inspect.time_patches(physics, f, size))
-            times["patch_exact"] = times["patch_exact"] if hasattr(physics, "restrict") else None
             rows.append({"case": name, "form": form, "whole_approximated": pair.seconds_approximated, **times})
     return rows
 
