@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 
 class LocalNormal(Protocol):
@@ -52,12 +53,11 @@ class LocalProblem:
 class ExactPatchNormal:
     """P AᴴA Pᵀ by the operator restricted to the patch (``physics.restrict(box)``): the exact mode and self-check."""
 
-    physics: Any
+    physics: VolumePhysics
 
     def apply(self, u: torch.Tensor) -> torch.Tensor:
         """P N Pᵀ u."""
-        out: torch.Tensor = self.physics.A_adjoint(self.physics.A(u))
-        return out
+        return self.physics.normal(u)
 
 
 class Restrictable(Protocol):
@@ -68,9 +68,9 @@ class Restrictable(Protocol):
 
 @dataclass(frozen=True)
 class ExactNormal:
-    """AᴴA as something that can be cut to patches, box by box; needs a physics that has ``restrict``."""
+    """AᴴA as something that can be cut to patches, box by box."""
 
-    physics: Any
+    physics: VolumePhysics
 
     def restrict(self, boxes: Sequence[Box]) -> LocalNormal:
         """P AᴴA Pᵀ for every box."""
@@ -87,10 +87,9 @@ class _EachBox:
         return torch.cat([normal.apply(v[None]) for normal, v in zip(self.normals, u, strict=True)])
 
 
-def residual_image(physics: Any, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def residual_image(physics: VolumePhysics, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """r = Aᴴ(y − A x) (1, 1, z, y, x): the only use of the exact operator for all patches together."""
-    out: torch.Tensor = physics.A_adjoint(y - physics.A(x))
-    return out
+    return physics.A_adjoint(y - physics.A(x))
 
 
 def cut(volume: torch.Tensor, boxes: Sequence[Box]) -> torch.Tensor:
@@ -106,6 +105,8 @@ def local_problem(
     return LocalProblem(factors.restrict(list(boxes)), cut(context, boxes), cut(residual, boxes))
 
 
-def exact_local_problem(physics: Any, context: torch.Tensor, residual: torch.Tensor, box: Box) -> LocalProblem:
-    """The same for one box with the exact operator; needs a physics that has ``restrict``."""
+def exact_local_problem(
+    physics: VolumePhysics, context: torch.Tensor, residual: torch.Tensor, box: Box
+) -> LocalProblem:
+    """The same for one box with the exact operator."""
     return LocalProblem(ExactPatchNormal(physics.restrict(box)), cut(context, [box]), cut(residual, [box]))

@@ -27,6 +27,7 @@ from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Volumes
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
@@ -51,7 +52,7 @@ class Batch:
     residuals: list[torch.Tensor]
 
 
-def build_sample(scan: Scan, physics: Any, config: UnrolledConfig, factors: NormalFactors) -> Volumes:
+def build_sample(scan: Scan, physics: VolumePhysics, config: UnrolledConfig, factors: NormalFactors) -> Volumes:
     """The four volumes of a scan whose truth is known, each (z, y, x), divided by the start's intensity scale.
 
     ``config`` says how x_0 is made. Raises ScanError where the scan has no truth.

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import Restrictable
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.training.checkpoint import TrainingState
 from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Trajectory, follows_trajectory
 from napari_unroll.training.local import context_gradient, loss
@@ -60,7 +60,7 @@ class Trainer:
         initial: UnrolledPGD | None = None,
         operators: Sequence[Restrictable] | None = None,
         keep: Keep | None = None,
-        physics: Sequence[Any] = (),
+        physics: Sequence[VolumePhysics] = (),
     ) -> None:
         if options.precision == "float16" and torch.device(device).type != "cuda":
             raise ParameterError("float16 training needs a CUDA device; choose bfloat16 or float32.")
@@ -176,7 +176,7 @@ class Trainer:
         contexts = TRUE_CONTEXTS if is_early else self.contexts
         return self.sampler.draw(self.options.batch_size, self.device, contexts)
 
-    def _contexts(self, physics: Sequence[Any]) -> Contexts:
+    def _contexts(self, physics: Sequence[VolumePhysics]) -> Contexts:
         """The contexts that the options ask for. Raises ParameterError where they need exact operators and there are none."""
         if not follows_trajectory(self.network.config, self.options):
             return TRUE_CONTEXTS
