@@ -17,7 +17,7 @@ from napari_unroll.normal.choice import COIL_FORMS, choose_form
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, FitState, fit
 from napari_unroll.normal.report import advise
-from napari_unroll.normal.storage import load_state, save_state
+from napari_unroll.normal.storage import load, load_state, save, save_state
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.scan import Scan
@@ -101,7 +101,7 @@ def _settle(finished: Finished, state: FitState, path: Path, unfinished: Path) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if finished.outcome is Outcome.COMPLETED:
-            finished.result.save(path)
+            save(finished.result, path)
             unfinished.unlink(missing_ok=True)
         elif state.sampler is not None:
             save_state(state, unfinished)
@@ -118,7 +118,7 @@ def _worth_keeping(physics: VolumePhysics, options: FitOptions) -> bool:
 
 def _found(path: Path, physics: VolumePhysics) -> NormalFactors | None:
     try:
-        return NormalFactors.load(path, physics.device) if path.is_file() else None
+        return load(path, physics.device) if path.is_file() else None
     except FileFormatError:
         return None
 

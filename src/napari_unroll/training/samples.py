@@ -26,6 +26,7 @@ from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.methods.unrolled.scale import intensity_scale
 from napari_unroll.methods.unrolled.start import first_estimate
+from napari_unroll.normal import storage
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
@@ -112,9 +113,7 @@ class SampleStore:
     def add_protocol(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
         """Keep the fitted factors that all samples of protocol ``index`` share, and the symmetries of its operator."""
         (self.folder / f"protocol-{index}.json").write_text(json.dumps({"symmetries": symmetries}))
-        unfinished = self.folder / "unfinished.safetensors"
-        factors.save(unfinished)
-        unfinished.rename(self.folder / f"protocol-{index}.safetensors")
+        storage.save(factors, self.folder / f"protocol-{index}.safetensors")
 
     def has_protocol(self, index: int) -> bool:
         """Whether protocol ``index`` is kept."""
@@ -122,7 +121,7 @@ class SampleStore:
 
     def protocol(self, index: int) -> NormalFactors:
         """The factors of protocol ``index``."""
-        return NormalFactors.load(self.folder / f"protocol-{index}.safetensors")
+        return storage.load(self.folder / f"protocol-{index}.safetensors")
 
     def protocols(self) -> list[NormalFactors]:
         """The factors of every protocol."""

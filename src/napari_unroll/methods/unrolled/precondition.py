@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from napari_unroll.events import Box
 from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.precondition import Apply, polynomial_inverse
+from napari_unroll.normal.precondition import Apply, polynomial_inverse, regularised_inverse
 
 
 def preconditioner(config: UnrolledConfig, factors: NormalFactors, boxes: Sequence[Box] | None = None) -> Apply:
@@ -21,5 +21,5 @@ def preconditioner(config: UnrolledConfig, factors: NormalFactors, boxes: Sequen
     if config.degree:
         operator = factors if boxes is None else factors.restrict(boxes)
         return polynomial_inverse(operator.apply, factors.norm_squared, config.preconditioner, config.degree)
-    inverse = factors.inverse(config.preconditioner)
+    inverse = regularised_inverse(factors, config.preconditioner)
     return inverse.apply if boxes is None else inverse.restrict(boxes).apply
