@@ -22,7 +22,7 @@ from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.scan import Scan
 
-REVISION = 2
+REVISION = 3
 """Of what fits do and keep; factors of another revision are fitted again."""
 SAVE_EVERY_S = 20.0
 """Seconds between writings of a running fit's state."""

@@ -45,7 +45,15 @@ def coil_factors(physics: VolumePhysics, k: int | None = None) -> NormalFactors:
     maps = csm if k is None else virtual_coils(csm, k)
     kernel, circular = fourier_kernel(physics)
     form = "coils" if maps.shape[0] == csm.shape[0] else "virtual-coils"
-    return NormalFactors(kernel=kernel, left=maps, right=maps, shape=physics.grid.shape, circular=circular, form=form)
+    return NormalFactors(
+        kernel=kernel,
+        left=maps,
+        right=maps,
+        shape=physics.grid.shape,
+        circular=circular,
+        form=form,
+        positive_kernel=True,
+    )
 
 
 def single_coil(physics: VolumePhysics) -> NormalFactors:

@@ -32,7 +32,8 @@ class NormalFactors:
     ``right`` (K or 1, z, y, x) are L_k and R_k, None for one. Pass the same tensor twice for a symmetric operator.
     With ``pairs`` the sum runs over (a, b, k) instead, Σ L_aᴴ C_k R_b, which shares transforms between terms; if
     ``polynomial`` each side has the four weights 1, z, y, x (:func:`coordinates`) times the one weight that it holds.
-    ``info`` is what the fit tells: plain numbers and words.
+    ``positive_kernel`` says that every kernel holds lags of a convolution with λ ≥ 0 on some larger grid, as most fits
+    ensure (see ``normal.positivity``). ``info`` is what the fit tells: plain numbers and words.
     """
 
     kernel: torch.Tensor
@@ -43,6 +44,7 @@ class NormalFactors:
     form: str = "dcd"
     pairs: Pairs | None = None
     polynomial: bool = False
+    positive_kernel: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 

@@ -7,7 +7,6 @@ convolution resembles it, inverted by a polynomial. Works on factors alone; must
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -86,8 +85,14 @@ def mean_convolution(factors: NormalFactors) -> NormalFactors:
 def _one(
     factors: NormalFactors, kernel: torch.Tensor, weight: torch.Tensor | None, form: str, info: dict[str, Any]
 ) -> NormalFactors:
-    return replace(
-        factors, kernel=kernel, left=weight, right=weight, pairs=None, polynomial=False, form=form, info=info, _cache={}
+    return NormalFactors(
+        kernel=kernel,
+        left=weight,
+        right=weight,
+        shape=factors.shape,
+        circular=factors.circular,
+        form=form,
+        info=info,
     )
 
 

@@ -165,7 +165,7 @@ class ImpulseFit:
         if self.form == "sum":
             factors = smooth.assemble(kernel, shape, d)
         else:
-            factors = impulse.assemble(kernel, d, shape, self.circular, self.form)
+            factors = impulse.assemble(kernel, d, shape, self.circular, self.form, positive_kernel=True)
         if self.whole or self.constant is None:
             return factors
         bound = float(torch.linalg.vector_norm(self.constant, torch.inf))
