@@ -10,35 +10,36 @@ import sys
 from pathlib import Path
 
 import torch
-from deepinv.physics import LinearPhysics
 
 from napari_unroll.normal import blocks
 from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import VolumeGrid
 
 
-class Weights(LinearPhysics):
+class Weights(VolumePhysics):
     """Multiplication with a ramp along x: the cheapest operator with a grid that can be cut and coarsened."""
 
-    dtype = torch.float32
-    device = torch.device("cpu")
+    is_periodic = False
 
-    def __init__(self, geometry, grid):
-        super().__init__()
-        self.geometry, self.grid = geometry, grid
-        self.x_shape = (1, 1, *grid.shape)
-        self.ramp = torch.linspace(1, 2, grid.shape[2])
+    def __init__(self, grid, ramp=None):
+        super().__init__(grid)
+        self.ramp = torch.linspace(1, 2, grid.shape[2]) if ramp is None else ramp
 
-    def A(self, x, **kwargs):
+    @property
+    def y_shape(self):
+        return self.x_shape
+
+    def _forward(self, x):
         return x * self.ramp
 
-    def A_adjoint(self, y, **kwargs):
-        return y * self.ramp
+    _adjoint = _forward
 
     def restrict(self, box):
-        part = Weights(self.geometry, self.grid.restrict(box))
-        part.ramp = self.ramp[box[2]]
-        return part
+        return Weights(self.grid.restrict(box), self.ramp[box[2]])
+
+    def coarsen(self, factor):
+        return Weights(self.grid.resample([-(-n // factor) for n in self.grid.shape]))
 
 
 def status(name):
@@ -55,11 +56,11 @@ def reset_peak():
 def main(edge, form, support=None):
     """Print the peaks of the fit and of one application, the fit's result and the input included."""
     blocks.LARGE = 0  # whatever the edge, as a large volume is
-    physics = Weights(None, VolumeGrid(shape=(edge,) * 3))
+    physics = Weights(VolumeGrid(shape=(edge,) * 3))
     coarse = None if support is None else 6 if form == "sum" else 4
     options = FitOptions(form=form, n_probes=2, n_test=1, support=support, coarse=coarse)
     warm = FitOptions(form=form, n_probes=2, n_test=1, support=6, coarse=2)
-    fit_now(Weights(None, VolumeGrid(shape=(36, 36, 36))), warm).apply(torch.ones(1, 1, 36, 36, 36))
+    fit_now(Weights(VolumeGrid(shape=(36, 36, 36))), warm).apply(torch.ones(1, 1, 36, 36, 36))
     baseline, volume = status("VmRSS"), 4 * edge**3
     reset_peak()
     factors = fit_now(physics, options)

@@ -10,6 +10,7 @@ import torch
 
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.storage import load, save
 from tests.normal.toys import dense, gap
 
 SHAPE = (3, 4, 5)
@@ -129,8 +130,8 @@ def test_crop_is_exact_on_patches_up_to_its_size():
 def test_save_and_load(tmp_path, dtype, symmetric):
     f = random_factors((True, False, True), dtype, symmetric)
     f.info.update(error_image=0.06, operator_calls=33.0)
-    f.save(tmp_path / "n.safetensors")
-    g = NormalFactors.load(tmp_path / "n.safetensors")
+    save(f, tmp_path / "n.safetensors")
+    g = load(tmp_path / "n.safetensors")
     x = torch.randn(1, 1, *SHAPE, dtype=dtype)
     assert torch.equal(f.apply(x), g.apply(x))
     assert (g.symmetric, g.form, g.info, g.circular) == (f.symmetric, f.form, f.info, f.circular)
@@ -141,9 +142,9 @@ def test_a_damaged_file_gives_a_sentence(tmp_path, content):
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
     with pytest.raises(FileFormatError, match="fit"):
-        NormalFactors.load(path)
+        load(path)
     with pytest.raises(FileFormatError, match="none"):
-        NormalFactors.load(tmp_path / "absent.safetensors")
+        load(tmp_path / "absent.safetensors")
 
 
 def test_parts_that_do_not_fit_are_refused():

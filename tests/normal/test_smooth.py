@@ -13,7 +13,9 @@ from napari_unroll.normal import smooth
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.normal.impulse import window
+from napari_unroll.normal.precondition import regularised_inverse
 from napari_unroll.normal.probes import CountedNormal, HeldOut
+from napari_unroll.normal.storage import load, save
 from tests.normal.toys import coils, cone, dense, gap
 
 SHAPE = (3, 4, 5)
@@ -73,8 +75,8 @@ def test_symmetric(tmp_path):
     f = random_smooth_operator()
     matrix = dense(f.apply, SHAPE)
     assert gap(matrix, matrix.T) < 1e-5
-    f.save(tmp_path / "s.safetensors")
-    assert torch.equal(dense(NormalFactors.load(tmp_path / "s.safetensors").apply, SHAPE), matrix)
+    save(f, tmp_path / "s.safetensors")
+    assert torch.equal(dense(load(tmp_path / "s.safetensors").apply, SHAPE), matrix)
 
 
 @pytest.mark.parametrize(("arc", "factor"), [(2 * np.pi, 0.9), (1.15 * np.pi, 0.6)])
@@ -98,7 +100,7 @@ def test_complex_volumes_are_refused():
 
 def test_its_inverse_is_positive_definite():
     physics = cone(8, 12, arc=np.pi)
-    m = fit_now(physics, FitOptions(n_test=0)).inverse(0.05)
+    m = regularised_inverse(fit_now(physics, FitOptions(n_test=0)), 0.05)
     matrix = dense(m.apply, (8, 8, 8))
     assert m.pairs is None
     assert float(torch.linalg.eigvalsh((matrix + matrix.T) / 2)[0]) > 0

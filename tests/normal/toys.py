@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from deepinv.physics import LinearPhysics
 
+from napari_unroll.physics.coil_physics import CoilPhysics
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 
+AXES = (-3, -2, -1)
 
-class Dense(LinearPhysics):
-    """Any operator given by functions on volumes (1, 1, z, y, x)."""
+
+class Dense(VolumePhysics):
+    """Any operator given by functions on volumes (1, 1, z, y, x) that gives volumes."""
 
     def __init__(self, shape, forward, adjoint, dtype=torch.float32):
-        super().__init__()
-        self.x_shape = (1, 1, *shape)
+        super().__init__(VolumeGrid(shape=shape))
         self.dtype = dtype
-        self._forward, self._adjoint = forward, adjoint
+        self._functions = forward, adjoint
 
     @property
-    def device(self):
-        return torch.device("cpu")
+    def y_shape(self):
+        return self.x_shape
 
-    def A(self, x, **kwargs):
-        return self._forward(x)
+    def _forward(self, x):
+        return self._functions[0](x)
 
-    def A_adjoint(self, y, **kwargs):
-        return self._adjoint(y)
+    def _adjoint(self, y):
+        return self._functions[1](y)
 
 
 def circular_blur(shape, width=1.0):
@@ -47,24 +49,33 @@ def inpainting(shape, seed=0):
     return Dense(shape, lambda x: mask * x, lambda y: mask * y)
 
 
-class Coils(Dense):
-    """Cartesian multi-coil MRI with the centred orthonormal Fourier transform."""
+class Coils(CoilPhysics):
+    """Cartesian multi-coil MRI with the centred orthonormal Fourier transform, written out."""
 
     def __init__(self, csm, mask):
-        self_csm, self_mask = csm, mask
-        axes = (-3, -2, -1)
+        super().__init__(VolumeGrid(shape=csm.shape[1:]))
+        self._csm, self.mask = csm, mask
 
-        def forward(x):
-            shifted = torch.fft.ifftshift(self_csm * x[:, 0, None][0], dim=axes)
-            return self_mask * torch.fft.fftshift(torch.fft.fftn(shifted, dim=axes, norm="ortho"), dim=axes)
+    @property
+    def csm(self):
+        return self._csm
 
-        def adjoint(y):
-            shifted = torch.fft.ifftshift(self_mask * y, dim=axes)
-            images = torch.fft.fftshift(torch.fft.ifftn(shifted, dim=axes, norm="ortho"), dim=axes)
-            return (self_csm.conj() * images).sum(0)[None, None]
+    @property
+    def y_shape(self):
+        return (1, *self._csm.shape)
 
-        super().__init__(tuple(csm.shape[1:]), forward, adjoint, torch.complex64)
-        self.csm, self.mask = csm, mask
+    def normal_kernel(self):
+        spectrum = torch.fft.ifftshift(self.mask.float())
+        is_readout = bool((spectrum == spectrum[..., :1]).all())
+        return torch.fft.ifftn(spectrum[..., :1] if is_readout else spectrum)[None], (True, True, True)
+
+    def _forward(self, x):
+        shifted = torch.fft.ifftshift(self._csm * x, dim=AXES)
+        return self.mask * torch.fft.fftshift(torch.fft.fftn(shifted, dim=AXES, norm="ortho"), dim=AXES)
+
+    def _coil_images(self, y):
+        shifted = torch.fft.ifftshift(self.mask * y, dim=AXES)
+        return torch.fft.fftshift(torch.fft.ifftn(shifted, dim=AXES, norm="ortho"), dim=AXES)
 
 
 def coils(shape=(6, 8, 10), n_coils=3, seed=0, readout=False):

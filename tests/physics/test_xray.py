@@ -136,7 +136,7 @@ def test_backward_is_the_adjoint():
 
 def test_wrong_shapes_are_refused_in_words():
     physics = XRay(cone(), GRIDS[0])
-    with pytest.raises(ScanError, match=r"Expected a volume .* got"):
+    with pytest.raises(ScanError, match=r"Expected a real volume .* got"):
         physics.A(torch.zeros(1, 1, 8, 8, 9))
     with pytest.raises(ScanError, match="cone or parallel"):
         XRay("circle", GRIDS[0])

@@ -89,6 +89,7 @@ def fit(
     from napari_unroll.normal.cache import cached_fit
     from napari_unroll.normal.fit import FitOptions
     from napari_unroll.normal.report import facts
+    from napari_unroll.normal.storage import save
     from napari_unroll.physics.build import build_physics
     from napari_unroll.pipeline.params import build
 
@@ -98,7 +99,7 @@ def fit(
     finished = follow(lambda stop: cached_fit(scan, physics, options, stop), "fit")
     print_facts({"operator": physics.reason, "form": finished.result.form, **facts(finished.result.info)})
     if out is not None:
-        finished.result.save(out)
+        save(finished.result, out)
         typer.echo(f"Wrote {out}.")
 
 

@@ -18,6 +18,7 @@ from napari_unroll.events import Event, Finished, Outcome, Progress, Started, St
 from napari_unroll.io import registry
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline import sources
 from napari_unroll.pipeline.geometry_check import check_geometry
 from napari_unroll.scan.scan import Scan
@@ -60,7 +61,7 @@ class PairCheck:
     reason: str
     forward_s: float
     adjoint_s: float
-    physics: Any
+    physics: VolumePhysics
 
 
 def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Event]]:

@@ -21,6 +21,7 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.normal.probes import gaussian, relative_error
 from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
 
 Make = Callable[[Stop], Iterator[Event]]
@@ -31,11 +32,11 @@ class Fitted:
     """A fitted approximation, the operator it approximates, and the seconds that the fit took."""
 
     factors: NormalFactors
-    physics: Any
+    physics: VolumePhysics
     seconds: float
 
 
-def fit(scan: Scan, options: FitOptions, physics: Any = None) -> Make:
+def fit(scan: Scan, options: FitOptions, physics: VolumePhysics | None = None) -> Make:
     """Fit Ñ, or take it from the cache; the result is a Fitted."""
 
     def run(stop: Stop) -> Iterator[Event]:

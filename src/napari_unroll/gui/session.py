@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unroll.gui.layers import SCAN, LayerWriter
 from napari_unroll.gui.worker import Runner
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
@@ -48,7 +49,7 @@ class Session(QObject):
         self.training = Runner(self)  # of its own: another scan or a reconstruction must not end hours of training
         self.layers.streamer.setParent(self)
         self.scan: Scan | None = None
-        self.physics: Any = None
+        self.physics: VolumePhysics | None = None
         self.factors: Any = None
         self.results: dict[str, Result] = {}
         self.weights: list[Path] = []

@@ -6,19 +6,17 @@ then refresh as a whole.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from napari._vispy.layers.image import VispyImageLayer
 from napari._vispy.utils.visual import layer_to_visual
+from napari.layers import Image
 from napari.utils.events import Event
 from vispy.visuals._scalable_textures import GPUScaledTextured3D
 
 from napari_unroll.events import Box
 from napari_unroll.gui.opengl import is_software
-
-if TYPE_CHECKING:
-    from napari_unroll.gui.streaming import StreamImage
 
 PREVIEW_SIZE = 48
 PREVIEW_STEP = 2.0
@@ -32,7 +30,7 @@ def _decimated(box: Box, stride: int) -> Box:
 class VispyStreamImage(VispyImageLayer):
     """The image visual plus partial texture uploads and a decimated preview."""
 
-    def __init__(self, layer: StreamImage, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, layer: Image, *args: Any, **kwargs: Any) -> None:
         self._stride = 1
         super().__init__(layer, *args, **kwargs)
         layer.events.patches.connect(self._on_patches)

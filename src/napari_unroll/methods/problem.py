@@ -20,6 +20,7 @@ from napari_unroll.errors import Cancelled
 from napari_unroll.events import Event, Progress, Stop
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.laws import power_iteration
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Modality, Scan
 
 NORM_STEPS = 20
@@ -35,7 +36,7 @@ class MethodParams(BaseModel):
 class Problem:
     """One reconstruction problem on one device.
 
-    ``physics`` is a deepinv LinearPhysics (see ``physics.build``); ``y`` its measurements with a batch axis;
+    ``physics`` is the operator A (see ``physics.build``); ``y`` its measurements with a batch axis;
     ``normal`` the fitted approximation of AᴴA or None; ``patch_size`` (z, y, x) and ``overlap`` (voxels) for
     patchwise work; ``stop`` the token that the method must look at between its steps. ``state`` survives an
     attempt: after out-of-memory the pipeline calls ``solve`` again with smaller patches and the same ``state``,
@@ -43,7 +44,7 @@ class Problem:
     """
 
     scan: Scan
-    physics: Any
+    physics: VolumePhysics
     y: torch.Tensor
     normal: NormalFactors | None = None
     patch_size: tuple[int, int, int] = (48, 48, 48)

@@ -1,7 +1,7 @@
 """Ñ on a large volume block by block: overlap–save, so that memory grows with the block and not with the volume.
 
 A kernel of few lags reaches only that far, so each block of the result needs its surroundings and nothing else; the
-circular wrap of a transform falls on what is thrown away. Works on factors alone.
+circular wrap of a transform falls on what is thrown away. Works on the parts of factors alone.
 """
 
 from __future__ import annotations
@@ -9,23 +9,43 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
 import torch
 from scipy.fft import next_fast_len
 
 from napari_unroll.events import Box
-from napari_unroll.normal.patch import Convolution, Shape, make_convolution, resized
-
-if TYPE_CHECKING:
-    from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.patch import Circular, Convolution, Pairs, Shape, make_convolution, resized
 
 Interval = tuple[int, int]
 LARGE = 256**3
 """Voxels above which memory counts more than the three to six times longer transforms of overlapping blocks."""
 
 
-def worthwhile(factors: NormalFactors) -> bool:
+class WeightedConvolutions(Protocol):
+    """What this file needs of ``NormalFactors``."""
+
+    @property
+    def kernel(self) -> torch.Tensor: ...
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def circular(self) -> Circular: ...
+
+    @property
+    def pairs(self) -> Pairs | None: ...
+
+    @property
+    def is_complex(self) -> bool: ...
+
+    def count(self, side: Literal["left", "right"], /) -> int: ...
+
+    def weights(self, side: Literal["left", "right"], box: Box, /) -> torch.Tensor | None: ...
+
+
+def worthwhile(factors: WeightedConvolutions) -> bool:
     """Whether short kernels would otherwise be transformed at the size of a large volume, or many of any volume."""
     lags = factors.kernel.shape[1:]
     short = any(3 * (m // 2) < n for m, n in zip(lags, factors.shape, strict=True))
@@ -44,7 +64,7 @@ def axis_blocks(n: int, m: int) -> tuple[int, list[tuple[Interval, Interval]]]:
 
 
 @torch.no_grad()
-def apply(factors: NormalFactors, x: torch.Tensor) -> torch.Tensor:
+def apply(factors: WeightedConvolutions, x: torch.Tensor) -> torch.Tensor:
     """Ñ x for x (B, 1, z, y, x)."""
     axes = [axis_blocks(n, m) for n, m in zip(factors.shape, factors.kernel.shape[1:], strict=True)]
     sizes: Shape = tuple(size for size, _ in axes)  # type: ignore[assignment]
@@ -67,7 +87,7 @@ def _convolution(kernel: torch.Tensor, sizes: Shape) -> Convolution:
 
 
 def _one(
-    factors: NormalFactors,
+    factors: WeightedConvolutions,
     convolution: Convolution,
     x: torch.Tensor,
     read: list[Interval],

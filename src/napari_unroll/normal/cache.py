@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
@@ -18,11 +17,12 @@ from napari_unroll.normal.choice import COIL_FORMS, choose_form
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, FitState, fit
 from napari_unroll.normal.report import advise
-from napari_unroll.normal.storage import load_state, save_state
+from napari_unroll.normal.storage import load, load_state, save, save_state
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.scan import Scan
 
-REVISION = 2
+REVISION = 3
 """Of what fits do and keep; factors of another revision are fitted again."""
 SAVE_EVERY_S = 20.0
 """Seconds between writings of a running fit's state."""
@@ -34,16 +34,16 @@ def cache_folder() -> Path:
     return Path(asked) if asked else Path(platformdirs.user_cache_dir("napari-unroll"))
 
 
-def cache_path(scan: Scan, physics: Any, options: FitOptions) -> Path:
+def cache_path(scan: Scan, physics: VolumePhysics, options: FitOptions) -> Path:
     """The file for this scan's geometry, mask and coil maps, this back end and these options."""
     parts = [__version__, REVISION, type(physics).__name__, scan.fingerprint(), options.model_dump_json()]
-    if hasattr(physics, "csm"):
+    if physics.csm is not None:
         parts.append(fingerprint(physics.csm.cpu().numpy()))
     return cache_folder() / "normal" / f"{fingerprint(*parts)}.safetensors"
 
 
 def cached_fit(
-    scan: Scan, physics: Any, options: FitOptions | None = None, stop: Stop | None = None
+    scan: Scan, physics: VolumePhysics, options: FitOptions | None = None, stop: Stop | None = None
 ) -> Iterator[Event]:
     """The events of ``fit``; at once, its history included, where these factors are on disk.
 
@@ -76,7 +76,7 @@ def _replayed(history: Sequence[Mapping[str, float]]) -> Iterator[Event]:
         yield IterationDone(step, len(history), metrics=metrics)
 
 
-def _kept(physics: Any, options: FitOptions, stop: Stop | None, path: Path) -> Iterator[Event]:
+def _kept(physics: VolumePhysics, options: FitOptions, stop: Stop | None, path: Path) -> Iterator[Event]:
     """The events of a fit that writes its state now and then, and its factors at the end."""
     unfinished = path.with_suffix(".unfinished")
     state = _interrupted(unfinished, physics)
@@ -101,7 +101,7 @@ def _settle(finished: Finished, state: FitState, path: Path, unfinished: Path) -
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if finished.outcome is Outcome.COMPLETED:
-            finished.result.save(path)
+            save(finished.result, path)
             unfinished.unlink(missing_ok=True)
         elif state.sampler is not None:
             save_state(state, unfinished)
@@ -109,26 +109,22 @@ def _settle(finished: Finished, state: FitState, path: Path, unfinished: Path) -
         yield Warned(f"The fitted operator was not kept in {path.parent} ({error}); the next run fits it again.")
 
 
-def _worth_keeping(physics: Any, options: FitOptions) -> bool:
+def _worth_keeping(physics: VolumePhysics, options: FitOptions) -> bool:
     try:
         return options.recipe == "paper" or choose_form(physics, options.form) not in COIL_FORMS
     except ParameterError:
         return False  # the fit itself says why
 
 
-def _found(path: Path, physics: Any) -> NormalFactors | None:
+def _found(path: Path, physics: VolumePhysics) -> NormalFactors | None:
     try:
-        return NormalFactors.load(path, _device(physics)) if path.is_file() else None
+        return load(path, physics.device) if path.is_file() else None
     except FileFormatError:
         return None
 
 
-def _interrupted(path: Path, physics: Any) -> FitState:
+def _interrupted(path: Path, physics: VolumePhysics) -> FitState:
     try:
-        return load_state(path, _device(physics)) if path.is_file() else FitState()
+        return load_state(path, physics.device) if path.is_file() else FitState()
     except FileFormatError:
         return FitState()
-
-
-def _device(physics: Any) -> str:
-    return str(getattr(physics, "device", "cpu"))

@@ -7,37 +7,20 @@ Sees coil maps and kernels only.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES, Circular, Shape
+from napari_unroll.normal.patch import Circular
 from napari_unroll.normal.precondition import mean_convolution
+from napari_unroll.physics.coil_physics import csm_of
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 
-def fourier_kernel(physics: Any) -> tuple[torch.Tensor, Circular]:
-    """The kernel (1, z, y, x) of Fᴴ M F and which of its axes are circular.
-
-    A centred ``mask`` (z, y, x) makes a circular kernel; a trajectory gives a linear (Toeplitz) one by ``kernel()``.
-    """
-    if hasattr(physics, "mask"):
-        return mask_kernel(physics.mask), (True, True, True)
-    return _real_if_possible(physics.kernel()), (False, False, False)
-
-
-def mask_kernel(mask: torch.Tensor) -> torch.Tensor:
-    """The circular kernel of Fᴴ M F for a centred mask (z, y, x), of length 1 along axes where M is constant."""
-    spectrum = torch.fft.ifftshift(mask.to(torch.float32), dim=AXES)
-    for axis in AXES:
-        first = spectrum.narrow(axis, 0, 1)
-        spectrum = first if bool((spectrum == first).all()) else spectrum
-    return _real_if_possible(torch.fft.ifftn(spectrum, dim=AXES)[None])
-
-
-def _real_if_possible(kernel: torch.Tensor) -> torch.Tensor:
-    real = kernel.imag.abs().max() <= 1e-6 * kernel.real.abs().max()
-    return kernel.real.contiguous() if bool(real) else kernel
+def fourier_kernel(physics: VolumePhysics) -> tuple[torch.Tensor, Circular]:
+    """The kernel (1, z, y, x) of C, real where it may be, and which of its axes are circular."""
+    kernel, circular = physics.normal_kernel()
+    is_real = kernel.imag.abs().max() <= 1e-6 * kernel.real.abs().max()
+    return kernel.real.contiguous() if bool(is_real) else kernel, circular
 
 
 def virtual_coils(csm: torch.Tensor, k: int) -> torch.Tensor:
@@ -53,16 +36,26 @@ def virtual_coils(csm: torch.Tensor, k: int) -> torch.Tensor:
     return virtual * scale
 
 
-def coil_factors(physics: Any, k: int | None = None) -> NormalFactors:
-    """Σ_c S_cᴴ C S_c with all coils (exact) or ``k`` virtual ones; axes that are fully sampled need no FFT."""
-    csm = physics.csm
+def coil_factors(physics: VolumePhysics, k: int | None = None) -> NormalFactors:
+    """Σ_c S_cᴴ C S_c with all coils (exact) or ``k`` virtual ones; axes that are fully sampled need no FFT.
+
+    Raises ParameterError for a physics without coil maps.
+    """
+    csm = csm_of(physics)
     maps = csm if k is None else virtual_coils(csm, k)
     kernel, circular = fourier_kernel(physics)
     form = "coils" if maps.shape[0] == csm.shape[0] else "virtual-coils"
-    shape: Shape = tuple(csm.shape[1:])
-    return NormalFactors(kernel=kernel, left=maps, right=maps, shape=shape, circular=circular, form=form)
+    return NormalFactors(
+        kernel=kernel,
+        left=maps,
+        right=maps,
+        shape=physics.grid.shape,
+        circular=circular,
+        form=form,
+        positive_kernel=True,
+    )
 
 
-def single_coil(physics: Any) -> NormalFactors:
+def single_coil(physics: VolumePhysics) -> NormalFactors:
     """C alone with λ = M ⊛ Σ_c |F S_c|² / n: the best single convolution, in closed form (for comparison)."""
     return mean_convolution(coil_factors(physics))

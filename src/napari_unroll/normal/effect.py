@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
 from napari_unroll.normal.probes import CountedNormal, ellipsoids, random_box, relative_error
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 SHIFT = 1e-2
 """μ / ‖N‖ of the equations that are solved; it keeps an indefinite Ñ from being asked for the impossible."""
@@ -75,7 +75,7 @@ class Trial:
         return ImageError(relative_error(e, a), relative_error(t, s), relative_error(t, e), relative_error(t, a))
 
 
-def held_out_trial(physics: Any, seed: int, patch: int | None) -> tuple[Trial, int]:
+def held_out_trial(physics: VolumePhysics, seed: int, patch: int | None) -> tuple[Trial, int]:
     """A trial on a generated image, in a random patch of that edge or whole, and its applications of N."""
     normal = CountedNormal(physics)
     box = None if patch is None else random_box(normal.shape, patch, seed)
@@ -85,7 +85,12 @@ def held_out_trial(physics: Any, seed: int, patch: int | None) -> tuple[Trial, i
 
 
 def final_image_error(
-    physics: Any, factors: NormalFactors, truth: torch.Tensor, box: Box | None = None, n_start: int = 4, n_iter: int = 6
+    physics: VolumePhysics,
+    factors: NormalFactors,
+    truth: torch.Tensor,
+    box: Box | None = None,
+    n_start: int = 4,
+    n_iter: int = 6,
 ) -> ImageError:
     """The error that Ñ causes in the image of ``truth`` (1, 1, z, y, x), inside ``box``; see :class:`Trial`."""
     return Trial.make(CountedNormal(physics), truth, None, n_start, n_iter).error(factors, box)

@@ -7,9 +7,9 @@ the factors were fitted, nor physics, scans or viewers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from napari_unroll.normal import blocks
 from napari_unroll.normal.patch import AXES, Circular, Convolution, Pairs, PatchNormal, Shape, make_convolution
 
 Side = Literal["left", "right"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +32,8 @@ class NormalFactors:
     ``right`` (K or 1, z, y, x) are L_k and R_k, None for one. Pass the same tensor twice for a symmetric operator.
     With ``pairs`` the sum runs over (a, b, k) instead, Σ L_aᴴ C_k R_b, which shares transforms between terms; if
     ``polynomial`` each side has the four weights 1, z, y, x (:func:`coordinates`) times the one weight that it holds.
-    ``info`` is what the fit tells: plain numbers and words.
+    ``positive_kernel`` says that every kernel holds lags of a convolution with λ ≥ 0 on some larger grid, as most fits
+    ensure (see ``normal.positivity``). ``info`` is what the fit tells: plain numbers and words.
     """
 
     kernel: torch.Tensor
@@ -42,6 +44,7 @@ class NormalFactors:
     form: str = "dcd"
     pairs: Pairs | None = None
     polynomial: bool = False
+    positive_kernel: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -145,14 +148,10 @@ class NormalFactors:
 
     def convolution(self, patch: Shape) -> Convolution:
         """The kernels' spectra for patches of shape ``patch``, computed once."""
-        key = ("convolution", *patch)
-        if key not in self._cache:
-            kernel = self.kernel
-            if self.is_complex and not kernel.is_complex():
-                kernel = kernel.to(torch.promote_types(kernel.dtype, torch.complex64))
-            self._cache[key] = make_convolution(kernel, self.shape, patch, self.circular)
-        found: Convolution = self._cache[key]
-        return found
+        dtype = torch.promote_types(self.kernel.dtype, torch.complex64) if self.is_complex else self.kernel.dtype
+        return self.once(
+            ("convolution", *patch), lambda: make_convolution(self.kernel.to(dtype), self.shape, patch, self.circular)
+        )
 
     @property
     def norm_squared(self) -> float:
@@ -160,18 +159,13 @@ class NormalFactors:
 
         Kernels without the far lags would give too little; their fit leaves a bound of N itself in ``info``.
         """
-        if "norm" not in self._cache:
-            self._cache["norm"] = max(top_eigenvalue(self), float(self.info.get("norm_bound", 0.0)))
-        return float(self._cache["norm"])
+        return self.once(("norm",), lambda: max(top_eigenvalue(self), float(self.info.get("norm_bound", 0.0))))
 
-    def inverse(self, alpha: float) -> NormalFactors:
-        """M ≈ (Ñ + α λ_max)⁻¹ as factors of the same kind; see :func:`napari_unroll.normal.precondition.inverse`."""
-        from napari_unroll.normal.precondition import inverse
-
-        key = ("inverse", float(alpha))
+    def once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once per ``key`` and kept with these factors."""
         if key not in self._cache:
-            self._cache[key] = inverse(self, alpha)
-        found: NormalFactors = self._cache[key]
+            self._cache[key] = make()
+        found: T = self._cache[key]
         return found
 
     def to(self, device: torch.device | str) -> NormalFactors:
@@ -209,19 +203,6 @@ class NormalFactors:
         """|λ| of the mean kernel (z, y, x), float32, frequency zero at index n // 2, for viewers."""
         spectrum = torch.fft.fftn(self.kernel.mean(0)).abs()
         return np.asarray(torch.fft.fftshift(spectrum).float().cpu().numpy())
-
-    def save(self, path: Any) -> None:
-        """Write safetensors with a JSON header; see :func:`napari_unroll.normal.storage.save`."""
-        from napari_unroll.normal.storage import save
-
-        save(self, path)
-
-    @staticmethod
-    def load(path: Any, device: torch.device | str = "cpu") -> NormalFactors:
-        """Read what :meth:`save` wrote."""
-        from napari_unroll.normal.storage import load
-
-        return load(path, device)
 
 
 def coordinates(shape: Shape) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """Fitting Ñ: one generator of events for every physics, form and recipe.
 
 Chooses the form for a physics, runs its fit, and reports errors on vectors that no fit uses. Must not know viewers,
-methods or scans; sees a physics (A, A_adjoint, x_shape, dtype) and options.
+methods or scans; sees a physics and options.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.paper import PaperFit
 from napari_unroll.normal.probes import CountedNormal, HeldOut, summarise
 from napari_unroll.normal.report import advise
-from napari_unroll.normal.sampling import ImpulseFit, coarse_physics, default_support
+from napari_unroll.normal.sampling import ImpulseFit, default_support
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil"]
 PATCH_TEST = 48
@@ -106,7 +107,7 @@ class FitState:
 
 
 def fit(
-    physics: Any, options: FitOptions | None = None, stop: Stop | None = None, state: FitState | None = None
+    physics: VolumePhysics, options: FitOptions | None = None, stop: Stop | None = None, state: FitState | None = None
 ) -> Iterator[Event]:
     """Fit Ñ ≈ AᴴA; the last event is Finished(result=NormalFactors, history of the image-like error)."""
     options, stop, state = options or FitOptions(), stop or Stop(), state or FitState()
@@ -126,7 +127,7 @@ def fit(
     yield Finished(outcome, replace(factors, info=info), advise(info), seconds, state.image_errors)
 
 
-def fit_now(physics: Any, options: FitOptions | None = None) -> NormalFactors:
+def fit_now(physics: VolumePhysics, options: FitOptions | None = None) -> NormalFactors:
     """The factors at once, without listening; ``n_test=0`` skips the error's exact operator applications.
 
     Raises UnrollError where the fit fails.
@@ -138,7 +139,9 @@ def fit_now(physics: Any, options: FitOptions | None = None) -> NormalFactors:
     return found
 
 
-def _fit(physics: Any, options: FitOptions, stop: Stop, state: FitState) -> Generator[Event, None, NormalFactors]:
+def _fit(
+    physics: VolumePhysics, options: FitOptions, stop: Stop, state: FitState
+) -> Generator[Event, None, NormalFactors]:
     form = choose_form(physics, options.form)
     normal = CountedNormal(physics)
     if options.recipe == "paper":
@@ -206,9 +209,10 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Gene
     physics = sampler.normal.physics
     limit = COARSE_EDGE["sum" if sampler.form == "sum" else "other"]
     factor = options.coarse or (1 if sampler.whole else max(2, -(-max(sampler.normal.shape) // limit)))
-    if factor == 1 or not hasattr(physics, "geometry"):
+    coarser = physics.coarsen(factor) if factor > 1 else None
+    if coarser is None:
         return
-    normal = CountedNormal(coarse_physics(physics, factor))
+    normal = CountedNormal(coarser)
     coarse = ImpulseFit(normal, sampler.form, sampler.circular, normal.shape, options.seed)
     coarse.prepare()
     while coarse.done < options.n_probes:
@@ -265,7 +269,7 @@ def _hold(normal: CountedNormal, options: FitOptions, state: FitState, whole: bo
 
 
 def _effect(
-    physics: Any, factors: NormalFactors, options: FitOptions, stop: Stop, state: FitState
+    physics: VolumePhysics, factors: NormalFactors, options: FitOptions, stop: Stop, state: FitState
 ) -> Generator[Event, None, dict[str, float]]:
     """The error that Ñ causes in generated images, ``error_final``; one image only where the user wants to finish."""
     n = min(options.n_test, 1) if stop.finish_now else options.n_test

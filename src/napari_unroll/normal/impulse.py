@@ -138,9 +138,17 @@ def weight_gain(
 
 
 def assemble(
-    kernel: torch.Tensor, d: torch.Tensor | None, shape: Shape, circular: Circular, form: str = "dcd"
+    kernel: torch.Tensor,
+    d: torch.Tensor | None,
+    shape: Shape,
+    circular: Circular,
+    form: str = "dcd",
+    positive_kernel: bool = False,
 ) -> NormalFactors:
-    """D·C, C·D or √D·C·√D (``form`` dc, cd, dcd) from a kernel and a non-negative weight (z, y, x)."""
+    """D·C, C·D or √D·C·√D (``form`` dc, cd, dcd) from a kernel and a non-negative weight (z, y, x).
+
+    ``positive_kernel`` where the kernel went through :func:`nonnegative`.
+    """
     left = right = None
     if d is not None and form == "dcd":
         left = right = d.sqrt()[None]
@@ -148,4 +156,12 @@ def assemble(
         left = d[None]
     elif d is not None:
         right = d[None]
-    return NormalFactors(kernel=kernel, left=left, right=right, shape=shape, circular=circular, form=form)
+    return NormalFactors(
+        kernel=kernel,
+        left=left,
+        right=right,
+        shape=shape,
+        circular=circular,
+        form=form,
+        positive_kernel=positive_kernel,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
 from napari_unroll.normal.probes import CountedNormal, ellipsoids, frequency_radius, gaussian, relative_error
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 Kind = Literal["noise", "phantom", "constant", "impulse"]
 
@@ -53,7 +54,9 @@ class Profile:
     values: np.ndarray
 
 
-def probe_volume(kind: Kind, physics: Any, position: Sequence[int] | None = None, seed: int = 0) -> torch.Tensor:
+def probe_volume(
+    kind: Kind, physics: VolumePhysics, position: Sequence[int] | None = None, seed: int = 0
+) -> torch.Tensor:
     """A volume to compare on (1, 1, z, y, x): noise, a phantom, a constant, or an impulse at voxel ``position``.
 
     Raises ParameterError where the impulse lies outside the volume.
@@ -73,7 +76,7 @@ def probe_volume(kind: Kind, physics: Any, position: Sequence[int] | None = None
     return x
 
 
-def compare(physics: Any, factors: NormalFactors, x: torch.Tensor | np.ndarray) -> Comparison:
+def compare(physics: VolumePhysics, factors: NormalFactors, x: torch.Tensor | np.ndarray) -> Comparison:
     """N x and Ñ x for x (z, y, x) or (1, 1, z, y, x)."""
     normal = CountedNormal(physics)
     volume = torch.as_tensor(x).to(normal.device, normal.dtype).reshape(1, 1, *normal.shape)
@@ -128,7 +131,7 @@ def error_against_position(comparison: Comparison, width: float = 3.0) -> np.nda
 
 @dataclass(frozen=True)
 class PatchTimes:
-    """Seconds of one data step N u: whole volume exact, one patch exact (nan where impossible) and approximated."""
+    """Seconds of one data step N u: whole volume exact, one patch exact and approximated."""
 
     patch: Shape
     whole_exact: float
@@ -137,7 +140,7 @@ class PatchTimes:
     bare_transforms: float
 
 
-def time_patches(physics: Any, factors: NormalFactors, size: int = 32, repeats: int = 3) -> PatchTimes:
+def time_patches(physics: VolumePhysics, factors: NormalFactors, size: int = 32, repeats: int = 3) -> PatchTimes:
     """Best of ``repeats`` timings for a central patch of edge ``size``."""
     normal = CountedNormal(physics)
     patch: Shape = tuple(min(size, n) for n in normal.shape)  # type: ignore[assignment]
@@ -155,7 +158,7 @@ def time_patches(physics: Any, factors: NormalFactors, size: int = 32, repeats: 
     return PatchTimes(
         patch,
         whole_exact=best(lambda: normal(x)),
-        patch_exact=best(lambda: normal.patch(u, box)) if hasattr(physics, "restrict") else float("nan"),
+        patch_exact=best(lambda: normal.patch(u, box)),
         patch_approximated=best(lambda: local.apply(u)),
         bare_transforms=best(lambda: convolution.forward(inputs)) + best(lambda: convolution.inverse(spectra)),
     )

@@ -7,7 +7,6 @@ convolution resembles it, inverted by a polynomial. Works on factors alone; must
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,12 +20,16 @@ SMALLEST_WEIGHT = 0.05
 """Weights below this share of the largest count as this share when inverted: there the data say next to nothing."""
 
 
-def inverse(factors: NormalFactors, alpha: float) -> NormalFactors:
+def regularised_inverse(factors: NormalFactors, alpha: float) -> NormalFactors:
     """M = D^{−1/2} F⁻¹ [1 / (λ + α λ_max)] F D^{−1/2} ≈ (Ñ + α λ_max D)⁻¹, Hermitian and positive definite.
 
     ``alpha`` > 0 is relative to the largest λ. The kernel lives on the same padded grid as that of Ñ, so ``apply`` and
-    ``restrict`` work alike: P M Pᵀ is a principal part of a positive definite operator.
+    ``restrict`` work alike: P M Pᵀ is a principal part of a positive definite operator. Made once per ``alpha``.
     """
+    return factors.once(("inverse", float(alpha)), lambda: _invert(factors, alpha))
+
+
+def _invert(factors: NormalFactors, alpha: float) -> NormalFactors:
     d = _weight(factors)
     kernel = mean_kernel(factors, d)
     spectrum = torch.fft.fftn(kernel, dim=AXES).real.clamp_min(0)
@@ -82,8 +85,14 @@ def mean_convolution(factors: NormalFactors) -> NormalFactors:
 def _one(
     factors: NormalFactors, kernel: torch.Tensor, weight: torch.Tensor | None, form: str, info: dict[str, Any]
 ) -> NormalFactors:
-    return replace(
-        factors, kernel=kernel, left=weight, right=weight, pairs=None, polynomial=False, form=form, info=info, _cache={}
+    return NormalFactors(
+        kernel=kernel,
+        left=weight,
+        right=weight,
+        shape=factors.shape,
+        circular=factors.circular,
+        form=form,
+        info=info,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,66 +16,53 @@ from scipy.stats import qmc
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 
 class CountedNormal:
     """N = AᴴA of a physics on tensors (B, 1, z, y, x), counting how many volumes it was applied to."""
 
-    def __init__(self, physics: Any) -> None:
+    def __init__(self, physics: VolumePhysics) -> None:
         self.physics = physics
         self.calls = 0
 
     @property
     def shape(self) -> Shape:
         """Volume (z, y, x)."""
-        return tuple(self.physics.x_shape[-3:])
+        return self.physics.grid.shape
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the volume."""
-        found: torch.dtype = self.physics.dtype
-        return found
+        return self.physics.dtype
 
     @property
     def device(self) -> torch.device:
         """Of the volume."""
-        return torch.device(getattr(self.physics, "device", "cpu"))
+        return self.physics.device
 
     @torch.no_grad()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         self.calls += x.shape[0]
-        out: torch.Tensor = self.physics.A_adjoint(self.physics.A(x))
-        return out
+        return self.physics.normal(x)
 
     def zeros(self) -> torch.Tensor:
         """A zero volume (1, 1, z, y, x)."""
         return torch.zeros(1, 1, *self.shape, dtype=self.dtype, device=self.device)
 
     def column(self, position: Sequence[int], box: Box) -> torch.Tensor:
-        """N[box, j] (z, y, x) for the voxel j = ``position`` in ``box``; on the box alone where the physics can."""
-        local = self._restricted(box)
-        e = torch.zeros(local.x_shape, dtype=self.dtype, device=self.device)
-        offset = [0 if local is self.physics else b.start for b in box]
-        e[(0, 0, *(int(p) - o for p, o in zip(position, offset, strict=True)))] = 1
-        self.calls += 1
-        with torch.no_grad():
-            response = local.A_adjoint(local.A(e))[0, 0]
-        return response[box] if local is self.physics else response
+        """N[box, j] (z, y, x) for the voxel j = ``position`` in ``box``."""
+        e = torch.zeros([1, 1, *(b.stop - b.start for b in box)], dtype=self.dtype, device=self.device)
+        e[(0, 0, *(int(p) - b.start for p, b in zip(position, box, strict=True)))] = 1
+        return self.patch(e, box)[0, 0]
 
-    def _restricted(self, box: Box) -> Any:
-        whole = all(b.stop - b.start == n for b, n in zip(box, self.shape, strict=True))
-        return self.physics if whole or not hasattr(self.physics, "restrict") else self.physics.restrict(box)
-
+    @torch.no_grad()
     def patch(self, u: torch.Tensor, box: Box) -> torch.Tensor:
-        """P N Pᵀ u for u (1, 1, z, y, x) of the shape of ``box``."""
+        """P N Pᵀ u for u (1, 1, z, y, x) of the shape of ``box``; on the box alone where the physics can."""
         self.calls += 1
-        local = self._restricted(box)
-        with torch.no_grad():
-            if local is not self.physics:
-                return local.A_adjoint(local.A(u))
-            x = self.zeros()
-            x[(0, 0, *box)] = u[0, 0]
-            return self.physics.A_adjoint(self.physics.A(x))[(slice(None), slice(None), *box)]
+        whole = all(b.stop - b.start == n for b, n in zip(box, self.shape, strict=True))
+        local = self.physics if whole else self.physics.restrict(box)
+        return local.normal(u)
 
 
 def spread_positions(shape: Shape, n: int, seed: int = 0) -> np.ndarray:

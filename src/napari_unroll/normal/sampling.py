@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -166,7 +165,7 @@ class ImpulseFit:
         if self.form == "sum":
             factors = smooth.assemble(kernel, shape, d)
         else:
-            factors = impulse.assemble(kernel, d, shape, self.circular, self.form)
+            factors = impulse.assemble(kernel, d, shape, self.circular, self.form, positive_kernel=True)
         if self.whole or self.constant is None:
             return factors
         bound = float(torch.linalg.vector_norm(self.constant, torch.inf))
@@ -178,9 +177,3 @@ def default_support(shape: Shape, form: str, asked: int | None) -> Shape:
     kind = "sum" if form == "sum" else "other"
     limit = asked or (max(shape) if max(shape) <= LARGEST_WHOLE[kind] else SUPPORT[kind])
     return tuple(min(n, limit) for n in shape)  # type: ignore[return-value]
-
-
-def coarse_physics(physics: Any, factor: int) -> Any:
-    """The same scan on a grid of ``factor`` times larger voxels; needs ``geometry`` and ``grid``."""
-    shape = tuple(max(1, -(-n // factor)) for n in physics.grid.shape)
-    return type(physics)(physics.geometry, physics.grid.resample(shape))

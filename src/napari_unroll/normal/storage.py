@@ -30,6 +30,7 @@ def save(factors: NormalFactors, path: Any) -> None:
         "symmetric": factors.symmetric,
         "pairs": factors.pairs,
         "polynomial": factors.polynomial,
+        "positive_kernel": factors.positive_kernel,
         "info": factors.info,
     }
     _write(Path(path), FACTORS, header, _parts(factors))
@@ -51,6 +52,7 @@ def load(path: Any, device: torch.device | str = "cpu") -> NormalFactors:
         form=header["form"],
         pairs=None if header["pairs"] is None else tuple((a, b, k) for a, b, k in header["pairs"]),
         polynomial=bool(header.get("polynomial", False)),
+        positive_kernel=bool(header.get("positive_kernel", False)),
         info=header["info"],
     )
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 
 class LocalNormal(Protocol):
@@ -53,12 +54,11 @@ class LocalProblem:
 class ExactPatchNormal:
     """P AᴴA Pᵀ by the operator restricted to the patch (``physics.restrict(box)``): the exact mode and self-check."""
 
-    physics: Any
+    physics: VolumePhysics
 
     def apply(self, u: torch.Tensor) -> torch.Tensor:
         """P N Pᵀ u."""
-        out: torch.Tensor = self.physics.A_adjoint(self.physics.A(u))
-        return out
+        return self.physics.normal(u)
 
 
 class Restrictable(Protocol):
@@ -69,9 +69,9 @@ class Restrictable(Protocol):
 
 @dataclass(frozen=True)
 class ExactNormal:
-    """AᴴA as something that can be cut to patches, box by box; needs a physics that has ``restrict``."""
+    """AᴴA as something that can be cut to patches, box by box."""
 
-    physics: Any
+    physics: VolumePhysics
 
     def restrict(self, boxes: Sequence[Box]) -> LocalNormal:
         """P AᴴA Pᵀ for every box."""
@@ -82,7 +82,7 @@ class ExactNormal:
 class WholeNormal:
     """AᴴA where every box is the whole volume: training without partitioning."""
 
-    physics: Any
+    physics: VolumePhysics
 
     def restrict(self, boxes: Sequence[Box]) -> LocalNormal:
         """AᴴA for every volume. Raises ParameterError where a box is not the whole volume."""
@@ -104,10 +104,9 @@ class _EachBox:
         return torch.cat([normal.apply(v[None]) for normal, v in zip(self.normals, u, strict=True)])
 
 
-def residual_image(physics: Any, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def residual_image(physics: VolumePhysics, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """r = Aᴴ(y − A x) (1, 1, z, y, x): the only use of the exact operator for all patches together."""
-    out: torch.Tensor = physics.A_adjoint(y - physics.A(x))
-    return out
+    return physics.A_adjoint(y - physics.A(x))
 
 
 def cut(volume: torch.Tensor, boxes: Sequence[Box]) -> torch.Tensor:
@@ -123,6 +122,8 @@ def local_problem(
     return LocalProblem(factors.restrict(list(boxes)), cut(context, boxes), cut(residual, boxes))
 
 
-def exact_local_problem(physics: Any, context: torch.Tensor, residual: torch.Tensor, box: Box) -> LocalProblem:
-    """The same for one box with the exact operator; needs a physics that has ``restrict``."""
+def exact_local_problem(
+    physics: VolumePhysics, context: torch.Tensor, residual: torch.Tensor, box: Box
+) -> LocalProblem:
+    """The same for one box with the exact operator."""
     return LocalProblem(ExactPatchNormal(physics.restrict(box)), cut(context, [box]), cut(residual, [box]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
 
 import torch
 
 from napari_unroll.errors import DeviceError, ParameterError
 from napari_unroll.physics.fourier import CartesianMRI
 from napari_unroll.physics.nufft import NonCartesianMRI, estimate_csm_along
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
@@ -33,8 +33,8 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> Any:
-    """The deepinv LinearPhysics of ``scan``, with ``x_shape``, ``y_shape``, ``dtype``, ``grid`` and ``reason``.
+def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> VolumePhysics:
+    """The physics of ``scan``; its ``reason`` says which back end was picked, and why.
 
     ``backend`` chooses the X-ray projector: "auto" takes ASTRA on a CUDA device where it works, else the CPU
     projector, which has a matched adjoint. Coil maps that a scan lacks are estimated from its calibration centre.
@@ -68,7 +68,7 @@ def _along_trajectory(scan: Scan, sampling: NonCartesianSampling, device: torch.
     return NonCartesianMRI(sampling, csm, scan.grid, device, reason)
 
 
-def _xray(scan: Scan, device: torch.device, backend: str) -> Any:
+def _xray(scan: Scan, device: torch.device, backend: str) -> VolumePhysics:
     obstacle = "it was asked for" if backend == "cpu" else astra_obstacle(device)
     if not obstacle:
         from napari_unroll.physics.xray_astra import AstraXRay

@@ -1,6 +1,6 @@
-"""Cartesian multi-coil Fourier sampling as a deepinv LinearPhysics with complex tensors at its border.
+"""Cartesian multi-coil Fourier sampling: deepinv's ``MultiCoilMRI`` with complex tensors at its border.
 
-y_c = M F S_c x with F the centred orthonormal FFT over (z, y, x). Differentiable by torch itself. Knows no files.
+y_c = M F S_c x with F the centred orthonormal FFT over (z, y, x). Knows no files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import torch
 from deepinv.physics import LinearPhysics, MultiCoilMRI
 
 from napari_unroll.errors import ScanError
+from napari_unroll.physics.coil_physics import CoilPhysics
+from napari_unroll.physics.volume_physics import Circular
 from napari_unroll.scan.geometry import VolumeGrid
 
 AXES = (-3, -2, -1)
@@ -27,16 +29,7 @@ def centred_ifft(y: torch.Tensor) -> torch.Tensor:
     return MultiCoilMRI.ifft(y, dim=AXES)
 
 
-def check_complex(tensor: torch.Tensor, shape: tuple[int, ...], what: str) -> None:
-    """ScanError unless ``tensor`` is complex with the axes ``shape[1:]`` after its batch axis."""
-    if tuple(tensor.shape[1:]) != shape[1:] or not tensor.is_complex():
-        raise ScanError(
-            f"Expected a complex {what} with axes {shape[1:]} after the batch; got {tensor.dtype} "
-            f"of shape {tuple(tensor.shape)}."
-        )
-
-
-class CartesianMRI(MultiCoilMRI):
+class CartesianMRI(CoilPhysics, MultiCoilMRI):
     """Multi-coil k-space samples of a complex image on a Cartesian grid.
 
     x is complex64 (batch, 1, z, y, x), y complex64 (batch, coil, z, y, x), zero where ``mask`` (z, y, x) is. ``csm``
@@ -46,7 +39,7 @@ class CartesianMRI(MultiCoilMRI):
     Raises ScanError where mask, maps and grid do not fit.
     """
 
-    dtype = torch.complex64
+    y_axes = "k-space (batch, coil, z, y, x)"
 
     def __init__(
         self,
@@ -63,32 +56,21 @@ class CartesianMRI(MultiCoilMRI):
                 "Expected a mask (z, y, x) and coil maps (coil, z, y, x) on one grid; got "
                 f"{tuple(samples.shape)} and {tuple(maps.shape)}."
             )
-        super().__init__(mask=samples, coil_maps=maps, three_d=True, device=device)
-        shape = tuple(samples.shape)
-        self.grid = grid or VolumeGrid(shape=shape)  # type: ignore[arg-type]
-        if self.grid.shape != shape:
-            raise ScanError(f"The mask has shape {shape} but the volume grid is {self.grid.shape}.")
-        self.reason = reason
+        grid = grid or VolumeGrid(shape=tuple(samples.shape))  # type: ignore[arg-type]
+        if grid.shape != tuple(samples.shape):
+            raise ScanError(f"The mask has shape {tuple(samples.shape)} but the volume grid is {grid.shape}.")
+        super().__init__(grid, device, reason, mask=samples, coil_maps=maps, three_d=True)
 
     @property
     def csm(self) -> torch.Tensor:
         """Coil sensitivity maps (coil, z, y, x)."""
-        return self.coil_maps[0]
-
-    @property
-    def x_shape(self) -> tuple[int, ...]:
-        """(1, 1, z, y, x)."""
-        return (1, 1, *self.grid.shape)
+        maps: torch.Tensor = self.coil_maps
+        return maps[0]
 
     @property
     def y_shape(self) -> tuple[int, ...]:
         """(1, coil, z, y, x)."""
         return (1, *self.coil_maps.shape[1:])
-
-    @property
-    def device(self) -> torch.device:
-        """Where x and y live."""
-        return self.coil_maps.device
 
     @staticmethod
     def check_mask(mask: torch.Tensor | None = None, three_d: bool = True) -> torch.Tensor | None:
@@ -100,29 +82,19 @@ class CartesianMRI(MultiCoilMRI):
         maps = None if coil_maps is None else self.check_coil_maps(coil_maps, three_d=True)
         LinearPhysics.update_parameters(self, mask=self.check_mask(mask), coil_maps=maps, **kwargs)
 
-    def A(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Measured k-space of ``x``."""
-        check_complex(x, self.x_shape, "image (batch, 1, z, y, x)")
-        self.update_parameters(**kwargs)
+    def normal_kernel(self) -> tuple[torch.Tensor, Circular]:
+        """The circular kernel of Fᴴ M F, of length 1 along axes where M is constant."""
+        spectrum = torch.fft.ifftshift(self.mask, dim=AXES)
+        for axis in AXES:
+            first = spectrum.narrow(axis, 0, 1)
+            spectrum = first if bool((spectrum == first).all()) else spectrum
+        return torch.fft.ifftn(spectrum, dim=AXES)[None], (True, True, True)
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.mask * centred_fft(self.coil_maps * x)
 
-    def A_adjoint(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Zero-filled coil images combined with the conjugate maps: Σ_c S_cᴴ Fᴴ M y_c."""
-        self.update_parameters(**kwargs)
-        return (self.coil_maps.conj() * self.coil_images(y)).sum(1, keepdim=True)
-
-    def A_dagger(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """The zero-filled image Aᴴ y; exact inverse for a full mask and Σ|S|² = 1."""
-        return self.A_adjoint(y, **kwargs)
-
-    def coil_images(self, y: torch.Tensor) -> torch.Tensor:
-        """Zero-filled image of every coil, (batch, coil, z, y, x)."""
-        check_complex(y, self.y_shape, "k-space (batch, coil, z, y, x)")
+    def _coil_images(self, y: torch.Tensor) -> torch.Tensor:
         return centred_ifft(self.mask * y)
-
-    def rss(self, y: torch.Tensor) -> torch.Tensor:
-        """Root-sum-of-squares magnitude of the zero-filled coil images, float32 (batch, 1, z, y, x); needs no maps."""
-        return torch.linalg.vector_norm(self.coil_images(y), dim=1, keepdim=True)
 
     def noise(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """The noise model applied to measured samples only."""

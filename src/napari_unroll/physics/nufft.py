@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import torch
-from deepinv.physics import LinearPhysics
 
 from napari_unroll.errors import ScanError
-from napari_unroll.physics.autograd import Linear
-from napari_unroll.physics.fourier import centred_fft, centred_ifft, check_complex
+from napari_unroll.physics.coil_physics import CoilPhysics
+from napari_unroll.physics.fourier import centred_fft, centred_ifft
+from napari_unroll.physics.volume_physics import Circular
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
@@ -119,7 +119,7 @@ def _inverse_transform(n: int, padded: int) -> np.ndarray:
     return 1 / _kernel_transform((np.arange(n) - n // 2) / padded, _beta(padded / n))
 
 
-class NonCartesianMRI(LinearPhysics):
+class NonCartesianMRI(CoilPhysics):
     """Multi-coil samples of a complex image along any trajectory (radial, spiral, …).
 
     x is complex64 (batch, 1, z, y, x), y complex64 (batch, coil, shot, readout), √w times the samples for the sampling's
@@ -129,8 +129,8 @@ class NonCartesianMRI(LinearPhysics):
     Raises ScanError where trajectory, maps and grid do not fit.
     """
 
-    dtype = torch.complex64
     reason = "Kaiser–Bessel gridding (torch)"
+    y_axes = "k-space (batch, coil, shot, readout)"
 
     def __init__(
         self,
@@ -140,16 +140,16 @@ class NonCartesianMRI(LinearPhysics):
         device: torch.device | str = "cpu",
         reason: str = reason,
     ) -> None:
-        super().__init__()
-        self.reason = reason
         if tuple(csm.shape) != (sampling.n_coils, *sampling.shape):
             raise ScanError(
                 f"Expected coil maps (coil, z, y, x) = {(sampling.n_coils, *sampling.shape)}; got {tuple(csm.shape)}."
             )
-        self.sampling, self.grid = sampling, grid or VolumeGrid(shape=sampling.shape)
-        if self.grid.shape != sampling.shape:
-            raise ScanError(f"The trajectory is for a grid {sampling.shape} but the volume grid is {self.grid.shape}.")
-        self.csm = torch.as_tensor(csm, dtype=torch.complex64, device=device)
+        grid = grid or VolumeGrid(shape=sampling.shape)
+        if grid.shape != sampling.shape:
+            raise ScanError(f"The trajectory is for a grid {sampling.shape} but the volume grid is {grid.shape}.")
+        super().__init__(grid, device, reason)
+        self.sampling = sampling
+        self._csm = torch.as_tensor(csm, dtype=torch.complex64, device=device)
         assert sampling.weights is not None
         self._root = torch.as_tensor(np.sqrt(sampling.weights), dtype=torch.float32, device=device)
         self._positions = sampling.trajectory.reshape(-1, 3)
@@ -157,50 +157,26 @@ class NonCartesianMRI(LinearPhysics):
         self._density: torch.Tensor | None = None
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
-        """(1, 1, z, y, x)."""
-        return (1, 1, *self.grid.shape)
+    def csm(self) -> torch.Tensor:
+        """Coil sensitivity maps (coil, z, y, x)."""
+        return self._csm
 
     @property
     def y_shape(self) -> tuple[int, ...]:
         """(1, coil, shot, readout)."""
         return (1, *self.sampling.measurement_shape)
 
-    @property
-    def device(self) -> torch.device:
-        """Where x and y live."""
-        return self.csm.device
+    def compensate(self, y: torch.Tensor) -> torch.Tensor:
+        """What makes weighted samples density-compensated under :meth:`A_adjoint`: density / w times ``y``."""
+        return y * torch.where(self._root > 0, self.density / self._root.square().clamp_min(1e-30), 0)
 
-    def A(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Measured samples of ``x``."""
-        check_complex(x, self.x_shape, "image (batch, 1, z, y, x)")
-        images = (self.csm * x).flatten(0, 1)
-        samples = Linear.apply(images, self.gridding.forward, self.gridding.adjoint)
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        samples = self.gridding.forward((self.csm * x).flatten(0, 1))
         return self._root * samples.reshape(len(x), *self.y_shape[1:])
 
-    def A_adjoint(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Σ_c S_cᴴ Fᴴ √w y_c."""
-        return (self.csm.conj() * self.coil_images(y)).sum(1, keepdim=True)
-
-    def A_dagger(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Gridding reconstruction: the adjoint of the density-compensated samples."""
-        return self.A_adjoint(self._gain * y)
-
-    def coil_images(self, y: torch.Tensor) -> torch.Tensor:
-        """The adjoint image of every coil, (batch, coil, z, y, x)."""
-        check_complex(y, self.y_shape, "k-space (batch, coil, shot, readout)")
+    def _coil_images(self, y: torch.Tensor) -> torch.Tensor:
         samples = (self._root * y).reshape(-1, len(self._positions))
-        images = Linear.apply(samples, self.gridding.adjoint, self.gridding.forward)
-        return images.reshape(len(y), -1, *self.grid.shape)
-
-    def rss(self, y: torch.Tensor) -> torch.Tensor:
-        """Root-sum-of-squares of the density-compensated coil images, float32 (batch, 1, z, y, x)."""
-        return torch.linalg.vector_norm(self.coil_images(self._gain * y), dim=1, keepdim=True)
-
-    @property
-    def _gain(self) -> torch.Tensor:
-        """What makes weighted samples density-compensated under :meth:`A_adjoint`: density / w."""
-        return torch.where(self._root > 0, self.density / self._root.square().clamp_min(1e-30), 0)
+        return self.gridding.adjoint(samples).reshape(len(y), -1, *self.grid.shape)
 
     @property
     def density(self) -> torch.Tensor:
@@ -210,11 +186,8 @@ class NonCartesianMRI(LinearPhysics):
             self._density = weights.reshape(self.y_shape[-2:])
         return self._density
 
-    def kernel(self) -> torch.Tensor:
-        """The convolution kernel (1, z, y, x) of Fᴴ W F in wrapped lag order, lags −(n−1) … n−1 at index lag mod 2n.
-
-        AᴴA is exactly Σ_c S_cᴴ C S_c with it (Toeplitz). Axes of one voxel have lag 0 only.
-        """
+    def normal_kernel(self) -> tuple[torch.Tensor, Circular]:
+        """The linear (Toeplitz) kernel of Fᴴ W F, lags −(n−1) … n−1 at index lag mod 2n; axes of one voxel have lag 0 only."""
         shape = self.grid.shape
         lags = tuple(1 if n == 1 else 2 * n for n in shape)
         wide = Gridding(self._positions, lags, self.device)
@@ -222,7 +195,7 @@ class NonCartesianMRI(LinearPhysics):
         kernel = wide.adjoint(weights) * (math.sqrt(math.prod(lags)) / math.prod(shape))
         for axis, n in enumerate(shape):
             kernel = kernel if n == 1 else kernel.index_fill(axis + 1, torch.tensor([0], device=self.device), 0)
-        return torch.fft.ifftshift(kernel, dim=(-3, -2, -1))
+        return torch.fft.ifftshift(kernel, dim=(-3, -2, -1)), (False, False, False)
 
 
 def density_compensation(gridding: Gridding, n_samples: int, n_iter: int = 15) -> torch.Tensor:
@@ -251,5 +224,5 @@ def estimate_csm_along(sampling: NonCartesianSampling, samples: np.ndarray, radi
         raise ScanError("Coil maps need samples around k = 0, which this trajectory hardly visits; bring coil maps.")
     physics = NonCartesianMRI(sampling, np.ones((sampling.n_coils, *sampling.shape), np.complex64))
     y = torch.from_numpy(np.asarray(samples, np.complex64)) * torch.from_numpy(window)
-    images = physics.coil_images((physics._gain * y)[None])[0].numpy()
+    images = physics.coil_images(physics.compensate(y[None]))[0].numpy()
     return np.asarray(images / np.maximum(np.linalg.norm(images, axis=0), np.finfo(np.float32).tiny), np.complex64)

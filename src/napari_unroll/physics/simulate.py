@@ -7,13 +7,13 @@ reconstruction is not the one that made the data. Knows no files and no methods.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.resample import block_mean
 from napari_unroll.scan.scan import Provenance, Scan
@@ -40,7 +40,7 @@ def simulate_ct(
     exposure: Exposure | None = None,
     seed: int = 0,
     name: str = "simulated X-ray scan",
-    projector: Any = None,
+    projector: VolumePhysics | None = None,
 ) -> Scan:
     """Scan ``volume`` (z, y, x), whose shape is that of ``grid`` or a whole multiple of it.
 
@@ -76,13 +76,13 @@ def _exposure_note(exposure: Exposure) -> str:
     return f"Simulated with {exposure.photons:.3g} photons per pixel and Poisson noise."
 
 
-def _default_projector(geometry: ConeBeam | ParallelBeam, grid: VolumeGrid) -> Any:
+def _default_projector(geometry: ConeBeam | ParallelBeam, grid: VolumeGrid) -> VolumePhysics:
     from napari_unroll.physics.xray import XRay
 
     return XRay(geometry, grid)
 
 
-def _project(volume: np.ndarray, projector: Any) -> np.ndarray:
+def _project(volume: np.ndarray, projector: VolumePhysics) -> np.ndarray:
     x = torch.as_tensor(np.ascontiguousarray(volume, dtype=np.float32))[None, None].to(projector.device)
     return np.asarray(projector.A(x)[0, 0].cpu().numpy())
 

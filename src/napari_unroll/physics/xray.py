@@ -1,7 +1,6 @@
-"""X-ray transform as a deepinv LinearPhysics on the CPU, for arbitrary cone and parallel views.
+"""X-ray transform on the CPU, for arbitrary cone and parallel views.
 
-The autograd bridge (backward = adjoint) is declared here once for every X-ray back end; a back end overrides
-``_project`` and ``_backproject``.
+Another back end for the same rays overrides ``_project`` and ``_backproject``.
 """
 
 from __future__ import annotations
@@ -10,16 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from deepinv.physics import LinearPhysics
 
 from napari_unroll.errors import ScanError
 from napari_unroll.events import Box
 from napari_unroll.physics import fdk, joseph
-from napari_unroll.physics.autograd import Linear
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 
+ONE_SIDED = 0.1
+"""Mean of the unit vectors towards the source above which a cone beam's views count as one-sided."""
 
-class XRay(LinearPhysics):
+
+class XRay(VolumePhysics):
     """Line integrals of a volume along the rays of ``geometry``.
 
     x is float32 (batch, 1, z, y, x) in 1/mm, zero outside ``grid``; y is float32 (batch, 1, view, row, column),
@@ -27,15 +28,22 @@ class XRay(LinearPhysics):
     """
 
     reason = "CPU projector (Joseph, matched adjoint)"
-    dtype = torch.float32
+    is_periodic = False
+    y_axes = "projections (batch, 1, view, row, column)"
 
-    def __init__(self, geometry: ConeBeam | ParallelBeam, grid: VolumeGrid, n_threads: int | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        geometry: ConeBeam | ParallelBeam,
+        grid: VolumeGrid,
+        n_threads: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
         if not isinstance(geometry, (ConeBeam, ParallelBeam)):
             raise ScanError(
                 f"An X-ray projector needs a cone or parallel beam geometry; got {type(geometry).__name__}."
             )
-        self.geometry, self.grid = geometry, grid
+        super().__init__(grid, device)
+        self.geometry = geometry
         self.n_threads = n_threads or joseph.default_threads()
         self._origin = np.array(grid.origin_mm)
         self._spacing = np.array(grid.spacing_mm)
@@ -46,48 +54,41 @@ class XRay(LinearPhysics):
         return isinstance(self.geometry, ConeBeam)
 
     @property
-    def x_shape(self) -> tuple[int, ...]:
-        """(1, 1, z, y, x)."""
-        return (1, 1, *self.grid.shape)
+    def is_one_sided(self) -> bool:
+        """Whether a cone beam's sources lie on one side of the volume (a short scan)."""
+        if not self.is_cone:
+            return False
+        sources = np.asarray(self.geometry.vectors)[:, :3]
+        directions = sources / np.linalg.norm(sources, axis=1, keepdims=True)
+        return bool(np.linalg.norm(directions.mean(0)[:2]) > ONE_SIDED)
 
     @property
     def y_shape(self) -> tuple[int, ...]:
         """(1, 1, view, row, column)."""
         return (1, 1, *self.geometry.measurement_shape)
 
-    @property
-    def device(self) -> torch.device:
-        """Where x and y live."""
-        return torch.device("cpu")
-
     def restrict(self, box: Box) -> XRay:
         """A Pᵀ for the patch ``box``: the same rays through a smaller grid."""
-        return type(self)(self.geometry, self.grid.restrict(box), self.n_threads)
+        return self._through(self.grid.restrict(box))
 
-    def A(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Projections of ``x``."""
-        return Linear.apply(x, self._forward_batch, self._adjoint_batch)
+    def coarsen(self, factor: int) -> XRay:
+        """The same rays through ``factor`` times larger voxels."""
+        nz, ny, nx = (max(1, -(-n // factor)) for n in self.grid.shape)
+        return self._through(self.grid.resample((nz, ny, nx)))
 
-    def A_adjoint(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Unfiltered back-projection of ``y``."""
-        return Linear.apply(y, self._adjoint_batch, self._forward_batch)
+    def _through(self, grid: VolumeGrid) -> XRay:
+        return type(self)(self.geometry, grid, self.n_threads, self.device)
 
     def A_dagger(self, y: torch.Tensor, window: str = "ram-lak", **kwargs: Any) -> torch.Tensor:
         """Filtered back-projection: FDK for cone beams, FBP for parallel beams (see ``physics.fdk``)."""
         volumes = [fdk.reconstruct(p.cpu().numpy(), self.geometry, self.grid, window, self.n_threads) for p in y[:, 0]]
         return torch.from_numpy(np.stack(volumes)[:, None]).to(y.device)
 
-    def _forward_batch(self, x: torch.Tensor) -> torch.Tensor:
-        self._check(x, self.x_shape, "volume (batch, 1, z, y, x)")
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([self._project(v[0]) for v in x.detach()])[:, None]
 
-    def _adjoint_batch(self, y: torch.Tensor) -> torch.Tensor:
-        self._check(y, self.y_shape, "projections (batch, 1, view, row, column)")
+    def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
         return torch.stack([self._backproject(p[0]) for p in y.detach()])[:, None]
-
-    def _check(self, tensor: torch.Tensor, shape: tuple[int, ...], what: str) -> None:
-        if tuple(tensor.shape[1:]) != shape[1:]:
-            raise ScanError(f"Expected a {what} with axes {shape[1:]} after the batch; got {tuple(tensor.shape)}.")
 
     def _project(self, volume: torch.Tensor) -> torch.Tensor:
         array = np.ascontiguousarray(volume.cpu().numpy(), dtype=np.float32)

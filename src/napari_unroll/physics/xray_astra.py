@@ -39,17 +39,15 @@ class AstraXRay(XRay):
     reason = "ASTRA on CUDA (unmatched adjoint)"
 
     def __init__(
-        self, geometry: ConeBeam | ParallelBeam, grid: VolumeGrid, n_threads: int | None = None, device: str = "cuda"
+        self,
+        geometry: ConeBeam | ParallelBeam,
+        grid: VolumeGrid,
+        n_threads: int | None = None,
+        device: torch.device | str = "cuda",
     ) -> None:
-        super().__init__(geometry, grid, n_threads)
         if not is_usable():
             raise DeviceError("ASTRA needs a CUDA device and the package astra-toolbox; choose the back end 'cpu'.")
-        self._device = torch.device(device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where x and y live."""
-        return self._device
+        super().__init__(geometry, grid, n_threads, device)
 
     @cached_property
     def _projector(self) -> Any:
@@ -63,28 +61,28 @@ class AstraXRay(XRay):
     @cached_property
     def _scale(self) -> float:
         """Makes ⟨A 1, A 1⟩ = ⟨1, Aᴴ A 1⟩ whatever units ASTRA gives its back-projection."""
-        ones = torch.ones(self.grid.shape, device=self._device)
+        ones = torch.ones(self.grid.shape, device=self.device)
         projections = self._project(ones)
         back = self._call(ones.clone(), self._astra_order(projections), "BP")[0]
         return float(projections.double().square().sum() / back.double().sum())
 
     def _project(self, volume: torch.Tensor) -> torch.Tensor:
         n_views, n_rows, n_cols = self.geometry.measurement_shape
-        out = torch.zeros((n_rows, n_views, n_cols), device=self._device)
-        return self._call(volume.to(self._device).float().contiguous(), out, "FP")[1].permute(1, 0, 2).contiguous()
+        out = torch.zeros((n_rows, n_views, n_cols), device=self.device)
+        return self._call(volume.to(self.device).float().contiguous(), out, "FP")[1].permute(1, 0, 2).contiguous()
 
     def _backproject(self, projections: torch.Tensor) -> torch.Tensor:
-        volume = torch.zeros(self.grid.shape, device=self._device)
+        volume = torch.zeros(self.grid.shape, device=self.device)
         return self._call(volume, self._astra_order(projections), "BP")[0] * self._scale
 
     def _astra_order(self, projections: torch.Tensor) -> torch.Tensor:
         """(row, view, column)."""
-        return projections.to(self._device).float().permute(1, 0, 2).contiguous()
+        return projections.to(self.device).float().permute(1, 0, 2).contiguous()
 
     def _call(self, volume: torch.Tensor, projections: torch.Tensor, mode: str) -> tuple[torch.Tensor, torch.Tensor]:
         import astra.experimental
 
-        torch.cuda.synchronize(self._device)
+        torch.cuda.synchronize(self.device)
         links = [
             astra.pythonutils.GPULink(t.data_ptr(), *reversed(t.shape), t.shape[2] * 4) for t in (volume, projections)
         ]

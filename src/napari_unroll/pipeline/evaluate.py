@@ -24,6 +24,7 @@ from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.held_out import Case, generated, of_file, of_volumes
 from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
 from napari_unroll.pipeline.plan import Choices, resolve
@@ -135,7 +136,7 @@ def _ready(method: Method, scan: Scan, weights: str) -> bool:
 
 
 def _measure(
-    method: Method, scan: Scan, physics: Any, factors: NormalFactors, plan: EvaluationPlan, stop: Stop
+    method: Method, scan: Scan, physics: VolumePhysics, factors: NormalFactors, plan: EvaluationPlan, stop: Stop
 ) -> Row | str:
     """The numbers of one reconstruction, or why there is none."""
     chosen = resolve(Choices(method=method.name, weights=plan.weights, device=plan.device), scan)
@@ -155,7 +156,7 @@ def _measure(
     }
 
 
-def residual(physics: Any, scan: Scan, volume: np.ndarray) -> float:
+def residual(physics: VolumePhysics, scan: Scan, volume: np.ndarray) -> float:
     """‖A x − y‖ / ‖y‖ of a volume (z, y, x): how far the reconstruction is from what was measured."""
     problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device))
     x = torch.from_numpy(np.ascontiguousarray(volume)).to(physics.device, physics.dtype)[None, None]

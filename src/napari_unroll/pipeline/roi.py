@@ -15,11 +15,13 @@ import numpy as np
 import torch
 
 from napari_unroll.events import Box, Event, IterationDone, PatchDone, retold
+from napari_unroll.physics.coil_physics import csm_of
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
 
 
-def restrict_ct(scan: Scan, physics: Any, box: Box, around: torch.Tensor | None) -> Scan:
+def restrict_ct(scan: Scan, physics: VolumePhysics, box: Box, around: torch.Tensor | None) -> Scan:
     """The scan of the region: with ``around``, an estimate (z, y, x) of the whole, what surrounds the region is taken off.
 
     Without it only the grid shrinks, which is all that filtered back-projection needs.
@@ -39,7 +41,7 @@ def is_undersampled(scan: Scan) -> bool:
     return bool(n_views < 0.5 * np.pi * n_columns)
 
 
-def restrict_mri(scan: Scan, physics: Any, box: Box) -> tuple[Scan, Box]:
+def restrict_mri(scan: Scan, physics: VolumePhysics, box: Box) -> tuple[Scan, Box]:
     """The scan of the slab that holds the region, and the box to cut out of its reconstruction."""
     if not isinstance(scan.geometry, CartesianSampling):
         return scan, box
@@ -47,7 +49,7 @@ def restrict_mri(scan: Scan, physics: Any, box: Box) -> tuple[Scan, Box]:
     slab: Box = (box[0], slice(0, mask.shape[1]), slice(0, mask.shape[2]))
     if (mask != mask[:1]).any() or box[0] == slice(0, mask.shape[0]):
         return scan, box
-    csm = (scan.csm if scan.csm is not None else physics.csm.cpu().numpy())[(slice(None), *slab)]
+    csm = (scan.csm if scan.csm is not None else csm_of(physics).cpu().numpy())[(slice(None), *slab)]
     inner = replace(
         scan,
         measurements=_transform(np.fft.fft, _transform(np.fft.ifft, scan.measurements)[:, box[0]]),

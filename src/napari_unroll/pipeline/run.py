@@ -23,6 +23,7 @@ from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import is_out_of_memory, memory_advice, translate
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
@@ -89,7 +90,9 @@ def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> 
     return volume if crop is None else np.ascontiguousarray(volume[crop])
 
 
-def _region(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, tuple[Scan, Box | None]]:
+def _region(
+    plan: Plan, scan: Scan, physics: VolumePhysics, stop: Stop
+) -> Generator[Event, None, tuple[Scan, Box | None]]:
     """The region's own scan, and the box to cut out of its reconstruction where that is larger."""
     assert plan.roi is not None
     if scan.modality == "mri":
@@ -98,7 +101,7 @@ def _region(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event
     return restrict_ct(scan, physics, plan.roi, around), None
 
 
-def _surroundings(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, torch.Tensor]:
+def _surroundings(plan: Plan, scan: Scan, physics: VolumePhysics, stop: Stop) -> Generator[Event, None, torch.Tensor]:
     """A quick estimate of the whole volume: filtered back-projection, and a little total variation for few views."""
     problem = Problem(scan=scan, physics=physics, y=measured(scan, plan.device), stop=stop)
     if not is_undersampled(scan):
@@ -114,7 +117,7 @@ def _as_surroundings(event: Event) -> Event:
     return event
 
 
-def _fit(plan: Plan, scan: Scan, physics: Any, stop: Stop) -> Generator[Event, None, NormalFactors]:
+def _fit(plan: Plan, scan: Scan, physics: VolumePhysics, stop: Stop) -> Generator[Event, None, NormalFactors]:
     """The fitted normal operator; the fit's steps are reported as progress."""
     for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0), stop):
         if isinstance(event, IterationDone):

@@ -16,6 +16,7 @@ from napari_unroll.events import Progress, Stop
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.contexts import Volumes
 from napari_unroll.training.recipe import Job
@@ -31,10 +32,10 @@ class Scanners:
 
     def __init__(self, store: SampleStore, device: str) -> None:
         self.store, self.device = store, device
-        self._physics: dict[int, Any] = {}
+        self._physics: dict[int, VolumePhysics] = {}
         self._factors: dict[int, NormalFactors] = {}
 
-    def physics(self, protocol: int, scan: Scan) -> Any:
+    def physics(self, protocol: int, scan: Scan) -> VolumePhysics:
         """The operator of ``scan``, shared by its protocol; fits its approximation and finds its symmetries once."""
         if protocol not in self._physics:
             physics = build_physics(scan, self.device)
@@ -43,7 +44,7 @@ class Scanners:
             self._physics[protocol] = physics
         return self._physics[protocol]
 
-    def all_physics(self, jobs: Sequence[Job]) -> list[Any]:
+    def all_physics(self, jobs: Sequence[Job]) -> list[VolumePhysics]:
         """The operators of all protocols in their order, of those not yet made from the first job of each."""
         first = {job.protocol: job for job in reversed(jobs)}
         return [self._physics.get(p) or self.physics(p, first[p].make()) for p in sorted(first)]

@@ -9,17 +9,22 @@ import importlib.util
 import json
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from napari_unroll.errors import WeightsError
-
-if TYPE_CHECKING:
-    from napari_unroll.training.trainer import Trainer
+from napari_unroll.training.tasks.task import Task
 
 MODULES = ("network", "average", "optimizer", "scaler")
 NUMBERS = ("step", "elapsed", "best", "stale")
+
+
+class Resumable(Protocol):
+    """A training: besides these two it has the modules and numbers named above."""
+
+    device: str
+    task: Task
 
 
 class TrainingState:
@@ -42,7 +47,7 @@ class TrainingState:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
 
-    def save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Resumable) -> None:
         """Write the state."""
         state = {name: getattr(trainer, name).state_dict() for name in MODULES}
         state |= {name: getattr(trainer, name) for name in NUMBERS}
@@ -53,7 +58,7 @@ class TrainingState:
         if self._board is not None:
             self._board.flush()
 
-    def restore(self, trainer: Trainer) -> None:
+    def restore(self, trainer: Resumable) -> None:
         """Go on where the file left off; nothing happens where there is none. Raises WeightsError on a damaged file."""
         if not self.path.is_file():
             return

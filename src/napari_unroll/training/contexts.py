@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import LocalProblem, cut
 from napari_unroll.patches.grid import PatchGrid
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.training.options import TrainOptions
 
 Volumes = dict[str, np.ndarray]
@@ -66,7 +66,7 @@ NO_CONTEXTS = Contexts(no_context)
 class Trajectory:
     """The iterates x_k that the network makes of the whole volume with the exact operator, and their residual images.
 
-    So iteration k of a local problem sees what it will see in a reconstruction. ``operators`` (a deepinv physics) and
+    So iteration k of a local problem sees what it will see in a reconstruction. ``operators`` (exact) and
     ``protocols`` (its factors) are one per protocol; ``low_precision`` is the type of autocast. One call costs K − 1
     exact applications of AᴴA and passes of the network, without gradients.
     """
@@ -74,7 +74,7 @@ class Trajectory:
     def __init__(
         self,
         network: Network,
-        operators: Sequence[Any],
+        operators: Sequence[VolumePhysics],
         protocols: Sequence[NormalFactors],
         low_precision: torch.dtype | None = None,
     ) -> None:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import psutil
@@ -17,8 +17,10 @@ import psutil
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.npy_header import load_npy
 from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.samples import cone_beam_setup, multicoil_setup
 from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.objects import generated
@@ -74,7 +76,7 @@ class XRayProtocol:
         return simulate_ct(volume, self.geometry, self.grid, exposure, seed, self.name, self._projector)
 
     @cached_property
-    def _projector(self) -> Any:
+    def _projector(self) -> VolumePhysics:
         empty = np.zeros(self.geometry.measurement_shape, np.float32)
         return build_physics(Scan(measurements=empty, geometry=self.geometry, grid=self.object_grid), self.device)
 
@@ -146,7 +148,7 @@ def scanner_protocol(scan: Scan, noise: Noise, device: str = "cpu", n_views: int
         return protocol
     if not isinstance(scan.geometry, CartesianSampling):
         raise ParameterError(f"Training simulates X-ray and Cartesian MRI scanners; {scan.name} is neither.")
-    csm = scan.csm if scan.csm is not None else build_physics(scan, "cpu").csm.cpu().numpy()
+    csm = scan.csm if scan.csm is not None else csm_of(build_physics(scan, "cpu")).cpu().numpy()
     name = f"scanner of {scan.name}, R = {scan.geometry.acceleration:.3g}"
     return CoilProtocol(name, np.array(scan.geometry.mask), csm, scan.grid, noise)
 

@@ -25,7 +25,9 @@ from napari_unroll.events import Box, result_of
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
+from napari_unroll.normal import storage
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.contexts import NO_CONTEXTS, TRUE_CONTEXTS, Contexts, Volumes
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
@@ -49,7 +51,7 @@ class Batch:
     residuals: list[torch.Tensor]
 
 
-def build_sample(scan: Scan, physics: Any, start_iterations: int, factors: NormalFactors) -> Volumes:
+def build_sample(scan: Scan, physics: VolumePhysics, start_iterations: int, factors: NormalFactors) -> Volumes:
     """truth, start and their residual images, each (z, y, x), divided by the start's intensity scale.
 
     ``start_iterations`` says how x_0 is made. Raises ScanError where the scan has no truth.
@@ -125,9 +127,7 @@ class SampleStore:
     def add_protocol(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
         """Keep the fitted factors that all samples of protocol ``index`` share, and the symmetries of its operator."""
         (self.folder / f"protocol-{index}.json").write_text(json.dumps({"symmetries": symmetries}))
-        unfinished = self.folder / "unfinished.safetensors"
-        factors.save(unfinished)
-        unfinished.rename(self.folder / f"protocol-{index}.safetensors")
+        storage.save(factors, self.folder / f"protocol-{index}.safetensors")
 
     def has_protocol(self, index: int) -> bool:
         """Whether protocol ``index`` is kept."""
@@ -135,7 +135,7 @@ class SampleStore:
 
     def protocol(self, index: int) -> NormalFactors:
         """The factors of protocol ``index``."""
-        return NormalFactors.load(self.folder / f"protocol-{index}.safetensors")
+        return storage.load(self.folder / f"protocol-{index}.safetensors")
 
     def protocols(self) -> list[NormalFactors]:
         """The factors of every protocol."""

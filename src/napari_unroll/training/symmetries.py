@@ -8,10 +8,12 @@ knows no files and no networks.
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from napari_unroll.physics.volume_physics import VolumePhysics
 
 TOLERANCE = 1e-3
 """Largest ‖N G w − G N w‖ / ‖N w‖ for which N counts as symmetric under G."""
@@ -43,7 +45,7 @@ CUBE = tuple(
 )
 
 
-def find_symmetries(physics: Any, tolerance: float = TOLERANCE, seed: int = 0) -> tuple[Symmetry, ...]:
+def find_symmetries(physics: VolumePhysics, tolerance: float = TOLERANCE, seed: int = 0) -> tuple[Symmetry, ...]:
     """All symmetries that keep the volume's shape and commute with AᴴA on one Gaussian vector; the identity is first.
 
     They form a group, so what follows from elements already known is not measured again.
@@ -73,6 +75,6 @@ def _closure(elements: set[Symmetry]) -> set[Symmetry]:
 
 
 @torch.no_grad()
-def _normal(physics: Any, volume: np.ndarray) -> np.ndarray:
+def _normal(physics: VolumePhysics, volume: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(np.ascontiguousarray(volume))[None, None].to(physics.device)
     return np.asarray(physics.A_adjoint(physics.A(x))[0, 0].cpu().numpy())

@@ -16,7 +16,7 @@ import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.precondition import Apply, polynomial_inverse
+from napari_unroll.normal.precondition import Apply, polynomial_inverse, regularised_inverse
 from napari_unroll.patches.context import LocalProblem
 
 
@@ -54,7 +54,7 @@ class Data:
             return lambda g: g / norm
         if degree:
             return polynomial_inverse(self._restricted, norm, alpha, degree)
-        inverse = self.approximation.inverse(alpha)
+        inverse = regularised_inverse(self.approximation, alpha)
         return inverse.apply if self.boxes is None else inverse.restrict(self.boxes).apply
 
     @cached_property

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import ExactNormal, LocalNormal, LocalProblem, Restrictable, WholeNormal
+from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Trajectory, follows_trajectory
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.precision import low_precision
@@ -26,7 +26,9 @@ N_OPEN = 4
 """Samples per protocol whose trajectories are held at a time."""
 
 
-def operators_for(partition: str, factors: Sequence[NormalFactors], physics: Sequence[Any]) -> Sequence[Restrictable]:
+def operators_for(
+    partition: str, factors: Sequence[NormalFactors], physics: Sequence[VolumePhysics]
+) -> Sequence[Restrictable]:
     """The normal operators of local problems, one per protocol.
 
     Raises ParameterError where exact operators are asked for and there are none.
@@ -50,7 +52,7 @@ class PatchTask:
         sampler: PatchSampler,
         factors: Sequence[NormalFactors],
         options: TrainOptions,
-        physics: Sequence[Any] = (),
+        physics: Sequence[VolumePhysics] = (),
         device: str = "cpu",
     ) -> None:
         self.sampler, self.options, self.physics, self.device = sampler, options, physics, device
