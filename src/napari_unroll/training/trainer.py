@@ -1,7 +1,7 @@
 """The training loop as a generator of events: local problems in, a network out.
 
 Our own loop rather than deepinv's Trainer, which trains maps from measurements to volumes: here a step sees only patches and
-factors (see DECISIONS). Knows nothing of who listens.
+factors (see docs/decisions/training_loop.md). Knows nothing of who listens.
 """
 
 from __future__ import annotations
