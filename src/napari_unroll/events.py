@@ -124,12 +124,10 @@ def result_of(work: Generator[Any, None, T]) -> T:
         try:
             next(work)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            return end.value
 
 
-def retold(
-    work: Generator[Event, None, T], retell: Callable[[Event], Event | None]
-) -> Generator[Event, None, T]:
+def retold(work: Generator[Event, None, T], retell: Callable[[Event], Event | None]) -> Generator[Event, None, T]:
     """The same work with every event as ``retell`` tells it; None keeps it silent. Returns what the work returns."""
     try:
         while True:
@@ -137,7 +135,7 @@ def retold(
             if event is not None:
                 yield event
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        return end.value
 
 
 class Stop:
