@@ -6,6 +6,7 @@ Knows rows only (see ``evaluate``).
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,6 +97,11 @@ def tables(rows: Sequence[Row]) -> list[str]:
     for task in dict.fromkeys(g["task"] for g in gains if g["data"] == ALL):
         lines += ["", f"## {task}, {ALL}", *_gains(_of(gains, task, ALL))]
     return lines[1:]
+
+
+def paragraph(text: str) -> str:
+    """The text in lines of at most 118 characters, as the pages under docs/ are written; words are not broken."""
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
 def _of(rows: Sequence[Row], task: str, data: str) -> list[Row]:
