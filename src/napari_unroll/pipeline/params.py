@@ -158,8 +158,10 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _scalar(text: str) -> Any:
-    """A YAML scalar; also numbers like 1e-4, which YAML 1.1 takes for words, and ranges like -45:45, which it takes
-    for minutes."""
+    """A YAML scalar.
+
+    Also numbers like 1e-4, which YAML 1.1 takes for words, and ranges like -45:45, which it takes for minutes.
+    """
     if re.fullmatch(r"[-+.\d]+:[-+.\d]+", text):
         return text
     try:
