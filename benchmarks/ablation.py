@@ -43,6 +43,7 @@ from napari_unroll.pipeline.metrics import psnr, ssim
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.sources import open_scan
+from napari_unroll.pipeline.summary import paragraph
 from napari_unroll.scan.phantoms import HELD_OUT_SEED, random_volume
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.options import TrainOptions
@@ -204,18 +205,20 @@ def ablate(setting: Setting, minutes: float | None, out: Path, folder: Path) -> 
 
 def page(setting: Setting, rows: Sequence[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    lines = [
-        "# Ablation: partitioning and the approximated normal operator", "",
+    about = (
         f"Written by `python benchmarks/ablation.py`. Cone beam, {setting.size}³ voxels, {setting.views} views. Every network "
         f"(K = {setting.n_iterations}, channels {setting.channels}) saw {setting.steps} steps of {setting.batch_size} patch of "
         f"{setting.objects} generated objects, {setting.precision}. PSNR and SSIM are means over {setting.held_out} whole held-out "
         f"scans (seeds from {FIRST_HELD_OUT}); the start, {setting.start_iterations} steps of total variation, has "
-        f"{rows[0]['psnr_start']:.2f} dB. Memory is the growth of the training process (on CUDA what torch allocated).", "",
+        f"{rows[0]['psnr_start']:.2f} dB. Memory is the growth of the training process (on CUDA what torch allocated)."
+    )
+    lines = [
+        "# Ablation: partitioning and the approximated normal operator", "", paragraph(about), "",
         "| training | patch | PSNR / dB | SSIM | peak memory / MiB | CPU s per step | against global |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     lines += [_line(row, rows[0]) for row in rows]
-    return "\n".join([*lines, "", f"Machine: {machine()}. Made with {_versions()}.", ""])
+    return "\n".join([*lines, "", paragraph(f"Machine: {machine()}. Made with {_versions()}."), ""])
 
 
 def _line(row: dict[str, Any], whole: dict[str, Any]) -> str:

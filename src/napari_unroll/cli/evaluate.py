@@ -94,10 +94,10 @@ def page(plan: Any, rows: list[dict[str, Any]]) -> str:
     """The tables as Markdown, under what they were measured on."""
     from napari_unroll.environment import machine, software
     from napari_unroll.pipeline.held_out import FIRST_SEED
-    from napari_unroll.pipeline.summary import tables
+    from napari_unroll.pipeline.summary import paragraph, tables
 
     versions = ", ".join(f"{k} {v}" for k, v in software().items())
-    seeds = f" with seeds {FIRST_SEED} to {FIRST_SEED + plan.n - 1}, which no training uses" if plan.n else ""
+    seeds = f" with seeds {FIRST_SEED} to {FIRST_SEED + plan.n - 1}, which no training uses," if plan.n else ""
     simulated = (
         f" Simulated scans{seeds} have {plan.size} voxels along an edge where nothing else is said (MRI: half as many planes). "
         "X-ray objects are projected on a grid twice as fine, with 10⁵ photons per pixel; "
@@ -105,9 +105,12 @@ def page(plan: Any, rows: list[dict[str, Any]]) -> str:
     )
     lines = [
         "# Results", "",
-        "Mean PSNR in dB (± standard deviation over scans) / SSIM / residual ‖Ax − y‖ / ‖y‖ / seconds without the fit of the "
-        f"normal operator. Written by `napari-unroll evaluate`.{'' if plan.files and not plan.volumes else simulated}", "",
-        *tables(rows), "", f"Made on {machine()} with {versions}.",
+        paragraph(
+            "Mean PSNR in dB (± standard deviation over scans) / SSIM / residual ‖Ax − y‖ / ‖y‖ / seconds without the fit of "
+            "the normal operator. Written by `napari-unroll evaluate`."
+            f"{'' if plan.files and not plan.volumes else simulated}"
+        ), "",
+        *tables(rows), "", paragraph(f"Made on {machine()} with {versions}."),
     ]  # fmt: skip
     return "\n".join([*lines, ""])
 

@@ -20,7 +20,7 @@ ROTATION = "process/acquisition/rotation"
 
 
 def sniff(path: Path) -> bool:
-    """Is there an /exchange/data?"""
+    """Whether there is an /exchange/data."""
     with open_hdf5(path) as file:
         return dataset(file, "exchange/data") is not None
 

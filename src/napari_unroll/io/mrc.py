@@ -28,7 +28,7 @@ FEI_BYTES = 128
 
 
 def sniff(path: Path) -> bool:
-    """Is the header that of a stack of numbers?"""
+    """Whether the header is that of a stack of numbers."""
     _header(path)
     return True
 

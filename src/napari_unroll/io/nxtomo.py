@@ -34,7 +34,7 @@ class Parts:
 
 
 def sniff(path: Path) -> bool:
-    """Does it define NXtomo, or have image keys or rotation angles beside a stack of frames?"""
+    """Whether it defines NXtomo, or has image keys or rotation angles beside a stack of frames."""
     with open_hdf5(path) as file:
         defined = any(_text(d) == "NXtomo" for d in datasets_named(file, "definition"))
         named = datasets_named(file, "image_key") or datasets_named(file, "rotation_angle")

@@ -43,7 +43,7 @@ class TrajectoryOptions(ReaderOptions):
 
 
 def sniff_hdf5(path: Path) -> bool:
-    """Samples and trajectory as pairs of real numbers?"""
+    """Whether samples and trajectory are pairs of real datasets."""
     with open_hdf5(path) as file:
         return all(dataset(file, name) is not None for name in NEEDED)
 
@@ -84,13 +84,17 @@ def _size(csm: np.ndarray | None, n_readout: int) -> tuple[int, int, int]:
 
 
 def sniff_npz(path: Path) -> bool:
-    """Complex k-space beside a trajectory?"""
+    """Whether there is complex k-space beside a trajectory."""
     headers = Archive(path).headers
     return "trajectory" in headers and "kspace" in headers and headers["kspace"].dtype.kind == "c"
 
 
 def read_npz(path: Path, options: TrajectoryOptions) -> Scan:
-    """kspace (coil, shot, readout), trajectory (shot, readout, 2 or 3) as (z,) y, x in cycles per voxel; csm and dcf optional."""
+    """Samples of an archive along its trajectory.
+
+    ``kspace`` is complex (coil, shot, readout), ``trajectory`` (shot, readout, 2 or 3) as (z,) y, x in cycles per voxel;
+    ``csm`` and ``dcf`` are optional.
+    """
     archive = Archive(path)
     kspace, k = archive.load("kspace"), np.asarray(archive.load("trajectory"), float)
     if kspace.ndim != 3 or k.ndim != 3 or k.shape[:2] != kspace.shape[1:] or k.shape[2] not in (2, 3):

@@ -69,7 +69,7 @@ def _geometry_array(geometry: Geometry) -> dict[str, np.ndarray]:
 
 
 def sniff(path: Path) -> bool:
-    """Does it carry our mark?"""
+    """Whether it was written by :func:`write_scan`."""
     with open_hdf5(path) as file:
         return MARK in file.attrs
 

@@ -123,7 +123,8 @@ class Learning:
 class Solve(Protocol):
     """The signature of every method's generator."""
 
-    def __call__(self, problem: Problem, params: Any, /) -> Generator[Event, None, torch.Tensor]: ...
+    def __call__(self, problem: Problem, params: Any, /) -> Generator[Event, None, torch.Tensor]:
+        """Solve with ``params``, a record of the method's own type; returns the volume (z, y, x)."""
 
 
 @dataclass(frozen=True, kw_only=True)

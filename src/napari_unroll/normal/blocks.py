@@ -26,23 +26,30 @@ class WeightedConvolutions(Protocol):
     """What this file needs of ``NormalFactors``."""
 
     @property
-    def kernel(self) -> torch.Tensor: ...
+    def kernel(self) -> torch.Tensor:
+        """The kernels (k, z, y, x)."""
 
     @property
-    def shape(self) -> Shape: ...
+    def shape(self) -> Shape:
+        """The volume's (z, y, x)."""
 
     @property
-    def circular(self) -> Circular: ...
+    def circular(self) -> Circular:
+        """Which axes wrap around."""
 
     @property
-    def pairs(self) -> Pairs | None: ...
+    def pairs(self) -> Pairs | None:
+        """(left, right, kernel) of every term, None where term k is (k, k, k)."""
 
     @property
-    def is_complex(self) -> bool: ...
+    def is_complex(self) -> bool:
+        """Whether kernels or weights are complex."""
 
-    def count(self, side: Literal["left", "right"], /) -> int: ...
+    def count(self, side: Literal["left", "right"], /) -> int:
+        """How many weights a side has."""
 
-    def weights(self, side: Literal["left", "right"], box: Box, /) -> torch.Tensor | None: ...
+    def weights(self, side: Literal["left", "right"], box: Box, /) -> torch.Tensor | None:
+        """All weights of a side in a box (k, z, y, x), None for one."""
 
 
 def worthwhile(factors: WeightedConvolutions) -> bool:

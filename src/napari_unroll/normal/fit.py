@@ -68,14 +68,17 @@ class Sampler(Protocol):
     normal: CountedNormal
     done: int
 
-    def step(self) -> None: ...
+    def step(self) -> None:
+        """Apply the exact operator once and take in the result."""
 
-    def solve(self) -> NormalFactors: ...
+    def solve(self) -> NormalFactors:
+        """The factors fitted to what was taken in so far."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that :meth:`restore` needs to go on in another process."""
 
-    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None: ...
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave."""
 
 
 @dataclass

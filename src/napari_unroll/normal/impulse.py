@@ -26,7 +26,9 @@ def window(shape: Shape, support: Shape, position: Sequence[int]) -> Box:
 class LagAverage:
     """Running average of columns by lag: below ``support`` on linear axes, modulo n on circular ones."""
 
-    def __init__(self, shape: Shape, support: Shape, circular: Circular, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self, shape: Shape, support: Shape, circular: Circular, dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.shape, self.support, self.circular = shape, support, circular
         size = [n if c else 2 * s - 1 for n, s, c in zip(shape, support, circular, strict=True)]
         self.total = torch.zeros(size, dtype=dtype, device=device)

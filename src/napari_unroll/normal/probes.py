@@ -43,6 +43,7 @@ class CountedNormal:
 
     @torch.no_grad()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """N x for x (batch, 1, z, y, x); every volume of the batch counts."""
         self.calls += x.shape[0]
         return self.physics.normal(x)
 

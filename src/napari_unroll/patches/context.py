@@ -22,7 +22,8 @@ from napari_unroll.physics.volume_physics import VolumePhysics
 class LocalNormal(Protocol):
     """P N Pᵀ, exact or approximated, on patches (box, 1, z, y, x)."""
 
-    def apply(self, u: torch.Tensor, /) -> torch.Tensor: ...
+    def apply(self, u: torch.Tensor, /) -> torch.Tensor:
+        """P N Pᵀ u."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class ExactPatchNormal:
 class Restrictable(Protocol):
     """A normal operator that can be cut to patches: NormalFactors, or ExactNormal."""
 
-    def restrict(self, boxes: Sequence[Box], /) -> LocalNormal: ...
+    def restrict(self, boxes: Sequence[Box], /) -> LocalNormal:
+        """P N Pᵀ for a batch of patches."""
 
 
 @dataclass(frozen=True)

@@ -213,8 +213,11 @@ class ParallelBeam(_Vectors):
         pixel_mm: tuple[float, float] = (1.0, 1.0),
         detector_offset_mm: tuple[float, float] = (0.0, 0.0),
     ) -> ParallelBeam:
-        """Rotation about z. ``detector_offset_mm`` (v, u) moves the detector; a rotation axis at column
-        ``c`` needs u = ((columns − 1) / 2 − c) · pixel. Angle 0 looks along +y, as ASTRA's ``parallel3d``."""
+        """Rotation about z.
+
+        ``detector_offset_mm`` (v, u) moves the detector; a rotation axis at column ``c`` needs
+        u = ((columns − 1) / 2 − c) · pixel. Angle 0 looks along +y, as ASTRA's ``parallel3d``.
+        """
         a = np.asarray(angles_rad, dtype=np.float64).ravel()
         s, c, zero = np.sin(a), np.cos(a), np.zeros_like(a)
         dv, du = detector_offset_mm

@@ -64,10 +64,12 @@ class XRayProtocol:
 
     @property
     def object_grid(self) -> VolumeGrid:
+        """The same extent in voxels ``OVERSAMPLE`` times smaller."""
         z, y, x = self.grid.shape
         return self.grid.resample((OVERSAMPLE * z, OVERSAMPLE * y, OVERSAMPLE * x))
 
     def simulate(self, volume: np.ndarray, seed: int) -> Scan:
+        """Project ``volume`` (z, y, x) on ``object_grid`` and add noise; the truth is its mean over blocks."""
         rng = np.random.default_rng(seed)
         if self.noise.kind == "gaussian":
             exposure = Exposure(photons=0, sigma=_level(self.noise.sigma, rng), thickest=self.thickest)
@@ -93,9 +95,11 @@ class CoilProtocol:
 
     @property
     def object_grid(self) -> VolumeGrid:
+        """The grid to be reconstructed."""
         return self.grid
 
     def simulate(self, volume: np.ndarray, seed: int) -> Scan:
+        """Sample the k-space of ``volume`` (z, y, x) by the mask and add noise."""
         level = _level(self.noise.sigma, np.random.default_rng(seed))
         return simulate_mri(
             volume, self.csm, self.mask, level, seed, self.name, self.grid, coil_covariance(self.noise, len(self.csm))

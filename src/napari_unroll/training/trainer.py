@@ -1,7 +1,7 @@
 """The training loop as a generator of events: a network and a task in, a better network out.
 
 Our own loop rather than deepinv's Trainer, which trains maps from measurements to volumes: here a step sees only what its
-task draws. Knows nothing of who listens, nor what the task is.
+task draws (see docs/decisions/training_loop.md). Knows nothing of who listens, nor what the task is.
 """
 
 from __future__ import annotations

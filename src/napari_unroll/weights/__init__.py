@@ -1,0 +1,1 @@
+"""Shipped checkpoints, safetensors with a model card each; found by name."""

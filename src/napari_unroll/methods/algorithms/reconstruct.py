@@ -93,8 +93,10 @@ class _Run:
         return self.network.n_iterations if asked == "auto" else asked
 
     def at(self, x: torch.Tensor, k: int) -> Data | None:
-        """The data term of the whole volume around x: the gradient there by the operator that was chosen for iteration k,
-        its change by Ñ."""
+        """The data term of the whole volume around x.
+
+        The gradient there is that of the operator that was chosen for iteration k; Ñ carries it on from there.
+        """
         if self.adjoint is None:
             return None
         factors = _normal_of(self.problem)

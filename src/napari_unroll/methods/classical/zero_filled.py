@@ -25,8 +25,10 @@ class ZeroFilledParams(MethodParams):
 
 
 def solve(problem: Problem, params: ZeroFilledParams) -> Generator[Event, None, torch.Tensor]:
-    """Image (z, y, x), complex: coils combined by their maps, density-compensated along a trajectory, or their
-    root sum of squares with zero phase."""
+    """Complex image (z, y, x) by the inverse Fourier transform.
+
+    Coils are combined by their maps, density-compensated along a trajectory, or by their root sum of squares with zero phase.
+    """
     problem.asked_to_finish()
     physics, y = problem.physics, problem.y
     x = physics.A_dagger(y) if params.combine == "sensitivities" else physics.rss(y).to(y.dtype)

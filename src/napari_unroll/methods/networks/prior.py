@@ -127,8 +127,11 @@ def _unfolded(slices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 
 def _gradients_need_depth(x: torch.Tensor) -> bool:
-    """Whether torch would make wrong gradients for thin volumes: oneDNN's bfloat16 gradient of the weights of a 3-D
-    convolution reads memory that nobody wrote where its input is two voxels deep (torch 2.15, Zen 5)."""
+    """Whether torch would make wrong gradients for thin volumes.
+
+    oneDNN's bfloat16 gradient of the weights of a 3-D convolution reads memory that nobody wrote where its input is two
+    voxels deep (torch 2.15, Zen 5).
+    """
     return x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
 
 

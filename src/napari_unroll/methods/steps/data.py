@@ -66,4 +66,5 @@ class Data:
 class DataSource(Protocol):
     """Where iterations find their data term: around iterate x in iteration k."""
 
-    def at(self, x: torch.Tensor, k: int) -> Data: ...
+    def at(self, x: torch.Tensor, k: int) -> Data:
+        """The data term around x (batch, 1, z, y, x) for iteration k."""
