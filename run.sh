@@ -2,7 +2,8 @@
 # From nothing to a result with one command. Makes the environment in .venv, once, then:
 #   sh run.sh demo [options of napari-unroll demo]   the main job on a generated scan
 #   sh run.sh test [options of pytest]               the tests
-#   sh run.sh install [demo|test]                    the environment only
+#   sh run.sh docs [options of sphinx]               the documentation, into docs/_build/html; warnings are errors
+#   sh run.sh install [demo|test|docs]               the environment only
 # On Debian and Ubuntu it installs the system libraries of Qt and OpenGL where it may, else it says what to type.
 # PYTHON names another interpreter (3.11 or newer), VENV another folder.
 set -eu
@@ -56,14 +57,19 @@ install_package() { # $1: extra
   touch "$stamp"
 }
 
-extra_of() { if [ "$1" = test ]; then echo test; else echo all; fi; }
+extra_of() {
+  case "$1" in
+    test | docs) echo "$1" ;;
+    *) echo all ;;
+  esac
+}
 
 job=${1:-}
 [ $# -eq 0 ] || shift
 case "$job" in
-  demo | test) extra=$(extra_of "$job") ;;
+  demo | test | docs) extra=$(extra_of "$job") ;;
   install) extra=$(extra_of "${1:-demo}") ;;
-  *) sed -n '2,7s/^# //p' "$0"; exit 2 ;;
+  *) sed -n '2,8s/^# //p' "$0"; exit 2 ;;
 esac
 check_python "$job"
 install_libraries
@@ -71,4 +77,5 @@ install_package "$extra"
 case "$job" in
   demo) exec "$venv/bin/napari-unroll" demo "$@" ;;
   test) exec env -u DISPLAY -u WAYLAND_DISPLAY QT_QPA_PLATFORM=offscreen "$venv/bin/python" -m pytest "$@" ;;
+  docs) exec "$venv/bin/python" -m sphinx -q --fail-on-warning --keep-going -d docs/_build/doctrees "$@" docs docs/_build/html ;;
 esac
