@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
-from napari_unroll.cli.follow import Bar, follow, interrupts
+from napari_unroll.cli.follow import ProgressBar, follow, handle_interrupts
 from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods.registry import METHODS
@@ -141,21 +141,21 @@ def test_a_failed_run_has_code_1_and_a_cancelled_one_130(capsys):
 
 
 def test_the_bar_follows_the_stages(capsys):
-    with Bar("work") as bar:
+    with ProgressBar("work") as bar:
         for event in (Started("work"), Progress(1, 2, "first"), Progress(2, 2, "first"), Warned("Careful.")):
-            bar.see(event)
-        bar.see(IterationDone(1, 5, residual=0.25))
-        bar.see(IterationDone(2, 5))
+            bar.update(event)
+        bar.update(IterationDone(1, 5, residual=0.25))
+        bar.update(IterationDone(2, 5))
         assert (bar._bar.n, bar._bar.total) == (2, 2)
-        bar.see(Progress(0, 5, "second"))
-        bar.see(IterationDone(2, 5))
+        bar.update(Progress(0, 5, "second"))
+        bar.update(IterationDone(2, 5))
         assert (bar._bar.n, bar._bar.total) == (2, 5)
     assert "warning: Careful." in capsys.readouterr().err
 
 
 def test_the_first_interrupt_finishes_and_the_second_cancels(capsys):
     stop, usual = Stop(), signal.getsignal(signal.SIGINT)
-    with interrupts(stop):
+    with handle_interrupts(stop):
         signal.raise_signal(signal.SIGINT)
         assert (stop.finish_now, stop.cancelled) == (True, False)
         signal.raise_signal(signal.SIGINT)
@@ -169,7 +169,7 @@ def test_other_threads_take_no_signals():
     seen = []
 
     def work():
-        with interrupts(Stop()):
+        with handle_interrupts(Stop()):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

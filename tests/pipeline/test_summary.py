@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import ttest_rel
 
-from napari_unroll.pipeline.summary import comparisons, means, paired, tables
+from napari_unroll.pipeline.summary import comparisons, means, paired_t_interval, tables
 
 
 def row(method, scan, psnr, data="generated", ood=False, **more):
@@ -43,7 +43,7 @@ def test_only_scans_of_both_methods_are_compared():
     found = comparisons([*ROWS, row("unrolled-pgd", "alone", 90.0)])[0]
     assert (found["gain"], found["n"]) == (0.833, 3)
     assert comparisons(ROWS[:3]) == []
-    assert paired([1.0]) == {"gain": 1.0, "ci95": None, "wins": 1, "n": 1}
+    assert paired_t_interval([1.0]) == {"gain": 1.0, "ci95": None, "wins": 1, "n": 1}
 
 
 def test_tables_tell_spread_gain_and_what_is_out_of_distribution():

@@ -88,12 +88,12 @@ def test_no_axis_without_opposite_views():
 
 
 def test_opposite_views_prefer_exact_pairs():
-    pairs, miss = ct.opposite_views(np.linspace(0, np.pi, 11))
+    pairs, deviation = ct.opposite_views(np.linspace(0, np.pi, 11))
     assert pairs.tolist() == [[0, 10]]
-    assert miss == pytest.approx([0], abs=1e-9)
-    pairs, miss = ct.opposite_views(np.linspace(0, np.pi, 100, endpoint=False))
+    assert deviation == pytest.approx([0], abs=1e-9)
+    pairs, deviation = ct.opposite_views(np.linspace(0, np.pi, 100, endpoint=False))
     assert pairs[0].tolist() == [0, 99]
-    assert miss[0] == pytest.approx(-np.pi / 100)
+    assert deviation[0] == pytest.approx(-np.pi / 100)
 
 
 def test_direction_of_the_axis():

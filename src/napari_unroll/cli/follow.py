@@ -21,9 +21,9 @@ def follow(make: Callable[[Stop], Iterator[Event]], what: str) -> Finished:
     """Run ``make(stop)`` to its end under a progress bar; leaves the program where there is no result."""
     stop = Stop()
     finished = Finished(Outcome.FAILED, advice=f"{what} ended without saying how.")
-    with interrupts(stop), Bar(what) as bar:
+    with handle_interrupts(stop), ProgressBar(what) as bar:
         for event in make(stop):
-            bar.see(event)
+            bar.update(event)
             if isinstance(event, Finished):
                 finished = event
     typer.echo(finished.advice if finished.result is not None else f"napari-unroll: {finished.advice}", err=True)
@@ -32,23 +32,23 @@ def follow(make: Callable[[Stop], Iterator[Event]], what: str) -> Finished:
     return finished
 
 
-class Bar:
+class ProgressBar:
     """A tqdm bar on stderr that follows the stage which the events tell of."""
 
     def __init__(self, what: str) -> None:
-        often = 0.1 if sys.stderr.isatty() else 10.0
+        min_interval = 0.1 if sys.stderr.isatty() else 10.0
         self._bar: Any = tqdm(
-            total=0, desc=what, file=sys.stderr, unit="step", leave=False, dynamic_ncols=True, mininterval=often
+            total=0, desc=what, file=sys.stderr, unit="step", leave=False, dynamic_ncols=True, mininterval=min_interval
         )
         self._what = what
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def see(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, Progress) and event.n_steps == 0:
             self._bar.write(event.text, file=sys.stderr)
@@ -82,7 +82,7 @@ class Bar:
 
 
 @contextmanager
-def interrupts(stop: Stop) -> Iterator[None]:
+def handle_interrupts(stop: Stop) -> Iterator[None]:
     """First Ctrl-C: finish now; second: cancel; third: as usual. Only the main thread may take signals."""
     if threading.current_thread() is not threading.main_thread():
         yield

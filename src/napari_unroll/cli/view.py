@@ -59,7 +59,7 @@ def default_text(spec: FieldSpec) -> str:
 
 
 def _allowed(spec: FieldSpec) -> str:
-    """Limits or words in brackets, empty where anything goes."""
+    """Limits or choices in brackets, empty where anything goes."""
     if spec.choices:
         return f" [{'|'.join(spec.choices)}]"
     low = "" if spec.minimum is None else f"{'>' if 'gt' in spec.exclusive else '≥'} {spec.minimum:g}"

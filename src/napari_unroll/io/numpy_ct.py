@@ -21,7 +21,7 @@ from napari_unroll.io.tiff_stack import load_field
 from napari_unroll.io.views import Views
 from napari_unroll.scan.scan import Scan
 
-KINDS = {
+VALUE_KINDS = {
     "line_integrals": "line-integrals",
     "sinogram": "line-integrals",
     "transmission": "transmission",
@@ -52,7 +52,7 @@ def sniff_npy(path: Path) -> bool:
 def sniff_npz(path: Path) -> bool:
     """A real array under one of the known names."""
     archive = Archive(path)
-    name = archive.first(*KINDS)
+    name = archive.first(*VALUE_KINDS)
     return (
         name is not None and archive.headers[name].dtype.kind in "biuf" and len(archive.headers[name].shape) in (2, 3)
     )
@@ -66,13 +66,15 @@ def read_npy(path: Path, options: NumpyOptions) -> Scan:
 def read_npz(path: Path, options: NumpyOptions) -> Scan:
     """Projections of an archive, with whatever geometry it carries."""
     archive = Archive(path)
-    name = archive.first(*KINDS)
+    name = archive.first(*VALUE_KINDS)
     if name is None:
-        raise FileFormatError(f"{path.name} holds {archive}; expected projections under one of: {', '.join(KINDS)}.")
+        raise FileFormatError(
+            f"{path.name} holds {archive}; expected projections under one of: {', '.join(VALUE_KINDS)}."
+        )
     notes = [f"Projections from '{name}' of the archive."]
-    if options.values == "auto" and KINDS[name] != "auto":
-        options = options.model_copy(update={"values": KINDS[name]})
-        notes.append(f"Values taken as {KINDS[name]} by their name.")
+    if options.values == "auto" and VALUE_KINDS[name] != "auto":
+        options = options.model_copy(update={"values": VALUE_KINDS[name]})
+        notes.append(f"Values taken as {VALUE_KINDS[name]} by their name.")
     fields = (_mean(archive, FLATS), _mean(archive, DARKS))
     return _scan(path, archive.load(name), _facts(path, archive), *fields, options, notes)
 

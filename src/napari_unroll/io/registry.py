@@ -60,10 +60,10 @@ def find_reader(path: Path | str) -> Reader:
         with translated(path, CONTAINERS[kind]):
             if reader.sniff(path):
                 return reader
-    raise FileFormatError(_not_read(path, kind, candidates))
+    raise FileFormatError(_unsupported(path, kind, candidates))
 
 
-def _not_read(path: Path, kind: str, candidates: list[Reader]) -> str:
+def _unsupported(path: Path, kind: str, candidates: list[Reader]) -> str:
     if not candidates:
         known = ", ".join(sorted({reader.title for reader in READERS}))
         return f"{path.name} is of no kind that is read here (by its content); expected one of: {known}."
@@ -82,7 +82,7 @@ def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan
     lacks) and ParameterError for a wrong option.
     """
     path = Path(path).expanduser()
-    reader = _named(path, format) if format else find_reader(path)
+    reader = _reader_named(path, format) if format else find_reader(path)
     record = parse_options(reader, options)
     with translated(path, reader.title):
         scan = reader.read(path, record)
@@ -92,7 +92,7 @@ def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan
         return replace(scan, provenance=made)
 
 
-def _named(path: Path, name: str) -> Reader:
+def _reader_named(path: Path, name: str) -> Reader:
     if name not in FORMATS:
         raise ParameterError(f"There is no format {name!r}; choose one of: {', '.join(FORMATS)}.")
     kind = container(path)

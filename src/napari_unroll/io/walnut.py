@@ -67,8 +67,8 @@ def read(path: Path, options: WalnutOptions) -> Scan:
         f"Geometry rows {len(rows) - 1} − file number of scan_geom_{options.geometry}.geom; dark and mean flat applied.",
     ]
     stack = take_log(load_stack(views, range(0, len(orbit.files), options.view_step), options, notes), notes)
-    chosen = np.array(orbit.numbers)[:: options.view_step]
-    geometry = ConeBeam(vectors=rows[len(rows) - 1 - chosen], detector_shape=views.shape[1:])
+    selected = np.array(orbit.numbers)[:: options.view_step]
+    geometry = ConeBeam(vectors=rows[len(rows) - 1 - selected], detector_shape=views.shape[1:])
     grid = limit_grid(_grid(options.bin), options.max_size)
     notes.append("Volume: {} × {} × {} voxels (z, y, x) of {:.4g} mm.".format(*grid.shape, grid.spacing_mm[0]))
     return Scan(
@@ -107,20 +107,20 @@ def _orbit(path: Path, n_rows: int) -> Orbit:
 
 
 def _views(path: Path, orbit: Orbit) -> Views:
-    flats = [picture(path / name) for name in FLATS if (path / name).is_file()]
+    flats = [load_view(path / name) for name in FLATS if (path / name).is_file()]
     if not flats:
         raise FileFormatError(f"{path.name} has no flat field ({' or '.join(FLATS)}); copy it from the data set.")
     if not (path / DARK).is_file():
         raise FileFormatError(f"{path.name} has no dark field ({DARK}); copy it from the data set.")
-    dark, shape = picture(path / DARK), flats[0].shape
+    dark, shape = load_view(path / DARK), flats[0].shape
     if {f.shape for f in flats} | {dark.shape} != {shape}:
         raise FileFormatError(f"The flat and dark fields of {path.name} differ in size; copy them again.")
     flat = np.asarray(np.mean(flats, axis=0, dtype=np.float32))
     full = (len(orbit.files), shape[0], shape[1])
-    return Views(shape=full, load=lambda i: picture(orbit.files[i]), flat=flat, dark=dark, integer=True)
+    return Views(shape=full, load=lambda i: load_view(orbit.files[i]), flat=flat, dark=dark, integer=True)
 
 
-def picture(path: Path) -> np.ndarray:
+def load_view(path: Path) -> np.ndarray:
     """One picture as (row, column) of the detector: flipped up-down, then transposed."""
     stored = load_tiff(path)
     if stored.ndim != 2:

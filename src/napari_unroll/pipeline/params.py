@@ -28,7 +28,7 @@ Record = TypeVar("Record", bound=BaseModel)
 class FieldSpec:
     """One field as a form or a help text needs it.
 
-    ``type`` is bool, int, float or str; ``choices`` the literal words a field takes beside (or instead of) values of
+    ``type`` is bool, int, float or str; ``choices`` the literals that a field takes beside (or instead of) values of
     its type; ``optional`` whether None is allowed; limits are inclusive, ``exclusive`` names those that are not.
     """
 
@@ -76,7 +76,7 @@ def _spec(name: str, info: FieldInfo) -> FieldSpec | None:
 
 
 def _unpack(annotation: Any) -> tuple[set[type], tuple[str, ...], bool]:
-    """Plain types, literal words and whether None is allowed, of a possibly united annotation."""
+    """Plain types, literals and whether None is allowed, of a possibly united annotation."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         parts = [_unpack(a) for a in typing.get_args(annotation)]
@@ -120,17 +120,17 @@ def build(record: type[Record], values: Mapping[str, Any], what: str = "") -> Re
 def _sentence(record: type[BaseModel], error: ValidationError, what: str) -> str:
     parts = []
     for item in error.errors():
-        owner, name = _place(record, item["loc"])
+        owner, name = _field_of(record, item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"no parameter {name!r}; it has {', '.join(owner.model_fields) or 'none'}")
         elif not item["loc"]:
-            parts.append(_lower(item["msg"].removeprefix("Value error, ")))
+            parts.append(_uncapitalised(item["msg"].removeprefix("Value error, ")))
         else:
-            parts.append(f"{name}: {_lower(item['msg'])}; got {item.get('input')!r}")
+            parts.append(f"{name}: {_uncapitalised(item['msg'])}; got {item.get('input')!r}")
     return f"{what or record.__name__}: {'; '.join(dict.fromkeys(parts))}."
 
 
-def _place(record: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
+def _field_of(record: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
     """The record that an error is about and the field's name, with dots into nested records."""
     names: list[str] = []
     for part in loc:
@@ -142,7 +142,7 @@ def _place(record: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[Ba
     return record, ".".join(names) or record.__name__
 
 
-def _lower(message: str) -> str:
+def _uncapitalised(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
@@ -160,7 +160,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 def _scalar(text: str) -> Any:
     """A YAML scalar.
 
-    Also numbers like 1e-4, which YAML 1.1 takes for words, and ranges like -45:45, which it takes for minutes.
+    Also numbers like 1e-4, which YAML 1.1 takes for strings, and ranges like -45:45, which it takes for minutes.
     """
     if re.fullmatch(r"[-+.\d]+:[-+.\d]+", text):
         return text
@@ -186,8 +186,8 @@ def _default(record: type[BaseModel], name: str) -> Any:
 
 
 def to_options(record: BaseModel, flag: str = "--set") -> list[str]:
-    """Command-line words that rebuild the record: ``["--set", "strength=0.01"]``; defaults are left out."""
-    return [word for k, v in changed(record).items() for word in (flag, f"{k}={_text(v)}")]
+    """Command-line arguments that rebuild the record: ``["--set", "strength=0.01"]``; defaults are left out."""
+    return [argument for k, v in changed(record).items() for argument in (flag, f"{k}={_text(v)}")]
 
 
 def _text(value: Any) -> str:

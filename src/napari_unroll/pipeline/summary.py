@@ -18,8 +18,8 @@ REFERENCE = "unrolled-pgd"
 ALL = "all data"
 """Name of all kinds of data of a task together."""
 DIGITS = {"psnr": 3, "ssim": 4, "nrmse": 4, "residual": 5, "seconds": 2, "peak_memory_mib": 1}
-SPREADS = ("psnr", "ssim", "nrmse")
-HEADS = {"cone-beam": "{:g} views", "parallel-beam": "{:g} views", "multi-coil": "R = {:g}"}
+WITH_DEVIATION = ("psnr", "ssim", "nrmse")
+LEVEL_FORMATS = {"cone-beam": "{:g} views", "parallel-beam": "{:g} views", "multi-coil": "R = {:g}"}
 
 
 def level(row: Row) -> float:
@@ -43,7 +43,7 @@ def _mean(group: list[Row]) -> Row:
     row = {k: v for k, v in group[0].items() if k != "scan"}
     for name, digits in DIGITS.items():
         row[name] = round(statistics.fmean(r[name] for r in group), digits)
-    for name in SPREADS:
+    for name in WITH_DEVIATION:
         row[f"{name}_std"] = round(statistics.stdev(r[name] for r in group), DIGITS[name]) if len(group) > 1 else None
     return row | {"ood": any(r["ood"] for r in group), "n": len(group)}
 
@@ -66,7 +66,7 @@ def comparisons(rows: Sequence[Row], reference: str = REFERENCE) -> list[Row]:
             if differences:
                 name = "acceleration" if task == "multi-coil" else "views"
                 about = {"task": task, "data": data, name: at, "method": reference, "against": method}
-                found.append(about | paired(differences))
+                found.append(about | paired_t_interval(differences))
     return found
 
 
@@ -78,7 +78,7 @@ def _pooled(rows: Sequence[Row]) -> list[Row]:
     return [{**r, "data": ALL, "scan": (r["data"], r["scan"])} for r in rows if len(kinds[r["task"]]) > 1]
 
 
-def paired(differences: Sequence[float]) -> Row:
+def paired_t_interval(differences: Sequence[float]) -> Row:
     """Mean, 95 % confidence interval and number of positive ones of paired differences."""
     n, gain = len(differences), statistics.fmean(differences)
     interval = None
@@ -93,9 +93,9 @@ def tables(rows: Sequence[Row]) -> list[str]:
     lines: list[str] = []
     averaged, gains = means(rows), comparisons(rows)
     for task, data in dict.fromkeys((r["task"], r["data"]) for r in averaged):
-        lines += ["", *_table(_of(averaged, task, data)), *_gains(_of(gains, task, data))]
+        lines += ["", *_table(_select(averaged, task, data)), *_comparison_lines(_select(gains, task, data))]
     for task in dict.fromkeys(g["task"] for g in gains if g["data"] == ALL):
-        lines += ["", f"## {task}, {ALL}", *_gains(_of(gains, task, ALL))]
+        lines += ["", f"## {task}, {ALL}", *_comparison_lines(_select(gains, task, ALL))]
     return lines[1:]
 
 
@@ -104,7 +104,7 @@ def paragraph(text: str) -> str:
     return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
-def _of(rows: Sequence[Row], task: str, data: str) -> list[Row]:
+def _select(rows: Sequence[Row], task: str, data: str) -> list[Row]:
     return [row for row in rows if (row["task"], row["data"]) == (task, data)]
 
 
@@ -113,7 +113,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     other = ", out of distribution for the networks" if any(r["ood"] for r in rows) else ""
     head = [f"## {task}, {rows[0]['data']} ({n} scan{'s' if n > 1 else ''} each{other})", ""]
     head += [
-        "| method | " + " | ".join(HEADS[task].format(at) for at in levels) + " |",
+        "| method | " + " | ".join(LEVEL_FORMATS[task].format(at) for at in levels) + " |",
         "|---" * (len(levels) + 1) + "|",
     ]
     cells = {(r["method"], level(r)): _cell(r) for r in rows}
@@ -126,11 +126,13 @@ def _cell(row: Row) -> str:
     return f"{row['psnr']:.2f}{spread} / {row['ssim']:.3f} / {row['residual']:.2%} / {row['seconds']:.1f} s"
 
 
-def _gains(found: Sequence[Row]) -> list[str]:
-    lines = [f"* against {g['against']} at {HEADS[g['task']].format(level(g))}: {_gain(g)}" for g in found]
+def _comparison_lines(found: Sequence[Row]) -> list[str]:
+    lines = [
+        f"* against {g['against']} at {LEVEL_FORMATS[g['task']].format(level(g))}: {_format_gain(g)}" for g in found
+    ]
     return ["", f"{REFERENCE}, PSNR on the same scans:", "", *lines] if lines else []
 
 
-def _gain(g: Row) -> str:
+def _format_gain(g: Row) -> str:
     interval = "" if g["ci95"] is None else f" (95 %: {g['ci95'][0]:+.2f} to {g['ci95'][1]:+.2f})"
     return f"{g['gain']:+.2f} dB{interval}, better on {g['wins']} of {g['n']}"

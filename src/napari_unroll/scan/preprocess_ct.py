@@ -53,9 +53,9 @@ def repair(view: np.ndarray, bad: np.ndarray | None = None) -> np.ndarray:
 
 def _fill_rim(padded: np.ndarray, rows_cols: np.ndarray) -> None:
     r, c = rows_cols.T
-    around = np.stack([padded[r + dr, c + dc] for dr in (0, 1, 2) for dc in (0, 1, 2)], axis=1)
-    ready = np.isfinite(around).any(axis=1)
-    padded[r[ready] + 1, c[ready] + 1] = np.nanmedian(around[ready], axis=1)
+    neighbours = np.stack([padded[r + dr, c + dc] for dr in (0, 1, 2) for dc in (0, 1, 2)], axis=1)
+    ready = np.isfinite(neighbours).any(axis=1)
+    padded[r[ready] + 1, c[ready] + 1] = np.nanmedian(neighbours[ready], axis=1)
 
 
 def bin_view(view: np.ndarray, factor: int) -> np.ndarray:
@@ -88,25 +88,25 @@ def air_level(transmission: np.ndarray) -> float:
     return level
 
 
-def opposite_views(angles_rad: np.ndarray, most: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of views half a turn apart, (pair, 2), and by how much each pair misses the half turn, in radians.
+def opposite_views(angles_rad: np.ndarray, max_pairs: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of views half a turn apart, (pair, 2), and the deviation of each pair from the half turn, in radians.
 
-    Exact pairs (to a tenth of the angular step) where there are any, spread over the scan; otherwise those that
-    miss by up to three steps, the nearest first.
+    Exact pairs (to a tenth of the angular step) where there are any, spread over the scan; otherwise those whose
+    deviation is up to three steps, the nearest first.
     """
     angles = np.asarray(angles_rad, np.float64)
     if len(angles) < 2:
         return np.empty((0, 2), int), np.empty(0)
     first, second = np.triu_indices(len(angles), 1)
-    miss = np.angle(np.exp(1j * (angles[second] - angles[first]))) % (2 * np.pi) - np.pi
+    deviation = np.angle(np.exp(1j * (angles[second] - angles[first]))) % (2 * np.pi) - np.pi
     step = float(np.median(np.abs(np.diff(angles))))
-    chosen = np.flatnonzero(np.abs(miss) <= 0.1 * step)
-    if len(chosen):
-        chosen = chosen[np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int)]
+    selected = np.flatnonzero(np.abs(deviation) <= 0.1 * step)
+    if len(selected):
+        selected = selected[np.linspace(0, len(selected) - 1, min(max_pairs, len(selected))).round().astype(int)]
     else:
-        near = np.flatnonzero(np.abs(miss) <= min(3.1 * step, 0.15))
-        chosen = near[np.argsort(np.abs(miss[near]), kind="stable")][:most]
-    return np.stack([first[chosen], second[chosen]], axis=1), miss[chosen]
+        close = np.flatnonzero(np.abs(deviation) <= min(3.1 * step, 0.15))
+        selected = close[np.argsort(np.abs(deviation[close]), kind="stable")][:max_pairs]
+    return np.stack([first[selected], second[selected]], axis=1), deviation[selected]
 
 
 def rotation_axis(line_integrals: np.ndarray, angles_rad: np.ndarray) -> float | None:
@@ -114,23 +114,23 @@ def rotation_axis(line_integrals: np.ndarray, angles_rad: np.ndarray) -> float |
 
     A view and the mirrored view half a turn later differ by a shift of n − 1 − 2 c columns: the peak of the
     correlation of their column derivatives (so that truncated objects do not pull it to the centre), refined by a
-    parabola. Where no pair is exactly opposite, c is extrapolated linearly to a miss of zero.
+    parabola. Where no pair is exactly opposite, c is extrapolated linearly to a deviation of zero.
     """
-    pairs, miss = opposite_views(angles_rad)
+    pairs, deviation = opposite_views(angles_rad)
     found = np.array([_mirror_axis(line_integrals[a], line_integrals[b]) for a, b in pairs])
     usable = np.isfinite(found)
     if not usable.any():
         return None
-    return float(np.clip(_at_no_miss(miss[usable], found[usable]), 0, line_integrals.shape[2] - 1))
+    return float(np.clip(_at_zero_deviation(deviation[usable], found[usable]), 0, line_integrals.shape[2] - 1))
 
 
-def _at_no_miss(miss: np.ndarray, axes: np.ndarray) -> float:
-    """The axis at a miss of zero by a line through the estimates, without those far from their median."""
+def _at_zero_deviation(deviation: np.ndarray, axes: np.ndarray) -> float:
+    """The axis at a deviation of zero by a line through the estimates, without those far from their median."""
     apart = np.abs(axes - np.median(axes))
     keep = apart <= 3 * np.median(apart) + 0.5
-    if len(np.unique(miss[keep].round(6))) < 2:
+    if len(np.unique(deviation[keep].round(6))) < 2:
         return float(np.median(axes[keep]))
-    return float(np.polyval(np.polyfit(miss[keep], axes[keep], 1), 0.0))
+    return float(np.polyval(np.polyfit(deviation[keep], axes[keep], 1), 0.0))
 
 
 def _mirror_axis(view: np.ndarray, opposite: np.ndarray) -> float:
