@@ -29,6 +29,7 @@ apidoc_modules = [
     }
 ]
 autodoc_default_options = {"exclude-members": "model_config"}
+autodoc_inherit_docstrings = False  # those of torch and deepinv refer to their own pages
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 
