@@ -25,6 +25,7 @@ import torch
 
 from napari_unroll.environment import machine
 from napari_unroll.events import Finished, IterationDone
+from napari_unroll.io.atomic import write_text
 from napari_unroll.normal import inspect
 from napari_unroll.normal.effect import final_image_error
 from napari_unroll.normal.factors import NormalFactors
@@ -281,9 +282,9 @@ def main() -> None:
     report = _read(args.earlier) if args.earlier else measure(*sizes, args.jobs)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1, allow_nan=False))
+        write_text(args.json, json.dumps(report, indent=1, allow_nan=False))
     if args.docs:
-        args.docs.write_text(tables.fill(args.docs.read_text(), report))
+        write_text(args.docs, tables.fill(args.docs.read_text(), report))
 
 
 if __name__ == "__main__":
