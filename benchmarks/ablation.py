@@ -29,6 +29,7 @@ import torch
 
 from napari_unroll.environment import PeakMemory, machine, software
 from napari_unroll.events import Finished
+from napari_unroll.io.atomic import write_text
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.methods.algorithms.network import NetworkConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
@@ -199,8 +200,8 @@ def ablate(setting: Setting, minutes: float | None, out: Path, folder: Path) -> 
         rows.append(in_own_process(setting, variant, folder))
         print(json.dumps(rows[-1]), flush=True)
         report = {"setting": asdict(setting), "machine": machine(), "software": software(), "rows": rows}
-        (out / "ablation.json").write_text(json.dumps(report, indent=2) + "\n")
-        (out / "ablation.md").write_text(page(setting, rows))
+        write_text(out / "ablation.json", json.dumps(report, indent=2) + "\n")
+        write_text(out / "ablation.md", page(setting, rows))
 
 
 def page(setting: Setting, rows: Sequence[dict[str, Any]]) -> str:

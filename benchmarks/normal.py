@@ -25,8 +25,9 @@ import torch
 
 from napari_unroll.environment import machine
 from napari_unroll.events import Finished, IterationDone
+from napari_unroll.io.atomic import write_text
 from napari_unroll.normal import inspect
-from napari_unroll.normal.effect import conjugate_gradients, final_image_error
+from napari_unroll.normal.effect import final_image_error
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit, fit_now
 from napari_unroll.normal.optimum import optimum
@@ -36,6 +37,7 @@ from napari_unroll.physics.fourier import CartesianMRI
 from napari_unroll.physics.imaging import VolumeBlur, VolumeInpainting
 from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.samples import cone_beam_setup
+from napari_unroll.physics.solvers import conjugate_gradient_steps
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import coil_maps, poisson_disc_mask
@@ -204,8 +206,8 @@ def preconditioning(n: int, n_iter: int = 12) -> dict[str, list[float]]:
     b = normal(truth)
 
     def errors(m: Callable[[torch.Tensor], torch.Tensor] | None) -> list[float]:
-        steps = range(1, n_iter + 1)
-        return [relative_error(truth, conjugate_gradients(normal, b, k, m)[0]) for k in steps]
+        _, *steps = conjugate_gradient_steps(normal, b, precondition=m, tolerance=0, max_steps=n_iter)
+        return [relative_error(truth, step.x) for step in steps]
 
     return {"plain": errors(None), "preconditioned": errors(regularised_inverse(f, 0.05).apply)}
 
@@ -280,9 +282,9 @@ def main() -> None:
     report = _read(args.earlier) if args.earlier else measure(*sizes, args.jobs)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1, allow_nan=False))
+        write_text(args.json, json.dumps(report, indent=1, allow_nan=False))
     if args.docs:
-        args.docs.write_text(tables.fill(args.docs.read_text(), report))
+        write_text(args.docs, tables.fill(args.docs.read_text(), report))
 
 
 if __name__ == "__main__":

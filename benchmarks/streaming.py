@@ -23,6 +23,7 @@ from qtpy.QtCore import QEventLoop, Qt, QTimer
 
 from napari_unroll.gui.opengl import guard_removal, renderer
 from napari_unroll.gui.streaming import Streamer, StreamImage
+from napari_unroll.io.atomic import write_text
 
 
 class Heartbeat:
@@ -122,7 +123,7 @@ def main() -> None:
             print(rows[-1], flush=True)
     print("OpenGL:", renderer())
     if args.json:
-        args.json.write_text(json.dumps({"renderer": renderer(), "size": args.size, "rows": rows}, indent=1))
+        write_text(args.json, json.dumps({"renderer": renderer(), "size": args.size, "rows": rows}, indent=1))
     viewer.close()
 
 

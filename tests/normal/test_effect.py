@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_unroll.normal.effect import Trial, conjugate_gradients, final_image_error, held_out_trial
+from napari_unroll.normal.effect import Trial, final_image_error, held_out_trial
 from napari_unroll.normal.fit import fit_now
 from napari_unroll.normal.impulse import assemble
 from napari_unroll.normal.inspect import probe_volume
@@ -50,12 +50,3 @@ def test_the_estimate_has_an_exact_residual_image(ct):
     trial = Trial.make(normal, truth, None, 3, 2)
     residual = normal(truth - trial.start)
     assert torch.allclose(trial.residual, residual, atol=1e-3 * float(residual.abs().max()))
-
-
-def test_conjugate_gradients_solve():
-    d = torch.linspace(1, 3, 24).reshape(1, 1, 2, 3, 4)
-    b = torch.ones(1, 1, 2, 3, 4)
-    x, rest = conjugate_gradients(lambda p: d * p, b, 24)
-    assert torch.allclose(x, 1 / d, atol=1e-4)
-    assert float(rest.abs().max()) < 1e-3
-    assert torch.allclose(conjugate_gradients(lambda p: d * p, b, 1, lambda r: r / d)[0], 1 / d, atol=1e-5)

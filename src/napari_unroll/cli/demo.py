@@ -23,6 +23,7 @@ from napari_unroll.cli.follow import follow
 from napari_unroll.cli.view import print_facts
 from napari_unroll.errors import DeviceError
 from napari_unroll.events import Finished
+from napari_unroll.io.atomic import write_text
 from napari_unroll.io.writers import write
 from napari_unroll.methods.registry import get, has_weights
 from napari_unroll.normal.cache import cached_fit
@@ -101,7 +102,7 @@ def _write_result(out: Path, plan: Plan, scan: Scan, finished: Finished) -> None
 def write_metrics(path: Path, scan: Scan, rows: list[Row]) -> None:
     """The numbers as JSON."""
     source = {"source": scan.provenance.source, **dict(scan.provenance.options), "seed": scan.provenance.seed}
-    path.write_text(json.dumps({"scan": source, "results": [vars(row) for row in rows]}, indent=2) + "\n")
+    write_text(path, json.dumps({"scan": source, "results": [vars(row) for row in rows]}, indent=2) + "\n")
 
 
 def _window(what: str, size: int, views: int, *more: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Event, Measured, Started
+from napari_unroll.io.atomic import write_text
 
 ROWS = "rows.jsonl"
 Files = Annotated[
@@ -58,8 +59,8 @@ def run_evaluation(plan: Any, out: Path) -> None:
     from napari_unroll.pipeline.evaluate import evaluate as work
 
     finished = follow(lambda stop: _written(work(plan, stop), out / ROWS), "evaluation")
-    (out / "results.json").write_text(json.dumps(report(plan, finished.result), indent=2) + "\n")
-    (out / "results.md").write_text(page(plan, finished.result))
+    write_text(out / "results.json", json.dumps(report(plan, finished.result), indent=2) + "\n")
+    write_text(out / "results.md", page(plan, finished.result))
     (out / ROWS).unlink()
     typer.echo(page(plan, finished.result))
     typer.echo(f"Wrote {out / 'results.md'} and {out / 'results.json'}.")
@@ -71,7 +72,7 @@ def _written(events: Iterator[Event], path: Path) -> Iterator[Event]:
         if isinstance(event, Started):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("")
+                write_text(path, "")
             except OSError as error:
                 raise ParameterError(f"{path.parent} cannot be written ({error}); choose another --out.") from error
         elif isinstance(event, Measured):

@@ -12,6 +12,7 @@ from napari_unroll.cli.evaluate import numbers
 from napari_unroll.cli.follow import follow
 from napari_unroll.cli.view import print_facts
 from napari_unroll.errors import ParameterError
+from napari_unroll.io.atomic import write_text
 from napari_unroll.physics.build import choose_device
 from napari_unroll.pipeline.params import build, parse_assignments, read_yaml, to_yaml
 from napari_unroll.training.plan import TrainingPlan
@@ -27,7 +28,7 @@ def run_training(asked: Mapping[str, Any], sets: list[str], config: Path | None,
     recipe = make_recipe(plan, chosen)
     print_facts(facts(plan, recipe, out, chosen))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "plan.yaml").write_text(to_yaml(plan), encoding="utf-8")
+    write_text(out / "plan.yaml", to_yaml(plan))
     finished = follow(lambda stop: train(plan, out, chosen, stop, recipe), f"training {plan.name}")
     typer.echo(f"Wrote {finished.result}; use it: napari-unroll reconstruct SCAN --weights {finished.result}")
 

@@ -22,6 +22,7 @@ from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.scan_dock import ScanDock
 from napari_unroll.gui.train_dock import TrainDock
+from napari_unroll.io.atomic import replacing
 from napari_unroll.pipeline import sources
 
 TIMEOUT_MS = 3_600_000
@@ -153,7 +154,8 @@ def screenshot(path: Path, size: int = 96, n_views: int = 50, method: str = "aut
     try:
         main_job(docks, size, n_views, method)
         settle()
-        docks.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        with replacing(path, overwrite=True) as temporary:
+            docks.viewer.screenshot(str(temporary), canvas_only=False, flash=False)
     finally:
         docks.viewer.close()
 

@@ -6,6 +6,7 @@ Paints what is shown; computes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from qtpy.QtCore import QRect, Qt
 from qtpy.QtGui import QImage, QPainter
 from qtpy.QtWidgets import QWidget
 
+from napari_unroll.errors import ParameterError
 from napari_unroll.gui.parts import theme
+from napari_unroll.io.atomic import replacing
 
 GAP = 8
 
@@ -39,6 +42,16 @@ def compose(viewer: Any, plots: Sequence[QWidget], text: str) -> QImage:
     painter.drawText(words, Qt.TextFlag.TextWordWrap, text)
     painter.end()
     return out
+
+
+def save(picture: QImage, path: Path) -> None:
+    """Write ``picture`` in the format of the name's suffix. Raises ParameterError where that cannot be."""
+    try:
+        with replacing(path, overwrite=True) as temporary:
+            if not picture.save(str(temporary)):
+                raise OSError("unknown kind of picture")
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be written ({error}); choose a name that ends in .png.") from error
 
 
 def _text_height(inside: QRect, text: str) -> int:

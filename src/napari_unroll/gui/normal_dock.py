@@ -415,8 +415,12 @@ class NormalDock(parts.DockFrame):
         labels = (self.errors, self.numbers, self.effect, self.patch_numbers)
         text = re.sub("</?b>", "", "\n".join(t for label in labels if (t := label.text())))
         picture = figure.compose(self.session.viewer, [self.curve, self.profile], text.replace("<br>", "\n"))
-        saved = picture.save(str(path))
-        self.message.say(f"Saved {path.name}." if saved else f"{path} cannot be written.", "good" if saved else "error")
+        try:
+            figure.save(picture, path)
+        except UnrollError as error:
+            self.message.say(str(error), "error")
+        else:
+            self.message.say(f"Saved {path.name}.", "good")
 
 
 def _reach(found: Compared) -> float:

@@ -1,6 +1,6 @@
-"""Writing so that bad luck loses nothing: a temporary name beside the target, then a rename.
+"""The one way to write a file: under a temporary name beside the target, then a rename, so that bad luck loses nothing.
 
-It knows nothing of formats.
+Logs that only grow by whole lines are the exception. It knows nothing of formats.
 """
 
 from __future__ import annotations
@@ -28,6 +28,17 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _rename(temporary, path)
     finally:
         remove(temporary)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` whole or not at all, replacing what is there."""
+    with replacing(path, overwrite=True) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, as :func:`write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def check_target(path: Path, overwrite: bool) -> None:

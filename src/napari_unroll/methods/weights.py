@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from napari_unroll.errors import WeightsError
+from napari_unroll.io.atomic import write_bytes, write_text
 from napari_unroll.methods import weights_version_1
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 
@@ -137,13 +138,11 @@ def save_network(
     As float16 a file has half the size, and its weights have an error of 0.05 %; they are read as float32 again.
     """
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
-    temporary = path.with_suffix(".partial")
     about = {"kind": KIND, "version": VERSION, "method": method, "config": network.config.model_dump_json()}
-    temporary.write_bytes(save(tensors, about))  # safetensors' own files can be read by their owner only
-    temporary.replace(path)
+    write_bytes(path, save(tensors, about))  # safetensors' own files can be read by their owner only
     if card is not None:
         card = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        path.with_suffix(".json").write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path.with_suffix(".json"), json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> Network:

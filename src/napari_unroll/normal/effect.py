@@ -6,7 +6,6 @@ data. Sees operators and volumes; makes no events.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +14,8 @@ from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
 from napari_unroll.normal.probes import CountedNormal, ellipsoids, random_box, relative_error
+from napari_unroll.physics.autograd import Apply
+from napari_unroll.physics.solvers import Solution, conjugate_gradients
 from napari_unroll.physics.volume_physics import VolumePhysics
 
 SHIFT = 1e-2
@@ -61,15 +62,16 @@ class Trial:
         """Solve with N: ``n_start + n_iter + 1`` applications."""
         operator = normal if patch is None else (lambda u: normal.patch(u, patch))
         b = operator(truth)
-        start, residual = conjugate_gradients(operator, b, n_start)
+        begun = _iterate(operator, b, n_start)
+        start, residual = begun.x, begun.residual
         shift = SHIFT * float(torch.linalg.vector_norm(b) / torch.linalg.vector_norm(truth))
-        exact = start + conjugate_gradients(lambda p: operator(p) + shift * p, residual, n_iter)[0]
+        exact = start + _iterate(lambda p: operator(p) + shift * p, residual, n_iter).x
         return cls(truth, start, residual, exact, shift, n_iter, patch)
 
     def error(self, factors: NormalFactors, inside: Box | None = None) -> ImageError:
         """Solve with Ñ and compare, in the box ``inside`` of the volume or patch."""
         operator = factors.apply if self.patch is None else factors.restrict(self.patch).apply
-        delta, _ = conjugate_gradients(lambda p: operator(p) + self.shift * p, self.residual, self.n_iter)
+        delta = _iterate(lambda p: operator(p) + self.shift * p, self.residual, self.n_iter).x
         where = (slice(None), slice(None), *(inside or (slice(None),) * 3))
         t, s, e, a = (v[where] for v in (self.truth, self.start, self.exact, self.start + delta))
         return ImageError(relative_error(e, a), relative_error(t, s), relative_error(t, e), relative_error(t, a))
@@ -96,29 +98,6 @@ def final_image_error(
     return Trial.make(CountedNormal(physics), truth, None, n_start, n_iter).error(factors, box)
 
 
-@torch.no_grad()
-def conjugate_gradients(
-    operator: Callable[[torch.Tensor], torch.Tensor],
-    b: torch.Tensor,
-    n_iter: int,
-    precondition: Callable[[torch.Tensor], torch.Tensor] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """x after ``n_iter`` preconditioned conjugate gradient iterations on ``operator`` x = b, from zero; and b − A x."""
-    precondition = precondition or (lambda r: r)
-    x, r = torch.zeros_like(b), b
-    z = p = precondition(r)
-    rho = _inner(r, z)
-    for _ in range(n_iter):
-        Np = operator(p)
-        curvature = _inner(p, Np)
-        if curvature <= 0 or rho == 0:
-            break
-        x, r = x + (rho / curvature) * p, r - (rho / curvature) * Np
-        z = precondition(r)
-        last, rho = rho, _inner(r, z)
-        p = z + (rho / last) * p
-    return x, r
-
-
-def _inner(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a.conj() * b).sum().real)
+def _iterate(operator: Apply, b: torch.Tensor, n_iter: int) -> Solution:
+    """``n_iter`` conjugate gradient steps from zero, fewer where ``operator`` turns out not to be positive."""
+    return conjugate_gradients(operator, b, tolerance=0, max_steps=n_iter)

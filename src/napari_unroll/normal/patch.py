@@ -13,11 +13,19 @@ from dataclasses import dataclass
 import torch
 from scipy.fft import next_fast_len
 
+from napari_unroll.events import Box
+
 Shape = tuple[int, int, int]
 Circular = tuple[bool, bool, bool]
 Pairs = tuple[tuple[int, int, int], ...]
 
 AXES = (-3, -2, -1)
+
+
+def box_shape(box: Box | Sequence[Box]) -> Shape:
+    """Voxels (z, y, x) of a box, or of the first of several."""
+    first: Box = box if isinstance(box[0], slice) else box[0]  # type: ignore[assignment]
+    return tuple(s.stop - s.start for s in first)
 
 
 @dataclass(frozen=True)

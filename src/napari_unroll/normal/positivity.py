@@ -14,7 +14,7 @@ import torch
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES
+from napari_unroll.normal.patch import AXES, box_shape
 
 TOLERANCE = 1e-6
 """Share of the largest λ by which rounding may push the others below zero."""
@@ -63,9 +63,3 @@ def _missing_lags(factors: NormalFactors, box: Box | Sequence[Box] | None) -> st
         if not circular and 2 < m < 2 * n:
             return f"its kernel holds lags below {m // 2} voxels, which is too few for {n}; use patches of at most {m // 2} voxels"
     return ""
-
-
-def box_shape(box: Box | Sequence[Box]) -> tuple[int, ...]:
-    """Voxels (z, y, x) of a box, or of the first of several."""
-    first: Box = box if isinstance(box[0], slice) else box[0]  # type: ignore[assignment]
-    return tuple(s.stop - s.start for s in first)

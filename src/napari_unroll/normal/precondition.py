@@ -6,15 +6,16 @@ convolution resembles it, inverted by a polynomial. Works on factors alone; must
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors, diagonal
-from napari_unroll.normal.patch import AXES
-
-Apply = Callable[[torch.Tensor], torch.Tensor]
+from napari_unroll.normal.patch import AXES, Shape, box_shape
+from napari_unroll.physics.autograd import Apply as Apply
 
 SMALLEST_WEIGHT = 0.05
 """Weights below this share of the largest count as this share when inverted: there the data say next to nothing."""
@@ -30,15 +31,71 @@ def regularised_inverse(factors: NormalFactors, alpha: float) -> NormalFactors:
 
 
 def _invert(factors: NormalFactors, alpha: float) -> NormalFactors:
-    d = _weight(factors)
-    kernel = mean_kernel(factors, d)
+    d, kernel = _as_one_convolution(factors)
     spectrum = torch.fft.fftn(kernel, dim=AXES).real.clamp_min(0)
     gain = 1.0 / (spectrum + alpha * spectrum.max())
-    inverted = torch.fft.ifftn(gain, dim=AXES)
-    inverted = inverted if kernel.is_complex() else inverted.real.contiguous()
     weight = None if d is None else d.rsqrt()[None]
     info = {"alpha": float(alpha), "largest": float(spectrum.max()), "of": factors.form}
-    return _one(factors, inverted, weight, "inverse", info)
+    return _one(factors, _kernel_of(gain, kernel), weight, "inverse", info)
+
+
+def resolvent_inverse(factors: NormalFactors, tau: float) -> NormalFactors:
+    """M = E^{1/2} F⁻¹ [1 / (1 + τ d̄ λ)] F E^{1/2} ≈ (I + τÑ)⁻¹, Hermitian and positive definite, for any τ ≥ 0.
+
+    d̄ is the mean of d and E = (1 + τ d̄ λ̄) / (1 + τ D λ̄) with λ̄ the mean of λ: exact for a constant d, and near the
+    identity where the scan sees nothing. As for :func:`regularised_inverse`, P M Pᵀ is a principal part of M.
+    """
+    d, kernel = _as_one_convolution(factors)
+    spectrum = torch.fft.fftn(kernel, dim=AXES).real.clamp_min(0)
+    typical = 1.0 if d is None else float(d.mean())
+    weight = None
+    if d is not None:
+        middle = tau * float(spectrum.mean())
+        weight = ((1 + typical * middle) / (1 + d * middle)).sqrt()[None]
+    return _one(factors, _kernel_of(1 / (1 + tau * typical * spectrum), kernel), weight, "resolvent", {"tau": tau})
+
+
+def resolvent_preconditioner(factors: NormalFactors, tau: float, boxes: Sequence[Box] | None = None) -> Apply:
+    """M ≈ (I + τÑ)⁻¹ on the whole volume, or P M Pᵀ on ``boxes`` (box, 1, z, y, x): Hermitian, positive definite.
+
+    Kernels that hold fewer lags than the volume or the boxes need end in a triangle instead of a cut, which would cost
+    M its positivity.
+    """
+    inverse = resolvent_inverse(factors, tau)
+    if boxes is None:
+        return _tapered(inverse, inverse.shape).apply
+    return _tapered(inverse, box_shape(boxes)).restrict(boxes).apply
+
+
+def _tapered(factors: NormalFactors, shape: Shape) -> NormalFactors:
+    """The kernel times 1 − |lag| / s along axes where it holds lags below s and ``shape`` needs more.
+
+    The triangle is itself the kernel of a positive convolution, and so is the product.
+    """
+    kernel = factors.kernel
+    for axis, p, (_, m, circular) in zip(AXES, shape, _axes(factors), strict=True):
+        s = m // 2
+        if not circular and m > 1 and s < p:
+            lags = torch.arange(m, device=kernel.device)
+            fall = (1 - torch.minimum(lags, m - lags) / s).to(kernel.real.dtype)
+            kernel = kernel * fall.reshape([-1 if a == axis else 1 for a in (-4, *AXES)])
+    return factors if kernel is factors.kernel else replace(factors, kernel=kernel, _cache={})
+
+
+def _as_one_convolution(factors: NormalFactors) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """d and the kernel of C in Ñ ≈ D^{1/2} C D^{1/2}, found once."""
+
+    def make() -> tuple[torch.Tensor | None, torch.Tensor]:
+        d = _weight(factors)
+        return d, mean_kernel(factors, d)
+
+    return factors.once(("as one convolution",), make)
+
+
+def _kernel_of(spectrum: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The kernel of a real spectrum, real if ``like`` is."""
+    kernel = torch.fft.ifftn(spectrum, dim=AXES)
+    return kernel if like.is_complex() else kernel.real.contiguous()
 
 
 def polynomial_inverse(apply: Apply, largest: float, alpha: float, degree: int) -> Apply:

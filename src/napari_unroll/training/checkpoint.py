@@ -1,6 +1,6 @@
 """Training state on disk: everything needed to go on after a kill at any moment, and the log.
 
-Written to a temporary file and renamed; read with ``weights_only`` so that no code runs.
+Written whole or not at all; read with ``weights_only`` so that no code runs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from napari_unroll.errors import WeightsError
+from napari_unroll.io.atomic import replacing
 from napari_unroll.training.tasks.task import Task
 
 MODULES = ("network", "average", "optimizer", "scaler")
@@ -52,9 +53,8 @@ class TrainingState:
         state = {name: getattr(trainer, name).state_dict() for name in MODULES}
         state |= {name: getattr(trainer, name) for name in NUMBERS}
         state |= {"rng": json.dumps(trainer.task.rng.bit_generator.state), "torch_rng": torch.get_rng_state()}
-        temporary = self.path.with_suffix(".partial")
-        torch.save(state, temporary)
-        temporary.replace(self.path)
+        with replacing(self.path, overwrite=True) as temporary:
+            torch.save(state, temporary)
         if self._board is not None:
             self._board.flush()
 

@@ -10,7 +10,6 @@ sample into several. Arrays live in a zarr store.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import zarr
 
 from napari_unroll.errors import ScanError, UnrollError
 from napari_unroll.events import Box, result_of
+from napari_unroll.io.atomic import replacing, write_text
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
@@ -108,12 +108,10 @@ class SampleStore:
 
     def add(self, sample: Volumes, protocol: int, index: int | None = None) -> None:
         """Keep a sample of ``protocol`` under ``index``, or after the others."""
-        temporary = self.folder / "unfinished.zarr"
-        shutil.rmtree(temporary, ignore_errors=True)
-        group = zarr.open_group(str(temporary), mode="w", attributes={"protocol": protocol})
-        for name, values in sample.items():
-            group.create_array(name, data=values, chunks=values.shape)
-        temporary.rename(self._path(len(self) if index is None else index))
+        with replacing(self._path(len(self) if index is None else index), overwrite=True) as temporary:
+            group = zarr.open_group(str(temporary), mode="w", attributes={"protocol": protocol})
+            for name, values in sample.items():
+                group.create_array(name, data=values, chunks=values.shape)
 
     def load(self, index: int) -> Sample:
         """Sample ``index`` and its protocol. Raises UnrollError where it is damaged."""
@@ -126,7 +124,7 @@ class SampleStore:
 
     def add_protocol(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
         """Keep the fitted factors that all samples of protocol ``index`` share, and the symmetries of its operator."""
-        (self.folder / f"protocol-{index}.json").write_text(json.dumps({"symmetries": symmetries}))
+        write_text(self.folder / f"protocol-{index}.json", json.dumps({"symmetries": symmetries}))
         storage.save(factors, self.folder / f"protocol-{index}.safetensors")
 
     def has_protocol(self, index: int) -> bool:

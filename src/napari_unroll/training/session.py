@@ -18,6 +18,7 @@ import torch
 
 from napari_unroll.errors import Cancelled, ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.weights import save_network
 from napari_unroll.physics.build import choose_device
@@ -148,7 +149,7 @@ def _claim(plan: TrainingPlan, out: Path) -> None:
                     f"{out} holds a training with another {', '.join(other)}; choose another folder, or remove "
                     f"{out / 'training.state'} to start anew."
                 )
-        path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(kept, indent=2) + "\n")
     except (OSError, ValueError) as error:
         raise ParameterError(f"The folder {out} cannot be used for training ({error}); choose another.") from error
 
