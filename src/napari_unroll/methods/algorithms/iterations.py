@@ -73,4 +73,22 @@ class ProximalGradient(Iteration):
         return State(cleaned)
 
 
-ITERATIONS: dict[str, Iteration] = {"one-pass": OnePass(), "proximal-gradient": ProximalGradient()}
+class HalfQuadratic(Iteration):
+    """x_{k+1} = (I + τ_k N)⁻¹(D(x_k) + τ_k Aᴴy): half-quadratic splitting, as MoDL unrolls it (doi:10.1109/TMI.2018.2865356)."""
+
+    data_step = "resolvent"
+
+    def before(self, state: State, step: DataStep) -> torch.Tensor:
+        """The iterate."""
+        return state.x
+
+    def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
+        """The data step."""
+        return State(step(cleaned))
+
+
+ITERATIONS: dict[str, Iteration] = {
+    "one-pass": OnePass(),
+    "proximal-gradient": ProximalGradient(),
+    "half-quadratic": HalfQuadratic(),
+}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -22,14 +22,15 @@ from napari_unroll.methods.networks.prior import Prior
 from napari_unroll.methods.problem import MethodParams
 from napari_unroll.methods.steps.data import Data, DataSource
 from napari_unroll.methods.steps.gradient import GradientStepConfig
+from napari_unroll.methods.steps.resolvent import ResolventStepConfig
 
-AnyDataStep = GradientStepConfig
+AnyDataStep = Annotated[GradientStepConfig | ResolventStepConfig, Field(discriminator="kind")]
 
 
 class NetworkConfig(MethodParams):
     """Architecture of a learned method; stored with its weights."""
 
-    iteration: Literal["proximal-gradient", "one-pass"] = Field(
+    iteration: Literal["proximal-gradient", "half-quadratic", "one-pass"] = Field(
         "proximal-gradient", description="The algorithm that is unrolled; one-pass: the prior alone, once."
     )
     data_step: AnyDataStep | None = Field(None, description="How an iteration looks at the measurements.")

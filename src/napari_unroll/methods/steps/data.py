@@ -16,8 +16,10 @@ import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.precondition import Apply, polynomial_inverse, regularised_inverse
+from napari_unroll.normal.positivity import refuse_unless_positive
+from napari_unroll.normal.precondition import Apply, polynomial_inverse, regularised_inverse, resolvent_preconditioner
 from napari_unroll.patches.context import LocalProblem
+from napari_unroll.physics.resolvent import Resolvent
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,20 @@ class Data:
             return polynomial_inverse(self._restricted, norm, alpha, degree)
         inverse = regularised_inverse(self.approximation, alpha)
         return inverse.apply if self.boxes is None else inverse.restrict(self.boxes).apply
+
+    def resolve(self, v: torch.Tensor, strength: torch.Tensor, tolerance: float, max_steps: int) -> torch.Tensor:
+        """(I + τN)⁻¹(v + τAᴴy) in context: P x̂ + (I + τN_p)⁻¹[(v − P x̂) + τ P r], with τ = ``strength`` / ‖Ñ‖.
+
+        Raises ParameterError where N_p is an approximation that is not sure to be positive.
+        """
+        if self.operator is None:
+            refuse_unless_positive(self.approximation, self.boxes, "A resolvent step")
+        tau = strength / self.approximation.norm_squared
+        with torch.autocast(v.device.type, enabled=False):
+            precondition = resolvent_preconditioner(self.approximation, float(tau.detach()), self.boxes)
+            solve = Resolvent(self.normal, precondition, tolerance, max_steps)
+            shifted = solve((v - self.local.context) + tau * self.local.residual, tau)
+        return self.local.context + shifted
 
     @cached_property
     def _restricted(self) -> Apply:
