@@ -24,6 +24,8 @@ from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
 WIDTH = 7
+LARGEST_POSITION = 2.0**53
+"""In grid points; floats from here on are whole numbers and at last no integers of 64 bits."""
 
 
 def _beta(oversampling: float) -> float:
@@ -103,12 +105,14 @@ class Gridding:
 
 
 def _axis(k: np.ndarray, n: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grid indices (tap, sample), wrapped, and weights of the neighbours along one axis."""
+    """Grid indices (tap, sample), wrapped, and weights of the neighbours along one axis; none where k is no number."""
     if n == 1:
         return np.zeros((1, len(k)), np.int64), np.ones((1, len(k)), np.float32)
     position = np.asarray(k, np.float64) * padded + padded // 2
+    known = np.abs(position) < LARGEST_POSITION
+    position = np.where(known, position, 0.0)
     index = np.ceil(position - WIDTH / 2).astype(np.int64)[None] + np.arange(WIDTH)[:, None]
-    weight = _kernel(position[None] - index, _beta(padded / n))
+    weight = known * _kernel(position[None] - index, _beta(padded / n))
     return np.mod(index, padded), weight.astype(np.float32)
 
 
