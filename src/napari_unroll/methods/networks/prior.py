@@ -5,7 +5,7 @@ Knows tensors only: no physics, no files.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from deepinv.models import DRUNet
@@ -17,6 +17,9 @@ DEPTH = 24
 """Voxels along z from which no resolution level of a prior is two deep."""
 
 
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
 class PriorConfig(MethodParams):
     """Architecture of a prior; stored with its weights."""
 
@@ -25,7 +28,7 @@ class PriorConfig(MethodParams):
         0, ge=0, le=8, description="2-D only: slices on either side that are seen too (2.5-D); 0: a slice alone."
     )
     complex_valued: bool = Field(False, description="Real and imaginary part as two channels.")
-    channels: tuple[int, int, int, int] = Field((16, 32, 64, 128), description="Channels per resolution level.")
+    channels: tuple[Width, Width, Width, Width] = Field((16, 32, 64, 128), description="Channels per resolution level.")
     blocks: int = Field(1, ge=1, le=8, description="Residual blocks per level.")
 
     @model_validator(mode="after")

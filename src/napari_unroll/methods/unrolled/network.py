@@ -34,7 +34,10 @@ class UnrolledConfig(MethodParams):
         description="Priors with weights of their own, each for an equal run of iterations; 1: all iterations share one.",
     )
     preconditioner: float | None = Field(
-        0.05, gt=0, description="Relative α of M = (Ñ + α‖Ñ‖)⁻¹; None for the paper's gradient step, M = 1/‖N‖."
+        0.05,
+        gt=0,
+        le=1000,
+        description="Relative α of M = (Ñ + α‖Ñ‖)⁻¹; None for the paper's gradient step, M = 1/‖N‖.",
     )
     degree: int = Field(
         0,
