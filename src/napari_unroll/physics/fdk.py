@@ -109,9 +109,13 @@ class _DetectorPlanes:
     def cosine(self) -> np.ndarray:
         """Cosine of the angle between each ray and the detector's normal, (view, row, column)."""
         rows, cols = (np.arange(n) - 0.5 * (n - 1) for n in self.shape)
-        offset = (self.centre - self.source)[:, None, None]
-        rays = offset + rows[:, None, None] * self.v[:, None, None] + cols[:, None] * self.u[:, None, None]
-        return (self.distance[:, None, None] / np.linalg.norm(rays, axis=-1)).astype(np.float32)
+        out = np.empty((len(self.u), *self.shape), np.float32)
+        for cosine, offset, u, v, distance in zip(
+            out, self.centre - self.source, self.u, self.v, self.distance, strict=True
+        ):  # one view at a time: the rays of all take six times the memory of the measurements
+            rays = offset + rows[:, None, None] * v + cols[:, None] * u
+            cosine[...] = distance / np.linalg.norm(rays, axis=-1)
+        return out
 
     def coefficients(self) -> np.ndarray:
         """Per view 16 numbers: column, row, depth as affine functions of (x, y, z), then distances.

@@ -20,6 +20,7 @@ from deepinv.physics import LinearPhysics
 from napari_unroll.errors import ScanError
 from napari_unroll.physics.autograd import Linear
 from napari_unroll.physics.fourier import centred_fft, centred_ifft, check_complex
+from napari_unroll.physics.memory import require
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
@@ -158,6 +159,8 @@ class NonCartesianMRI(LinearPhysics):
         self._root = torch.as_tensor(np.sqrt(sampling.weights), dtype=torch.float32, device=device)
         self._positions = sampling.trajectory.reshape(-1, 3)
         self.gridding = Gridding(self._positions, sampling.shape, device)
+        spectra = 16 * sampling.n_coils * math.prod(self.gridding.padded)
+        require(spectra, f"Gridding {sampling.n_coils} coils of {sampling.shape} voxels", device)
         self._density: torch.Tensor | None = None
 
     @property

@@ -37,6 +37,16 @@ def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: 
     return base_bytes(scan, grid) + own * (2 if scan.modality == "mri" else 1)
 
 
+def check_memory(scan: Scan, grid: VolumeGrid, device: Device) -> None:
+    """Raise MemoryExceeded where the device cannot hold even what every run holds."""
+    need = base_bytes(scan, grid)
+    if need > device.free_bytes:
+        raise MemoryExceeded(
+            f"A volume of {grid.shape} voxels with its measurements needs about {gib(need)}, but {device.name} has "
+            f"{gib(device.free_bytes)} free; choose a region, a coarser grid or another device."
+        )
+
+
 def auto_patch_size(method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device) -> tuple[int, str]:
     """The largest edge of which the run fits, and why in words.
 
