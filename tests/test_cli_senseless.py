@@ -1,4 +1,4 @@
-"""Senseless files, options and parameters on the command line: exit code 2 and one sentence of at most 300 characters."""
+"""Senseless files, options and parameters on the command line: exit code 2 and one sentence of 300 characters."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A law over all records: every number has a least and a most, and NaN, infinity and the absurd are refused in one sentence."""
+"""A law over all records: every number has a least and a most; NaN, infinity and the absurd are one sentence."""
 
 import typing
 from inspect import signature

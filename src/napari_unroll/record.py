@@ -1,4 +1,4 @@
-"""The base of every typed record: options, parameters, choices, plans. Knows pydantic, and nothing of what a record is for."""
+"""The base of every typed record: options, parameters, choices, plans. Knows nothing of what a record is for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shown(value: Any) -> str:
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
-    """The function with its arguments held to their annotations, as a record's fields are; ParameterError where one is not."""
+    """The function with its arguments held to their annotations, as a record's fields are. Raises ParameterError."""
     call = validate_call(config=ConfigDict(allow_inf_nan=False))(function)
 
     @wraps(function)

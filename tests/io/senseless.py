@@ -1,4 +1,4 @@
-"""Files of several formats that carry one senseless number each, by name: how to write them, and the options to read them."""
+"""Files of several formats with one senseless number each, by name: how to write them, and the options to read them."""
 
 import json
 import warnings

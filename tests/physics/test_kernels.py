@@ -1,4 +1,4 @@
-"""The compiled kernels fed directly with senseless numbers: nothing outside their arrays is touched, nothing is undefined.
+"""The compiled kernels fed with senseless numbers: nothing outside their arrays is touched, nothing is undefined.
 
 Geometries as values refuse such numbers; here they are bypassed.
 """
@@ -51,7 +51,7 @@ def scanner(kind, cone, seed):
 
 
 def guarded(shape):
-    """Zeros of this shape in the middle of a larger buffer, and the function that says whether its borders are intact."""
+    """Zeros of this shape in the middle of a larger buffer, and the function that says if its borders are intact."""
     n = int(np.prod(shape))
     buffer = np.full(n + 2 * GUARD, 7.5, np.float32)
     inside = buffer[GUARD : GUARD + n]

@@ -145,7 +145,7 @@ def test_the_default_volume_is_always_seen(geometry):
 
 
 def test_a_region_at_the_rim_of_the_field_of_view_is_kept():
-    """Columns reach to ±4 mm, voxels of the row to ±2.5 mm: a region is refused only where its shadow misses the detector."""
+    """Columns reach to ±4 mm, the region to ±3 mm of its centre: it is refused only where its shadow misses the detector."""
     beam = parallel(angles_rad=[0.0])
     check_volume(beam, grid(center_mm=(0, 0, 6.9)))
     with pytest.raises(ScanError, match="No ray meets"):

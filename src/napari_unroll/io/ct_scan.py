@@ -25,9 +25,10 @@ from napari_unroll.scan.scan import Scan
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a file says about its geometry, right or wrong. ``angles`` are in ``angle_unit`` ("" when the file does not say).
+    """What a file says about its geometry, right or wrong.
 
-    Numbers are checked where they are used, so that an option can take the place of a wrong one.
+    ``angles`` are in ``angle_unit`` ("" when the file does not say). Numbers are checked where they are used, so that an
+    option can take the place of a wrong one.
     """
 
     angles: np.ndarray | None = None

@@ -58,7 +58,10 @@ class SmoothLags:
         return {"sums": self.sums}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], positions: np.ndarray) -> None:
-        """Take the sums over the columns at ``positions`` (probe, 3); FileFormatError where they are of another volume."""
+        """Take the sums over the columns at ``positions`` (probe, 3).
+
+        Raises FileFormatError where they are of another volume.
+        """
         if tensors["sums"].shape != self.sums.shape:
             raise FileFormatError(
                 "The interrupted fit on disk is of another volume; empty the cache folder and fit again."

@@ -5,8 +5,9 @@ along the ray's dominant axis one bilinear sample per plane of voxels. The adjoi
 weights, so the pair is matched to rounding. Each adjoint task owns a slab of planes: no atomics, and the same
 bits in every run. Plain arrays in, plain arrays out; no torch, no geometry classes.
 
-The kernels never index outside their arrays, whatever numbers they are given: floats are compared, in the sense that NaN
-fails, before they are cast, because the integer of a float beyond 2⁶³ is undefined. A ray without a sound walk gives zero.
+The kernels never index outside their arrays, whatever numbers they are given: floats are compared, in the sense that
+NaN fails, before they are cast, because the integer of a float beyond 2⁶³ is undefined. A ray without a sound walk
+gives zero.
 """
 
 from __future__ import annotations

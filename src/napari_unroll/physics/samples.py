@@ -65,8 +65,9 @@ def sample_cone_beam(
 ) -> Scan:
     """A noisy cone-beam scan of a generated object on n³ voxels, with its truth.
 
-    The object is projected on a grid ``oversample`` times finer than the one to be reconstructed. Raises ParameterError for
-    options out of their limits, MemoryExceeded where the object does not fit.
+    The object is projected on a grid ``oversample`` times finer than the one to be reconstructed.
+
+    Raises ParameterError for options out of their limits, MemoryExceeded where the object does not fit.
     """
     if family not in FAMILIES:
         raise ParameterError(f"Expected a kind of object of {', '.join(FAMILIES)}; got {family!r}.")
@@ -99,8 +100,9 @@ def sample_multicoil(
     """Undersampled multi-coil k-space of a generated brain, with its coil maps and truth.
 
     As in three-dimensional brain protocols, the readout z is fully sampled and a Poisson-disc mask undersamples the
-    two phase-encoding axes (y, x). Raises ParameterError for options out of their limits, MemoryExceeded where the coils'
-    images do not fit.
+    two phase-encoding axes (y, x).
+
+    Raises ParameterError for options out of their limits, MemoryExceeded where the coils' images do not fit.
     """
     require(OBJECT_BYTES * n_coils * math.prod(shape), f"{n_coils} coils of {' × '.join(map(str, shape))} voxels")
     mask, maps, grid = multicoil_setup(shape, n_coils, acceleration, seed)

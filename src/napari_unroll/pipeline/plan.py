@@ -108,8 +108,8 @@ class Plan:
 def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = None) -> Plan:
     """Decide everything that the choices leave open.
 
-    Raises ParameterError or DeviceError where a choice does not fit the scan or the machine, ScanError where no ray meets the
-    region, MemoryExceeded where the plan surely does not fit.
+    Raises ParameterError or DeviceError where a choice does not fit the scan or the machine, ScanError where no ray
+    meets the region, MemoryExceeded where the plan surely does not fit.
     """
     device = choose(choices.device, probe() if devices is None else devices)
     method = _method(choices.method, scan)

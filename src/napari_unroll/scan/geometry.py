@@ -1,8 +1,8 @@
 """Geometries as values: what the scanner did, in millimetres and radians.
 
-Frozen, comparable with a tolerance, with a ``repr`` that rebuilds them. Sane by construction: what passes here is finite and
-within ``scan.limits``; everything else raises ScanError. No computation on devices, no files. Vectors are in ASTRA's order
-(x, y, z); array axes and grid tuples are (z, y, x).
+Frozen, comparable with a tolerance, with a ``repr`` that rebuilds them. Sane by construction: what passes here is finite
+and within ``scan.limits``; everything else raises ScanError. No computation on devices, no files. Vectors are in ASTRA's
+order (x, y, z); array axes and grid tuples are (z, y, x).
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ class VolumeGrid:
     """A regular grid of voxels, axes (z, y, x).
 
     ``shape`` counts voxels, ``spacing_mm`` is the size of a voxel, ``center_mm`` the position of
-    the grid's centre relative to the rotation axis (CT) or isocentre (MRI). Raises ScanError unless counts and voxel sizes
-    are within the limits and the whole grid lies within ``LONGEST_MM`` of that centre.
+    the grid's centre relative to the rotation axis (CT) or isocentre (MRI).
+
+    Raises ScanError unless counts and voxel sizes are within the limits and the grid reaches no further than
+    ``LONGEST_MM`` from that axis or isocentre.
     """
 
     shape: tuple[int, int, int]
@@ -176,7 +178,9 @@ class ConeBeam(_Vectors):
     """Cone beam: per view (ASTRA ``cone_vec``) source, detector centre, u, v as x, y, z in mm.
 
     ``vectors`` (view, 12); u points from pixel (0, 0) to (0, 1), v from (0, 0) to (1, 0), and both carry
-    the pixel pitch. ``detector_shape`` is (rows, columns). Raises ScanError also where all sources lie on the rotation axis.
+    the pixel pitch. ``detector_shape`` is (rows, columns).
+
+    Raises ScanError also where all sources lie on the rotation axis.
     """
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from napari_unroll.errors import ScanError
 from napari_unroll.record import shown
 
 SHORTEST_MM, LONGEST_MM = 1e-9, 1e7
-"""Voxels, pixels and distances: from a picometre to ten kilometres. No position is further from the axis than the longest."""
+"""Voxels, pixels and distances: from a picometre to ten kilometres; the longest also bounds every position."""
 MOST = 1_000_000
 """Views, detector rows and columns, coils, shots, samples of a readout, voxels along an edge."""
 LARGEST_ANGLE_RAD = 1e6
@@ -23,7 +23,7 @@ LARGEST_WEIGHT = 1e15
 LARGEST_VALUE = 1e15
 """Of a measurement, line integral or sample of k-space; sums of their squares are then no trouble to float32."""
 GRAZING = 1e-4
-"""Sine of the angle between a ray and its detector, or between the detector's axes, below which they count as parallel."""
+"""Sine of the angle between a ray and its detector, or between the detector's axes, below which they are parallel."""
 
 
 def is_length(value: Any) -> bool:
