@@ -9,10 +9,11 @@ from napari_unroll.errors import MemoryExceeded
 
 
 def free_bytes(device: torch.device | str = "cpu") -> int:
-    """Memory that is free now on the device, or in the machine where the device is the CPU."""
+    """Memory that is free now on the device, torch's own reserve included; of the machine where it is no CUDA device."""
     device = torch.device(device)
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + reserve
     return int(psutil.virtual_memory().available)
 
 
