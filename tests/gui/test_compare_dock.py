@@ -64,6 +64,12 @@ def test_profiles_follow_the_cursor(dock, cone_scan):
     assert dock.where.text() == "through z 8, y 5"
 
 
+def test_a_mirrored_reference_is_a_sentence(dock):
+    dock._reference().scale = (-1.0, 1.0, 1.0)
+    dock.draw_profile()
+    assert "Voxel sizes" in dock.where.text()
+
+
 def test_nothing_ticked_is_a_sentence(dock):
     for row in range(2):
         dock.table.item(row, 0).setCheckState(Qt.CheckState.Unchecked)

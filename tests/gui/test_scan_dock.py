@@ -132,6 +132,17 @@ def test_the_volume_can_be_changed(dock, cone_scan):
     assert dock.session.scan.truth is None
 
 
+def test_a_volume_around_the_source_is_one_sentence(dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    for voxel, said in ((300.0, "source of view 0 lies inside"), (1e-18, "voxel_mm")):
+        dock.volume.fields["voxel_mm"].widget.setMinimum(0)
+        dock.volume.fields["voxel_mm"].set(voxel)
+        dock.apply_volume.click()
+        assert dock.message.kind == "error"
+        assert said in dock.message.text()
+        assert dock.session.scan is cone_scan
+
+
 def test_the_pair_is_measured(qtbot, dock, cone_scan):
     dock.session.set_scan(cone_scan)
     dock.check.click()

@@ -58,7 +58,9 @@ def test_vectors_from_a_file(stack, suffix):
     assert any("Cone beam (inferred" in note for note in scan.notes)
     np.save(stack.with_name("p3.npy"), vectors().vectors)
     assert read(stack, vectors="p3.npy").geometry == vectors()
-    assert isinstance(read(stack, vectors="p3.npy", beam="cone").geometry, ConeBeam)
+    assert isinstance(read(stack, vectors=side.name, beam="parallel").geometry, ParallelBeam)
+    with pytest.raises(FileFormatError, match="source of view 0 lies inside the volume"):
+        read(stack, vectors="p3.npy", beam="cone")
 
 
 def test_vectors_of_another_scan(stack):

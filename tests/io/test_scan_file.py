@@ -25,7 +25,7 @@ def cone():
     return Scan(
         measurements=rng.normal(size=(5, 4, 7)).astype(np.float32),
         geometry=geometry,
-        grid=VolumeGrid(shape=(3, 4, 5), spacing_mm=(0.1, 0.2, 0.3), center_mm=(1.0, 1 / 3, -2.0)),
+        grid=VolumeGrid(shape=(3, 4, 5), spacing_mm=(0.1, 0.2, 0.3), center_mm=(0.1, 1 / 3, -0.2)),
         truth=rng.normal(size=(3, 4, 5)).astype(np.float32),
         name="a scan with ünicode",
         provenance=Provenance(source="generator", format="sample", seed=7, options=(("bin", 2), ("angles", "0:180"))),

@@ -67,6 +67,13 @@ def test_zarr_levels_stay_in_place(tmp_path):
         assert np.multiply(scale, shape) == pytest.approx(grid.size_mm)
 
 
+def test_a_zarr_that_declares_more_than_the_memory_is_refused(tmp_path):
+    path = write(tmp_path / "r.ome.zarr", volume("float32"), GRID)
+    zarr.open_group(path, mode="a").create_array("0", shape=(10**6,) * 3, dtype="f4", chunks=(64,) * 3, overwrite=True)
+    with pytest.raises(FileFormatError, match="of memory, but"):
+        read_volume(path)
+
+
 def test_complex_zarr_has_named_channels(tmp_path):
     path = write(tmp_path / "r.ome.zarr", volume("complex64"), GRID)
     group = zarr.open_group(path, mode="r")

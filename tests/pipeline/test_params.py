@@ -88,10 +88,15 @@ def test_a_wrong_value_is_one_sentence(values, told):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["- 1\n- 2", "a: [", "just words"])
+@pytest.mark.parametrize("text", ["- 1\n- 2", "a: [", "just words", "day: 2001-99-99", "a: " + 5000 * "9", 3000 * "["])
 def test_what_is_no_mapping_is_told(text):
     with pytest.raises(ParameterError, match="Expected YAML"):
         params.from_yaml(Sample, text)
+
+
+@pytest.mark.parametrize("right", ["2001-99-99", 5000 * "9", 3000 * "["])
+def test_values_that_yaml_stumbles_over_stay_text(right):
+    assert params.parse_assignments([f"name={right}"]) in ({"name": right}, {"name": float("inf")})
 
 
 def test_an_unreadable_file_is_told(tmp_path):

@@ -67,6 +67,20 @@ def test_the_patch_is_the_largest_that_fits():
     assert tight.memory_bytes <= 0.7 * tight.free_bytes
 
 
+def test_a_volume_that_cannot_be_held_is_refused_for_every_method():
+    scan = tiny.cone().with_grid(tiny.cone().grid.resample((4096, 4096, 4096)))
+    for name in ("fdk", "cgls", "unrolled-pgd"):
+        with pytest.raises(MemoryExceeded, match="choose a region, a coarser grid"):
+            plan(scan, method=name, patch_size=64)
+
+
+def test_more_patches_than_anyone_can_wait_for_are_refused():
+    scan = tiny.cone().with_grid(tiny.cone().grid.resample((256, 256, 256)))
+    assert plan(scan, method="unrolled-pgd", patch_size=8, overlap=4).patch_size == (8, 8, 8)
+    with pytest.raises(ParameterError, match="less overlap"):
+        plan(scan, method="unrolled-pgd", patch_size=8, overlap=7)
+
+
 def test_too_little_memory_is_told():
     scan = tiny.cone().with_grid(tiny.cone().grid.resample((128, 128, 128)))
     with pytest.raises(MemoryExceeded, match="choose a region, a coarser grid or another device"):

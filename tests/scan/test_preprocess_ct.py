@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,33 @@ def test_direction_of_the_axis():
     along, across = ct.axis_direction(values)
     assert along < 0.1 < across
     assert ct.axis_direction(values.swapaxes(1, 2)) == pytest.approx((across, along))
+
+
+def all_pairs(angles):
+    return np.triu_indices(len(angles), 1)
+
+
+@pytest.mark.parametrize(
+    "angles",
+    [
+        np.linspace(0, np.pi, 61), np.linspace(0, 2 * np.pi, 90, endpoint=False), np.linspace(0, np.pi, 100, endpoint=False),
+        np.linspace(-3, 4, 77), np.random.default_rng(0).uniform(0, 7, 50), np.arange(120) * 2.399, np.array([0.0, 3.1]),
+        np.deg2rad(np.arange(0, 721, 5.0)),
+    ],
+    ids=["0-180", "0-360", "open half turn", "odd range", "random", "golden", "two", "two turns"],
+)  # fmt: skip
+def test_opposite_views_are_those_of_all_pairs(angles, monkeypatch):
+    pairs, miss = ct.opposite_views(angles)
+    monkeypatch.setattr(ct, "_nearly_opposite", all_pairs)
+    expected, expected_miss = ct.opposite_views(angles)
+    np.testing.assert_array_equal(pairs, expected)
+    np.testing.assert_array_equal(miss, expected_miss)
+
+
+def test_opposite_views_of_very_many_take_little_memory():
+    tracemalloc.start()
+    pairs, _ = ct.opposite_views(np.linspace(0, np.pi, 50_001))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pairs.tolist() == [[0, 50_000]]
+    assert peak < 200_000_000

@@ -214,7 +214,10 @@ def _open(file: str, option: list[str]) -> Any:
 
 
 def _edge(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdigit() else text
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _choices(asked: dict[str, Any], roi: str, config: Path | None, scan: Any) -> Any:

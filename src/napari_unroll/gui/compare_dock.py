@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
 )
 
+from napari_unroll.errors import ScanError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
@@ -217,7 +218,11 @@ class CompareDock(parts.DockFrame):
         if reference is None:
             return
         axis = self.axis.currentIndex()
-        grid = grid_of(reference)
+        try:
+            grid = grid_of(reference)
+        except ScanError as error:
+            self.where.setText(str(error))
+            return
         index = self.session.layers.index_at_cursor(grid)
         self.curve.clear_curves()
         for layer in (reference, *self._ticked()):

@@ -8,32 +8,43 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from napari_unroll.errors import ScanError
+from napari_unroll.record import Record
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from napari_unroll.scan.grids import default_grid
+from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 from napari_unroll.scan.preprocess_ct import minus_log
 from napari_unroll.scan.scan import Provenance, Scan
 
+TURNS_DEG = 360_000.0
+"""A thousand turns."""
 
-class LayerGeometry(BaseModel):
+
+class LayerGeometry(Record):
     """How the projections in a layer (view, row, column) were taken."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     beam: Literal["parallel", "cone"] = Field("parallel", description="Shape of the beam.")
-    first_angle: float = Field(0.0, description="Angle of the first view.", json_schema_extra={"unit": "°"})
+    first_angle: float = Field(
+        0.0, ge=-TURNS_DEG, le=TURNS_DEG, description="Angle of the first view.", json_schema_extra={"unit": "°"}
+    )
     angle_range: float = Field(
         180.0,
+        ge=-TURNS_DEG,
+        le=TURNS_DEG,
         description="Angle covered by all views; the last view is one step before its end.",
         json_schema_extra={"unit": "°"},
     )
-    pixel_mm: float = Field(1.0, gt=0, description="Detector pixel pitch.")
-    source_origin_mm: float = Field(150.0, gt=0, description="Source to rotation axis; cone beam only.")
-    source_detector_mm: float = Field(450.0, gt=0, description="Source to detector; cone beam only.")
+    pixel_mm: float = Field(1.0, ge=SHORTEST_MM, le=LONGEST_MM, description="Detector pixel pitch.")
+    source_origin_mm: float = Field(
+        150.0, ge=SHORTEST_MM, le=LONGEST_MM, description="Source to rotation axis; cone beam only."
+    )
+    source_detector_mm: float = Field(
+        450.0, ge=SHORTEST_MM, le=LONGEST_MM, description="Source to detector; cone beam only."
+    )
     axis_px: float | None = Field(
-        None, description="Detector column of the rotation axis. Empty: the middle of the detector."
+        None, ge=-MOST, le=MOST, description="Detector column of the rotation axis. Empty: the middle of the detector."
     )
     values: Literal["line-integrals", "transmission"] = Field(
         "line-integrals", description="Line integrals (after −log), or transmission between 0 and 1."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QSlider, QWidget
@@ -24,19 +24,19 @@ from napari_unroll.gui.geometry_view import GeometryView
 from napari_unroll.gui.slices import Slices
 from napari_unroll.io import registry
 from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
+from napari_unroll.record import Record
 from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
 from napari_unroll.scan.scan import Scan
 
 
-class VolumeChoice(BaseModel):
+class VolumeChoice(Record):
     """The volume to reconstruct, centred where the scan's default volume is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     z: int = Field(64, ge=1, le=8192, description="Voxels along z.", json_schema_extra={"unit": "voxels"})
     y: int = Field(64, ge=1, le=8192, description="Voxels along y.", json_schema_extra={"unit": "voxels"})
     x: int = Field(64, ge=1, le=8192, description="Voxels along x.", json_schema_extra={"unit": "voxels"})
-    voxel_mm: float = Field(1.0, gt=0, le=1e4, description="Edge of a voxel.")
+    voxel_mm: float = Field(1.0, ge=SHORTEST_MM, le=LONGEST_MM, description="Edge of a voxel.")
 
 
 class ScanDock(parts.DockFrame):

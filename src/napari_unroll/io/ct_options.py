@@ -10,21 +10,27 @@ from typing import Literal
 from pydantic import Field
 
 from napari_unroll.io.reader import ReaderOptions
+from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
+
+LARGEST_AIR = 1e12
+"""Of either sign; counts and transmission need at least its inverse."""
 
 
 class ViewOptions(ReaderOptions):
     """How much is loaded, and what the numbers mean."""
 
-    view_step: int = Field(default=1, ge=1, description="Use every n-th view.")
+    view_step: int = Field(default=1, ge=1, le=MOST, description="Use every n-th view.")
     bin: int = Field(default=1, ge=1, le=64, description="Average blocks of n × n detector pixels.")
     max_size: int | None = Field(
         default=None,
         ge=4,
+        le=MOST,
         description="Longest edge of the volume in voxels; above it voxels get larger. Empty: no limit.",
     )
     hot_pixels: float = Field(
         default=0.0,
         ge=0,
+        le=1e6,
         description="Repair pixels further than this many robust deviations from their neighbours; 0: off.",
     )
 
@@ -38,6 +44,8 @@ class ValueOptions(ViewOptions):
     )
     air: float | None = Field(
         default=None,
+        ge=-LARGEST_AIR,
+        le=LARGEST_AIR,
         description="Value of empty air: transmission is divided by it, line integrals have it subtracted. "
         "Empty: measured at the detector's borders.",
     )
@@ -54,19 +62,23 @@ class CircularOptions(ValueOptions):
         default="auto", description="Unit of the angles in the file."
     )
     reverse: bool = Field(default=False, description="The sample turned the other way round (mirrors the volume).")
-    pixel_mm: float | None = Field(default=None, gt=0, description="Detector pixel pitch in mm.")
+    pixel_mm: float | None = Field(
+        default=None, ge=SHORTEST_MM, le=LONGEST_MM, description="Detector pixel pitch in mm."
+    )
     axis_px: float | None = Field(
         default=None,
+        ge=-MOST,
+        le=MOST,
         description="Detector column of the rotation axis, in unbinned pixels. Empty: from the file or estimated.",
     )
     rotation_axis: Literal["vertical", "horizontal"] = Field(
         default="vertical", description="Direction of the rotation axis in the pictures."
     )
     source_origin_mm: float | None = Field(
-        default=None, gt=0, description="Source to rotation axis in mm; makes a cone beam."
+        default=None, ge=SHORTEST_MM, le=LONGEST_MM, description="Source to rotation axis in mm; makes a cone beam."
     )
     source_detector_mm: float | None = Field(
-        default=None, gt=0, description="Source to detector in mm; makes a cone beam."
+        default=None, ge=SHORTEST_MM, le=LONGEST_MM, description="Source to detector in mm; makes a cone beam."
     )
     vectors: str | None = Field(
         default=None, description="ASTRA vectors (one row of 12 numbers per view, in mm): a text or .npy file."

@@ -19,12 +19,17 @@ from napari_unroll.io.views import Views, line_integrals
 from napari_unroll.scan import preprocess_ct as ct
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from napari_unroll.scan.grids import bin_geometry, default_grid, limit_grid
+from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM, is_length
 from napari_unroll.scan.scan import Scan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a file says about its geometry. ``angles`` are in ``angle_unit`` ("" when the file does not say)."""
+    """What a file says about its geometry, right or wrong.
+
+    ``angles`` are in ``angle_unit`` ("" when the file does not say). Numbers are checked where they are used, so that an
+    option can take the place of a wrong one.
+    """
 
     angles: np.ndarray | None = None
     angle_unit: str = ""
@@ -51,7 +56,7 @@ def circular_scan(path: Path, views: Views, facts: Facts, options: CircularOptio
     if vectors is not None:
         geometry = _vector_geometry(vectors, views.shape, options, notes).subset(chosen)
     else:
-        geometry = _circular_geometry(views.shape, stack, angles[chosen], facts, options, notes)
+        geometry = _circular_geometry(path, views.shape, stack, angles[chosen], facts, options, notes)
         _doubt_direction(stack, geometry, options, notes)
     return finish(path, stack, bin_geometry(geometry, options.bin), options, notes)
 
@@ -134,6 +139,7 @@ def _vector_geometry(
 
 
 def _circular_geometry(
+    path: Path,
     shape: tuple[int, int, int],
     stack: np.ndarray,
     angles: np.ndarray,
@@ -141,12 +147,12 @@ def _circular_geometry(
     options: CircularOptions,
     notes: list[str],
 ) -> ConeBeam | ParallelBeam:
-    pixel = options.pixel_mm or facts.pixel_mm
+    pixel = _length(path, facts, options, "pixel_mm")
     if pixel is None:
         pixel = 1.0
         notes.append("No pixel size known: 1 mm assumed, so lengths are pixels and attenuation is per pixel.")
-    distances = _distances(facts, options)
-    axis = _axis_column(shape[2], stack, angles, distances is None, facts, options, notes)
+    distances = _distances(path, facts, options)
+    axis = _axis_column(path, shape[2], stack, angles, distances is None, facts, options, notes)
     offset = (0.0, ((shape[2] - 1) / 2 - axis) * pixel)
     common: dict[str, Any] = {
         "angles_rad": angles, "detector_shape": shape[1:], "pixel_mm": (pixel, pixel), "detector_offset_mm": offset,
@@ -158,9 +164,20 @@ def _circular_geometry(
     return ConeBeam.circular(**common, source_origin_mm=distances[0], source_detector_mm=distances[1])
 
 
-def _distances(facts: Facts, options: CircularOptions) -> tuple[float, float] | None:
-    origin = options.source_origin_mm or facts.source_origin_mm
-    detector = options.source_detector_mm or facts.source_detector_mm
+def _length(path: Path, facts: Facts, options: CircularOptions, name: str) -> float | None:
+    """The length given as an option, else the file's; MissingInformation where that is none."""
+    given, stored = getattr(options, name), getattr(facts, name)
+    if given is None and stored is not None and not is_length(stored):
+        raise MissingInformation(
+            f"{path.name} says {name} = {stored:g}; expected a length from {SHORTEST_MM:g} to {LONGEST_MM:g} mm. "
+            f"Give the right one with option '{name}'.",
+            name,
+        )
+    return given if given is not None else stored
+
+
+def _distances(path: Path, facts: Facts, options: CircularOptions) -> tuple[float, float] | None:
+    origin, detector = (_length(path, facts, options, n) for n in ("source_origin_mm", "source_detector_mm"))
     if (origin is None) != (detector is None):
         missing = "source_origin_mm" if origin is None else "source_detector_mm"
         raise MissingInformation(f"A cone beam needs both distances; give option '{missing}' too.", missing)
@@ -168,6 +185,7 @@ def _distances(facts: Facts, options: CircularOptions) -> tuple[float, float] | 
 
 
 def _axis_column(
+    path: Path,
     n_cols: int,
     stack: np.ndarray,
     angles: np.ndarray,
@@ -177,6 +195,12 @@ def _axis_column(
     notes: list[str],
 ) -> float:
     given = options.axis_px if options.axis_px is not None else facts.axis_px
+    if given is not None and not abs(given) <= MOST:
+        raise MissingInformation(
+            f"{path.name} says that the rotation axis is at column {given:g} of {n_cols}; give the right one with option "
+            "'axis_px'.",
+            "axis_px",
+        )
     if given is not None:
         notes.append(
             f"Rotation axis at column {given:.5g} ({'given' if options.axis_px is not None else 'from the file'})."

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from napari_unroll.errors import FileFormatError
 from napari_unroll.io.ct_options import CircularOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.hdf5 import checked, dataset, load, mean_field, open_hdf5, unit, views_of
@@ -32,7 +33,7 @@ def read(path: Path, options: CircularOptions) -> Scan:
         flat, dark = (mean_field(dataset(file, f"exchange/data_{kind}")) for kind in ("white", "dark"))
         notes = [_fields_note(flat, dark)]
         views = views_of(data, None, flat=flat, dark=0.0 if dark is None else dark)
-        return circular_scan(path, views, _facts(file, data.shape[0]), options, notes)
+        return circular_scan(path, views, _facts(file, data.shape[0], options), options, notes)
 
 
 def _fields_note(flat: np.ndarray | None, dark: np.ndarray | None) -> str:
@@ -41,20 +42,28 @@ def _fields_note(flat: np.ndarray | None, dark: np.ndarray | None) -> str:
     return "Corrected by the mean flat field" + (" and dark field." if dark is not None else "; no dark field.")
 
 
-def _facts(file: h5py.File, n_views: int) -> Facts:
+def _facts(file: h5py.File, n_views: int, options: CircularOptions) -> Facts:
     theta = dataset(file, "exchange/theta")
     if theta is not None and theta.size:
         return Facts(angles=load(theta), angle_unit=unit(theta), angles_source="/exchange/theta")
     start, step, count = (dataset(file, f"{ROTATION}/{k}") for k in ("rotation_start", "rotation_step", "num_angles"))
-    if start is None or step is None:
+    if start is None or step is None or options.angles is not None:
         return Facts()
-    n = n_views if count is None else int(_number(count))
-    angles = _number(start) + _number(step) * np.arange(n)
+    if count is not None and _number(count) != n_views:
+        raise FileFormatError(
+            f"The file has {n_views} views but records num_angles = {_number(count):g}; give the angles by option 'angles'."
+        )
+    angles = _number(start) + _number(step) * np.arange(n_views)
     return Facts(angles=angles, angle_unit=unit(start) or "degrees", angles_source=f"/{ROTATION}")
 
 
 def _number(data: h5py.Dataset) -> float:
-    return float(np.ravel(load(data))[0])
+    value = float(np.ravel(load(data))[0])
+    if not np.isfinite(value):
+        raise FileFormatError(
+            f"{data.name} is {value:g}; expected a finite number. Correct it, or give option 'angles'."
+        )
+    return value
 
 
 READER = Reader(

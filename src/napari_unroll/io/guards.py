@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from napari_unroll.errors import FileFormatError, ScanError, UnrollError
@@ -122,10 +123,12 @@ def translated(path: Path, title: str) -> Iterator[None]:
     """The border of the room: whatever a parser raises on a bad file leaves as one FileFormatError.
 
     Parsers of foreign formats raise nearly anything on damaged input, so everything that is not already
-    one of our sentences is caught here, and nowhere else.
+    one of our sentences is caught here, and nowhere else. Numbers that float32 cannot hold become infinite without a
+    warning: a Scan refuses them in words.
     """
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except ScanError as error:
         raise FileFormatError(f"{path.name} ({title}): {error}") from error
     except UnrollError:

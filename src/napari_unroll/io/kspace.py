@@ -17,7 +17,9 @@ from napari_unroll.io.guards import check_memory, container
 from napari_unroll.io.npy_header import Archive, load_npy, npy_header
 from napari_unroll.io.number_files import locate
 from napari_unroll.io.reader import Reader, ReaderOptions
+from napari_unroll.record import shown
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
+from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM, is_length
 from napari_unroll.scan.scan import Scan
 
 KSPACE, MASK, MAPS = ("kspace", "ksp", "k", "arr_0"), ("mask", "sampling_mask"), ("csm", "maps", "coil_maps", "sens")
@@ -167,9 +169,10 @@ def _spacing(stored: np.ndarray | None, options: KSpaceOptions, notes: list[str]
         notes.append("No voxel size known: 1 mm assumed; set option 'spacing_mm'.")
         values = [1.0]
     values = values * 3 if len(values) == 1 else values
-    if len(values) != 3 or not all(np.isfinite(v) and v > 0 for v in values):
+    if len(values) != 3 or not all(is_length(v) for v in values):
         raise ParameterError(
-            f"spacing_mm must be one positive number or three (z, y, x); got {options.spacing_mm or stored}."
+            f"spacing_mm must be one length or three (z, y, x), from {SHORTEST_MM:g} to {LONGEST_MM:g} mm; got "
+            f"{shown(options.spacing_mm or stored)}. Set option 'spacing_mm'."
         )
     return (values[0], values[1], values[2])
 

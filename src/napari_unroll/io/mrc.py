@@ -74,7 +74,7 @@ def _facts(path: Path, header: np.recarray, n_views: int, notes: list[str]) -> F
         angle_unit="degrees",
         angles_source="the FEI header",
         angles_file=beside,
-        pixel_mm=pixel if np.isfinite(pixel) and pixel > 0 else None,
+        pixel_mm=pixel or None,
     )
 
 

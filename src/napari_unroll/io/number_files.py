@@ -13,6 +13,9 @@ import numpy as np
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.io.guards import check_memory, container, read_head
 from napari_unroll.io.npy_header import load_npy
+from napari_unroll.record import shown
+from napari_unroll.scan.limits import LARGEST_ANGLE_RAD
+from napari_unroll.scan.limits import angles as checked_angles
 
 RANGE = re.compile(r"^\s*([-+.\deE]+)\s*:\s*([-+.\deE]+)\s*$")
 MOST_BYTES = 200_000_000
@@ -40,7 +43,8 @@ def angles_file(path: Path) -> Path | None:
 def angles_from(text: str, n_views: int, beside: Path, unit: str) -> np.ndarray:
     """Angles in radians from a range ``first:last`` (both are views) or from a file with one number per view."""
     if found := RANGE.match(text):
-        return to_radians(np.linspace(*_ends(text, *found.groups()), n_views), unit)
+        first, last = _ends(text, *found.groups())
+        return to_radians(np.linspace(first, last, n_views), unit)
     path = locate(text, beside)
     angles = numbers_from(path).ravel()
     if len(angles) != n_views:
@@ -51,19 +55,22 @@ def angles_from(text: str, n_views: int, beside: Path, unit: str) -> np.ndarray:
     return to_radians(angles, unit)
 
 
-def _ends(text: str, first: str, last: str) -> tuple[float, float]:
+def _ends(text: str, *ends: str) -> list[float]:
     try:
-        return float(first), float(last)
-    except ValueError as error:
-        raise ParameterError(f"A range of angles is written first:last, such as 0:180; got {text!r}.") from error
+        found = [float(end) for end in ends]
+    except ValueError:
+        found = [np.nan]
+    if not all(abs(end) <= LARGEST_ANGLE_RAD for end in found):
+        raise ParameterError(
+            f"A range of angles is written first:last, such as 0:180, up to {LARGEST_ANGLE_RAD:g}; got {shown(text)}."
+        )
+    return found
 
 
 def to_radians(angles: np.ndarray, unit: str) -> np.ndarray:
-    """Angles in radians; a unit that begins with "rad" is radians, everything else degrees."""
+    """Angles in radians; a unit that begins with "rad" is radians, everything else degrees. ScanError unless finite."""
     angles = np.asarray(angles, np.float64)
-    if not np.isfinite(angles).all():
-        raise FileFormatError("The angles hold NaN or infinity; correct the angle file.")
-    return angles if unit.lower().startswith("rad") else np.deg2rad(angles)
+    return checked_angles(angles if unit.lower().startswith("rad") else np.deg2rad(angles))
 
 
 def guess_unit(angles: np.ndarray) -> str:
@@ -85,14 +92,17 @@ def vectors_from(text: str, n_views: int, beside: Path) -> np.ndarray:
 def numbers_from(path: Path) -> np.ndarray:
     """The numbers of a .npy file or of a text file (blanks, commas or semicolons between them), float64.
 
-    Rows of equal length give a table, anything else a list.
+    Rows of equal length give a table, anything else a list. Raises FileFormatError also where one is NaN or infinite.
     """
     kind = container(path)
-    if kind == "npy":
-        return np.asarray(load_npy(path), np.float64)
-    if kind:
+    if kind not in ("npy", ""):
         raise FileFormatError(f"{path.name} should be a text or .npy file of numbers; it is of kind {kind}.")
-    return _parse(path)
+    numbers = np.asarray(load_npy(path), np.float64) if kind else _parse(path)
+    if not np.isfinite(numbers).all():
+        raise FileFormatError(
+            f"{path.name} holds NaN or infinity; expected finite angles or vectors. Correct the file."
+        )
+    return numbers
 
 
 def _parse(path: Path) -> np.ndarray:
@@ -100,7 +110,7 @@ def _parse(path: Path) -> np.ndarray:
     check_memory(10 * size, path.name)
     if size > MOST_BYTES:
         raise FileFormatError(f"{path.name} is too large for a text file of angles or vectors; give the right file.")
-    rows = [_row(path, k, line) for k, line in enumerate(read_head(path, MOST_BYTES).splitlines(), start=1)]
+    rows = [_row(path, k, line) for k, line in enumerate(read_head(path, size).splitlines(), start=1)]
     rows = [row for row in rows if row]
     if not rows:
         raise FileFormatError(f"{path.name} holds no numbers; expected one angle per view, or rows of 12 numbers.")

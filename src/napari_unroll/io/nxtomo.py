@@ -98,11 +98,12 @@ def _facts(file: h5py.File, parts: Parts, projections: np.ndarray) -> Facts:
 
 
 def _pixel_mm(file: h5py.File) -> float | None:
+    """The pixel pitch; programs that do not know it leave 0."""
     found = [d for d in datasets_named(file, "x_pixel_size") if unit(d) in MM]
     if not found:
         return None
     size = float(np.ravel(load(found[0]))[0]) * MM[unit(found[0])]
-    return size if np.isfinite(size) and size > 0 else None
+    return size or None
 
 
 READER = Reader(

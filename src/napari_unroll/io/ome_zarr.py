@@ -6,6 +6,7 @@ never share one.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import zarr
 
 from napari_unroll.errors import FileFormatError
+from napari_unroll.io.guards import check_memory
 from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -101,7 +103,9 @@ def read(path: Path) -> Volume:
         attributes = group.attrs.asdict()
         multiscale = attributes["ome"]["multiscales"][0]  # type: ignore[index, call-overload]
         level = multiscale["datasets"][0]  # type: ignore[index, call-overload]
-        data = np.asarray(group[level["path"]][...])  # type: ignore[index, call-overload]
+        data = _load(path, group[level["path"]])  # type: ignore[index, call-overload]
+    except FileFormatError:
+        raise
     except Exception as error:
         raise FileFormatError(
             f"{path.name} is no readable OME-Zarr 0.5 image ({error}); it is incomplete or of another version."
@@ -109,6 +113,12 @@ def read(path: Path) -> Volume:
     values = from_channels(data) if data.ndim == 4 else data
     record = attributes.get(RECORD_KEY, {})
     return Volume(values, _grid(values.shape, level), dict(record).get("record", {}))  # type: ignore[arg-type]
+
+
+def _load(path: Path, array: Any) -> np.ndarray:
+    """The whole array, whose size is first compared with the memory: chunks of zeros are not stored."""
+    check_memory(math.prod(array.shape) * array.dtype.itemsize, path.name)
+    return np.asarray(array[...])
 
 
 def _grid(shape: tuple[int, ...], level: Any) -> VolumeGrid:

@@ -19,6 +19,7 @@ from napari_unroll.io.hdf5 import checked, dataset, load, open_hdf5
 from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.reader import Reader, ReaderOptions
 from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
@@ -28,18 +29,20 @@ NEEDED = ("real_dat", "imag_dat", "real_traj", "imag_traj", "dcf")
 class PyqmriOptions(ReaderOptions):
     """Which of the series of scans in a file."""
 
-    index: int = Field(default=0, ge=0, description="Which scan of the series (flip angle, echo).")
-    slice: int = Field(default=0, ge=0, description="Which slice.")
-    voxel_mm: float = Field(default=1.0, gt=0, description="Voxel size in mm; such files do not hold it.")
+    index: int = Field(default=0, ge=0, le=MOST, description="Which scan of the series (flip angle, echo).")
+    slice: int = Field(default=0, ge=0, le=MOST, description="Which slice.")
+    voxel_mm: float = Field(
+        default=1.0, ge=SHORTEST_MM, le=LONGEST_MM, description="Voxel size in mm; such files do not hold it."
+    )
 
 
 class TrajectoryOptions(ReaderOptions):
     """What an archive does not say."""
 
     size: int | None = Field(
-        default=None, ge=1, description="Voxels along y and x, without coil maps; empty: half a readout."
+        default=None, ge=1, le=MOST, description="Voxels along y and x, without coil maps; empty: half a readout."
     )
-    voxel_mm: float = Field(default=1.0, gt=0, description="Voxel size in mm.")
+    voxel_mm: float = Field(default=1.0, ge=SHORTEST_MM, le=LONGEST_MM, description="Voxel size in mm.")
 
 
 def sniff_hdf5(path: Path) -> bool:
@@ -59,7 +62,7 @@ def read_hdf5(path: Path, options: PyqmriOptions) -> Scan:
             )
         check_memory(16 * n_coils * n_shots * n_readout, path.name)
         real, imaginary = (part[options.index, :, options.slice] for part in parts)
-        traj = [checked(file[name], 3)[min(options.index, file[name].shape[0] - 1)] for name in NEEDED[2:4]]
+        traj = [load(file[name], 3)[min(options.index, file[name].shape[0] - 1)] for name in NEEDED[2:4]]
         density = load(file["dcf"], 2)
         csm = _maps(file, options.slice)
     k = np.stack([np.zeros_like(traj[0]), traj[0], traj[1]], axis=-1)
@@ -109,6 +112,8 @@ def read_npz(path: Path, options: TrajectoryOptions) -> Scan:
         "Samples weighted by the root of their density (dcf)." if density is not None else "No density given (dcf)."
     ]
     size = _size(csm, 2 * options.size if options.size else kspace.shape[2])
+    if density is not None and density.shape != kspace.shape[1:]:
+        raise FileFormatError(f"{path.name} has a density (dcf) of shape {density.shape}; expected {kspace.shape[1:]}.")
     values = kspace if density is None else kspace * np.sqrt(density)
     return _scan(path, values, k, density, csm, size, options.voxel_mm, notes)
 

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from napari_unroll.errors import ParameterError
+from napari_unroll.record import Record, shown
 from napari_unroll.scan.scan import Scan
 
 
-class ReaderOptions(BaseModel):
-    """Base of the option records: frozen, no unknown fields. Field descriptions become tooltips and help."""
+class ReaderOptions(Record):
+    """Base of the option records."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """The options that differ from their defaults: what must be repeated to read the file the same way."""
@@ -61,4 +62,4 @@ def _sentence(reader: Reader, error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = ", ".join(reader.options.model_fields) or "none"
         return f"{reader.title} has no option '{name}'; its options are: {known}."
-    return f"Option '{name}' of {reader.title}: {first['msg']}; got {first['input']!r}."
+    return f"Option '{name}' of {reader.title}: {first['msg']}; got {shown(first['input'])}."

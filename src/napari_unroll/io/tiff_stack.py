@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_unroll.errors import FileFormatError
+from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.io.ct_options import FieldOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import container
@@ -90,9 +90,13 @@ def _field(
 def load_field(text: str, beside: Path) -> np.ndarray | float:
     """The mean field named by an option: a number, a TIFF or .npy file, or a folder of TIFFs."""
     try:
-        return float(text)
+        level = float(text)
     except ValueError:
         path = locate(text, beside)
+    else:
+        if not np.isfinite(level):
+            raise ParameterError(f"A flat or dark field is a finite number, a file or a folder; got {text!r}.")
+        return level
     kind = container(path)
     if kind == "folder":
         return mean_picture(tiff_files(path))

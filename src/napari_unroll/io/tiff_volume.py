@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.guards import quiet
+from napari_unroll.io.guards import check_memory, quiet
 from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -57,7 +57,10 @@ def read(path: Path) -> Volume:
     try:
         with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
             note = json.loads(_note(tiff))[RECORD_KEY]
+            check_memory(tiff.series[0].nbytes, path.name)
             data = np.asarray(tiff.series[0].asarray())
+    except FileFormatError:
+        raise
     except Exception as error:
         raise FileFormatError(f"{path.name} is no TIFF volume written by napari-unroll ({error}).") from error
     grid = VolumeGrid(**{k: tuple(v) for k, v in note["grid"].items()})

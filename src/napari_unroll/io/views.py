@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.io.ct_options import ValueOptions, ViewOptions
+from napari_unroll.io.ct_options import LARGEST_AIR, ValueOptions, ViewOptions
 from napari_unroll.io.guards import check_memory
 from napari_unroll.scan import preprocess_ct as ct
 
@@ -107,8 +107,11 @@ def _infer_kind(stack: np.ndarray, notes: list[str]) -> str:
 
 def _divide_by_air(stack: np.ndarray, options: ValueOptions, notes: list[str]) -> None:
     air = options.air if options.air is not None else ct.air_level(_sample(stack))
-    if not air > 0:
-        raise ParameterError(f"The value of air must be positive for counts and transmission; got {air:g}.")
+    if not 1 / LARGEST_AIR <= air <= LARGEST_AIR:
+        raise ParameterError(
+            f"The value of air must be from {1 / LARGEST_AIR:g} to {LARGEST_AIR:g} for counts and transmission; got {air:g}. "
+            "Set option 'air'."
+        )
     source = "given" if options.air is not None else "no flat field; measured at the detector's borders"
     if options.air is not None or abs(air - 1) > 0.02:
         stack /= np.float32(air)

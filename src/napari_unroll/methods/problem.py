@@ -14,22 +14,20 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from napari_unroll.errors import Cancelled
+from napari_unroll.errors import Cancelled, ScanError
 from napari_unroll.events import Event, Progress, Stop
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.laws import power_iteration
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.record import Record
 from napari_unroll.scan.scan import Modality, Scan
 
 NORM_STEPS = 20
 
 
-class MethodParams(BaseModel):
-    """Base of the parameter records: frozen, no unknown fields. Field descriptions become tooltips and help."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class MethodParams(Record):
+    """Base of the parameter records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +79,10 @@ class Problem:
                 yield Progress(k, NORM_STEPS, "measuring the operator's norm")
                 if self.asked_to_finish():
                     return estimate
+            if estimate == 0:
+                raise ScanError(
+                    "No measurement sees the volume, A is zero: check the geometry, the region, the mask and the coil maps."
+                )
             self.state["norm_squared"] = estimate
         return float(self.state["norm_squared"])
 

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from napari_unroll.errors import Cancelled, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
@@ -26,6 +26,7 @@ from napari_unroll.normal.probes import CountedNormal, HeldOut, summarise
 from napari_unroll.normal.report import advise
 from napari_unroll.normal.sampling import ImpulseFit, default_support
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.record import LARGEST_SEED, Record
 
 Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil"]
 PATCH_TEST = 48
@@ -36,10 +37,8 @@ TEST_SEED = 10_000
 """First seed of the held-out vectors and images, far from those of probes."""
 
 
-class FitOptions(BaseModel):
-    """How to fit Ñ. Field descriptions become tooltips and help."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class FitOptions(Record):
+    """How to fit Ñ."""
 
     form: Form = Field(default="auto", description="Shape of the approximation; auto chooses what suits the scan.")
     recipe: Literal["impulse", "paper"] = Field(
@@ -55,11 +54,13 @@ class FitOptions(BaseModel):
     n_terms: int = Field(default=4, ge=1, le=64, description="Number of virtual coils.")
     n_test: int = Field(default=3, ge=0, le=64, description="Held-out vectors of each kind for the errors; 0: none.")
     early_stop: bool = Field(default=True, description="Stop when more probes gain less than the error's noise.")
-    support: int | None = Field(default=None, ge=2, description="Lags kept per axis; empty: all of a small volume.")
+    support: int | None = Field(
+        default=None, ge=2, le=4096, description="Lags kept per axis; empty: all of a small volume."
+    )
     coarse: int | None = Field(default=None, ge=1, le=16, description="Fit the weight on voxels this much larger.")
-    n_steps: int = Field(default=2048, ge=1, description="Steps of the paper's recipe.")
+    n_steps: int = Field(default=2048, ge=1, le=1_000_000, description="Steps of the paper's recipe.")
     learning_rate: float = Field(default=0.02, gt=0, le=1, description="Learning rate of the paper's recipe.")
-    seed: int = Field(default=0, ge=0, description="Seed of probe positions and vectors.")
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="Seed of probe positions and vectors.")
 
 
 class Sampler(Protocol):

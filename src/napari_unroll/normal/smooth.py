@@ -15,6 +15,7 @@ import numba
 import numpy as np
 import torch
 
+from napari_unroll.errors import FileFormatError
 from napari_unroll.normal.factors import NormalFactors, coordinates
 from napari_unroll.normal.impulse import window, wrap
 from napari_unroll.normal.patch import Pairs, Shape
@@ -57,7 +58,14 @@ class SmoothLags:
         return {"sums": self.sums}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], positions: np.ndarray) -> None:
-        """Take the sums over the columns at ``positions`` (probe, 3)."""
+        """Take the sums over the columns at ``positions`` (probe, 3).
+
+        Raises FileFormatError where they are of another volume.
+        """
+        if tensors["sums"].shape != self.sums.shape:
+            raise FileFormatError(
+                "The interrupted fit on disk is of another volume; empty the cache folder and fit again."
+            )
         self.sums, self.positions = tensors["sums"], [tuple(int(p) for p in j) for j in positions]
 
     def kernels(self, ridge: float = RIDGE) -> torch.Tensor:

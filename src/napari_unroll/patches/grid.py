@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -51,7 +52,7 @@ class PatchGrid:
         return [(slice(a, a + z), slice(b, b + y), slice(c, c + x)) for a, b, c in product(*self.starts)]
 
     def __len__(self) -> int:
-        return len(self.boxes)
+        return math.prod(len(starts) for starts in self.starts)
 
     def batches(self, size: int) -> list[list[Box]]:
         """The boxes in groups of at most ``size``."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 
 import torch
 
 from napari_unroll.errors import DeviceError, ParameterError
 from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.physics.memory import require
 from napari_unroll.physics.nufft import NonCartesianMRI, estimate_csm_along
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
@@ -38,10 +40,16 @@ def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> Vo
 
     ``backend`` chooses the X-ray projector: "auto" takes ASTRA on a CUDA device where it works, else the CPU
     projector, which has a matched adjoint. Coil maps that a scan lacks are estimated from its calibration centre.
+
+    Raises MemoryExceeded where not even a volume, its adjoint, coil maps and the measurements fit the device.
     """
     if backend not in BACKENDS:
         raise ParameterError(f"Expected a back end of {', '.join(BACKENDS)}; got {backend!r}.")
     chosen = choose_device(device)
+    is_mri = scan.modality == "mri"
+    n_volumes = 2 + (len(scan.measurements) if is_mri else 0)
+    n_bytes = (8 if is_mri else 4) * (n_volumes * math.prod(scan.grid.shape) + scan.measurements.size)
+    require(n_bytes, f"A volume of {' × '.join(map(str, scan.grid.shape))} voxels with its measurements", chosen)
     if isinstance(scan.geometry, CartesianSampling):
         return _cartesian(scan, chosen)
     if isinstance(scan.geometry, NonCartesianSampling):

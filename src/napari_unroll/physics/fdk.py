@@ -3,6 +3,7 @@
 Feldkamp, Davis, Kress, "Practical cone-beam algorithm" (1984), doi:10.1364/JOSAA.1.000612; the ramp filter is the
 band-limited one of Kak and Slaney, "Principles of Computerized Tomographic Imaging", eq. 3.61. Distances are taken per view from
 its vectors, so tilted detectors and moved sources are honoured. Knows geometries and arrays, no torch modules.
+The kernel compares before it casts, in the sense that NaN fails: no number makes it index outside its arrays.
 """
 
 from __future__ import annotations
@@ -108,9 +109,13 @@ class _DetectorPlanes:
     def cosine(self) -> np.ndarray:
         """Cosine of the angle between each ray and the detector's normal, (view, row, column)."""
         rows, cols = (np.arange(n) - 0.5 * (n - 1) for n in self.shape)
-        offset = (self.centre - self.source)[:, None, None]
-        rays = offset + rows[:, None, None] * self.v[:, None, None] + cols[:, None] * self.u[:, None, None]
-        return (self.distance[:, None, None] / np.linalg.norm(rays, axis=-1)).astype(np.float32)
+        out = np.empty((len(self.u), *self.shape), np.float32)
+        for cosine, offset, u, v, distance in zip(
+            out, self.centre - self.source, self.u, self.v, self.distance, strict=True
+        ):  # one view at a time: the rays of all take six times the memory of the measurements
+            rays = offset + rows[:, None, None] * v + cols[:, None] * u
+            cosine[...] = distance / np.linalg.norm(rays, axis=-1)
+        return out
 
     def coefficients(self) -> np.ndarray:
         """Per view 16 numbers: column, row, depth as affine functions of (x, y, z), then distances.
@@ -140,7 +145,11 @@ class _DetectorPlanes:
         return out
 
 
-@njit(nogil=True, cache=True)
+LARGEST_WEIGHT = 1e30
+"""Of one view; voxels nearer to the source are left out, so that float32 sums stay finite."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _backproject(filtered, coefficients, cone, origin, spacing, volume, first, end):  # type: ignore[no-untyped-def]
     n_views, n_rows, n_cols = filtered.shape
     for iz in range(first, end):
@@ -157,15 +166,15 @@ def _backproject(filtered, coefficients, cone, origin, spacing, volume, first, e
                     weight = 1.0
                     if cone:
                         depth = c[8] * x + c[9] * y + c[10] * z + c[11]
-                        if depth <= 0.0:
+                        weight = (c[15] / depth) ** 2
+                        if not (depth > 0.0 and weight < LARGEST_WEIGHT):
                             continue
                         scale = c[14] / depth
                         col *= scale
                         row *= scale
-                        weight = (c[15] / depth) ** 2
                     col += c[12]
                     row += c[13]
-                    if col < 0.0 or row < -0.5 or col > n_cols - 1.0 or row > n_rows - 0.5:
+                    if not (col >= 0.0 and row >= -0.5 and col <= n_cols - 1.0 and row <= n_rows - 0.5):
                         continue
                     row = min(max(row, 0.0), n_rows - 1.0)
                     q = min(int(col), n_cols - 2) if n_cols > 1 else 0

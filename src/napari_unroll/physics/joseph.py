@@ -4,6 +4,10 @@ Joseph, "An improved algorithm for reprojecting rays through pixel images" (1982
 along the ray's dominant axis one bilinear sample per plane of voxels. The adjoint scatters with the same
 weights, so the pair is matched to rounding. Each adjoint task owns a slab of planes: no atomics, and the same
 bits in every run. Plain arrays in, plain arrays out; no torch, no geometry classes.
+
+The kernels never index outside their arrays, whatever numbers they are given: floats are compared, in the sense that
+NaN fails, before they are cast, because the integer of a float beyond 2⁶³ is undefined. A ray without a sound walk
+gives zero.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from functools import cache
 
 import numpy as np
 from numba import njit
+
+LONGEST_STEP_MM = 1e30
+"""Per plane; rays that go further are taken to miss, so that float32 sums stay finite."""
 
 
 def default_threads() -> int:
@@ -36,7 +43,7 @@ def run_tasks(task: Callable[[int, int], None], n: int, n_threads: int, per_thre
         future.result()
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _clip(lo, hi, start, slope, limit):  # type: ignore[no-untyped-def]
     """Part of the plane range [lo, hi] where 0 < start + k·slope < limit."""
     if abs(slope) < 1e-12:
@@ -50,7 +57,7 @@ def _clip(lo, hi, start, slope, limit):  # type: ignore[no-untyped-def]
     return max(lo, k0), min(hi, k1)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _ray(view, row, col, cone, origin, spacing, sizes, strides, out):  # type: ignore[no-untyped-def]
     """Walk of one ray in padded voxel coordinates, written to ``out``.
 
@@ -81,8 +88,13 @@ def _ray(view, row, col, cone, origin, spacing, sizes, strides, out):  # type: i
     lo, hi = 1.0, float(sizes[a])
     lo, hi = _clip(lo, hi, b0, slope_b, sizes[b] + 1.0)
     lo, hi = _clip(lo, hi, c0, slope_c, sizes[c] + 1.0)
+    length = np.sqrt(sq) / abs(sa)
+    out[0], out[1], out[6], out[7] = 1.0, 1.0, 0.0, a
+    if not (lo <= hi and length < LONGEST_STEP_MM):
+        return
     first = np.ceil(lo)
-    # Rounding may put an end plane a hair outside the padded box, where its weight is zero: leave it out.
+    # Rounding may put an end plane a hair outside the padded box, where its weight is zero: leave it out. The planes
+    # between two ends that lie inside lie inside too, because rounding keeps k ↦ b0 + k·slope monotone.
     while first <= hi and not (
         0.0 <= b0 + first * slope_b < sizes[b] + 1.0 and 0.0 <= c0 + first * slope_c < sizes[c] + 1.0
     ):
@@ -94,11 +106,10 @@ def _ray(view, row, col, cone, origin, spacing, sizes, strides, out):  # type: i
         last -= 1.0
     out[0], out[1] = first, last + 1.0
     out[2], out[3], out[4], out[5] = b0, slope_b, c0, slope_c
-    out[6] = np.sqrt(sq) / abs(sa)
-    out[7] = a
+    out[6] = length
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections, first_view, end_view):  # type: ignore[no-untyped-def]
     out = np.empty(14)
     n_rows, n_cols = projections.shape[1], projections.shape[2]
@@ -127,7 +138,7 @@ def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections
                 projections[v, r, q] = total * out[6]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _adjoint(projections, vectors, cone, origin, spacing, sizes, strides, volume):  # type: ignore[no-untyped-def]
     out = np.empty(14)
     n_views, n_rows, n_cols = projections.shape

@@ -19,11 +19,14 @@ import torch
 from napari_unroll.errors import ScanError
 from napari_unroll.physics.coil_physics import CoilPhysics
 from napari_unroll.physics.fourier import centred_fft, centred_ifft
+from napari_unroll.physics.memory import require
 from napari_unroll.physics.volume_physics import Circular
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
 WIDTH = 7
+LARGEST_POSITION = 2.0**53
+"""In grid points; floats from here on are whole numbers and at last no integers of 64 bits."""
 
 
 def _beta(oversampling: float) -> float:
@@ -103,12 +106,14 @@ class Gridding:
 
 
 def _axis(k: np.ndarray, n: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grid indices (tap, sample), wrapped, and weights of the neighbours along one axis."""
+    """Grid indices (tap, sample), wrapped, and weights of the neighbours along one axis; none where k is no number."""
     if n == 1:
         return np.zeros((1, len(k)), np.int64), np.ones((1, len(k)), np.float32)
     position = np.asarray(k, np.float64) * padded + padded // 2
+    known = np.abs(position) < LARGEST_POSITION
+    position = np.where(known, position, 0.0)
     index = np.ceil(position - WIDTH / 2).astype(np.int64)[None] + np.arange(WIDTH)[:, None]
-    weight = _kernel(position[None] - index, _beta(padded / n))
+    weight = known * _kernel(position[None] - index, _beta(padded / n))
     return np.mod(index, padded), weight.astype(np.float32)
 
 
@@ -154,6 +159,8 @@ class NonCartesianMRI(CoilPhysics):
         self._root = torch.as_tensor(np.sqrt(sampling.weights), dtype=torch.float32, device=device)
         self._positions = sampling.trajectory.reshape(-1, 3)
         self.gridding = Gridding(self._positions, sampling.shape, device)
+        spectra = 16 * sampling.n_coils * math.prod(self.gridding.padded)
+        require(spectra, f"Gridding {sampling.n_coils} coils of {sampling.shape} voxels", device)
         self._density: torch.Tensor | None = None
 
     @property

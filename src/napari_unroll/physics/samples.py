@@ -5,10 +5,16 @@ Their seeds start at ``HELD_OUT_SEED``; networks are trained on seeds below it, 
 
 from __future__ import annotations
 
+import math
+from typing import Annotated
+
 import numpy as np
+from pydantic import Field
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
+from napari_unroll.physics.memory import require
+from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri, simulation_bytes
+from napari_unroll.record import LARGEST_SEED, checked
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.phantoms import FAMILIES, HELD_OUT_SEED, brain, coil_maps, poisson_disc_mask
 from napari_unroll.scan.scan import Scan
@@ -16,6 +22,11 @@ from napari_unroll.scan.scan import Scan
 SIZE_MM = 48.0
 SOURCE_ORIGIN_MM = 150.0
 SOURCE_DETECTOR_MM = 450.0
+OBJECT_BYTES = 24
+"""Per voxel of a generated object or coil, at least, while it is made."""
+
+Edge = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
 def cone_beam_setup(n: int = 96, n_views: int = 50, first_angle_rad: float = 0.0) -> tuple[ConeBeam, VolumeGrid]:
@@ -43,21 +54,26 @@ def _even_pixels(half_width: float, pixel: float) -> int:
     return 2 * int(np.ceil(half_width / pixel + 1))
 
 
+@checked
 def sample_cone_beam(
-    n: int = 96,
-    n_views: int = 50,
-    seed: int = HELD_OUT_SEED,
-    photons: float = 1e5,
-    oversample: int = 2,
+    n: Edge = 96,
+    n_views: Annotated[int, Field(ge=1, le=100_000)] = 50,
+    seed: Seed = HELD_OUT_SEED,
+    photons: Annotated[float, Field(ge=0, le=1e15)] = 1e5,
+    oversample: Annotated[int, Field(ge=1, le=8)] = 2,
     family: str = "walnut",
 ) -> Scan:
     """A noisy cone-beam scan of a generated object on n³ voxels, with its truth.
 
     The object is projected on a grid ``oversample`` times finer than the one to be reconstructed.
+
+    Raises ParameterError for options out of their limits, MemoryExceeded where the object does not fit.
     """
     if family not in FAMILIES:
         raise ParameterError(f"Expected a kind of object of {', '.join(FAMILIES)}; got {family!r}.")
     geometry, grid = cone_beam_setup(n, n_views)
+    n_bytes = OBJECT_BYTES * (oversample * n) ** 3 + simulation_bytes(geometry)
+    require(n_bytes, f"An object of {oversample * n}³ voxels with {n_views} views")
     volume = FAMILIES[family]((oversample * n,) * 3, seed)
     name = f"{family}, cone beam, {n_views} views"
     return simulate_ct(volume, geometry, grid, Exposure(photons=photons), seed, name)
@@ -73,18 +89,22 @@ def multicoil_setup(
     return mask, coil_maps(shape, n_coils, seed), grid
 
 
+@checked
 def sample_multicoil(
-    shape: tuple[int, int, int] = (48, 96, 96),
-    n_coils: int = 8,
-    acceleration: float = 5,
-    seed: int = HELD_OUT_SEED,
-    noise: float = 0.01,
+    shape: tuple[Edge, Edge, Edge] = (48, 96, 96),
+    n_coils: Annotated[int, Field(ge=1, le=256)] = 8,
+    acceleration: Annotated[float, Field(ge=1, le=100_000)] = 5,
+    seed: Seed = HELD_OUT_SEED,
+    noise: Annotated[float, Field(ge=0, le=10)] = 0.01,
 ) -> Scan:
     """Undersampled multi-coil k-space of a generated brain, with its coil maps and truth.
 
     As in three-dimensional brain protocols, the readout z is fully sampled and a Poisson-disc mask undersamples the
     two phase-encoding axes (y, x).
+
+    Raises ParameterError for options out of their limits, MemoryExceeded where the coils' images do not fit.
     """
+    require(OBJECT_BYTES * n_coils * math.prod(shape), f"{n_coils} coils of {' × '.join(map(str, shape))} voxels")
     mask, maps, grid = multicoil_setup(shape, n_coils, acceleration, seed)
     name = f"brain, {n_coils} coils, R = {acceleration:g}"
     return simulate_mri(brain(shape, seed), maps, mask, noise, seed, name, grid)

@@ -6,6 +6,7 @@ reconstruction is not the one that made the data. Knows no files and no methods.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.physics.memory import require
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.resample import block_mean
@@ -48,6 +50,7 @@ def simulate_ct(
     ``grid.resample(volume.shape)``; by default the CPU projector is made.
     """
     exposure = exposure or Exposure()
+    require(simulation_bytes(geometry), f"Simulating {geometry.n_views} views of {geometry.detector_shape} pixels")
     truth = block_mean(volume, grid.shape)
     integrals = _project(volume, projector or _default_projector(geometry, grid.resample(volume.shape)))
     scale = exposure.thickest / max(float(integrals.max()), 1e-12) if exposure.thickest else 1.0
@@ -66,6 +69,11 @@ def simulate_ct(
         provenance=Provenance(source="generated", format="simulation", seed=seed),
         notes=(_exposure_note(exposure),),
     )
+
+
+def simulation_bytes(geometry: ConeBeam | ParallelBeam) -> int:
+    """What the measurements of a simulated scan take at least while their photons are counted in double precision."""
+    return 24 * math.prod(geometry.measurement_shape)
 
 
 def _exposure_note(exposure: Exposure) -> str:

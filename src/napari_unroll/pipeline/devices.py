@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from napari_unroll.errors import DeviceError
+from napari_unroll.physics.memory import free_bytes
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ def probe() -> tuple[Device, ...]:
     """CUDA devices first, then Apple's, then the CPU (always there)."""
     found = [_cuda(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
-        found.append(Device("mps", "Apple GPU", psutil.virtual_memory().available))
-    cpu = Device("cpu", f"CPU, {torch.get_num_threads()} threads", psutil.virtual_memory().available)
+        found.append(Device("mps", "Apple GPU", free_bytes()))
+    cpu = Device("cpu", f"CPU, {torch.get_num_threads()} threads", free_bytes())
     return (*found, cpu)
 
 
 def _cuda(index: int) -> Device:
-    return Device(f"cuda:{index}", torch.cuda.get_device_name(index), torch.cuda.mem_get_info(index)[0])
+    return Device(f"cuda:{index}", torch.cuda.get_device_name(index), free_bytes(f"cuda:{index}"))
 
 
 def choose(asked: str, devices: Sequence[Device]) -> Device:

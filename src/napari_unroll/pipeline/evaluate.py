@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -32,18 +32,21 @@ from napari_unroll.pipeline.run import run
 from napari_unroll.scan.scan import Scan
 
 Row = dict[str, Any]
+Edge = Annotated[int, Field(ge=12, le=1024)]
+Views = Annotated[int, Field(ge=1, le=100_000)]
+Acceleration = Annotated[float, Field(ge=1, le=100_000)]
 
 
 class EvaluationPlan(MethodParams):
     """What to evaluate, on what."""
 
     task: Literal["cone-beam", "multi-coil", "all"] = Field("all", description="Kind of generated or simulated scans.")
-    views: tuple[int, ...] = Field((30, 50, 100), description="Views of cone-beam scans.")
-    acceleration: tuple[float, ...] = Field((5, 10), description="Accelerations of multi-coil scans.")
+    views: tuple[Views, ...] = Field((30, 50, 100), description="Views of cone-beam scans.")
+    acceleration: tuple[Acceleration, ...] = Field((5, 10), description="Accelerations of multi-coil scans.")
     n: int = Field(3, ge=0, le=1000, description="Generated scans per task and level.")
-    size: int = Field(64, ge=12, le=1024, description="Voxels along an edge.")
+    size: Edge = Field(64, description="Voxels along an edge.")
     volumes: str | None = Field(None, description="Folder of measured volumes to simulate scans of as well.")
-    volume_sizes: tuple[int, ...] = Field((), description="Voxels along an edge of their scans; empty: size.")
+    volume_sizes: tuple[Edge, ...] = Field((), description="Voxels along an edge of their scans; empty: size.")
     files: tuple[str, ...] = Field((), description="Scan files with their truth; nothing is generated then.")
     methods: tuple[str, ...] = Field((), description="Methods; empty: all that apply and have weights.")
     weights: str = Field(

@@ -38,14 +38,24 @@ def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: 
 
 
 def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
-    """The params with the weights that "auto" stands for, where there are any."""
+    """The params with the weights that will be taken; those that cannot be read count as the method's own ("auto")."""
     if method.find_weights is None:
         return params
     try:
-        found = method.find_weights(scan.modality, params)
+        weights = str(method.find_weights(scan.modality, params).path)
     except WeightsError:
-        return params
-    return params.model_copy(update={"weights": str(found.path)})
+        weights = "auto"
+    return params.model_copy(update={"weights": weights})
+
+
+def check_memory(scan: Scan, grid: VolumeGrid, device: Device) -> None:
+    """Raise MemoryExceeded where the device cannot hold even what every run holds."""
+    need = base_bytes(scan, grid)
+    if need > device.free_bytes:
+        raise MemoryExceeded(
+            f"A volume of {grid.shape} voxels with its measurements needs about {gib(need)}, but {device.name} has "
+            f"{gib(device.free_bytes)} free; choose a region, a coarser grid or another device."
+        )
 
 
 def auto_patch_size(method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device) -> tuple[int, str]:

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from napari_unroll.errors import ParameterError
+from napari_unroll.record import shown
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -127,7 +128,7 @@ def _sentence(record: type[BaseModel], error: ValidationError, what: str) -> str
         elif not item["loc"]:
             parts.append(_uncapitalised(item["msg"].removeprefix("Value error, ")))
         else:
-            parts.append(f"{name}: {_uncapitalised(item['msg'])}; got {item.get('input')!r}")
+            parts.append(f"{name}: {_uncapitalised(item['msg'])}; got {shown(item.get('input'))}")
     return f"{what or record.__name__}: {'; '.join(dict.fromkeys(parts))}."
 
 
@@ -167,7 +168,7 @@ def _scalar(text: str) -> Any:
         return text
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
     if isinstance(value, str):
         try:
@@ -218,7 +219,7 @@ def parse_yaml(text: str) -> dict[str, Any]:
     """A YAML mapping as plain values."""
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ParameterError(f"Expected YAML with one parameter per line; {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise ParameterError(f"Expected YAML with one 'name: value' per line; got {type(values).__name__}.")

@@ -10,24 +10,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import default_for, for_scan, get
 from napari_unroll.normal.fit import Form
+from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import Shape, auto_patch_size, gib, run_bytes
+from napari_unroll.pipeline.memory import Shape, auto_patch_size, check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build, to_options
-from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.record import Record
+from napari_unroll.scan.field_of_view import check_volume
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.limits import MOST
 from napari_unroll.scan.scan import Scan
 
+Index = Annotated[int, Field(ge=-MOST, le=MOST)]
 
-class Choices(BaseModel):
-    """What the user wishes. Field descriptions become tooltips and help."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Choices(Record):
+    """What the user wishes."""
 
     method: str = Field(
         default="auto", description="Name of the method; auto takes the strongest that applies to the scan."
@@ -47,7 +51,7 @@ class Choices(BaseModel):
     )
     normal: Form = Field(default="auto", description="Form of the approximated normal operator.")
     weights: str = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
-    roi: tuple[int, int, int, int, int, int] | None = Field(
+    roi: tuple[Index, Index, Index, Index, Index, Index] | None = Field(
         default=None,
         description="Reconstruct only these voxels: z0, z1, y0, y1, x0, x1.",
         json_schema_extra={"unit": "voxels"},
@@ -104,17 +108,26 @@ class Plan:
 def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = None) -> Plan:
     """Decide everything that the choices leave open.
 
-    Raises ParameterError or DeviceError where a choice does not fit the scan or the machine.
+    Raises ParameterError or DeviceError where a choice does not fit the scan or the machine, ScanError where no ray
+    meets the region, MemoryExceeded where the plan surely does not fit.
     """
     device = choose(choices.device, probe() if devices is None else devices)
     method = _method(choices.method, scan)
     params = _params(method, choices)
     box = None if choices.roi is None else roi_box(choices.roi, scan.grid.shape)
     grid = scan.grid if box is None else scan.grid.restrict(box)
+    if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
+        check_volume(scan.geometry, grid)
+    check_memory(scan, grid, device)
     patch, why = _patch_size(choices.patch_size, method, params, scan, grid, device)
     overlap = max(2, min(patch) // 6) if choices.overlap == "auto" else choices.overlap
     if overlap >= min(patch) and overlap > 0 and method.patchwise and min(patch) > 1:
         raise ParameterError(f"The overlap ({overlap}) must be smaller than the patch {patch}; lower it.")
+    if method.patchwise and len(PatchGrid(grid.shape, patch, overlap)) > MOST:
+        raise ParameterError(
+            f"Patches {patch} with an overlap of {overlap} would be more than {MOST:,} for a volume of {grid.shape}; "
+            "choose larger patches or less overlap."
+        )
     return Plan(
         method=method.name,
         params=params,

@@ -59,9 +59,6 @@ def sample(name: str, options: Mapping[str, Any] | None = None) -> Scan:
     for option in options:
         if option not in known:
             raise ParameterError(f"The sample {name} has no option {option!r}; it has {', '.join(known)}.")
-    try:
-        scan = generate(**options)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(f"The sample {name} cannot be made with {options}: {error}.") from None
+    scan = generate(**options)
     made = replace(scan.provenance, source=PREFIX + name, options=tuple(sorted(options.items())))
     return replace(scan, provenance=made)

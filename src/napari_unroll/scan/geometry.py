@@ -1,7 +1,8 @@
 """Geometries as values: what the scanner did, in millimetres and radians.
 
-Frozen, comparable with a tolerance, with a ``repr`` that rebuilds them. No computation on
-devices, no files. Vectors are in ASTRA's order (x, y, z); array axes and grid tuples are (z, y, x).
+Frozen, comparable with a tolerance, with a ``repr`` that rebuilds them. Sane by construction: what passes here is finite
+and within ``scan.limits``; everything else raises ScanError. No computation on devices, no files. Vectors are in ASTRA's
+order (x, y, z); array axes and grid tuples are (z, y, x).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 
 from napari_unroll.errors import ScanError
 from napari_unroll.events import Box
+from napari_unroll.scan import limits
+from napari_unroll.scan.limits import GRAZING, LONGEST_MM, SHORTEST_MM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,9 @@ class VolumeGrid:
 
     ``shape`` counts voxels, ``spacing_mm`` is the size of a voxel, ``center_mm`` the position of
     the grid's centre relative to the rotation axis (CT) or isocentre (MRI).
+
+    Raises ScanError unless counts and voxel sizes are within the limits and the grid reaches no further than
+    ``LONGEST_MM`` from that axis or isocentre.
     """
 
     shape: tuple[int, int, int]
@@ -29,13 +35,17 @@ class VolumeGrid:
     center_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "spacing_mm", tuple(float(s) for s in self.spacing_mm))
-        object.__setattr__(self, "center_mm", tuple(float(c) for c in self.center_mm))
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ScanError(f"A volume grid needs three positive sizes (z, y, x); got {self.shape}.")
-        if len(self.spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
-            raise ScanError(f"Voxel sizes must be three positive lengths in mm; got {self.spacing_mm}.")
+        object.__setattr__(self, "shape", limits.counts(self.shape, 3, "The sizes (z, y, x) of a volume grid"))
+        object.__setattr__(self, "spacing_mm", limits.lengths(self.spacing_mm, 3, "Voxel sizes (z, y, x)"))
+        object.__setattr__(
+            self, "center_mm", limits.positions(self.center_mm, 3, "The centre (z, y, x) of a volume grid")
+        )
+        reach = max(abs(c) + 0.5 * e for c, e in zip(self.center_mm, self.size_mm, strict=True))
+        if reach > LONGEST_MM:
+            raise ScanError(
+                f"A volume grid must lie within {LONGEST_MM:g} mm of the axis; this one reaches to {reach:g} mm. "
+                "Check the voxel size and its unit."
+            )
 
     @property
     def size_mm(self) -> tuple[float, float, float]:
@@ -87,20 +97,29 @@ class _Value:
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
-def _checked_vectors(vectors: Any, detector_shape: Any) -> tuple[np.ndarray, tuple[int, int]]:
+def _checked_vectors(vectors: Any) -> np.ndarray:
+    """Vectors (view, 12), float64 and read-only: within the limits, with two detector axes that span a plane."""
     v = np.array(vectors, dtype=np.float64)
-    if v.ndim != 2 or v.shape[1] != 12 or v.shape[0] == 0:
+    if v.ndim != 2 or v.shape[1] != 12 or not 1 <= v.shape[0] <= limits.MOST:
         raise ScanError(f"Projection vectors need one row of 12 numbers per view; got an array of shape {v.shape}.")
-    if not np.isfinite(v).all():
-        raise ScanError("Projection vectors hold NaN or infinity; check the geometry file.")
+    sound = np.asarray((np.abs(v) <= LONGEST_MM).all(axis=1))
+    _refuse(~sound, f"hold NaN, infinity or lengths beyond {LONGEST_MM:g} mm")
     pitch = np.linalg.norm(v[:, 6:].reshape(-1, 2, 3), axis=2)
-    if pitch.min() <= 0:
-        raise ScanError("A detector axis (u or v) has length zero; u and v must carry the pixel pitch in mm.")
-    rows, cols = (int(n) for n in detector_shape)
-    if min(rows, cols) < 1:
-        raise ScanError(f"The detector needs positive (rows, columns); got {(rows, cols)}.")
+    _refuse(pitch.min(axis=1) < SHORTEST_MM, "have a detector axis without length; u and v carry the pixel pitch in mm")
+    area = np.linalg.norm(_normals(v), axis=1)
+    _refuse(area < GRAZING * pitch.prod(axis=1), "have detector axes u and v that are parallel; they span the detector")
     v.setflags(write=False)
-    return v, (rows, cols)
+    return v
+
+
+def _normals(vectors: np.ndarray) -> np.ndarray:
+    """u × v per view, (view, 3)."""
+    return np.cross(vectors[:, 6:9], vectors[:, 9:12])
+
+
+def _refuse(wrong: np.ndarray, why: str) -> None:
+    if wrong.any():
+        raise ScanError(f"The projection vectors of view {wrong.argmax()} {why}. Check the geometry and its unit.")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -109,9 +128,19 @@ class _Vectors(_Value):
     detector_shape: tuple[int, int]
 
     def __post_init__(self) -> None:
-        vectors, shape = _checked_vectors(self.vectors, self.detector_shape)
-        object.__setattr__(self, "vectors", vectors)
+        object.__setattr__(self, "vectors", _checked_vectors(self.vectors))
+        shape = limits.counts(self.detector_shape, 2, "The detector's (rows, columns)")
         object.__setattr__(self, "detector_shape", shape)
+        rays, normals = self.central_rays, _normals(self.vectors)
+        lengths = np.linalg.norm(rays, axis=1)
+        _refuse(lengths < SHORTEST_MM, "have a ray to the detector's centre without length")
+        across = np.abs((rays * normals).sum(1))
+        _refuse(across < GRAZING * lengths * np.linalg.norm(normals, axis=1), "have rays that run along the detector")
+
+    @property
+    def central_rays(self) -> np.ndarray:
+        """Ray through the detector's centre per view, (view, 3) in x, y, z; of any length."""
+        raise NotImplementedError
 
     @property
     def n_views(self) -> int:
@@ -134,13 +163,33 @@ class _Vectors(_Value):
         return type(self)(vectors=self.vectors[views], detector_shape=self.detector_shape)
 
 
+Pair = tuple[float, float]
+
+
+def _checked_orbit(angles_rad: Any, pixel_mm: Any, offset_mm: Any) -> tuple[np.ndarray, Pair, Pair]:
+    """Angles (view,), pixel pitch and detector offset (v, u) of a circular orbit, within the limits."""
+    pixel = limits.lengths(pixel_mm, 2, "Pixel pitches (v, u)")
+    offset = limits.positions(offset_mm, 2, "The detector's offset (v, u)")
+    return limits.angles(angles_rad), pixel, offset  # type: ignore[return-value]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ConeBeam(_Vectors):
     """Cone beam: per view (ASTRA ``cone_vec``) source, detector centre, u, v as x, y, z in mm.
 
     ``vectors`` (view, 12); u points from pixel (0, 0) to (0, 1), v from (0, 0) to (1, 0), and both carry
     the pixel pitch. ``detector_shape`` is (rows, columns).
+
+    Raises ScanError also where all sources lie on the rotation axis.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source_origin_mm < SHORTEST_MM:
+            raise ScanError(
+                f"Expected sources beside the rotation axis z; their mean distance is {self.source_origin_mm:g} mm, so the "
+                "magnification is not finite. Check the projection vectors and their order x, y, z."
+            )
 
     @classmethod
     def circular(
@@ -158,12 +207,12 @@ class ConeBeam(_Vectors):
         ``pixel_mm`` and ``detector_offset_mm`` are (row direction v, column direction u). Angle 0 puts the
         source at (0, −source_origin, 0), as ASTRA's ``cone`` does.
         """
-        if not 0 < source_origin_mm < source_detector_mm:
+        if not SHORTEST_MM <= source_origin_mm < source_detector_mm <= LONGEST_MM:
             raise ScanError(
-                "Expected 0 < source-origin < source-detector distance; got "
-                f"{source_origin_mm} mm and {source_detector_mm} mm. Were they exchanged?"
+                f"Expected source-origin < source-detector distance, both from {SHORTEST_MM:g} to {LONGEST_MM:g} mm; got "
+                f"{source_origin_mm:g} mm and {source_detector_mm:g} mm. Were they exchanged?"
             )
-        a = np.asarray(angles_rad, dtype=np.float64).ravel()
+        a, pixel_mm, detector_offset_mm = _checked_orbit(angles_rad, pixel_mm, detector_offset_mm)
         s, c, zero = np.sin(a), np.cos(a), np.zeros_like(a)
         dist = source_detector_mm - source_origin_mm
         dv, du = detector_offset_mm
@@ -179,6 +228,11 @@ class ConeBeam(_Vectors):
         return cls(vectors=vectors, detector_shape=detector_shape)
 
     @property
+    def central_rays(self) -> np.ndarray:
+        """Source to detector centre per view."""
+        return self.vectors[:, 3:6] - self.vectors[:, :3]
+
+    @property
     def source_origin_mm(self) -> float:
         """Mean distance from the source to the rotation axis (z)."""
         return float(np.linalg.norm(self.vectors[:, :2], axis=1).mean())
@@ -186,10 +240,9 @@ class ConeBeam(_Vectors):
     @property
     def source_detector_mm(self) -> float:
         """Mean distance from the source to the detector plane."""
-        v = self.vectors
-        normal = np.cross(v[:, 6:9], v[:, 9:12])
+        normal = _normals(self.vectors)
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        return float(np.abs(((v[:, 3:6] - v[:, :3]) * normal).sum(1)).mean())
+        return float(np.abs((self.central_rays * normal).sum(1)).mean())
 
     @property
     def angles_rad(self) -> np.ndarray:
@@ -218,7 +271,7 @@ class ParallelBeam(_Vectors):
         ``detector_offset_mm`` (v, u) moves the detector; a rotation axis at column ``c`` needs
         u = ((columns − 1) / 2 − c) · pixel. Angle 0 looks along +y, as ASTRA's ``parallel3d``.
         """
-        a = np.asarray(angles_rad, dtype=np.float64).ravel()
+        a, pixel_mm, detector_offset_mm = _checked_orbit(angles_rad, pixel_mm, detector_offset_mm)
         s, c, zero = np.sin(a), np.cos(a), np.zeros_like(a)
         dv, du = detector_offset_mm
         vectors = np.stack(
@@ -226,6 +279,11 @@ class ParallelBeam(_Vectors):
             axis=1,
         )  # fmt: skip
         return cls(vectors=vectors, detector_shape=detector_shape)
+
+    @property
+    def central_rays(self) -> np.ndarray:
+        """The rays' direction per view."""
+        return self.vectors[:, :3]
 
     @property
     def angles_rad(self) -> np.ndarray:
@@ -248,13 +306,11 @@ class CartesianSampling(_Value):
         if mask.ndim != 3 or not mask.any():
             raise ScanError(
                 "A sampling mask needs axes (z, y, x) and at least one sample; "
-                f"got shape {mask.shape} with {int(mask.sum())} samples."
+                f"got shape {mask.shape} with {int(mask.sum())} samples. Give the mask of this scan."
             )
-        if int(self.n_coils) < 1:
-            raise ScanError(f"k-space needs at least one coil; got {self.n_coils}.")
         mask.setflags(write=False)
         object.__setattr__(self, "mask", mask)
-        object.__setattr__(self, "n_coils", int(self.n_coils))
+        object.__setattr__(self, "n_coils", limits.counts([self.n_coils], 1, "The number of coils")[0])
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -24,8 +24,8 @@ def poisson_disc_mask(
     """
     distance = _relative_distance(shape_yx)
     centre = _centre_disc(shape_yx, calibration)
-    wanted = distance.size / acceleration
-    if acceleration < 1 or centre.sum() > wanted:
+    wanted = distance.size / acceleration if acceleration else 0.0
+    if not (acceleration >= 1 and centre.sum() <= wanted and 0 <= density_slope < np.inf):
         raise ParameterError(
             f"A calibration disc of radius {calibration} on a grid of {shape_yx} allows an acceleration between 1 and "
             f"{distance.size / max(centre.sum(), 1):.1f}; got {acceleration}. Lower the acceleration or the radius."
@@ -80,7 +80,7 @@ def _throw(order, radius, mask):  # type: ignore[no-untyped-def]
         if mask[i, j]:
             continue
         r = radius[i, j]
-        w = int(r)
+        w = int(r) if r < ny + nx else ny + nx
         free = True
         for a in range(max(i - w, 0), min(i + w + 1, ny)):
             for b in range(max(j - w, 0), min(j + w + 1, nx)):

@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 
 from napari_unroll.errors import ScanError
+from napari_unroll.scan.field_of_view import check_volume
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid, fingerprint
+from napari_unroll.scan.limits import LARGEST_VALUE
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
 Modality = Literal["ct", "mri"]
@@ -42,7 +44,7 @@ class Scan:
     (coil, z, y, x) coil sensitivity maps or None (then they are estimated). ``truth``: the volume (z, y, x)
     where it is known. ``notes`` tell the user what was read, inferred or assumed.
 
-    Raises ScanError where the parts do not fit.
+    Raises ScanError where the parts do not fit, hold NaN or infinity, or where no ray meets the volume.
     """
 
     measurements: np.ndarray
@@ -55,6 +57,22 @@ class Scan:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_measurements()
+        if isinstance(self.geometry, (ConeBeam, ParallelBeam)):
+            check_volume(self.geometry, self.grid)
+        elif self.grid.shape != self.geometry.shape:
+            raise ScanError(f"k-space has grid {self.geometry.shape} but the volume grid is {self.grid.shape}.")
+        maps = (self.measurements.shape[0], *self.grid.shape)
+        if self.csm is not None and self.csm.shape != maps:
+            raise ScanError(f"Coil maps must have the shape (coil, z, y, x) = {maps}; got {self.csm.shape}.")
+        if self.csm is not None and not (np.isfinite(self.csm).all() and np.any(self.csm)):
+            raise ScanError("The coil maps hold NaN, infinity or only zeros; leave them out, and they are estimated.")
+        if self.truth is not None and tuple(self.truth.shape) != self.grid.shape:
+            raise ScanError(f"The truth has shape {self.truth.shape} but the grid is {self.grid.shape}.")
+        if self.truth is not None and not np.isfinite(self.truth).all():
+            raise ScanError("The truth holds NaN or infinity; correct it, or leave it out.")
+
+    def _check_measurements(self) -> None:
         m = self.measurements
         if tuple(m.shape) != tuple(self.geometry.measurement_shape):
             axes = {3: "(coil, shot, readout)", 4: "(coil, z, y, x)"}[len(self.geometry.measurement_shape)]
@@ -62,17 +80,16 @@ class Scan:
             raise ScanError(
                 f"The geometry expects measurements {axes} = {self.geometry.measurement_shape}; got {tuple(m.shape)}."
             )
-        if not np.isfinite(m).all():
+        if m.dtype.kind not in ("c" if self.modality == "mri" else "biuf"):
+            numbers = "complex" if self.modality == "mri" else "real"
             raise ScanError(
-                "The measurements hold NaN or infinity; repair dead pixels or check the flat and dark fields."
+                f"The measurements must be {numbers} numbers; got type {m.dtype}. Is it another kind of scan?"
             )
-        if self.modality == "mri" and self.grid.shape != self.geometry.shape:  # type: ignore[union-attr]
-            raise ScanError(f"k-space has grid {self.geometry.shape} but the volume grid is {self.grid.shape}.")  # type: ignore[union-attr]
-        maps = (m.shape[0], *self.grid.shape)
-        if self.csm is not None and self.csm.shape != maps:
-            raise ScanError(f"Coil maps must have the shape (coil, z, y, x) = {maps}; got {self.csm.shape}.")
-        if self.truth is not None and tuple(self.truth.shape) != self.grid.shape:
-            raise ScanError(f"The truth has shape {self.truth.shape} but the grid is {self.grid.shape}.")
+        if not all((np.abs(part) <= LARGEST_VALUE).all() for part in m):
+            raise ScanError(
+                f"The measurements hold NaN, infinity or values beyond {LARGEST_VALUE:g}; repair dead pixels, check the flat and "
+                "dark fields, or scale them."
+            )
 
     @property
     def modality(self) -> Modality:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_unroll.errors import ScanError
+from napari_unroll.scan import limits
 from napari_unroll.scan.geometry import _Value
+from napari_unroll.scan.limits import LARGEST_WEIGHT
 
 GOLDEN_ANGLE_RAD = np.pi * (np.sqrt(5) - 1) / 2
 _GOLDEN_MEANS = (0.4656, 0.6823)
@@ -32,12 +34,12 @@ class NonCartesianSampling(_Value):
 
     def __post_init__(self) -> None:
         k = np.array(self.trajectory, dtype=np.float64)
-        shape = tuple(int(n) for n in self.shape)
+        shape = limits.counts(self.shape, 3, "The grid (z, y, x) of a trajectory")
+        n_coils = limits.counts([self.n_coils], 1, "The number of coils")[0]
         if k.ndim != 3 or k.shape[2] != 3 or k.size == 0 or not np.isfinite(k).all():
-            raise ScanError(f"A trajectory needs finite positions (shot, readout, 3); got an array of shape {k.shape}.")
-        if len(shape) != 3 or min(shape) < 1 or int(self.n_coils) < 1:
             raise ScanError(
-                f"Expected a grid (z, y, x) and one coil or more; got {self.shape} and {self.n_coils} coils."
+                f"A trajectory needs finite positions (shot, readout, 3); got an array of shape {k.shape}"
+                f"{'' if np.isfinite(k).all() else ' with NaN or infinity'}. Correct the trajectory."
             )
         if np.abs(k).max() > 0.5 + 1e-6:
             raise ScanError(
@@ -49,14 +51,17 @@ class NonCartesianSampling(_Value):
                 f"An axis of one voxel needs k = 0, but the trajectory moves along it; the grid is {shape}."
             )
         w = np.ones(k.shape[:2]) if self.weights is None else np.array(self.weights, dtype=np.float64)
-        if w.shape != k.shape[:2] or not np.isfinite(w).all() or w.min() < 0 or w.max() == 0:
-            raise ScanError(f"Expected weights (shot, readout) = {k.shape[:2]}, not negative; got shape {w.shape}.")
+        if w.shape != k.shape[:2] or not (w >= 0).all() or not 1 / LARGEST_WEIGHT <= w.max() <= LARGEST_WEIGHT:
+            raise ScanError(
+                f"Expected weights (shot, readout) = {k.shape[:2]}, not negative, the largest from {1 / LARGEST_WEIGHT:g} to "
+                f"{LARGEST_WEIGHT:g}; got shape {w.shape}, up to {w.max(initial=0):g}. Correct them, or leave them out."
+            )
         k.setflags(write=False)
         w.setflags(write=False)
         object.__setattr__(self, "trajectory", k)
         object.__setattr__(self, "weights", w)
         object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "n_coils", int(self.n_coils))
+        object.__setattr__(self, "n_coils", n_coils)
 
     @property
     def measurement_shape(self) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ Knows nothing of files and devices; ``session.train`` carries it out.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -22,14 +22,19 @@ OPTIONS: dict[str, dict[str, Any]] = {"ct": {}, "mri": {"patch_size": (8, 96, 96
 DEFAULT_METHOD = "unrolled-pgd"
 
 
+Photons = Annotated[float, Field(gt=0, le=1e15)]
+Deviation = Annotated[float, Field(gt=0, le=10)]
+Level = Annotated[float, Field(ge=1, le=100_000)]
+
+
 class Noise(MethodParams):
     """The noise of simulated scans; every scan draws its level log-uniformly from the range."""
 
     kind: Literal["auto", "poisson", "gaussian"] = Field(
         "auto", description="Poisson counts, then −log (CT); or Gaussian (MRI: complex, per coil); auto by modality."
     )
-    photons: tuple[float, float] = Field((3e4, 3e5), description="Poisson: photons per pixel, least and most.")
-    sigma: tuple[float, float] = Field(
+    photons: tuple[Photons, Photons] = Field((3e4, 3e5), description="Poisson: photons per pixel, least and most.")
+    sigma: tuple[Deviation, Deviation] = Field(
         (0.005, 0.02),
         description="Gaussian: standard deviation over the largest value (CT: line integral), least and most.",
     )
@@ -44,8 +49,8 @@ class Noise(MethodParams):
     def _ranges(self) -> Noise:
         for name in ("photons", "sigma"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} needs two positive numbers, least and most, got {low:g} and {high:g}")
+            if low > high:
+                raise ValueError(f"{name} needs two numbers, least and most, got {low:g} and {high:g}")
         return self
 
 
@@ -55,7 +60,7 @@ class TrainingPlan(MethodParams):
     name: str = Field("trained", pattern=r"^[\w.-]+$", description="Name of the weights.")
     modality: Literal["ct", "mri"] = Field("ct", description="X-ray tomography or magnetic resonance.")
     method: str = Field(DEFAULT_METHOD, description="Method whose network is trained.")
-    levels: tuple[float, ...] | None = Field(
+    levels: tuple[Level, ...] | None = Field(
         None, description="Views (CT, 30, 50, 100) or accelerations (MRI, 5, 10); empty: these, or the scanner's own."
     )
     size: int = Field(64, ge=8, le=1024, description="Voxels along an edge of generated scanners.")
@@ -99,8 +104,6 @@ class TrainingPlan(MethodParams):
     def _consistent(self) -> TrainingPlan:
         if self.scans and (self.volumes or self.scanner):
             raise ValueError("scans are used as they are; leave out volumes and scanner")
-        if any(level < 1 for level in self.levels or ()):
-            raise ValueError("levels must be at least 1")
         if self.modality == "ct" and any(level % 1 for level in self.levels or ()):
             raise ValueError("levels are numbers of views for ct, so they must be whole")
         return self

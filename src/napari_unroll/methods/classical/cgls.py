@@ -37,7 +37,11 @@ class CGLSParams(MethodParams):
         default=0.03, gt=0, le=10, description="Regularisation of that inverse, relative to the operator's norm."
     )
     show_every: int = Field(
-        default=5, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
+        default=5,
+        ge=1,
+        le=10_000,
+        description="Show the volume every so many steps.",
+        json_schema_extra={"unit": "steps"},
     )
 
 

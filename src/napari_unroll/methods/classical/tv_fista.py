@@ -45,7 +45,11 @@ class TVParams(MethodParams):
         default=True, description="Keep CT attenuation at or above zero; has no effect on complex images."
     )
     show_every: int = Field(
-        default=10, ge=1, description="Show the volume every so many steps.", json_schema_extra={"unit": "steps"}
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Show the volume every so many steps.",
+        json_schema_extra={"unit": "steps"},
     )
 
 

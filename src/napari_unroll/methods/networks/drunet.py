@@ -13,14 +13,14 @@ import torch
 from deepinv.models import DRUNet
 from pydantic import Field
 
-from napari_unroll.methods.networks.prior import PriorConfig
+from napari_unroll.methods.networks.prior import PriorConfig, Width
 
 
 class DRUNetConfig(PriorConfig):
     """Architecture of a DRUNet."""
 
     kind: Literal["drunet"] = "drunet"
-    channels: tuple[int, int, int, int] = Field((16, 32, 64, 128), description="Channels per resolution level.")
+    channels: tuple[Width, Width, Width, Width] = Field((16, 32, 64, 128), description="Channels per resolution level.")
     blocks: int = Field(1, ge=1, le=8, description="Residual blocks per level.")
 
     @property

@@ -6,7 +6,7 @@ Knows tensors only: no physics, no files.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -15,6 +15,9 @@ from napari_unroll.methods.problem import MethodParams
 
 DEPTH = 24
 """Voxels along z from which no resolution level of a prior is two deep."""
+
+
+Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class PriorConfig(MethodParams):

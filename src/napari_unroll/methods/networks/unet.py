@@ -13,14 +13,14 @@ import torch
 from deepinv.models import UNet
 from pydantic import Field
 
-from napari_unroll.methods.networks.prior import PriorConfig
+from napari_unroll.methods.networks.prior import PriorConfig, Width
 
 
 class UNetConfig(PriorConfig):
     """Architecture of a U-Net."""
 
     kind: Literal["unet"] = "unet"
-    channels: tuple[int, ...] = Field(
+    channels: tuple[Width, ...] = Field(
         (16, 32, 64, 128), min_length=2, max_length=6, description="Channels per resolution level."
     )
 
