@@ -53,7 +53,7 @@ class NetworkConfig(MethodParams):
     @model_validator(mode="before")
     @classmethod
     def _suited_step(cls, values: object) -> object:
-        """An iteration with data steps gets the default of its kind where none is given; one pass is one iteration."""
+        """Data steps are of the kind that the iteration takes unless told; one pass is one iteration."""
         if not isinstance(values, dict):
             return values
         known = ITERATIONS.get(values.get("iteration", "proximal-gradient"))
@@ -61,7 +61,8 @@ class NetworkConfig(MethodParams):
             return values
         if known.data_step is None:
             return {"n_iterations": 1, **values}
-        return {**values, "data_step": values.get("data_step") or {"kind": known.data_step}}
+        step = values.get("data_step") or {}
+        return {**values, "data_step": {"kind": known.data_step, **step} if isinstance(step, dict) else step}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> NetworkConfig:
