@@ -11,6 +11,7 @@ from napari_unroll.gui import contributions
 from napari_unroll.gui.layers import SCAN
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.pipeline import sources
+from tests.gui.conftest import TIMEOUT_MS
 
 MANIFEST = Path(napari_unroll.__file__).parent / "napari.yaml"
 
@@ -67,6 +68,8 @@ def test_other_files_are_left_to_others(tmp_path):
 def test_napari_opens_every_dock(viewer, manifest, qtbot):
     for contribution in manifest.contributions.widgets:
         _, widget = viewer.window.add_plugin_dock_widget("napari-unroll", contribution.display_name)
-        qtbot.waitUntil(widget.isVisible)
+        qtbot.waitSignal(widget.ready, timeout=TIMEOUT_MS).wait()
+        assert widget.isVisible()
+        assert widget.dock.isVisible()
         assert widget.minimumWidth() >= 320
-        assert widget.session.viewer is viewer
+        assert widget.dock.session.viewer is viewer

@@ -1,18 +1,22 @@
 """What the manifest contributes beside docks: opening scan files as layers, and sample data.
 
-Returns napari layer tuples; the scan itself travels in their metadata, where the docks' session finds it.
+Returns napari layer tuples; the scan itself travels in their metadata, where the docks' session finds it. Opening a file
+loads the file formats only; samples are computed, so they load everything first, by the same way as the docks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
 from napari_unroll.errors import UnrollError
+from napari_unroll.gui import heavy
 from napari_unroll.gui.layers import ROLE, SCAN, scan_layers
-from napari_unroll.io import registry
-from napari_unroll.pipeline import sources
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -29,20 +33,48 @@ def scan_as_layers(scan: Scan) -> list[LayerTuple]:
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
     """napari asks whether a path is a scan that we read; by content, never by the suffix alone."""
+    from napari_unroll.io import registry
+
     if not isinstance(path, str):
         return None
     try:
         registry.find_reader(Path(path))
     except UnrollError:
         return None
-    return lambda opened: scan_as_layers(registry.read(Path(str(opened))))
+
+    def read(opened: Any) -> list[LayerTuple]:
+        with _waiting():
+            return scan_as_layers(registry.read(Path(str(opened))))
+
+    return read
 
 
 def cone_beam_sample() -> list[LayerTuple]:
     """A generated cone-beam scan with 50 views."""
-    return scan_as_layers(sources.sample("cone-beam"))
+    return scan_as_layers(_sample("cone-beam"))
 
 
 def multicoil_sample() -> list[LayerTuple]:
     """Generated 3-D k-space of 8 coils, undersampled five times."""
-    return scan_as_layers(sources.sample("multi-coil"))
+    return scan_as_layers(_sample("multi-coil"))
+
+
+def _sample(name: str) -> Scan:
+    with _waiting():
+        heavy.load()
+        from napari_unroll.pipeline import sources
+
+        return sources.sample(name)
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """napari waits for readers and samples in the window's thread: say so by the pointer."""
+    if QApplication.instance() is None:
+        yield
+        return
+    QApplication.setOverrideCursor(Qt.CursorShape.WaitCursor)
+    try:
+        yield
+    finally:
+        QApplication.restoreOverrideCursor()

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QEventLoop, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QWidget
+from qtpy.QtWidgets import QWidget
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Outcome
 from napari_unroll.gui.compare_dock import CompareDock
+from napari_unroll.gui.docks import DOCK_WIDTH, frame_of
 from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.scan_dock import ScanDock
@@ -26,7 +27,6 @@ from napari_unroll.io.atomic import replacing
 from napari_unroll.pipeline import sources
 
 TIMEOUT_MS = 3_600_000
-DOCK_WIDTH = 400
 
 
 @dataclass
@@ -46,14 +46,6 @@ class Docks:
         if dock is not None:
             dock.show()
             dock.raise_()
-
-
-def frame_of(widget: QWidget) -> QDockWidget | None:
-    """The dock that holds a widget."""
-    parent: Any = widget
-    while parent is not None and not isinstance(parent, QDockWidget):
-        parent = parent.parent()
-    return parent
 
 
 def open_docks(viewer: Any) -> Docks:

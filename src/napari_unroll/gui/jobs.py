@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.gui import libraries_first  # noqa: F401  before what imports deepinv
 from napari_unroll.io import registry
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error

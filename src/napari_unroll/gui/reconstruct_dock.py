@@ -73,13 +73,13 @@ class ReconstructDock(parts.DockFrame):
 
     def _build_settings(self) -> None:
         self._make_settings(None)
-        self.region = QCheckBox("Preview: a slab at this slice")
+        self.region = QCheckBox("Preview a slab only")
         self.region.setToolTip("Reconstruct only a few planes around the slice that the viewer shows.")
         self.planes = QSpinBox()
         self.planes.setRange(1, 512)
         self.planes.setValue(16)
         self.planes.setSuffix(" planes")
-        self.planes.setMinimumWidth(112)
+        self.planes.setMinimumWidth(132)
         self.region.toggled.connect(self._later)
         self.planes.valueChanged.connect(self._later)
         self.memory = parts.wrapped()

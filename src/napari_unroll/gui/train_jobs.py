@@ -11,6 +11,7 @@ from pathlib import Path
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.events import Event, Started, Stop
+from napari_unroll.gui import libraries_first  # noqa: F401  before what imports deepinv
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.pipeline import params
 from napari_unroll.scan.geometry import fingerprint

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QObject, Signal
 
@@ -46,6 +45,8 @@ def _failure(error: Exception) -> Finished:
 
 def guarded(make: Make, stop: Stop, sink: Sink | None = None) -> Iterator[Event]:
     """The generator that really runs in the thread: with torch's threads set, ended by Finished, never raising."""
+    import torch  # here, for docks are on screen before it is loaded
+
     torch.set_num_threads(_n_threads())
     ended = False
     try:

@@ -1,0 +1,223 @@
+"""What ``gui.py`` measures in processes of their own: ``gui_window.py open|cancel|close JSON``; prints one line of JSON.
+
+Only standard Python is imported here, so that a process begins as a user's does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+FRAMES = 5
+REST_S, REST_SHARE = 0.3, 0.1
+"""At rest is a process that used less than this share of one processor for that long."""
+LIMIT_S = 600.0
+SAMPLES: dict[str, Callable[[int, int], dict[str, Any]]] = {
+    "cone-beam": lambda size, views: {"n": size, "n_views": views},
+    "multi-coil": lambda size, views: {"shape": (size // 2, size, size)},
+}
+
+
+def until(done: Callable[[], Any], limit_s: float = LIMIT_S) -> float:
+    """Let the window live until something holds; the seconds that took, infinity where it never did."""
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop, timer, begun = QEventLoop(), QTimer(), time.perf_counter()
+    timer.timeout.connect(lambda: loop.quit() if done() or time.perf_counter() - begun > limit_s else None)
+    timer.start(2)
+    if not done():
+        loop.exec()
+    return time.perf_counter() - begun if done() else float("inf")
+
+
+def live(seconds: float) -> None:
+    """Let the window live for a while."""
+    end = time.perf_counter() + seconds
+    until(lambda: time.perf_counter() > end)
+
+
+def window() -> Any:
+    """A napari window that has drawn, with nothing of the plugin loaded."""
+    import napari
+    from qtpy.QtOpenGLWidgets import QOpenGLWidget
+
+    viewer = napari.Viewer()
+    viewer.window.resize(1500, 950)
+    (canvas,) = viewer.window._qt_window.findChildren(QOpenGLWidget)
+    frames: list[None] = []
+    canvas.frameSwapped.connect(lambda: frames.append(None))
+    until(lambda: canvas.update() or len(frames) >= FRAMES)
+    live(2)
+    return viewer
+
+
+# opening
+
+
+def entries(menu: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The entries of a menu and of its submenus, by path."""
+    for action in menu.actions():
+        here = (*path, action.text().replace("&", ""))
+        if action.menu() is None:
+            yield here, action
+        else:
+            yield from entries(action.menu(), here)
+
+
+def click(viewer: Any, name: str) -> tuple[Any, float]:
+    """Open a dock from the menu; the widget, and the seconds until its first picture was handed to the screen."""
+    from qtpy.QtCore import QEvent, QObject, QTimer
+
+    class Watch(QObject):
+        painted = 0.0
+
+        def note(self) -> None:
+            self.painted = self.painted or time.perf_counter()
+
+        def eventFilter(self, widget: QObject, event: QEvent) -> bool:
+            if event.type() == QEvent.Type.Paint:
+                QTimer.singleShot(0, self.note)  # after the paint events, so after the window was flushed
+            return False
+
+    action = dict(entries(viewer.window._qt_window.menuBar()))["Plugins", "Unroll", name]
+    watch, begun = Watch(), time.perf_counter()
+    action.trigger()
+    widget = viewer.window.dock_widgets[f"{name} (Unroll)"]
+    widget.installEventFilter(watch)
+    until(lambda: watch.painted)
+    widget.removeEventFilter(watch)
+    return widget, watch.painted - begun
+
+
+def measure_open(name: str, other: str) -> dict[str, Any]:
+    """One dock first: click to screen, screen to ready, the longest standstill meanwhile; another dock 1 s after the click."""
+    from streaming import Heartbeat
+
+    viewer = window()
+    widget, on_screen = click(viewer, name)
+    beat = Heartbeat()
+    beat.start()
+    begun = time.perf_counter()
+    ready: list[float] = []
+    widget.ready.connect(lambda _: ready.append(time.perf_counter() - begun))
+    live(1)
+    _, meanwhile = click(viewer, other)
+    until(lambda: ready)
+    viewer.close()
+    return {
+        "dock": name, "on_screen_s": on_screen, "ready_s": ready[0], "longest_standstill_s": max(beat.gaps) / 1e3,
+        "another_meanwhile_s": meanwhile,
+    }  # fmt: skip
+
+
+# ending
+
+
+def works(docks: Any, sample: str) -> dict[str, Callable[[], Any]]:
+    """Name → what starts it: the stages of the docks, and every method that can run on the scan."""
+    from napari_unroll.gui import jobs
+    from napari_unroll.methods.registry import for_scan, has_weights
+
+    scan, title = docks.scan.session.scan, next(t for t, (name, _) in jobs.SAMPLES.items() if name == sample)
+
+    def method(name: str) -> Callable[[], Any]:
+        return lambda: (docks.reconstruct.choose(name), docks.reconstruct.run())
+
+    stages = {
+        "operator check": docks.scan.check_pair,
+        "geometry check": docks.scan.check_geometry,
+        "fit": docks.normal.fit,
+        "comparison": docks.normal.compare,
+        "effect": docks.normal.measure_effect,
+        "patch": docks.normal.check_patch,
+        "training": docks.train.start,
+    }
+    if scan.modality != "ct":
+        del stages["geometry check"]
+    methods = {m.name: method(m.name) for m in for_scan(scan) if has_weights(m, scan)}
+    return stages | methods | {"sample": lambda: docks.scan.open_sample(title)}  # last: another scan ends the fit
+
+
+def open_all(sample: str, size: int, views: int) -> Any:
+    """A window with every dock, a scan, and a fitted operator."""
+    from napari_unroll.gui import demo, jobs
+    from napari_unroll.pipeline import sources
+
+    jobs.SAMPLES = {t: (name, SAMPLES[name](size, views)) for t, (name, _) in jobs.SAMPLES.items()}
+    docks = demo.open_docks(window())
+    docks.scan.session.set_scan(sources.sample(sample, SAMPLES[sample](size, views)))
+    docks.normal.fit()
+    until(lambda: not docks.scan.session.runner.busy and docks.normal.fitted is not None)
+    return docks
+
+
+def begin(docks: Any, start: Callable[[], Any]) -> list[Any]:
+    """Start a work with empty caches and folders; the runners that were started."""
+    folder = tempfile.mkdtemp(dir=os.environ["BENCHMARK_FOLDER"])
+    os.environ["NAPARI_UNROLL_CACHE"] = folder
+    docks.train.form.out.edit.setText(str(Path(folder) / "trained"))
+    start()
+    session = docks.scan.session
+    return [runner for runner in (session.runner, session.training) if runner.busy]
+
+
+def silence() -> None:
+    """Let the window live until no worker's thread is left."""
+    from qtpy.QtCore import QThreadPool
+
+    until(lambda: QThreadPool.globalInstance().activeThreadCount() == 0)
+
+
+def measure_cancel(sample: str, size: int, views: int, moments: list[float], only: str = "") -> list[dict[str, Any]]:
+    """Cancel → idle for one sample: every work, cancelled at several moments after its start."""
+    docks = open_all(sample, size, views)
+    rows = []
+    for name in [only] if only else works(docks, sample):
+        for moment in moments:
+            runners = begin(docks, works(docks, sample)[name])
+            end = time.perf_counter() + moment
+            until(lambda end=end, runners=runners: time.perf_counter() > end or not any(r.busy for r in runners))
+            if not any(runner.busy for runner in runners):
+                break
+            pressed = time.perf_counter()
+            for runner in runners:
+                runner.cancel()
+            silence()
+            idle = time.perf_counter() - pressed
+            rows.append({"sample": sample, "work": name, "after_s": moment, "idle_s": idle})
+            print(rows[-1], file=sys.stderr, flush=True)
+    docks.viewer.close()
+    return rows
+
+
+def measure_close(sample: str, size: int, views: int, work: str, after: float) -> dict[str, Any]:
+    """Window closed → process idle, and the time of the closing; says whether the work was still going on."""
+    docks = open_all(sample, size, views)
+    runners = begin(docks, works(docks, sample)[work])
+    live(after)
+    running = any(runner.busy for runner in runners)
+    closed = time.time()
+    docks.viewer.close()
+    idle = rest() - closed
+    return {"sample": sample, "work": work, "after_s": after, "running": running, "idle_s": idle, "closed": closed}
+
+
+def rest() -> float:
+    """Let the process come to rest; the time, as of ``time.time``, at which it had begun to rest."""
+    silence()
+    while True:
+        now, begun, used = time.time(), time.perf_counter(), time.process_time()
+        live(REST_S)
+        if time.process_time() - used < REST_SHARE * (time.perf_counter() - begun):
+            return now
+
+
+if __name__ == "__main__":
+    kinds: dict[str, Callable[..., Any]] = {"open": measure_open, "cancel": measure_cancel, "close": measure_close}
+    print(json.dumps(kinds[sys.argv[1]](**json.loads(sys.argv[2]))), flush=True)

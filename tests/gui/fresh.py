@@ -1,0 +1,189 @@
+"""What a user does first, in a process of its own: ``fresh.py FOLDER WHAT [ARGUMENT]``.
+
+napari opens, draws, and only then something of this plugin is asked for; nothing of it is loaded before. Ends with code 0
+when all went well; a clash of libraries ends the process with a signal. Not a test module: see ``test_opening``.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtCore import QEvent, QEventLoop, QObject, QTimer
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
+
+FRAMES = 5
+TIMEOUT_MS = 240_000
+HEAVY = ("torch", "deepinv", "triton")
+DOCKS = ("Scan", "Normal operator", "Reconstruct", "Train", "Compare")
+TINY = ("cone-beam", {"n": 16, "n_views": 12, "oversample": 1})
+
+
+class ImportThreads:
+    """Notes which threads import the heavy packages."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name in HEAVY:
+            self.found.setdefault(name, threading.current_thread().name)
+
+
+def wait_for(signal: Any, do: Callable[[], Any] = lambda: None, count: int = 1) -> list[Any]:
+    """What a signal brings after ``do``, ``count`` times; fails when it does not come."""
+    loop, got = QEventLoop(), []
+
+    def take(*values: Any) -> None:
+        got.append(values[0] if values else None)
+        if len(got) >= count:
+            loop.quit()
+
+    signal.connect(take)
+    do()
+    QTimer.singleShot(TIMEOUT_MS, loop.quit)
+    if len(got) < count:
+        loop.exec()
+    signal.disconnect(take)
+    assert len(got) >= count, f"{signal} came {len(got)} times of {count}"
+    return got
+
+
+def draw(viewer: Any, n_frames: int = FRAMES) -> None:
+    """Wait until OpenGL has drawn and shown some frames."""
+    (canvas,) = viewer.window._qt_window.findChildren(QOpenGLWidget)
+    again = QTimer()
+    again.timeout.connect(canvas.update)
+    again.start(20)
+    wait_for(canvas.frameSwapped, count=n_frames)
+
+
+def menu_actions(viewer: Any) -> dict[tuple[str, ...], Any]:
+    """Every entry of the menu bar by its path."""
+
+    def walk(menu: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        for action in menu.actions():
+            here = (*path, action.text().replace("&", ""))
+            if action.menu() is None:
+                yield here, action
+            else:
+                yield from walk(action.menu(), here)
+
+    return dict(walk(viewer.window._qt_window.menuBar(), ()))
+
+
+class Painted(QObject):
+    """Notes what is loaded when a widget is painted first."""
+
+    loaded: set[str] | None = None
+
+    def eventFilter(self, widget: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Paint and self.loaded is None:
+            self.loaded = set(HEAVY) & set(sys.modules)
+        return False
+
+
+def click(viewer: Any, name: str) -> Any:
+    """Open a dock from the menu; the widget that napari holds."""
+    menu_actions(viewer)["Plugins", "Unroll", name].trigger()
+    return viewer.window.dock_widgets[f"{name} (Unroll)"]
+
+
+def first_dock(viewer: Any, name: str, threads: ImportThreads) -> Any:
+    """A dock that is on screen with nothing heavy loaded, and filled by a thread."""
+    widget, painted = click(viewer, name), Painted()
+    widget.installEventFilter(painted)
+    wait_for(widget.ready)
+    assert painted.loaded == set(), painted.loaded
+    assert threads.found == dict.fromkeys(HEAVY, "unroll-imports"), threads.found
+    assert widget.dock.isVisible()
+    return widget.dock
+
+
+def dock(viewer: Any, name: str, threads: ImportThreads) -> None:
+    """One dock from the menu."""
+    first_dock(viewer, name, threads)
+    draw(viewer)
+
+
+def everything(viewer: Any, _: str, threads: ImportThreads) -> None:
+    """Every dock from the menu, then sample, fit and reconstruction to the end."""
+    scan = first_dock(viewer, DOCKS[0], threads)
+    normal, reconstruct, *_ = [wait_for(click(viewer, name).ready)[0] for name in DOCKS[1:]]
+    from napari_unroll.gui import jobs
+
+    jobs.SAMPLES = dict.fromkeys(jobs.SAMPLES, TINY)
+    completed(scan, lambda: scan.open_sample(next(iter(jobs.SAMPLES))))
+    draw(viewer)
+    normal.form.fields["n_probes"].set(2)
+    completed(normal, normal.fit_button.click)
+    draw(viewer)
+    reconstruct.choose("tv-fista")
+    reconstruct.params.fields["n_iterations"].set(3)
+    finished = completed(reconstruct, reconstruct.run_button.click)
+    (layer,) = reconstruct.session.layers.ours("result")
+    assert (layer.data == finished.result).all()
+    viewer.dims.ndisplay = 3
+    draw(viewer)
+
+
+def completed(widget: Any, start: Callable[[], Any]) -> Any:
+    """Start work in a dock and wait for its end."""
+    start()
+    (finished,) = wait_for(widget.session.runner.run.finished)
+    assert finished.outcome == "completed", finished.advice
+    return finished
+
+
+def reader(viewer: Any, path: str, threads: ImportThreads) -> None:
+    """A scan file, for which nothing heavy is needed at all."""
+    (layer,) = viewer.open(path, plugin="napari-unroll")
+    assert "napari-unroll.scan" in layer.metadata
+    assert not threads.found, threads.found
+    draw(viewer)
+
+
+def sample(viewer: Any, title: str, *_: Any) -> None:
+    """Sample data from the File menu."""
+    menu_actions(viewer)["File", "Open Sample", "Unroll", title].trigger()
+    assert len(viewer.layers) == 1
+    draw(viewer)
+
+
+def direct(viewer: Any, *_: Any) -> None:
+    """A dock's own class, imported by a script."""
+    from napari_unroll.gui.scan_dock import ScanDock
+
+    viewer.window.add_dock_widget(ScanDock(viewer))
+    draw(viewer)
+
+
+def leave(viewer: Any, name: str, *_: Any) -> None:
+    """The window and Python end while the imports run."""
+    from napari_unroll.gui.loading import loader
+
+    wait_for(loader().told, lambda: click(viewer, name))
+
+
+def main(folder: str, what: str, argument: str = "") -> None:
+    """Open napari, draw, do one thing, close."""
+    os.environ["NAPARI_CONFIG"] = str(Path(folder) / "napari.yaml")
+    os.environ["NAPARI_UNROLL_CACHE"] = str(Path(folder) / "cache")
+    faulthandler.enable()
+    threads = ImportThreads()
+    sys.meta_path.insert(0, threads)  # type: ignore[arg-type]
+    viewer = napari.Viewer()
+    draw(viewer)
+    assert not [name for name in sys.modules if name.startswith(HEAVY)]
+    globals()[what](viewer, argument, threads)
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
