@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_unroll.normal.fit import FitOptions, fit_now
-from napari_unroll.normal.precondition import polynomial_inverse, regularised_inverse, resolvent_preconditioner
+from napari_unroll.normal.precondition import polynomial_inverse, regularised_inverse, resolvent_preconditioner, tapered
 from napari_unroll.normal.probes import ellipsoids, gaussian
 from napari_unroll.physics.laws import normal_norm
 from napari_unroll.physics.solvers import conjugate_gradients
@@ -95,6 +95,14 @@ def test_the_resolvent_of_a_weighted_circular_convolution_is_exact(weight):
     f = replace(f, left=root, right=root, _cache={})
     matrix = torch.eye(480, dtype=torch.float64) + 20 * dense(f.apply, f.shape).double()
     assert gap(torch.linalg.inv(matrix), dense(resolvent_preconditioner(f, 20.0), f.shape).double()) < 1e-4
+
+
+def test_an_inverse_of_few_lags_is_positive_on_the_whole_volume_once_it_is_tapered():
+    inverse = regularised_inverse(fit_now(cone(8, 6), FitOptions(support=4, n_test=0)), 0.05)
+    cut, soft = (torch.linalg.eigvalsh(dense(m.apply, (8, 8, 8)))[0] for m in (inverse, tapered(inverse, (8, 8, 8))))
+    assert float(cut) < 0 < float(soft)
+    assert tapered(inverse, (4, 4, 4)) is inverse
+    assert tapered(inverse, (8, 8, 8)) is tapered(inverse, (5, 6, 7))
 
 
 def test_where_the_scan_sees_nothing_the_resolvent_preconditioner_leaves_the_image_alone():

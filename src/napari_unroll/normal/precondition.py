@@ -25,7 +25,8 @@ def regularised_inverse(factors: NormalFactors, alpha: float) -> NormalFactors:
     """M = D^{−1/2} F⁻¹ [1 / (λ + α λ_max)] F D^{−1/2} ≈ (Ñ + α λ_max D)⁻¹, Hermitian and positive definite.
 
     ``alpha`` > 0 is relative to the largest λ. The kernel lives on the same padded grid as that of Ñ, so ``apply`` and
-    ``restrict`` work alike: P M Pᵀ is a principal part of a positive definite operator. Made once per ``alpha``.
+    ``restrict`` work alike: P M Pᵀ is a principal part of a positive definite operator. Where Ñ holds fewer lags than the
+    volume has, that is so on patches up to them, or :func:`tapered`. Made once per ``alpha``.
     """
     return factors.once(("inverse", float(alpha)), lambda: _invert(factors, alpha))
 
@@ -55,31 +56,43 @@ def resolvent_inverse(factors: NormalFactors, tau: float) -> NormalFactors:
     return _one(factors, _kernel_of(1 / (1 + tau * typical * spectrum), kernel), weight, "resolvent", {"tau": tau})
 
 
+def regularised_preconditioner(factors: NormalFactors, alpha: float, boxes: Sequence[Box] | None = None) -> Apply:
+    """:func:`regularised_inverse` on the whole volume, or P M Pᵀ on ``boxes`` (box, 1, z, y, x): positive definite on both.
+
+    Kernels that hold fewer lags than the volume or the boxes need are :func:`tapered`.
+    """
+    return _on(regularised_inverse(factors, alpha), boxes)
+
+
 def resolvent_preconditioner(factors: NormalFactors, tau: float, boxes: Sequence[Box] | None = None) -> Apply:
-    """M ≈ (I + τÑ)⁻¹ on the whole volume, or P M Pᵀ on ``boxes`` (box, 1, z, y, x): Hermitian, positive definite.
+    """:func:`resolvent_inverse` on the whole volume or on ``boxes``, as :func:`regularised_preconditioner`."""
+    return _on(resolvent_inverse(factors, tau), boxes)
 
-    Kernels that hold fewer lags than the volume or the boxes need end in a triangle instead of a cut, which would cost
-    M its positivity.
+
+def _on(inverse: NormalFactors, boxes: Sequence[Box] | None) -> Apply:
+    reaching = tapered(inverse, inverse.shape if boxes is None else box_shape(boxes))
+    return reaching.apply if boxes is None else reaching.restrict(boxes).apply
+
+
+def tapered(factors: NormalFactors, shape: Shape) -> NormalFactors:
+    """The same with a kernel times 1 − |lag| / s along axes where it holds lags below s and ``shape`` (z, y, x) needs more.
+
+    So an inverse stays positive definite beyond its lags, where a cut would cost it that: the triangle is the kernel of a
+    positive convolution too, and so is the product. Made once.
     """
-    inverse = resolvent_inverse(factors, tau)
-    if boxes is None:
-        return _tapered(inverse, inverse.shape).apply
-    return _tapered(inverse, box_shape(boxes)).restrict(boxes).apply
+    axes = zip(AXES, shape, _axes(factors), strict=True)
+    short = tuple(axis for axis, p, (_, m, circular) in axes if not circular and 1 < m < 2 * p)
+    return factors.once(("tapered", *short), lambda: _falling(factors, short)) if short else factors
 
 
-def _tapered(factors: NormalFactors, shape: Shape) -> NormalFactors:
-    """The kernel times 1 − |lag| / s along axes where it holds lags below s and ``shape`` needs more.
-
-    The triangle is itself the kernel of a positive convolution, and so is the product.
-    """
+def _falling(factors: NormalFactors, axes: Sequence[int]) -> NormalFactors:
     kernel = factors.kernel
-    for axis, p, (_, m, circular) in zip(AXES, shape, _axes(factors), strict=True):
-        s = m // 2
-        if not circular and m > 1 and s < p:
-            lags = torch.arange(m, device=kernel.device)
-            fall = (1 - torch.minimum(lags, m - lags) / s).to(kernel.real.dtype)
-            kernel = kernel * fall.reshape([-1 if a == axis else 1 for a in (-4, *AXES)])
-    return factors if kernel is factors.kernel else replace(factors, kernel=kernel, _cache={})
+    for axis in axes:
+        m = kernel.shape[axis]
+        lags = torch.arange(m, device=kernel.device)
+        fall = (1 - torch.minimum(lags, m - lags) / (m // 2)).to(kernel.real.dtype)
+        kernel = kernel * fall.reshape([-1 if a == axis else 1 for a in (-4, *AXES)])
+    return replace(factors, kernel=kernel, _cache={})
 
 
 def _as_one_convolution(factors: NormalFactors) -> tuple[torch.Tensor | None, torch.Tensor]:

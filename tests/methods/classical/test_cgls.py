@@ -44,9 +44,11 @@ def test_it_stops_at_the_tolerance():
     assert len(events) < 60
 
 
-def test_preconditioning_by_the_fitted_normal_operator_is_faster_for_cone_beams():
+@pytest.mark.parametrize("support", [None, 8], ids=["all lags", "lags of patches"])
+def test_preconditioning_by_the_fitted_normal_operator_is_faster_for_cone_beams(support):
     plain = tiny.problem(tiny.cone())
-    fitted = tiny.problem(tiny.cone(), normal=fit_now(plain.physics, FitOptions(n_probes=8, n_test=0)))
+    options = FitOptions(n_probes=8, n_test=0, support=support)
+    fitted = tiny.problem(tiny.cone(), normal=fit_now(plain.physics, options))
     slow, _ = tiny.drain(CGLS, plain, n_iterations=4, tolerance=0)
     fast, _ = tiny.drain(CGLS, fitted, n_iterations=4, tolerance=0, precondition=True)
     assert fast[-1].residual < slow[-1].residual

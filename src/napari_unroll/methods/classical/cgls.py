@@ -16,7 +16,7 @@ from pydantic import Field
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Event, IterationDone
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
-from napari_unroll.normal.precondition import regularised_inverse
+from napari_unroll.normal.precondition import regularised_preconditioner
 from napari_unroll.physics.laws import inner, norm
 
 
@@ -78,7 +78,7 @@ def _preconditioner(problem: Problem, params: CGLSParams) -> Callable[[torch.Ten
         raise ParameterError(
             "Preconditioned CGLS needs a fitted normal operator; fit it first or set precondition=false."
         )
-    return regularised_inverse(problem.normal, params.damping)
+    return regularised_preconditioner(problem.normal, params.damping)
 
 
 def _start(problem: Problem, apply_m: Callable[[torch.Tensor], torch.Tensor]) -> _Iterate:

@@ -17,7 +17,12 @@ import torch
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.positivity import refuse_unless_positive
-from napari_unroll.normal.precondition import Apply, polynomial_inverse, regularised_inverse, resolvent_preconditioner
+from napari_unroll.normal.precondition import (
+    Apply,
+    polynomial_inverse,
+    regularised_preconditioner,
+    resolvent_preconditioner,
+)
 from napari_unroll.patches.context import LocalProblem
 from napari_unroll.physics.resolvent import Resolvent
 
@@ -56,8 +61,7 @@ class Data:
             return lambda g: g / norm
         if degree:
             return polynomial_inverse(self._restricted, norm, alpha, degree)
-        inverse = regularised_inverse(self.approximation, alpha)
-        return inverse.apply if self.boxes is None else inverse.restrict(self.boxes).apply
+        return regularised_preconditioner(self.approximation, alpha, self.boxes)
 
     def resolve(self, v: torch.Tensor, strength: torch.Tensor, tolerance: float, max_steps: int) -> torch.Tensor:
         """(I + τN)⁻¹(v + τAᴴy) in context: P x̂ + (I + τN_p)⁻¹[(v − P x̂) + τ P r], with τ = ``strength`` / ‖Ñ‖.
