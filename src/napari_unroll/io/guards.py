@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from napari_unroll.errors import FileFormatError, ScanError, UnrollError
+from napari_unroll.interrupt import check
 
 MAGIC = {
     b"\x89HDF\r\n\x1a\n": "hdf5",
@@ -113,6 +114,7 @@ def file_hash(path: Path) -> str:
             digest.update(file.name.encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
+                check()
                 digest.update(block)
     return digest.hexdigest()
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from napari_unroll.events import Box
+from napari_unroll.interrupt import stage
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
 from napari_unroll.normal.probes import CountedNormal, ellipsoids, random_box, relative_error
@@ -103,15 +104,17 @@ def conjugate_gradients(
     x, r = torch.zeros_like(b), b
     z = p = precondition(r)
     rho = _inner(r, z)
-    for _ in range(n_iter):
-        Np = operator(p)
-        curvature = _inner(p, Np)
-        if curvature <= 0 or rho == 0:
-            break
-        x, r = x + (rho / curvature) * p, r - (rho / curvature) * Np
-        z = precondition(r)
-        last, rho = rho, _inner(r, z)
-        p = z + (rho / last) * p
+    with stage(n_iter) as done:
+        for k in range(n_iter):
+            done(k)
+            Np = operator(p)
+            curvature = _inner(p, Np)
+            if curvature <= 0 or rho == 0:
+                break
+            x, r = x + (rho / curvature) * p, r - (rho / curvature) * Np
+            z = precondition(r)
+            last, rho = rho, _inner(r, z)
+            p = z + (rho / last) * p
     return x, r
 
 

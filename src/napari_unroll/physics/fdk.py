@@ -7,12 +7,15 @@ its vectors, so tilted detectors and moved sources are honoured. Knows geometrie
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.fft
 from numba import njit
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.physics.joseph import run_tasks
+from napari_unroll.interrupt import check
+from napari_unroll.physics.pool import parts, run_tasks
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 
 WINDOWS = ("ram-lak", "shepp-logan", "hann")
@@ -23,6 +26,7 @@ def reconstruct(
 ) -> np.ndarray:
     """Volume (z, y, x) in 1/mm from line integrals (view, row, column)."""
     plane = _DetectorPlanes(geometry)
+    coefficients = plane.coefficients()
     weights = angular_weights(geometry.angles_rad, 2 * np.pi if plane.cone else np.pi)
     if plane.cone:
         weights = weights / 2  # a full turn measures every ray twice
@@ -32,8 +36,11 @@ def reconstruct(
     volume = np.zeros(grid.shape, np.float32)
     origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
 
-    def task(first: int, end: int) -> None:
-        _backproject(filtered, plane.coefficients(), plane.cone, origin, spacing, volume, first, end)
+    def task(first: int, end: int) -> Iterator[None]:
+        for z in range(first, end):
+            for a, b in parts(0, len(filtered), grid.shape[1] * grid.shape[2]):
+                _backproject(filtered[a:b], coefficients[a:b], plane.cone, origin, spacing, volume, z, z + 1)
+                yield
 
     run_tasks(task, grid.shape[0], n_threads)
     return volume
@@ -67,9 +74,13 @@ def ramp_filter(projections: np.ndarray, pitch_mm: np.ndarray, window: str = "ra
     kernel[lags % 2 == 1] = -1.0 / (np.pi * lags[lags % 2 == 1]) ** 2
     kernel[0] = 0.25
     response = scipy.fft.rfft(kernel).real * _window(np.arange(size // 2 + 1) / size, window)
-    spectrum = scipy.fft.rfft(projections.astype(np.float32), size, axis=-1)
-    spectrum *= (response / pitch_mm[:, None, None]).astype(np.float32)
-    return np.ascontiguousarray(scipy.fft.irfft(spectrum, size, axis=-1)[..., :n], dtype=np.float32)
+    filtered = np.empty(projections.shape, np.float32)
+    for view, pitch, out in zip(projections, pitch_mm, filtered, strict=True):
+        check()
+        spectrum = scipy.fft.rfft(view.astype(np.float32), size, axis=-1)
+        spectrum *= (response / pitch).astype(np.float32)
+        out[:] = scipy.fft.irfft(spectrum, size, axis=-1)[..., :n]
+    return filtered
 
 
 def _window(frequency: np.ndarray, name: str) -> np.ndarray:
@@ -108,9 +119,12 @@ class _DetectorPlanes:
     def cosine(self) -> np.ndarray:
         """Cosine of the angle between each ray and the detector's normal, (view, row, column)."""
         rows, cols = (np.arange(n) - 0.5 * (n - 1) for n in self.shape)
-        offset = (self.centre - self.source)[:, None, None]
-        rays = offset + rows[:, None, None] * self.v[:, None, None] + cols[:, None] * self.u[:, None, None]
-        return (self.distance[:, None, None] / np.linalg.norm(rays, axis=-1)).astype(np.float32)
+        out = np.empty((len(self.u), *self.shape), np.float32)
+        for view, offset in enumerate(self.centre - self.source):
+            check()
+            rays = offset + rows[:, None, None] * self.v[view] + cols[:, None] * self.u[view]
+            out[view] = self.distance[view] / np.linalg.norm(rays, axis=-1)
+        return out
 
     def coefficients(self) -> np.ndarray:
         """Per view 16 numbers: column, row, depth as affine functions of (x, y, z), then distances.

@@ -16,6 +16,7 @@ from napari_unroll.errors import ScanError
 from napari_unroll.events import Box
 from napari_unroll.physics import fdk, joseph
 from napari_unroll.physics.autograd import Linear
+from napari_unroll.physics.pool import default_threads
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 
 
@@ -36,7 +37,7 @@ class XRay(LinearPhysics):
                 f"An X-ray projector needs a cone or parallel beam geometry; got {type(geometry).__name__}."
             )
         self.geometry, self.grid = geometry, grid
-        self.n_threads = n_threads or joseph.default_threads()
+        self.n_threads = n_threads or default_threads()
         self._origin = np.array(grid.origin_mm)
         self._spacing = np.array(grid.spacing_mm)
 

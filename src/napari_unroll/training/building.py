@@ -11,8 +11,7 @@ from typing import Any
 
 import psutil
 
-from napari_unroll.errors import Cancelled
-from napari_unroll.events import Progress, Stop
+from napari_unroll.events import Progress
 from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
@@ -55,18 +54,9 @@ class Scanners:
         return self._factors[protocol]
 
 
-def build(
-    store: SampleStore, jobs: Sequence[Job], config: UnrolledConfig, scanners: Scanners, stop: Stop
-) -> Iterator[Progress]:
-    """Make the samples that the store lacks, number i from job i; ends early where the listener asks to finish.
-
-    Raises Cancelled; what was made stays.
-    """
+def build(store: SampleStore, jobs: Sequence[Job], config: UnrolledConfig, scanners: Scanners) -> Iterator[Progress]:
+    """Make the samples that the store lacks, number i from job i. Where it is stopped, what was made stays."""
     for i, job in enumerate(jobs):
-        if stop.cancelled:
-            raise Cancelled(f"Cancelled after {i} of {len(jobs)} samples; they are kept, the same call goes on.")
-        if stop.finish_now:
-            return
         if i not in store:
             scan = job.make()
             physics = scanners.physics(job.protocol, scan)

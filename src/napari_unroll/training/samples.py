@@ -22,6 +22,7 @@ import zarr
 
 from napari_unroll.errors import ScanError, UnrollError
 from napari_unroll.events import Box, result_of
+from napari_unroll.interrupt import check
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.unrolled.network import UnrolledConfig
 from napari_unroll.methods.unrolled.scale import intensity_scale
@@ -102,6 +103,7 @@ class SampleStore:
 
     def load(self, index: int) -> Sample:
         """Sample ``index`` and its protocol. Raises UnrollError where it is damaged."""
+        check()
         try:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
             return {name: np.asarray(group[name][:]) for name in PARTS}, int(group.attrs["protocol"])

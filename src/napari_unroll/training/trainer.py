@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from napari_unroll.errors import Cancelled, ParameterError
+from napari_unroll.errors import Cancelled, FinishNow, ParameterError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.interrupt import check, interruptible, shielded, stepwise
 from napari_unroll.methods.unrolled.network import UnrolledConfig, UnrolledPGD
 from napari_unroll.methods.unrolled.precondition import preconditioner
 from napari_unroll.normal.factors import NormalFactors
@@ -76,6 +77,8 @@ class Trainer:
         if options.compile:
             for prior in self.network.priors:
                 prior.compile()
+        else:
+            look_in_every_layer(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=options.precision == "float16")
         self.protocols = [p.to(device) for p in protocols]
@@ -89,25 +92,38 @@ class Trainer:
         self._validated_step, self._validation_seconds = -1, 0.0
 
     def run(self, stop: Stop | None = None) -> Iterator[Event]:
-        """Train until the budget is spent or the listener asks to stop; the result is the averaged network."""
-        stop = stop or Stop()
+        """Train until the budget is spent or the listener asks to stop; the result is the averaged network.
+
+        Asked to finish, the best network stays; before any was measured, the present one is kept. Raises Cancelled.
+        """
         if self.state is not None:
-            self.state.restore(self)
+            with shielded():
+                self.state.restore(self)
         yield Started("training", self.options.n_steps)
+        history: list[float] = []
+        outcome = Outcome.COMPLETED
+        try:
+            yield from interruptible(self._train(history), stop or Stop())
+        except Cancelled:
+            self._save()
+            raise
+        except FinishNow:
+            outcome = Outcome.FINISHED_EARLY
+            with shielded():
+                self._keep_unmeasured()
+        self._save()
+        yield Finished(outcome, self.average, f"Trained {self.step} steps.", self.elapsed, tuple(history))
+
+    def _train(self, history: list[float]) -> Generator[Event, None, None]:
         self._begin = time.monotonic() - self.elapsed
         self._saved_at = self._validated_at = self.elapsed
-        history: list[float] = []
         if self.step == 0:
             yield from self._validation()
         with Meter(self.device, self.step, self.elapsed) as meter:
-            while not self.done and not stop.finish_now:
-                self._look(stop)
+            while not self.done:
                 yield from self._one_step(meter, history)
         if self._validated_step != self.step:
             yield from self._validation()
-        self._save()
-        outcome = Outcome.COMPLETED if self.done else Outcome.FINISHED_EARLY
-        yield Finished(outcome, self.average, f"Trained {self.step} steps.", self.elapsed, tuple(history))
 
     def _one_step(self, meter: Meter, history: list[float]) -> Iterator[Event]:
         """One optimiser step, and what is due after it: report, validation, checkpoint."""
@@ -133,11 +149,6 @@ class Trainer:
         """Whether the budget is spent, or the patience."""
         return self.progress >= 1.0 or (self.options.patience is not None and self.stale >= self.options.patience)
 
-    def _look(self, stop: Stop) -> None:
-        if stop.cancelled:
-            self._save()
-            raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
-
     def _report(self, metrics: dict[str, float]) -> IterationDone:
         if self.state is not None:
             self.state.log(self.step, metrics)
@@ -153,6 +164,11 @@ class Trainer:
             part = self._loss(self._draw()) / self.options.accumulate
             self.scaler.scale(part).backward()
             total += float(part.detach())
+        with shielded():  # weights, moments and their count belong together
+            self._step()
+        return total
+
+    def _step(self) -> None:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
         if self.scaler.is_enabled() or torch.isfinite(norm):  # low precision overflows now and then: skip that step
@@ -160,7 +176,6 @@ class Trainer:
         self.scaler.update()
         self.step += 1
         self._update_average()
-        return total
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         gradient = context_gradient(batch, self.operators[batch.protocol])
@@ -198,12 +213,12 @@ class Trainer:
         is_cheap = self._validation_seconds <= self.options.validation_share * (since + self._validation_seconds)
         return self.validate is not None and bool(is_time) and is_cheap
 
-    def _validation(self) -> Iterator[Event]:
+    def _validation(self) -> Generator[Event, None, None]:
         """Figures of the averaged network; the best so far is kept. Without held-out scans the latest is the best."""
         metrics: dict[str, float] = {}
         if self.validate is not None:
             begun = time.monotonic()
-            found = self.validate(self.average)
+            found = yield from stepwise(partial(self.validate, self.average), "measuring on held-out scans")
             metrics = found.metrics
             yield self._report(metrics)
             yield Pictures(self.step, found.images)
@@ -211,7 +226,8 @@ class Trainer:
         self.elapsed = time.monotonic() - self._begin
         self._validated_at, self._validated_step = self.elapsed, self.step
         if self.step or self._is_trained:  # random weights are no result
-            self._keep_if_best(metrics)
+            with shielded():
+                self._keep_if_best(metrics)
 
     def _keep_if_best(self, metrics: dict[str, float]) -> None:
         score = metrics.get("psnr", -math.inf)
@@ -222,10 +238,28 @@ class Trainer:
             self.keep(self.average, metrics)
             self._save()
 
+    def _keep_unmeasured(self) -> None:
+        if self.keep is not None and self.best == -math.inf and self.step:
+            self.keep(self.average, {})
+
     def _save(self) -> None:
         if self.state is not None:
-            self.state.save(self)
+            with shielded():
+                self.state.save(self)
         self._saved_at = self.elapsed
+
+
+def look_in_every_layer(network: torch.nn.Module) -> None:
+    """Look for a wish to stop in every layer of both passes: the backward one makes no calls of torch that do."""
+
+    def passed(layer: torch.nn.Module, given: Any, made: torch.Tensor) -> None:
+        check()
+        if made.requires_grad:
+            made.register_hook(lambda gradient: check())
+
+    for layer in network.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(passed)
 
 
 def schedule(step: int, progress: float, warmup: int) -> float:

@@ -1,6 +1,6 @@
 """Zero-filled inverse Fourier transform, coils combined: what a scanner shows without any solver.
 
-Knows the physics only through ``A_dagger`` and ``rss``.
+Knows the physics only through the quick reconstruction and ``rss``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class ZeroFilledParams(MethodParams):
 def solve(problem: Problem, params: ZeroFilledParams) -> Generator[Event, None, torch.Tensor]:
     """Image (z, y, x), complex: coils combined by their maps, density-compensated along a trajectory, or their
     root sum of squares with zero phase."""
-    problem.asked_to_finish()
-    physics, y = problem.physics, problem.y
-    x = physics.A_dagger(y) if params.combine == "sensitivities" else physics.rss(y).to(y.dtype)
+    if params.combine == "sensitivities":
+        x = yield from problem.find_quick()
+    else:
+        x = problem.physics.rss(problem.y).to(problem.y.dtype)
     x = x.reshape(problem.shape)
     yield IterationDone(1, 1, values=as_values(x))
     return x

@@ -101,7 +101,7 @@ class _Run:
 
 
 def solve(problem: Problem, params: UnrolledParams) -> Generator[Event, None, torch.Tensor]:
-    """Stage 1, then stage 2 where asked; finish-now returns the finished patches over the last whole estimate."""
+    """Stage 1, then stage 2 where asked."""
     network = load(problem, params.weights, "unrolled")
     start = yield from first_estimate(problem, network.config)
     return (yield from unroll(problem, params, network, start))
@@ -113,7 +113,7 @@ def unroll(
     """Both stages with a given network from the start x_0 (1, 1, z, y, x); returns the volume (z, y, x)."""
     run = _Run(problem, params, network, start)
     x = yield from _whole_volume(run)
-    if params.refine and not problem.asked_to_finish():
+    if params.refine:
         x = yield from _refine(run, x)
     return x[0, 0] * run.scale
 
@@ -138,14 +138,10 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
     state, n = run.problem.state, run.n_iterations
     x: torch.Tensor = state.get("x", run.start)
     for k in range(state.get("iteration", 0), n):
-        if run.problem.asked_to_finish():
-            break
         stepped, gradient = _data_step(run, x, k)
         blender = run.blender()
         done = 0
         for boxes in run.grid.batches(batch_size(run.problem)):
-            if run.problem.asked_to_finish():
-                return over(blender, x)
             for box, values in zip(boxes, run.denoise(cut(stepped, boxes), k), strict=True):
                 blender.add(box, values)
                 yield PatchDone(box, run.shown(blender.values(box)), _ratio(gradient, run.adjoint, box))
@@ -170,8 +166,6 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
     known = [box for box, _ in finished]
     size = 1 if run.params.refine_operator == "exact" else batch_size(run.problem)
     for boxes in run.grid.batches(size):
-        if run.problem.asked_to_finish():
-            break
         if all(box in known for box in boxes):
             continue
         for box, u, share in zip(boxes, *_solve_patches(run, boxes, context, residual), strict=True):

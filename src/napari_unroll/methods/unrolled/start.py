@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 def first_estimate(problem: Problem, config: UnrolledConfig) -> Generator[Event, None, torch.Tensor]:
     """x_0 (1, 1, z, y, x); with total variation its iterates are shown while they come."""
     if config.start_iterations == 0:
-        x: torch.Tensor = problem.physics.A_dagger(problem.y)
-        return x
+        return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     params = tv_fista.TVParams(n_iterations=config.start_iterations, tolerance=0.0)
     x = yield from retold(tv_fista.solve(inner, params), _as_first_estimate)
