@@ -44,3 +44,7 @@ class MemoryExceeded(UnrollError):
 
 class Cancelled(UnrollError):
     """The user cancelled; raised only inside a run, reported as an outcome."""
+
+
+class FinishNow(UnrollError):
+    """The user asked to finish with what there is; raised inside a step, caught where the best result so far is known."""

@@ -27,17 +27,15 @@ def slow(problem: Problem, params: SlowParams) -> Iterator[PatchDone | Iteration
     """Eight patches of ones, half of them before the gate opens; then an iteration."""
     nz = problem.shape[0]
     x = torch.zeros(problem.shape)
+    problem.estimate.keep(x.clone())
     for i in range(8):
-        if problem.asked_to_finish():
-            break
         box = (slice(i * nz // 8, (i + 1) * nz // 8), slice(0, problem.shape[1]), slice(0, problem.shape[2]))
         x[box] = i + 1
         yield PatchDone(box, x[box].numpy(), consistency=0.5)
         yield Progress(i + 1, 8)
         if i == 3:
             GATE.wait(30)
-    else:
-        yield IterationDone(1, 1, residual=0.1, values=x.numpy())
+    yield IterationDone(1, 1, residual=0.1, values=x.numpy())
     return x
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.events import Event, Stop
+from napari_unroll.events import Event
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.problem import Method, Problem, measured
 from napari_unroll.methods.registry import get
@@ -47,10 +47,10 @@ def slice_mri() -> Scan:
     return sample_multicoil((1, 32, 32), n_coils=4, acceleration=2)
 
 
-def problem(scan: Scan, stop: Stop | None = None, **more: Any) -> Problem:
+def problem(scan: Scan, **more: Any) -> Problem:
     """The problem of a scan on the CPU."""
     y = measured(scan, "cpu").clone()  # tests may change it; scans are shared
-    return Problem(scan=scan, physics=build_physics(scan, "cpu"), y=y, stop=stop or Stop(), **more)
+    return Problem(scan=scan, physics=build_physics(scan, "cpu"), y=y, **more)
 
 
 def drain(method: Method, given: Problem, **params: Any) -> tuple[list[Event], torch.Tensor]:

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unroll.errors import ScanError
-from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.events import Event, Finished, Outcome, Progress, Started
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.layers import ROLE, contrast, grid_of
@@ -31,14 +31,11 @@ from napari_unroll.scan.scan import Scan
 AXES = ("z", "y", "x")
 
 
-def measure(volumes: dict[str, np.ndarray], reference: np.ndarray, stop: Stop) -> Iterator[Event]:
+def measure(volumes: dict[str, np.ndarray], reference: np.ndarray) -> Iterator[Event]:
     """PSNR and SSIM of every volume against the reference; the result is name → (psnr, ssim)."""
     yield Started("comparison", len(volumes))
     found: dict[str, tuple[float, float]] = {}
     for i, (name, values) in enumerate(volumes.items()):
-        if stop.cancelled:
-            yield Finished(Outcome.CANCELLED, advice="The comparison was cancelled.")
-            return
         found[name] = (psnr(values, reference), ssim(values, reference))
         yield Progress(i + 1, len(volumes), name)
     yield Finished(Outcome.COMPLETED, found)
@@ -54,6 +51,7 @@ class CompareDock(parts.DockFrame):
         self._build_table()
         self._build_profile()
         self.body.addStretch(1)
+        self.running = self.add_below(parts.RunRow(self.session.runner))
         self.session.layers_changed.connect(self._list_layers)
         self.session.scan_changed.connect(self._on_scan)
         self._list_layers()
@@ -81,10 +79,9 @@ class CompareDock(parts.DockFrame):
         self.measure_button = parts.button("Measure", self.measure, "PSNR and SSIM against the reference.", "measure")
         self.side_button = parts.button("Side by side", self.side_by_side, "Ticked volumes in a grid, same contrast.")
         self.single_button = parts.button("One view", self.one_view, "Back from the grid to a single view.")
-        self.progress = parts.RunBar(self.session.runner)
         box = parts.section(
             "Volumes", self.table,
-            parts.row(self.measure_button, self.side_button, self.single_button, stretch=(1, 1, 1)), self.progress,
+            parts.row(self.measure_button, self.side_button, self.single_button, stretch=(1, 1, 1)),
         )  # fmt: skip
         self.body.addWidget(box)
 
@@ -179,12 +176,10 @@ class CompareDock(parts.DockFrame):
         self.message.say("")
         volumes = {layer.name: layer.data.copy() for layer in ticked}
         truth = reference.data
-        run = self.session.runner.start(lambda stop: measure(volumes, truth, stop), "comparison")
+        run = self.session.runner.start(lambda stop: measure(volumes, truth), "comparison")
         run.finished.connect(self._on_measured)
-        self.progress.start()
 
     def _on_measured(self, finished: Finished) -> None:
-        self.progress.end(complete=finished.result is not None)
         if finished.result is None:
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.events import Event, Finished, Outcome, Started, Stop
 from napari_unroll.gui import libraries_first  # noqa: F401  before what imports deepinv
+from napari_unroll.interrupt import stage, stepwise
 from napari_unroll.io import registry
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error
@@ -32,14 +33,13 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def single(what: str, work: Callable[[], Any]) -> Callable[[Stop], Iterator[Event]]:
-    """A job of one indivisible step."""
+    """A job of one plain function, which tells how far it is and may be stopped inside (see ``interrupt``)."""
 
     def run(stop: Stop) -> Iterator[Event]:
         begun = time.monotonic()
         yield Started(what)
-        result = work()
-        outcome = Outcome.CANCELLED if stop.cancelled else Outcome.COMPLETED
-        yield Finished(outcome, result, seconds=time.monotonic() - begun)
+        result = yield from stepwise(work, what)
+        yield Finished(Outcome.COMPLETED, result, seconds=time.monotonic() - begun)
 
     return run
 
@@ -67,20 +67,22 @@ class PairCheck:
 
 def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Event]]:
     """Measure the adjoint error and the times of A and Aᴴ; the result is a PairCheck."""
+    return single("adjoint error", lambda: _pair_check(scan, device))
 
-    def run(stop: Stop) -> Iterator[Event]:
-        yield Started("adjoint error", 3)
+
+def _pair_check(scan: Scan, device: str) -> PairCheck:
+    with stage(4) as done:
+        done(0)
         physics = build_physics(scan, device)
-        yield Progress(1, 3, "operator built")
+        done(1)
         x = torch.ones(tuple(physics.x_shape), dtype=physics.dtype, device=physics.device)
-        physics.A_adjoint(physics.A(x))
+        physics.A_adjoint(physics.A(x))  # the first call compiles
+        done(2)
         forward, y = timed(lambda: physics.A(x))
         backward, _ = timed(lambda: physics.A_adjoint(y))
-        yield Progress(2, 3, "times measured")
+        done(3)
         error = adjoint_error(physics, seeds=(0,))
-        yield Finished(Outcome.COMPLETED, PairCheck(error, physics.reason, forward, backward, physics))
-
-    return run
+    return PairCheck(error, physics.reason, forward, backward, physics)
 
 
 def geometry(scan: Scan) -> Callable[[Stop], Iterator[Event]]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.events import Event, Finished, Started, Stop
 from napari_unroll.gui.jobs import single
+from napari_unroll.interrupt import stage, stepwise
 from napari_unroll.normal import inspect
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.effect import ImageError, final_image_error
@@ -41,7 +42,8 @@ def fit(scan: Scan, options: FitOptions, physics: VolumePhysics | None = None) -
 
     def run(stop: Stop) -> Iterator[Event]:
         yield Started("building the operator")
-        operator = physics if physics is not None else build_physics(scan)
+        build = lambda: physics if physics is not None else build_physics(scan)  # noqa: E731
+        operator = yield from stepwise(build, "building the operator")
         for event in cached_fit(scan, operator, options, stop):
             if isinstance(event, Finished) and event.result is not None:
                 result = Fitted(event.result, operator, float(event.result.info.get("seconds", event.seconds)))
@@ -95,19 +97,20 @@ class PatchCheck:
 
 def check_patch(fitted: Fitted, edge: int) -> Make:
     """Evaluate P Ñ Pᵀ on the central patch; the result is a PatchCheck."""
+    return single("patch", lambda: _patch_check(fitted, edge))
 
-    def run(stop: Stop) -> Iterator[Event]:
-        yield Started("patch", 2)
-        factors, physics = fitted.factors, fitted.physics
-        patch = tuple(min(edge, n) for n in factors.shape)
-        box: Any = tuple(slice((n - p) // 2, (n - p) // 2 + p) for n, p in zip(factors.shape, patch, strict=True))
-        u = gaussian(patch, physics.dtype, 0, physics.device)  # type: ignore[arg-type]
-        whole = u.new_zeros((1, 1, *factors.shape))
-        whole[(..., *box)] = u
+
+def _patch_check(fitted: Fitted, edge: int) -> PatchCheck:
+    factors, physics = fitted.factors, fitted.physics
+    patch = tuple(min(edge, n) for n in factors.shape)
+    box: Any = tuple(slice((n - p) // 2, (n - p) // 2 + p) for n, p in zip(factors.shape, patch, strict=True))
+    u = gaussian(patch, physics.dtype, 0, physics.device)  # type: ignore[arg-type]
+    whole = u.new_zeros((1, 1, *factors.shape))
+    whole[(..., *box)] = u
+    with stage(2) as done:
+        done(0)
         distance = relative_error(factors.apply(whole)[(..., *box)], factors.restrict(box).apply(u))
-        yield Progress(1, 2, "times")
+        done(1)
         times = inspect.time_patches(physics, factors, edge)
-        kernel = factors.crop(patch).kernel  # type: ignore[arg-type]
-        yield Finished(Outcome.COMPLETED, PatchCheck(times, kernel.element_size() * kernel.nelement(), distance))
-
-    return run
+    kernel = factors.crop(patch).kernel  # type: ignore[arg-type]
+    return PatchCheck(times, kernel.element_size() * kernel.nelement(), distance)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QColor, QResizeEvent
@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 from napari_unroll.gui.session import session_of
 from napari_unroll.gui.worker import Runner
 
+W = TypeVar("W", bound=QWidget)
 MIN_WIDTH = 330
 CLOCK_INTERVAL_MS = 250
 COLOURS = {"error": ("#ff7b72", "#b3261e"), "warning": ("#e3b341", "#7a5200"), "good": ("#56c271", "#1a6b33")}
@@ -69,6 +70,12 @@ class DockFrame(QWidget):
         outer.addWidget(self._scroll, 1)
         self.message = Message(viewer)
         outer.addWidget(self.message)
+        self._outer = outer
+
+    def add_below(self, widget: W) -> W:
+        """Put ``widget`` between what scrolls and the message line; returns it."""
+        self._outer.insertWidget(1, widget)
+        return widget
 
     def show_from(self, widget: QWidget) -> None:
         """Scroll so that ``widget`` stands at the top."""
@@ -223,10 +230,28 @@ class RunBar(QWidget):
         if self._runner.run is None:
             return
         clock = self._runner.run.clock
-        if clock.n_steps > 0:
-            self.bar.setRange(0, clock.n_steps)
-            self.bar.setValue(min(clock.step, clock.n_steps))
+        self.bar.setRange(0, clock.n_steps)  # without a number of steps it shows that something goes on
+        self.bar.setValue(min(clock.step, clock.n_steps))
         self.text.setText(" · ".join(t for t in (clock.text, clock.left_text) if t))
+
+
+class RunRow(QWidget):
+    """The bar of a runner with Cancel beside it; there while the runner is busy."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__()
+        self.bar = RunBar(runner)
+        self.cancel = button("Cancel", runner.cancel, "Give up what is going on.", "cancel")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(8, 2, 8, 2)
+        layout.addWidget(self.bar, 1)
+        layout.addWidget(self.cancel, 0, Qt.AlignmentFlag.AlignTop)
+        runner.busy_changed.connect(self._follow)
+        self._follow(runner.busy)
+
+    def _follow(self, busy: bool) -> None:
+        self.bar.start() if busy else self.bar.reset()
+        self.setVisible(busy)
 
 
 def number(value: float) -> str:

@@ -287,14 +287,15 @@ class ReconstructDock(parts.DockFrame):
         """Generate the cone-beam sample."""
         run = self.session.runner.start(jobs.sample(next(iter(jobs.SAMPLES))), "sample scan")
         run.finished.connect(self._on_sample)
-        self.message.say("Generating the sample scan …")
+        self.message.say("")
+        self.progress.start()
 
     def _on_sample(self, finished: Finished) -> None:
         if finished.result is not None:
             self.session.set_scan(finished.result)
             self.message.say("The sample is loaded; press Run.")
         else:
-            self.message.say(finished.advice, "error")
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
 
     def _on_busy(self, busy: bool) -> None:
         self.finish_button.setEnabled(busy)

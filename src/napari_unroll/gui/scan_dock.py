@@ -53,6 +53,7 @@ class ScanDock(parts.DockFrame):
         self._build_check()
         self._build_geometry_check()
         self.body.addStretch(1)
+        self.running = self.add_below(parts.RunRow(self.session.runner))
         self.session.scan_changed.connect(self.show_scan)
         self.show_scan(self.session.scan)
 
@@ -116,10 +117,6 @@ class ScanDock(parts.DockFrame):
             "Reconstruct quickly, project again, and compare with the measured views; looks for the rotation axis.",
             "check-geometry",
         )  # fmt: skip
-        self.cancel_check = parts.button("Cancel", self.session.runner.cancel, "Give the check up.", "cancel-check")
-        self.cancel_check.setEnabled(False)
-        self.geometry_progress = parts.RunBar(self.session.runner)
-        self.geometry_progress.hide()
         self.verdict = parts.wrapped()
         self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
         self.overlay = Slices(parts.theme(self.session.viewer))
@@ -128,8 +125,7 @@ class ScanDock(parts.DockFrame):
         self.checked_view.valueChanged.connect(self._show_checked_view)
         self.view_numbers = parts.wrapped()
         self.geometry_box = parts.section(
-            "Geometry", parts.row(self.check_geometry_button, self.cancel_check, stretch=(1, 0)), self.geometry_progress,
-            self.verdict, self.correct, self.overlay, self.checked_view, self.view_numbers,
+            "Geometry", self.check_geometry_button, self.verdict, self.correct, self.overlay, self.checked_view, self.view_numbers,
         )  # fmt: skip
         self.body.addWidget(self.geometry_box)
 
@@ -180,7 +176,7 @@ class ScanDock(parts.DockFrame):
     def _start(self, make: Any, what: str) -> None:
         run = self.session.runner.start(make, what)
         run.finished.connect(self._on_loaded)
-        self.message.say(f"{what[:1].upper()}{what[1:]} …")
+        self.message.say("")
 
     def _show_options(self, reader: Any) -> None:
         if self.options is not None:
@@ -315,14 +311,8 @@ class ScanDock(parts.DockFrame):
         run.finished.connect(self._on_geometry)
         self._show_geometry(None)
         self.message.say("")
-        self.cancel_check.setEnabled(True)
-        self.geometry_progress.show()
-        self.geometry_progress.start()
 
     def _on_geometry(self, finished: Finished) -> None:
-        self.cancel_check.setEnabled(False)
-        self.geometry_progress.reset()
-        self.geometry_progress.hide()
         if finished.result is None:
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return

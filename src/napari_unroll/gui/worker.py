@@ -1,7 +1,8 @@
 """The one worker thread: it runs a generator of events and hands them to the window.
 
 Every run is an object of its own; what arrives after its end is dropped, even events that were queued before it was
-cancelled. Runs are serial: a new one waits until the cancelled one has left. Nothing raised in the thread is lost: every failure
+cancelled. Runs are serial: a new one waits until the cancelled one has left, which takes the rest of its part of a step
+(see ``interrupt``), and says so. Nothing raised in the thread is lost: every failure
 becomes ``Finished(FAILED, advice)``, because generator workers swallow errors derived from RuntimeError.
 
 Knows events and threads; nothing of layers, docks or what the run computes.
@@ -19,13 +20,15 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QObject, Signal
 
-from napari_unroll.errors import Cancelled, UnrollError
+from napari_unroll.errors import Cancelled, FinishNow, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop
+from napari_unroll.interrupt import interruptible
 
 log = logging.getLogger(__name__)
 
 Make = Callable[[Stop], Iterator[Event]]
 Sink = Callable[[Event], None]
+WAITING = "waiting for the cancelled run to end"
 
 
 def _n_threads() -> int:
@@ -36,6 +39,8 @@ def _n_threads() -> int:
 def _failure(error: Exception) -> Finished:
     if isinstance(error, Cancelled):
         return Finished(Outcome.CANCELLED, advice=str(error) or "Cancelled.")
+    if isinstance(error, FinishNow):
+        return Finished(Outcome.FINISHED_EARLY, advice="There was nothing yet to finish with.")
     if isinstance(error, UnrollError):
         return Finished(Outcome.FAILED, advice=str(error))
     log.error("The run failed.", exc_info=error)
@@ -44,13 +49,16 @@ def _failure(error: Exception) -> Finished:
 
 
 def guarded(make: Make, stop: Stop, sink: Sink | None = None) -> Iterator[Event]:
-    """The generator that really runs in the thread: with torch's threads set, ended by Finished, never raising."""
+    """The generator that really runs in the thread, ended by Finished, never raising.
+
+    Torch's threads are set, and every step listens to ``stop``.
+    """
     import torch  # here, for docks are on screen before it is loaded
 
     torch.set_num_threads(_n_threads())
     ended = False
     try:
-        for event in make(stop):
+        for event in interruptible(make(stop), stop):
             if sink is not None and not stop.cancelled:
                 sink(event)
             ended = isinstance(event, Finished)
@@ -73,11 +81,14 @@ class _RunWorker(GeneratorWorker):
         super().quit()
 
     def work(self) -> Any:
-        with self.lane:
-            try:
-                return super().work()
-            finally:
-                self._gen.close()
+        if not self.lane.acquire(blocking=False):
+            self.yielded.emit(Progress(0, 0, WAITING))
+            self.lane.acquire()
+        try:
+            return super().work()
+        finally:
+            self._gen.close()
+            self.lane.release()
 
 
 class Run(QObject):

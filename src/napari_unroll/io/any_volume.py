@@ -16,6 +16,7 @@ import mrcfile
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
+from napari_unroll.interrupt import stage
 from napari_unroll.io import ome_zarr
 from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, check_memory, check_packed, quiet, translated
 from napari_unroll.io.hdf5 import load, open_hdf5
@@ -82,10 +83,18 @@ def _read_slices(folder: Path) -> np.ndarray:
     files = tiff_files(folder)
     first = load_tiff(files[0])
     check_memory(4 * first.size * len(files), folder.name)
-    slices = [load_tiff(f) for f in files]
-    if any(s.shape != first.shape for s in slices):
+    values = np.empty((len(files), *first.shape), np.float32)
+    with stage(len(files), "reading slices") as done:
+        for k, file in enumerate(files):
+            done(k)
+            values[k] = _like(first, load_tiff(file), folder)
+    return values
+
+
+def _like(first: np.ndarray, one: np.ndarray, folder: Path) -> np.ndarray:
+    if one.shape != first.shape:
         raise FileFormatError(f"The slices in {folder.name} differ in size; keep one volume per folder.")
-    return np.stack(slices)
+    return one
 
 
 def _read_npz(path: Path) -> np.ndarray:

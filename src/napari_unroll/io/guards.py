@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 
 from napari_unroll.errors import FileFormatError, ScanError, UnrollError
+from napari_unroll.interrupt import check
 
 MAGIC = {
     b"\x89HDF\r\n\x1a\n": "hdf5",
@@ -114,6 +115,7 @@ def file_hash(path: Path) -> str:
             digest.update(file.name.encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
+                check()
                 digest.update(block)
     return digest.hexdigest()
 

@@ -12,8 +12,12 @@ import h5py
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
+from napari_unroll.interrupt import stage
 from napari_unroll.io.guards import check_memory, check_packed, readable
 from napari_unroll.io.views import Views
+
+SLAB_BYTES = 32_000_000
+"""Of a large dataset that is read at once: some hundredths of a second."""
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -69,9 +73,23 @@ def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
 
 
 def load(data: h5py.Dataset, ndim: int | None = None) -> np.ndarray:
-    """A whole dataset, checked first."""
+    """A whole dataset, checked first; read in slabs of its first axis."""
     check_memory(checked(data, ndim).nbytes, str(data.name))
-    return np.asarray(data[()])
+    if data.ndim == 0:
+        return np.asarray(data[()])
+    values, step = np.empty(data.shape, data.dtype), _slab(data)
+    with stage(len(data), f"reading {str(data.name).strip('/')}") as done:
+        for first in range(0, len(data), step):
+            done(first)
+            slab = np.s_[first : min(first + step, len(data))]
+            data.read_direct(values, slab, slab)
+    return values
+
+
+def _slab(data: h5py.Dataset) -> int:
+    """Indices of the first axis that are read at once: whole chunks of about SLAB_BYTES."""
+    chunk = data.chunks[0] if data.chunks else 1
+    return max(1, SLAB_BYTES * len(data) // data.nbytes // chunk) * chunk
 
 
 def mean_field(data: h5py.Dataset | None) -> np.ndarray | None:

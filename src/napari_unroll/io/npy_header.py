@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from napari_unroll.errors import FileFormatError
+from napari_unroll.interrupt import check
 from napari_unroll.io.guards import check_declared, check_memory, check_packed
 
 
@@ -75,7 +76,25 @@ def load_npy(path: Path, *, lazy: bool = False) -> np.ndarray:
         order = "F" if header.fortran else "C"
         return np.memmap(path, header.dtype, "r", header.offset, header.shape, order)  # type: ignore[call-overload]
     check_memory(header.n_bytes, path.name)
-    return np.asarray(np.load(path, allow_pickle=False))
+    with path.open("rb") as stream:
+        return _read_array(stream)
+
+
+def _read_array(stream: IO[bytes]) -> np.ndarray:
+    """The array of an .npy stream, in pieces of a quarter of a megabyte."""
+    return np.asarray(npy.read_array(_Looking(stream), allow_pickle=False))  # type: ignore[arg-type]
+
+
+class _Looking:
+    """A stream that looks before every piece whether reading shall stop."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, n_bytes: int) -> bytes:
+        """The next bytes."""
+        check()
+        return self._stream.read(n_bytes)
 
 
 class Archive:
@@ -110,8 +129,8 @@ class Archive:
     def load(self, name: str) -> np.ndarray:
         """One array, whole."""
         check_memory(self.headers[name].n_bytes, f"{name} in {self.path.name}")
-        with np.load(self.path, allow_pickle=False) as arrays:
-            return np.asarray(arrays[name])
+        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
+            return _read_array(stream)
 
     def optional(self, *names: str) -> np.ndarray | None:
         """The first of these arrays, whole, or None."""

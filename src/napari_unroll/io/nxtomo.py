@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
+from napari_unroll.interrupt import check
 from napari_unroll.io.ct_options import CircularOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import check_memory
@@ -84,6 +85,7 @@ def _mean(data: h5py.Dataset, frames: np.ndarray) -> np.ndarray | None:
     check_memory(16 * data.shape[1] * data.shape[2], "a mean frame")
     total = np.zeros(data.shape[1:], np.float64)
     for i in frames:
+        check()
         total += data[int(i)]
     return np.asarray(total / len(frames), np.float32)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_unroll.errors import FileFormatError
+from napari_unroll.errors import FileFormatError, UnrollError
+from napari_unroll.interrupt import check, stage
 from napari_unroll.io.guards import check_declared, check_memory, check_packed, container, quiet
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -26,13 +27,27 @@ def load_tiff(path: Path) -> np.ndarray:
         check_directories(path)
         with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
             series = _checked_series(path, tiff)
-            return np.asarray(series.asarray()).reshape(_shape(path, series))
-    except FileFormatError:
+            return _pictures(series).reshape(_shape(path, series))
+    except UnrollError:
         raise
     except Exception as error:
         raise FileFormatError(
             f"{path.name} begins like a TIFF picture but cannot be read ({error}); it is truncated or damaged."
         ) from error
+
+
+def _pictures(series: tifffile.TiffPageSeries) -> np.ndarray:
+    """The values of a series, picture by picture where every page is one."""
+    rows_cols = tuple(series.shape[-2:])
+    if len(series.pages) < 2 or len(series.pages) * np.prod(rows_cols) != series.size:
+        return np.asarray(series.asarray())
+    values = np.zeros((len(series.pages), *rows_cols), series.dtype)
+    with stage(len(values), "reading pictures") as done:
+        for k, page in enumerate(series.pages):
+            done(k)
+            if page is not None:
+                values[k] = page.asarray().reshape(rows_cols)
+    return values
 
 
 def _shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, ...]:
@@ -54,6 +69,7 @@ def _checked_series(path: Path, tiff: tifffile.TiffFile) -> tifffile.TiffPageSer
     if series.dataoffset is not None:
         check_declared(path, series.dataoffset + series.nbytes, f"pictures of shape {series.shape}")
     for page in series.pages:
+        check()
         if page is not None:
             check_packed(path.name, page.nbytes, sum(page.databytecounts))
             ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
@@ -75,6 +91,7 @@ def check_directories(path: Path) -> int:
         seen: set[int] = set()
         at = _unpack(path, order + offset, head[8 if big else 4 :])
         while at:
+            check()
             if at in seen:
                 raise FileFormatError(f"{path.name} has TIFF directories that point in a circle; it is damaged.")
             seen.add(at)
@@ -106,6 +123,7 @@ def mean_picture(paths: list[Path]) -> np.ndarray:
     """Mean over all pictures of these files, float32 (row, column)."""
     total, count = None, 0
     for path in paths:
+        check()
         pictures = load_tiff(path)
         pictures = pictures[None] if pictures.ndim == 2 else pictures
         if total is not None and total.shape != pictures.shape[1:]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
+from napari_unroll.interrupt import check, stage
 from napari_unroll.io.ct_options import LARGEST_AIR, ValueOptions, ViewOptions
 from napari_unroll.io.guards import check_memory
 from napari_unroll.scan import preprocess_ct as ct
@@ -68,9 +69,11 @@ def load_stack(views: Views, chosen: range, options: ViewOptions, notes: list[st
     check_memory(5 * len(chosen) * rows * cols + 24 * views.shape[1] * views.shape[2], f"{len(chosen)} views")
     stack = np.empty((len(chosen), rows, cols), np.float32)
     n_bad = 0
-    for k, i in enumerate(chosen):
-        stack[k], bad = views.corrected(i, options)
-        n_bad += bad
+    with stage(len(chosen), "reading views") as done:
+        for k, i in enumerate(chosen):
+            done(k)
+            stack[k], bad = views.corrected(i, options)
+            n_bad += bad
     if n_bad:
         notes.append(f"Repaired {n_bad} bad pixels ({n_bad / (len(chosen) * np.prod(views.shape[1:])):.2g} of all).")
     if options.view_step > 1:
@@ -82,8 +85,10 @@ def load_stack(views: Views, chosen: range, options: ViewOptions, notes: list[st
 
 def take_log(stack: np.ndarray, notes: list[str]) -> np.ndarray:
     """−log view by view, in place."""
-    clipped = int((stack < ct.FLOOR).sum())
+    clipped = 0
     for view in stack:
+        check()
+        clipped += int((view < ct.FLOOR).sum())
         view[...] = ct.minus_log(view)
     if clipped:
         notes.append(f"{clipped} pixels below a transmission of {ct.FLOOR:g} were clipped before −log.")

@@ -1,6 +1,6 @@
 """The one loop that cuts a volume into patches, does something to each, and blends what comes: sliding-window inference.
 
-Whoever uses it says what is done to a batch of boxes; cancelling, finishing early, events and blending are here.
+Whoever uses it says what is done to a batch of boxes; events and blending are here.
 """
 
 from __future__ import annotations
@@ -46,27 +46,24 @@ def batch_size(device: torch.device) -> int:
 
 def sliding_window(
     grid: PatchGrid,
-    background: torch.Tensor,
+    like: torch.Tensor,
     apply: Callable[[list[Box]], Sequence[Patch]],
     stage: Stage,
-    asked_to_finish: Callable[[], bool] = lambda: False,
     scale: float = 1.0,
     n_batch: int | None = None,
     done: list[Patch] | None = None,
 ) -> Generator[Event, None, torch.Tensor]:
-    """The patches of ``grid`` through ``apply``, blended; returns the volume (1, 1, z, y, x).
+    """The patches of ``grid`` through ``apply``, blended; returns a volume (1, 1, z, y, x) of the type of ``like``.
 
-    Asked to finish, it ends with the patches that have arrived over ``background`` (1, 1, z, y, x). ``scale`` turns values
-    into the scan's units for events. What is in ``done`` is not made again; new patches are appended to it.
+    ``scale`` turns values into the scan's units for events. What is in ``done`` is not made again; new patches are appended
+    to it.
     """
-    blender = Blender(grid.shape, background.dtype, grid.overlap, background.device)
+    blender = Blender(grid.shape, like.dtype, grid.overlap, like.device)
     for patch in done or ():
         blender.add(patch.box, patch.values)
     known = [patch.box for patch in done or ()]
     n_done = len(known)
-    for boxes in grid.batches(n_batch or batch_size(background.device)):
-        if asked_to_finish():
-            break
+    for boxes in grid.batches(n_batch or batch_size(like.device)):
         if all(box in known for box in boxes):
             continue
         for patch in apply(boxes):
@@ -76,4 +73,4 @@ def sliding_window(
             yield PatchDone(patch.box, as_values(blender.values(patch.box) * scale), patch.consistency)
         n_done += len(boxes)
         yield Progress(stage.first + n_done, stage.n_steps or len(grid), stage.text)
-    return torch.where(blender.covered, blender.values(), background[0, 0])[None, None]
+    return blender.values()[None, None]

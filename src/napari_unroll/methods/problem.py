@@ -2,7 +2,8 @@
 
 A method is one parameter record and one generator ``solve(problem, params)`` that yields events and
 *returns* the volume, a tensor (z, y, x) real or complex, on any device. It knows neither who listens nor
-how the problem was made.
+how the problem was made, and it need not look whether it shall stop: every call of torch and every projection does
+(see ``interrupt``). What it is to return when it is stopped, it keeps in the problem's ``estimate``.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from napari_unroll.errors import Cancelled, ScanError
-from napari_unroll.events import Event, Progress, Stop
+from napari_unroll.errors import FinishNow, ScanError
+from napari_unroll.events import Event, IterationDone, PatchDone, Progress
+from napari_unroll.interrupt import stepwise
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.laws import power_iteration
 from napari_unroll.physics.volume_physics import VolumePhysics
@@ -24,10 +26,48 @@ from napari_unroll.record import Record
 from napari_unroll.scan.scan import Modality, Scan
 
 NORM_STEPS = 20
+NORM_TEXT = "measuring the operator's norm"
 
 
 class MethodParams(Record):
     """Base of the parameter records."""
+
+
+class Estimate:
+    """The best whole estimate so far, (z, y, x) in the scan's units: the newest that a method kept, or that it showed."""
+
+    def __init__(self) -> None:
+        self._x: torch.Tensor | np.ndarray | None = None
+        self._is_own = False
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return self._x is not None
+
+    def keep(self, x: torch.Tensor) -> None:
+        """Take x (..., z, y, x), which the method will not change in place."""
+        self._x, self._is_own = x, False
+
+    def see(self, event: Event) -> Event:
+        """Take what an event shows: a volume, or a patch over the estimate before it."""
+        if isinstance(event, IterationDone) and event.values is not None:
+            self._x, self._is_own = event.values, False
+        elif isinstance(event, PatchDone) and self.exists:
+            self._own()[event.box] = event.values
+        return event
+
+    def values(self) -> np.ndarray:
+        """The estimate as events carry it. Raises FinishNow where there is none yet."""
+        if not self.exists:
+            raise FinishNow("There was no estimate yet to finish with.")
+        return self._own()
+
+    def _own(self) -> np.ndarray:
+        if not self._is_own:
+            self._x, self._is_own = as_values(torch.as_tensor(self._x)), True
+        assert isinstance(self._x, np.ndarray)
+        return self._x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +76,7 @@ class Problem:
 
     ``physics`` is the operator A (see ``physics.build``); ``y`` its measurements with a batch axis;
     ``normal`` the fitted approximation of AᴴA or None; ``patch_size`` (z, y, x) and ``overlap`` (voxels) for
-    patchwise work; ``stop`` the token that the method must look at between its steps. ``state`` survives an
+    patchwise work; ``estimate`` is what a run that is asked to finish returns. ``state`` survives an
     attempt: after out-of-memory the pipeline calls ``solve`` again with smaller patches and the same ``state``,
     so a method that keeps its finished work there (say ``state["x"]``, ``state["iteration"]``) goes on from it.
     """
@@ -48,7 +88,7 @@ class Problem:
     patch_size: tuple[int, int, int] = (48, 48, 48)
     overlap: int = 8
     precision: str = "float32"
-    stop: Stop = field(default_factory=Stop)
+    estimate: Estimate = field(default_factory=Estimate)
     state: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -66,31 +106,35 @@ class Problem:
         """Aᴴy, (1, 1, z, y, x)."""
         return self.physics.A_adjoint(self.y)
 
+    def find_quick(self, **choices: Any) -> Generator[Event, None, torch.Tensor]:
+        """FDK, FBP, the zero-filled or the gridded image, (1, 1, z, y, x); kept as the estimate where there is none.
+
+        ``x = yield from problem.find_quick()``; ``choices`` are those of the physics' ``A_dagger``.
+        """
+        x = yield from stepwise(lambda: self.physics.A_dagger(self.y, **choices), "quick reconstruction")
+        if not self.estimate.exists:
+            self.estimate.keep(x)
+        return x
+
     def find_norm(self) -> Generator[Event, None, float]:
         """Largest eigenvalue of AᴴA by power iteration (seeded), on the approximation where one is fitted.
 
-        ``norm = yield from problem.find_norm()``. Kept in ``state``; asked to finish, it returns the estimate that it has.
+        ``norm = yield from problem.find_norm()``. Kept in ``state``, or in the factors of the approximation.
         """
         if self.normal is not None:
-            return self.normal.norm_squared
+            normal = self.normal
+            return (yield from stepwise(lambda: normal.norm_squared, NORM_TEXT))
         if "norm_squared" not in self.state:
-            estimate = 0.0
-            for k, estimate in enumerate(power_iteration(self.physics, NORM_STEPS), 1):
-                yield Progress(k, NORM_STEPS, "measuring the operator's norm")
-                if self.asked_to_finish():
-                    return estimate
-            if estimate == 0:
+            estimates = [0.0]
+            for estimate in power_iteration(self.physics, NORM_STEPS):
+                yield Progress(len(estimates), NORM_STEPS, NORM_TEXT)
+                estimates.append(estimate)
+            if estimates[-1] == 0:
                 raise ScanError(
                     "No measurement sees the volume, A is zero: check the geometry, the region, the mask and the coil maps."
                 )
-            self.state["norm_squared"] = estimate
+            self.state["norm_squared"] = estimates[-1]
         return float(self.state["norm_squared"])
-
-    def asked_to_finish(self) -> bool:
-        """Look at the stop token between steps: raises Cancelled, else says whether to end with what there is."""
-        if self.stop.cancelled:
-            raise Cancelled("The reconstruction was cancelled; nothing was kept.")
-        return self.stop.finish_now
 
     def residual(self, x: torch.Tensor) -> float:
         """‖A x − y‖ / ‖y‖ for x (1, 1, z, y, x)."""

@@ -13,6 +13,7 @@ import platformdirs
 from napari_unroll import __version__
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.interrupt import shielded
 from napari_unroll.normal.choice import COIL_FORMS, choose_form
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, FitState, fit
@@ -90,7 +91,7 @@ def _kept(physics: VolumePhysics, options: FitOptions, stop: Stop | None, path: 
             yield from _settle(event, state, path, unfinished)
         elif state.sampler is not None and time.monotonic() - written > SAVE_EVERY_S:
             written = time.monotonic()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), shielded():
                 unfinished.parent.mkdir(parents=True, exist_ok=True)
                 save_state(state, unfinished)
         yield event
@@ -100,11 +101,12 @@ def _settle(finished: Finished, state: FitState, path: Path, unfinished: Path) -
     """Keep the factors of a completed fit, else what a next fit can go on from."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if finished.outcome is Outcome.COMPLETED:
-            save(finished.result, path)
-            unfinished.unlink(missing_ok=True)
-        elif state.sampler is not None:
-            save_state(state, unfinished)
+        with shielded():
+            if finished.outcome is Outcome.COMPLETED:
+                save(finished.result, path)
+                unfinished.unlink(missing_ok=True)
+            elif state.sampler is not None:
+                save_state(state, unfinished)
     except OSError as error:
         yield Warned(f"The fitted operator was not kept in {path.parent} ({error}); the next run fits it again.")
 

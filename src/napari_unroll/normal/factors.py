@@ -16,6 +16,7 @@ import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
+from napari_unroll.interrupt import stage
 from napari_unroll.normal import blocks
 from napari_unroll.normal.patch import AXES, Circular, Convolution, Pairs, PatchNormal, Shape, make_convolution
 
@@ -226,8 +227,9 @@ def top_eigenvalue(factors: NormalFactors, n_iter: int = 60, seed: int = 0, tole
     x = (1 + 0.3 * torch.randn(1, 1, *factors.shape, generator=generator)).to(factors.device, factors.dtype)
     x /= torch.linalg.vector_norm(x)
     value = 0.0
-    with torch.no_grad():
-        for _ in range(n_iter):
+    with torch.no_grad(), stage(n_iter) as done:
+        for k in range(n_iter):
+            done(k)
             x = factors.apply(x)
             last, value = value, float(torch.linalg.vector_norm(x))
             if value == 0.0 or abs(value - last) <= tolerance * value:

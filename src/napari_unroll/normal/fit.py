@@ -9,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from napari_unroll.errors import Cancelled, UnrollError
+from napari_unroll.errors import Cancelled, FinishNow, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.interrupt import interruptible, shielded, stepwise
 from napari_unroll.normal import coils
 from napari_unroll.normal.choice import COIL_FORMS, choose_form, choose_kernel
 from napari_unroll.normal.effect import held_out_trial
@@ -113,46 +115,74 @@ class FitState:
 def fit(
     physics: VolumePhysics, options: FitOptions | None = None, stop: Stop | None = None, state: FitState | None = None
 ) -> Iterator[Event]:
-    """Fit Ñ ≈ AᴴA; the last event is Finished(result=NormalFactors, history of the image-like error)."""
+    """Fit Ñ ≈ AᴴA; the last event is Finished(result=NormalFactors, history of the image-like error).
+
+    Asked to finish, the factors are those of the probes so far, with the errors of the last report.
+    """
     options, stop, state = options or FitOptions(), stop or Stop(), state or FitState()
     begun = time.perf_counter()
     try:
-        factors = yield from _fit(physics, options, stop, state)
-        effect = yield from _effect(physics, factors, options, stop, state)
+        factors, outcome = yield from interruptible(_whole_fit(physics, options, state), stop)
     except (UnrollError, RuntimeError, MemoryError) as error:
-        outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
-        advice = str(error) if isinstance(error, UnrollError) else f"The fit failed: {error}"
-        yield Finished(outcome, None, advice, time.perf_counter() - begun, state.image_errors)
+        yield Finished(*_how_it_failed(error, state), time.perf_counter() - begun, state.image_errors)
         return
     seconds = time.perf_counter() - begun
-    outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
     facts = {"seconds": seconds, "recipe": options.recipe, "history": state.history}
-    info = {**factors.info, **effect, **facts, "test_calls": float(state.test_calls)}
+    info = {**factors.info, **facts, "test_calls": float(state.test_calls)}
     yield Finished(outcome, replace(factors, info=info), advise(info), seconds, state.image_errors)
+
+
+def _whole_fit(
+    physics: VolumePhysics, options: FitOptions, state: FitState
+) -> Generator[Event, None, tuple[NormalFactors, Outcome]]:
+    """The factors with their errors; where the user asks to finish, what is known by then."""
+    factors = None
+    try:
+        factors = yield from _fit(physics, options, state)
+        effect = yield from _effect(physics, factors, options, state)
+        return replace(factors, info={**factors.info, **effect}), Outcome.COMPLETED
+    except FinishNow:
+        with shielded():
+            return factors or _so_far(state), Outcome.FINISHED_EARLY
+
+
+def _so_far(state: FitState) -> NormalFactors:
+    """The factors of an interrupted fit; raises FinishNow where there was no probe yet."""
+    if state.sampler is None or state.sampler.done == 0:
+        raise FinishNow("There was no probe yet to finish with.")
+    return _with_info(state.sampler, summarise(state.samples))
+
+
+def _how_it_failed(error: Exception, state: FitState) -> tuple[Outcome, None, str]:
+    if isinstance(error, Cancelled):
+        done = state.sampler.done if state.sampler is not None else 0
+        return Outcome.CANCELLED, None, f"Cancelled after {done} exact operator applications; it can be resumed."
+    outcome = Outcome.FINISHED_EARLY if isinstance(error, FinishNow) else Outcome.FAILED
+    return outcome, None, str(error) if isinstance(error, UnrollError) else f"The fit failed: {error}"
 
 
 def fit_now(physics: VolumePhysics, options: FitOptions | None = None) -> NormalFactors:
     """The factors at once, without listening; ``n_test=0`` skips the error's exact operator applications.
 
-    Raises UnrollError where the fit fails.
+    Raises UnrollError where the fit fails, Cancelled or FinishNow where whoever drives this thread asks for it.
     """
     *_, last = fit(physics, options or FitOptions(n_test=0))
-    if not isinstance(last, Finished) or last.result is None:
-        raise UnrollError(getattr(last, "advice", "The fit ended without a result."))
+    assert isinstance(last, Finished)
+    if last.outcome is not Outcome.COMPLETED:
+        kinds = {Outcome.CANCELLED: Cancelled, Outcome.FINISHED_EARLY: FinishNow}
+        raise kinds.get(last.outcome, UnrollError)(last.advice)
     found: NormalFactors = last.result
     return found
 
 
-def _fit(
-    physics: VolumePhysics, options: FitOptions, stop: Stop, state: FitState
-) -> Generator[Event, None, NormalFactors]:
+def _fit(physics: VolumePhysics, options: FitOptions, state: FitState) -> Generator[Event, None, NormalFactors]:
     form = choose_form(physics, options.form)
     normal = CountedNormal(physics)
     if options.recipe == "paper":
-        return (yield from _fit_paper(normal, form, options, stop, state))
+        return (yield from _fit_paper(normal, form, options, state))
     if form in COIL_FORMS:
         return (yield from _fit_coils(normal, form, options, state))
-    return (yield from _fit_impulses(normal, form, options, stop, state))
+    return (yield from _fit_impulses(normal, form, options, state))
 
 
 def _fit_coils(
@@ -163,7 +193,7 @@ def _fit_coils(
         factors = coils.single_coil(normal.physics)
     else:
         factors = coils.coil_factors(normal.physics, options.n_terms if form == "virtual-coils" else None)
-    _hold(normal, options, state, whole=True)
+    yield from _hold(normal, options, state, whole=True)
     metrics = {**_errors(state, factors), "operator_calls": 0.0}
     if "error_image" in metrics:
         state.history.append(metrics)
@@ -172,43 +202,43 @@ def _fit_coils(
 
 
 def _fit_paper(
-    normal: CountedNormal, form: str, options: FitOptions, stop: Stop, state: FitState
+    normal: CountedNormal, form: str, options: FitOptions, state: FitState
 ) -> Generator[Event, None, NormalFactors]:
     if state.sampler is None:
         shape = "dcd" if normal.dtype.is_complex or options.form == "dcd" else "dc"
         state.sampler = PaperFit(normal, shape, options.n_steps, options.learning_rate, options.seed)
         state.take_stored(state.sampler)
     yield Started("Normal operator: Adam on Gaussian vectors", options.n_steps, normal.shape)
-    _hold(normal, options, state, whole=True)
-    return (yield from _iterate(state.sampler, options.n_steps, options, stop, state))
+    yield from _hold(normal, options, state, whole=True)
+    return (yield from _iterate(state.sampler, options.n_steps, options, state))
 
 
 def _fit_impulses(
-    normal: CountedNormal, form: str, options: FitOptions, stop: Stop, state: FitState
+    normal: CountedNormal, form: str, options: FitOptions, state: FitState
 ) -> Generator[Event, None, NormalFactors]:
     yield Started(f"Normal operator: {form}", options.n_probes, normal.shape)
     if state.sampler is None:
-        circular = choose_kernel(normal, options.kernel)
+        circular = yield from stepwise(lambda: choose_kernel(normal, options.kernel), "looking at the operator")
         support = default_support(normal.shape, form, options.support)
         sampler = ImpulseFit(normal, form, circular, support, options.seed)
         if not state.take_stored(sampler):
-            sampler.prepare()
-            yield from _coarse_weight(sampler, options, stop)
-        _hold(normal, options, state, sampler.whole)
+            yield from stepwise(sampler.prepare, "response to a constant")
+            yield from _coarse_weight(sampler, options)
+        yield from _hold(normal, options, state, sampler.whole)
         state.sampler = sampler
     found: ImpulseFit = state.sampler  # type: ignore[assignment]
-    factors = yield from _iterate(found, options.n_probes, options, stop, state)
-    if found.coarse_weight is not None or stop.finish_now:
+    factors = yield from _iterate(found, options.n_probes, options, state)
+    if found.coarse_weight is not None:
         return factors
     wanted = found.wants_coloured(options.n_coloured)
     if wanted > len(found.coloured_pairs):
-        found.add_coloured(wanted)
+        yield from stepwise(lambda: found.add_coloured(wanted), "image-like probes")
         yield _report(found, options.n_probes, state)
-        factors = _with_info(found, state)
+        factors = _with_info(found, _errors(state, found.solve()))
     return factors
 
 
-def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Generator[Event, None, None]:
+def _coarse_weight(sampler: ImpulseFit, options: FitOptions) -> Generator[Event, None, None]:
     """Take C 1 from a fit on larger voxels where the volume is large or the user asks for it."""
     physics = sampler.normal.physics
     limit = COARSE_EDGE["sum" if sampler.form == "sum" else "other"]
@@ -220,8 +250,6 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Gene
     coarse = ImpulseFit(normal, sampler.form, sampler.circular, normal.shape, options.seed)
     coarse.prepare()
     while coarse.done < options.n_probes:
-        if stop.cancelled:
-            raise Cancelled("Cancelled while fitting on larger voxels; the next fit starts anew.")
         coarse.step()
         yield Progress(coarse.done, 2 * options.n_probes, f"Weight from voxels {factor} times larger")
     coarse.add_coloured(coarse.wants_coloured(options.n_coloured))
@@ -233,12 +261,8 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions, stop: Stop) -> Gene
     )
 
 
-def _iterate(
-    sampler: Sampler, n: int, options: FitOptions, stop: Stop, state: FitState
-) -> Generator[Event, None, NormalFactors]:
-    while sampler.done < n and not stop.finish_now:
-        if stop.cancelled:
-            raise Cancelled(f"Cancelled after {sampler.done} of {n} exact operator applications; it can be resumed.")
+def _iterate(sampler: Sampler, n: int, options: FitOptions, state: FitState) -> Generator[Event, None, NormalFactors]:
+    while sampler.done < n:
         sampler.step()
         if sampler.done == n or sampler.done & (sampler.done - 1) == 0:
             before = state.samples
@@ -252,7 +276,7 @@ def _iterate(
                 break
         else:
             yield IterationDone(sampler.done, n, metrics={"operator_calls": float(sampler.normal.calls)})
-    return _with_info(sampler, state)
+    return _with_info(sampler, _errors(state, sampler.solve()))
 
 
 def settled(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> bool:
@@ -264,25 +288,23 @@ def settled(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> bool
     return bool(gain.mean() < max(noise, 0.01 * after["image"].mean()))
 
 
-def _hold(normal: CountedNormal, options: FitOptions, state: FitState, whole: bool) -> None:
+def _hold(normal: CountedNormal, options: FitOptions, state: FitState, whole: bool) -> Generator[Event, None, None]:
     if state.held_out is None:
         tests = CountedNormal(normal.physics)
         state.patch = None if whole else PATCH_TEST
-        state.held_out = HeldOut.make(tests, options.n_test, TEST_SEED + options.seed, state.patch)
+        make = partial(HeldOut.make, tests, options.n_test, TEST_SEED + options.seed, state.patch)
+        state.held_out = yield from stepwise(make, "exact images to measure errors on")
         state.test_calls += tests.calls
 
 
 def _effect(
-    physics: VolumePhysics, factors: NormalFactors, options: FitOptions, stop: Stop, state: FitState
+    physics: VolumePhysics, factors: NormalFactors, options: FitOptions, state: FitState
 ) -> Generator[Event, None, dict[str, float]]:
-    """The error that Ñ causes in generated images, ``error_final``; one image only where the user wants to finish."""
-    n = min(options.n_test, 1) if stop.finish_now else options.n_test
+    """The error that Ñ causes in generated images, ``error_final``."""
     caused = []
-    for i in range(n):
-        if stop.cancelled:
-            raise Cancelled("Cancelled while measuring the error in the final image; the fit itself can be resumed.")
-        yield Progress(i, n, "Error in the final image")
-        trial, calls = held_out_trial(physics, TEST_SEED + options.seed + i, state.patch)
+    for i in range(options.n_test):
+        make = partial(held_out_trial, physics, TEST_SEED + options.seed + i, state.patch)
+        trial, calls = yield from stepwise(make, f"error in the final image, {i + 1} of {options.n_test}")
         caused.append(trial.error(factors).caused)
         state.test_calls += calls
     return summarise({"final": np.array(caused)})
@@ -302,7 +324,7 @@ def _errors(state: FitState, factors: NormalFactors) -> dict[str, float]:
     return summarise(state.samples)
 
 
-def _with_info(sampler: Sampler, state: FitState) -> NormalFactors:
+def _with_info(sampler: Sampler, errors: Mapping[str, float]) -> NormalFactors:
     factors = sampler.solve()
     facts = {"operator_calls": float(sampler.normal.calls), "n_probes": float(sampler.done)}
-    return replace(factors, info={**factors.info, **_errors(state, factors), **facts})
+    return replace(factors, info={**factors.info, **errors, **facts})

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import AXES, Circular, Shape, resized
+from napari_unroll.scan.smoothing import smoothed
 
 
 def window(shape: Shape, support: Shape, position: Sequence[int]) -> Box:
@@ -135,7 +135,7 @@ def weight_gain(
         guess = factors.apply(w)[0, 0]
         top += (exact[0, 0] * guess.conj()).real
         bottom += guess.abs().square()
-    smooth = [torch.from_numpy(gaussian_filter(t.cpu().numpy(), width)).to(top) for t in (top, bottom)]
+    smooth = [torch.from_numpy(smoothed(t.cpu().numpy(), width)).to(top) for t in (top, bottom)]
     return (smooth[0] / smooth[1].clamp_min(torch.finfo(top.dtype).tiny)).clamp(0.2, 5.0)
 
 

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
@@ -20,6 +19,7 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
 from napari_unroll.normal.probes import CountedNormal, ellipsoids, frequency_radius, gaussian, relative_error
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.scan.smoothing import smoothed
 
 Kind = Literal["noise", "phantom", "constant", "impulse"]
 
@@ -105,8 +105,9 @@ def radial_profile(factors: NormalFactors, n_bins: int = 48) -> Profile:
 
 def error_against_frequency(comparison: Comparison, n_bins: int = 32) -> Profile:
     """‖F(N x − Ñ x)‖ / ‖F N x‖ on shells of equal frequency; nan where N x has nothing."""
-    gap = np.abs(np.fft.fftn(comparison.difference)) ** 2
-    size = np.abs(np.fft.fftn(comparison.exact)) ** 2
+    gap, size = (
+        torch.fft.fftn(torch.from_numpy(v)).abs().square().numpy() for v in (comparison.difference, comparison.exact)
+    )
     (top, _, centres), (bottom, _, _) = _shells(gap, n_bins), _shells(size, n_bins)
     with np.errstate(divide="ignore", invalid="ignore"):
         return Profile(centres, np.sqrt(np.where(bottom > 0, top / bottom, np.nan)))
@@ -124,8 +125,8 @@ def _shells(values: np.ndarray, n_bins: int) -> tuple[np.ndarray, np.ndarray, np
 
 def error_against_position(comparison: Comparison, width: float = 3.0) -> np.ndarray:
     """Local relative error (z, y, x), float32: both energies averaged over a Gaussian of ``width`` voxels."""
-    gap = gaussian_filter(np.abs(comparison.difference).astype(np.float64) ** 2, width)
-    size = gaussian_filter(np.abs(comparison.exact).astype(np.float64) ** 2, width)
+    gap = smoothed(np.abs(comparison.difference).astype(np.float64) ** 2, width)
+    size = smoothed(np.abs(comparison.exact).astype(np.float64) ** 2, width)
     return np.sqrt(np.maximum(gap, 0) / np.maximum(size, 1e-6 * size.max() + 1e-300)).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from napari_unroll.interrupt import shielded
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import AXES
 from napari_unroll.normal.probes import CountedNormal, gaussian
@@ -47,8 +48,9 @@ class PaperFit:
         loss = (self._apply(w) - exact / self._scale).abs().square().mean()
         torch.autograd.backward(loss)
         self._adam.param_groups[0]["lr"] = 0.5 * self.learning_rate * (1 + math.cos(math.pi * self.done / self.n_steps))
-        self._adam.step()
-        self.done += 1
+        with shielded():  # the moments and their count belong together
+            self._adam.step()
+            self.done += 1
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What a fit in another process needs to go on; see :meth:`restore`."""

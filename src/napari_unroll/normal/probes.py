@@ -5,6 +5,7 @@ Must not know forms of the approximation beyond ``factors.apply``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 from scipy.stats import qmc
 
 from napari_unroll.events import Box
+from napari_unroll.interrupt import stage
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Shape
 from napari_unroll.physics.volume_physics import VolumePhysics
@@ -143,7 +145,12 @@ class HeldOut:
     def make(cls, normal: CountedNormal, n: int, seed: int = 10_000, patch: int | None = None) -> HeldOut:
         """``n`` vectors of each kind, white noise and phantoms; with ``patch`` inside random patches of that edge."""
         kinds = {"gaussian": gaussian, "image": ellipsoids}
-        return cls({kind: [_hold(normal, vector, seed + i, patch) for i in range(n)] for kind, vector in kinds.items()})
+        held: dict[str, list[Held]] = {kind: [] for kind in kinds}
+        with stage(n * len(kinds)) as done:
+            for k, (i, kind) in enumerate(itertools.product(range(n), kinds)):
+                done(k)
+                held[kind].append(_hold(normal, kinds[kind], seed + i, patch))
+        return cls(held)
 
     def samples(self, factors: NormalFactors) -> dict[str, np.ndarray]:
         """Relative errors per kind and vector."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from napari_unroll.events import Box
+from napari_unroll.interrupt import shielded, stage
 from napari_unroll.normal import impulse, smooth
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.patch import Circular, Shape
@@ -74,9 +75,10 @@ class ImpulseFit:
         j = spread_positions(self.normal.shape, self.done + 1, self.seed)[-1]
         box = impulse.window(self.normal.shape, self._windows(), j)
         column = self.normal.column(j, box)
-        self.peaks.append(complex(column[tuple(int(p) - b.start for p, b in zip(j, box, strict=True))]).real)
-        self.estimate.add(column, j)
-        self.done += 1
+        with shielded():  # the sums and their count belong together
+            self.peaks.append(complex(column[tuple(int(p) - b.start for p, b in zip(j, box, strict=True))]).real)
+            self.estimate.add(column, j)
+            self.done += 1
 
     def _windows(self) -> Shape:
         axes = zip(self.support, self.normal.shape, self.circular, strict=True)
@@ -91,9 +93,11 @@ class ImpulseFit:
 
     def add_coloured(self, n: int) -> None:
         """Apply N to ``n`` volumes with the spectrum of images."""
-        for i in range(len(self.coloured_pairs), n):
-            w = self._coloured(i)
-            self.coloured_pairs.append((w, self.normal(w)))
+        with stage(n) as done:
+            for i in range(len(self.coloured_pairs), n):
+                done(i)
+                w = self._coloured(i)
+                self.coloured_pairs.append((w, self.normal(w)))
 
     def _coloured(self, i: int) -> torch.Tensor:
         return coloured(self.normal.shape, self.normal.dtype, 50_000 + self.seed + i, self.normal.device)

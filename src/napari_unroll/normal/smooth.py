@@ -9,7 +9,7 @@ one kernel, each lag is a ridge regression of ten unknowns. Sees columns and pos
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numba
 import numpy as np
@@ -19,7 +19,7 @@ from napari_unroll.errors import FileFormatError
 from napari_unroll.normal.factors import NormalFactors, coordinates
 from napari_unroll.normal.impulse import window, wrap
 from napari_unroll.normal.patch import Pairs, Shape
-from napari_unroll.physics.joseph import default_threads, run_tasks
+from napari_unroll.physics.pool import default_threads, run_tasks
 
 N_BASIS = 10
 PAIRS: Pairs = (
@@ -75,9 +75,10 @@ class SmoothLags:
         out = np.zeros_like(sums)
         axes = coordinates(self.shape)
 
-        def solve(start: int, stop: int) -> None:
+        def solve(start: int, stop: int) -> Iterator[None]:
             for lag in range(start, stop):
                 _solve_plane(lag, sums, positions, axes[0], axes[1], axes[2], ridge, out)
+                yield
 
         run_tasks(solve, self.support[0], default_threads())
         kernels = torch.from_numpy(out).to(self.sums.device)

@@ -8,12 +8,15 @@ The kernel compares before it casts, in the sense that NaN fails: no number make
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import scipy.fft
 from numba import njit
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.physics.joseph import run_tasks
+from napari_unroll.interrupt import check
+from napari_unroll.physics.pool import parts, run_tasks
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 
 WINDOWS = ("ram-lak", "shepp-logan", "hann")
@@ -24,6 +27,7 @@ def reconstruct(
 ) -> np.ndarray:
     """Volume (z, y, x) in 1/mm from line integrals (view, row, column)."""
     plane = _DetectorPlanes(geometry)
+    coefficients = plane.coefficients()
     weights = angular_weights(geometry.angles_rad, 2 * np.pi if plane.cone else np.pi)
     if plane.cone:
         weights = weights / 2  # a full turn measures every ray twice
@@ -33,8 +37,11 @@ def reconstruct(
     volume = np.zeros(grid.shape, np.float32)
     origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
 
-    def task(first: int, end: int) -> None:
-        _backproject(filtered, plane.coefficients(), plane.cone, origin, spacing, volume, first, end)
+    def task(first: int, end: int) -> Iterator[None]:
+        for z in range(first, end):
+            for a, b in parts(0, len(filtered), grid.shape[1] * grid.shape[2]):
+                _backproject(filtered[a:b], coefficients[a:b], plane.cone, origin, spacing, volume, z, z + 1)
+                yield
 
     run_tasks(task, grid.shape[0], n_threads)
     return volume
@@ -68,9 +75,13 @@ def ramp_filter(projections: np.ndarray, pitch_mm: np.ndarray, window: str = "ra
     kernel[lags % 2 == 1] = -1.0 / (np.pi * lags[lags % 2 == 1]) ** 2
     kernel[0] = 0.25
     response = scipy.fft.rfft(kernel).real * _window(np.arange(size // 2 + 1) / size, window)
-    spectrum = scipy.fft.rfft(projections.astype(np.float32), size, axis=-1)
-    spectrum *= (response / pitch_mm[:, None, None]).astype(np.float32)
-    return np.ascontiguousarray(scipy.fft.irfft(spectrum, size, axis=-1)[..., :n], dtype=np.float32)
+    filtered = np.empty(projections.shape, np.float32)
+    for view, pitch, out in zip(projections, pitch_mm, filtered, strict=True):
+        check()
+        spectrum = scipy.fft.rfft(view.astype(np.float32), size, axis=-1)
+        spectrum *= (response / pitch).astype(np.float32)
+        out[:] = scipy.fft.irfft(spectrum, size, axis=-1)[..., :n]
+    return filtered
 
 
 def _window(frequency: np.ndarray, name: str) -> np.ndarray:
@@ -113,6 +124,7 @@ class _DetectorPlanes:
         for cosine, offset, u, v, distance in zip(
             out, self.centre - self.source, self.u, self.v, self.distance, strict=True
         ):  # one view at a time: the rays of all take six times the memory of the measurements
+            check()
             rays = offset + rows[:, None, None] * v + cols[:, None] * u
             cosine[...] = distance / np.linalg.norm(rays, axis=-1)
         return out

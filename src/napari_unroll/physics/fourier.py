@@ -5,6 +5,7 @@ y_c = M F S_c x with F the centred orthonormal FFT over (z, y, x). Knows no file
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,25 @@ from napari_unroll.scan.geometry import VolumeGrid
 AXES = (-3, -2, -1)
 
 
+PART = 1 << 22
+"""Voxels above which images are transformed one by one, between which it can be stopped."""
+
+
 def centred_fft(x: torch.Tensor) -> torch.Tensor:
     """Centred orthonormal FFT over the last three axes; k = 0 at index n // 2."""
-    return MultiCoilMRI.fft(x, dim=AXES)
+    return _each(MultiCoilMRI.fft, x)
 
 
 def centred_ifft(y: torch.Tensor) -> torch.Tensor:
     """Inverse (and adjoint) of :func:`centred_fft`."""
-    return MultiCoilMRI.ifft(y, dim=AXES)
+    return _each(MultiCoilMRI.ifft, y)
+
+
+def _each(transform: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """``transform`` of all images at once where they are small, one after the other where they are large."""
+    if x.numel() <= PART:
+        return transform(x, dim=AXES)
+    return torch.stack([transform(image, dim=AXES) for image in x.reshape(-1, *x.shape[-3:])]).reshape(x.shape)
 
 
 class CartesianMRI(CoilPhysics, MultiCoilMRI):

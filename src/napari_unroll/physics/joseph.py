@@ -12,35 +12,15 @@ gives zero.
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Iterator
 
 import numpy as np
 from numba import njit
 
+from napari_unroll.physics.pool import parts, run_tasks
+
 LONGEST_STEP_MM = 1e30
 """Per plane; rays that go further are taken to miss, so that float32 sums stay finite."""
-
-
-def default_threads() -> int:
-    """As many workers as this process may use processors."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-@cache
-def _pool(n_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="joseph")
-
-
-def run_tasks(task: Callable[[int, int], None], n: int, n_threads: int, per_thread: int = 4) -> None:
-    """Call ``task(start, stop)`` over contiguous parts of ``range(n)`` on the pool; re-raise the first error."""
-    edges = np.linspace(0, n, min(n, per_thread * n_threads) + 1).astype(int)
-    futures = [_pool(n_threads).submit(task, int(a), int(b)) for a, b in itertools.pairwise(edges)]
-    for future in futures:
-        future.result()
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -110,12 +90,13 @@ def _ray(view, row, col, cone, origin, spacing, sizes, strides, out):  # type: i
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections, first_view, end_view):  # type: ignore[no-untyped-def]
+def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections, first, end):  # type: ignore[no-untyped-def]
+    """Detector rows ``first`` to ``end``, counted on from view to view."""
     out = np.empty(14)
     n_rows, n_cols = projections.shape[1], projections.shape[2]
-    for v in range(first_view, end_view):
+    for v in range(first // n_rows, -(-end // n_rows)):
         view = vectors[v]
-        for r in range(n_rows):
+        for r in range(max(0, first - v * n_rows), min(n_rows, end - v * n_rows)):
             for q in range(n_cols):
                 _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, out)
                 a = int(out[7])
@@ -139,12 +120,13 @@ def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _adjoint(projections, vectors, cone, origin, spacing, sizes, strides, volume):  # type: ignore[no-untyped-def]
+def _adjoint(projections, vectors, cone, origin, spacing, sizes, strides, volume, first, end):  # type: ignore[no-untyped-def]
+    """Detector rows ``first`` to ``end``, counted on from view to view."""
     out = np.empty(14)
-    n_views, n_rows, n_cols = projections.shape
-    for v in range(n_views):
+    n_rows, n_cols = projections.shape[1], projections.shape[2]
+    for v in range(first // n_rows, -(-end // n_rows)):
         view = vectors[v]
-        for r in range(n_rows):
+        for r in range(max(0, first - v * n_rows), min(n_rows, end - v * n_rows)):
             for q in range(n_cols):
                 _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, out)
                 a = int(out[7])
@@ -191,10 +173,12 @@ def forward(
     sizes = np.array(volume.shape, dtype=np.int64)
     projections = np.empty((len(vectors), *detector_shape), np.float32)
 
-    def task(first: int, end: int) -> None:
-        _forward(padded, vectors, cone, origin, spacing, sizes, _strides(sizes), projections, first, end)
+    def task(first: int, end: int) -> Iterator[None]:
+        for a, b in parts(first, end, detector_shape[1] * max(volume.shape)):
+            _forward(padded, vectors, cone, origin, spacing, sizes, _strides(sizes), projections, a, b)
+            yield
 
-    run_tasks(task, len(vectors), n_threads)
+    run_tasks(task, len(vectors) * detector_shape[0], n_threads)
     return projections
 
 
@@ -212,12 +196,16 @@ def adjoint(
     A slab of planes is a smaller grid with another origin, so each task is a whole adjoint of its own.
     """
     volume = np.empty(shape, np.float32)
+    n_views, n_rows, n_cols = projections.shape
 
-    def task(first: int, end: int) -> None:
+    def task(first: int, end: int) -> Iterator[None]:
         sizes = np.array([end - first, *shape[1:]], dtype=np.int64)
         slab_origin = origin + np.array([first * spacing[0], 0.0, 0.0])
         slab = np.zeros(sizes + 2, np.float32)
-        _adjoint(projections, vectors, cone, slab_origin, spacing, sizes, _strides(sizes), slab.ravel())
+        flat = slab.ravel()
+        for a, b in parts(0, n_views * n_rows, n_cols * int(max(sizes))):
+            _adjoint(projections, vectors, cone, slab_origin, spacing, sizes, _strides(sizes), flat, a, b)
+            yield
         volume[first:end] = slab[1:-1, 1:-1, 1:-1]
 
     run_tasks(task, shape[0], n_threads, per_thread=1)

@@ -17,11 +17,13 @@ import scipy.fft
 import torch
 
 from napari_unroll.errors import ScanError
+from napari_unroll.interrupt import stage
 from napari_unroll.physics.coil_physics import CoilPhysics
 from napari_unroll.physics.fourier import centred_fft, centred_ifft
 from napari_unroll.physics.memory import require
 from napari_unroll.physics.volume_physics import Circular
 from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.preprocess_mri import unit_norm
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
 WIDTH = 7
@@ -212,8 +214,10 @@ def density_compensation(gridding: Gridding, n_samples: int, n_iter: int = 15) -
     doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V.
     """
     weights = torch.ones(n_samples, 1, device=gridding._apodisation.device)
-    for _ in range(n_iter):
-        weights = weights / gridding.interpolate(gridding.spread(weights)).clamp_min(1e-12)
+    with stage(n_iter, "density compensation") as done:
+        for k in range(n_iter):
+            done(k)
+            weights = weights / gridding.interpolate(gridding.spread(weights)).clamp_min(1e-12)
     active = [(n, m) for n, m in zip(gridding.shape, gridding.padded, strict=True) if n > 1]
     cell = math.prod(float(_kernel_transform(np.zeros(1), _beta(m / n))[0]) ** 2 * n / m for n, m in active)
     return weights[:, 0] * cell
@@ -232,4 +236,4 @@ def estimate_csm_along(sampling: NonCartesianSampling, samples: np.ndarray, radi
     physics = NonCartesianMRI(sampling, np.ones((sampling.n_coils, *sampling.shape), np.complex64))
     y = torch.from_numpy(np.asarray(samples, np.complex64)) * torch.from_numpy(window)
     images = physics.coil_images(physics.compensate(y[None]))[0].numpy()
-    return np.asarray(images / np.maximum(np.linalg.norm(images, axis=0), np.finfo(np.float32).tiny), np.complex64)
+    return unit_norm(images)

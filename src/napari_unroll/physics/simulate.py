@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import ParameterError
+from napari_unroll.interrupt import check
 from napari_unroll.physics.fourier import CartesianMRI
 from napari_unroll.physics.memory import require
 from napari_unroll.physics.volume_physics import VolumePhysics
@@ -59,7 +60,9 @@ def simulate_ct(
     measured = count_photons(scaled, exposure.photons, rng)
     if exposure.sigma:
         spread = np.float32(exposure.sigma * float(scaled.max()))
-        measured = measured + spread * rng.standard_normal(measured.shape, dtype=np.float32)
+        for view in measured:
+            check()
+            view += spread * rng.standard_normal(view.shape, dtype=np.float32)
     return Scan(
         measurements=measured,
         geometry=geometry,
@@ -99,8 +102,12 @@ def count_photons(integrals: np.ndarray, photons: float, rng: np.random.Generato
     """−log of Poisson counts, float32; pixels that saw no photon count as one. ``photons`` of 0: no noise."""
     if photons <= 0:
         return integrals.astype(np.float32)
-    counts = rng.poisson(photons * np.exp(-integrals.astype(np.float64)))
-    return -np.log(np.maximum(counts, 1) / photons).astype(np.float32)
+    measured = np.empty(integrals.shape, np.float32)
+    for view, out in zip(integrals, measured, strict=True):
+        check()
+        counts = rng.poisson(photons * np.exp(-view.astype(np.float64)))
+        out[...] = -np.log(np.maximum(counts, 1) / photons)
+    return measured
 
 
 def simulate_mri(
@@ -159,5 +166,9 @@ def coil_factor(covariance: np.ndarray, n_coils: int) -> np.ndarray:
 
 def _complex_noise(shape: tuple[int, ...], sigma: float, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    pair = rng.standard_normal((*shape, 2), dtype=np.float32) * np.float32(sigma / np.sqrt(2))
-    return pair.view(np.complex64)[..., 0]
+    noise = np.empty((*shape, 2), np.float32)
+    for coil in noise:
+        check()
+        rng.standard_normal(out=coil, dtype=np.float32)
+        coil *= np.float32(sigma / np.sqrt(2))
+    return noise.view(np.complex64)[..., 0]

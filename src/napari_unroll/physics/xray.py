@@ -13,6 +13,7 @@ import torch
 from napari_unroll.errors import ScanError
 from napari_unroll.events import Box
 from napari_unroll.physics import fdk, joseph
+from napari_unroll.physics.pool import default_threads
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 
@@ -44,7 +45,7 @@ class XRay(VolumePhysics):
             )
         super().__init__(grid, device)
         self.geometry = geometry
-        self.n_threads = n_threads or joseph.default_threads()
+        self.n_threads = n_threads or default_threads()
         self._origin = np.array(grid.origin_mm)
         self._spacing = np.array(grid.spacing_mm)
 

@@ -15,8 +15,9 @@ import torch
 from pydantic import Field
 
 from napari_unroll.environment import PeakMemory
-from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.errors import Cancelled, FinishNow, ParameterError, WeightsError
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.interrupt import check, interruptible, stepwise
 from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.weights import find
@@ -77,47 +78,55 @@ def evaluate(plan: EvaluationPlan, stop: Stop | None = None) -> Iterator[Event]:
     """Reconstruct and measure: a Measured event per row; the last event is Finished with all, also those before a stop.
 
     A row: task, views or acceleration, data, scan, method, weights, ood, psnr (dB), ssim, nrmse, residual
-    ‖A x − y‖ / ‖y‖, seconds, peak_memory_mib. Raises UnrollError before anything runs where the plan cannot work.
+    ‖A x − y‖ / ‖y‖, seconds, peak_memory_mib. A cancelled evaluation keeps its rows too. Raises UnrollError before anything
+    runs where the plan cannot work.
     """
-    stop = stop or Stop()
     for name in plan.methods:
         get(name)
-    scans = cases(plan)
-    yield Started("evaluation", len(scans))
+    scans: list[Case] = []
     rows: list[Row] = []
-    for i, case in enumerate(scans):
-        if stop.cancelled or stop.finish_now:
-            break
-        yield Progress(i, len(scans), case.title)
-        yield from _case(case, plan, stop, rows, (i, len(scans)))
-    yield _finished(rows, stop, len(scans))
+    outcome = Outcome.COMPLETED
+    try:
+        yield from interruptible(_rows(plan, scans, rows), stop or Stop())
+    except Cancelled:
+        outcome = Outcome.CANCELLED
+    except FinishNow:
+        outcome = Outcome.FINISHED_EARLY
+    yield _finished(rows, outcome, len(scans))
 
 
-def _finished(rows: list[Row], stop: Stop, n: int) -> Finished:
-    outcome = Outcome.FINISHED_EARLY if stop.cancelled or stop.finish_now else Outcome.COMPLETED
+def _finished(rows: list[Row], outcome: Outcome, n: int) -> Finished:
     if not rows:
         advice = "No method ended with a volume; the warnings above say why."
         return Finished(Outcome.FAILED if outcome is Outcome.COMPLETED else outcome, None, advice)
     return Finished(outcome, rows, f"{len(rows)} reconstructions of {n} scans, {outcome}.")
 
 
-def _case(case: Case, plan: EvaluationPlan, stop: Stop, rows: list[Row], step: tuple[int, int]) -> Iterator[Event]:
+def _rows(plan: EvaluationPlan, scans: list[Case], rows: list[Row]) -> Iterator[Event]:
+    """Finds the scans and measures them; both lists are filled as it goes."""
+    scans += yield from stepwise(lambda: cases(plan), "looking at the scans")
+    yield Started("evaluation", len(scans))
+    for i, case in enumerate(scans):
+        yield Progress(i, len(scans), case.title)
+        yield from _case(case, plan, rows, (i, len(scans)))
+
+
+def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, int]) -> Iterator[Event]:
     """One scan with every method; rows are appended as they come."""
     scan = case.make()
     physics = build_physics(scan, plan.device)
-    *_, fitted = cached_fit(scan, physics, FitOptions(n_test=0), stop)
+    *_, fitted = cached_fit(scan, physics, FitOptions(n_test=0))
+    check()
     assert isinstance(fitted, Finished)
     if fitted.result is None:
         yield Warned(f"{case.title}: {fitted.advice}")
         return
     for method in _methods(scan, plan):
-        if stop.cancelled or stop.finish_now:
-            return
         yield Progress(*step, f"{case.title}: {method.name}")
-        row = _measure(method, scan, physics, fitted.result, plan, stop)
+        row = _measure(method, scan, physics, fitted.result, plan)
         if isinstance(row, str):
             yield Warned(f"{case.title}, {method.name}: {row}")
-        elif not (stop.cancelled or stop.finish_now):
+        else:
             about = _about(method, scan, plan, case)
             level = int(case.level) if case.level == int(case.level) else case.level
             rows.append({"task": case.task, case.level_name: level, "method": method.name, "data": case.data,
@@ -139,12 +148,13 @@ def _ready(method: Method, scan: Scan, weights: str) -> bool:
 
 
 def _measure(
-    method: Method, scan: Scan, physics: VolumePhysics, factors: NormalFactors, plan: EvaluationPlan, stop: Stop
+    method: Method, scan: Scan, physics: VolumePhysics, factors: NormalFactors, plan: EvaluationPlan
 ) -> Row | str:
-    """The numbers of one reconstruction, or why there is none."""
+    """The numbers of one reconstruction, or why there is none; one that was stopped has none."""
     chosen = resolve(Choices(method=method.name, weights=plan.weights, device=plan.device), scan)
     with PeakMemory(chosen.device) as peak:
-        *_, finished = run(chosen, scan, stop, factors)
+        *_, finished = run(chosen, scan, None, factors)
+    check()
     assert isinstance(finished, Finished)
     if finished.result is None:
         return finished.advice

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_unroll.errors import Cancelled, ScanError
+from napari_unroll.errors import ScanError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
+from napari_unroll.interrupt import check, interruptible
 from napari_unroll.physics import fdk, joseph
+from napari_unroll.physics.pool import default_threads
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.preprocess_ct import bin_view
 from napari_unroll.scan.scan import Scan
@@ -89,22 +91,25 @@ def with_axis(scan: Scan, check: GeometryCheck) -> Scan:
 def check_geometry(scan: Scan, stop: Stop | None = None) -> Iterator[Event]:
     """Reconstruct, reproject and search the axis; the result is a :class:`GeometryCheck`.
 
-    Raises ScanError for scans without views, Cancelled when asked to stop.
+    Raises ScanError for scans without views, Cancelled or FinishNow when asked to stop.
     """
-    stop = stop or Stop()
+    yield from interruptible(_check(scan), stop or Stop())
+
+
+def _check(scan: Scan) -> Iterator[Event]:
     yield Started("geometry check", _N_STEPS)
     views, small, binning = reduced(scan)
-    search = _Search(small, stop)
+    search = _Search(small)
     best = yield from search.climb(RANGE * small.geometry.detector_shape[1])  # type: ignore[union-attr]
     here = _reproject(small)
     scale = float((here * small.measurements).sum() / max(float((here * here).sum()), 1e-30))
     here *= scale
     residual = np.linalg.norm(here - small.measurements) / max(float(np.linalg.norm(small.measurements)), 1e-30)
-    check = GeometryCheck(
+    found = GeometryCheck(
         views, small.measurements, here, binning, search.score(0.0), float(residual), best * binning, search.score(best),
         _is_reversed(small, search.score(best), best),
     )  # fmt: skip
-    yield Finished(Outcome.COMPLETED, check, check.verdict)
+    yield Finished(Outcome.COMPLETED, found, found.verdict)
 
 
 def _ct(scan: Scan) -> CtGeometry:
@@ -120,7 +125,7 @@ def reduced(scan: Scan) -> tuple[np.ndarray, Scan, int]:
     views = np.unique(np.linspace(0, n_views - 1, min(n_views, MAX_VIEWS)).round().astype(int))
     binning = max(1, -(-columns // MAX_COLUMNS))
     binning = min(binning, min(geometry.detector_shape))
-    measured = np.stack([bin_view(scan.measurements[v], binning) for v in views]).astype(np.float32)
+    measured = np.stack([_binned_view(scan, v, binning) for v in views])
     small = Scan(
         measurements=measured,
         geometry=_binned(geometry.subset(views), binning),
@@ -140,6 +145,11 @@ def _binned(geometry: CtGeometry, factor: int) -> CtGeometry:
     return type(geometry)(vectors=vectors, detector_shape=shape)  # type: ignore[arg-type]
 
 
+def _binned_view(scan: Scan, view: int, binning: int) -> np.ndarray:
+    check()
+    return np.asarray(bin_view(scan.measurements[view], binning), np.float32)
+
+
 def _coarse(grid: VolumeGrid) -> VolumeGrid:
     factor = max(1.0, max(grid.shape) / MAX_VOXELS)
     return grid.resample(tuple(max(1, round(n / factor)) for n in grid.shape))  # type: ignore[arg-type]
@@ -148,7 +158,7 @@ def _coarse(grid: VolumeGrid) -> VolumeGrid:
 def _reproject(scan: Scan) -> np.ndarray:
     """Projections (view, row, column) of the scan's filtered back-projection."""
     geometry, grid = _ct(scan), scan.grid
-    n_threads = joseph.default_threads()
+    n_threads = default_threads()
     volume = fdk.reconstruct(scan.measurements, geometry, grid, "hann", n_threads)
     origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
     return joseph.forward(
@@ -175,14 +185,12 @@ def _is_reversed(scan: Scan, best: float, shift: float) -> bool:
 class _Search:
     """Climbs to the shift of best correlation: steps of two pixels, then one, then a parabola."""
 
-    def __init__(self, scan: Scan, stop: Stop) -> None:
-        self._scan, self._stop = scan, stop
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
         self._known: dict[float, float] = {}
 
     def score(self, shift: float) -> float:
         """Correlation with the detector moved by ``shift`` binned columns."""
-        if self._stop.cancelled:
-            raise Cancelled("The geometry check was cancelled.")
         if shift not in self._known:
             moved = replace(self._scan, geometry=shifted(_ct(self._scan), shift))
             self._known[shift] = correlation(self._scan.measurements, _reproject(moved))
@@ -194,8 +202,10 @@ class _Search:
         for step in (2.0, 1.0):
             while True:
                 around = [s for s in (at - step, at, at + step) if abs(s) <= max(farthest, 2.0)]
+                for shift in around:
+                    self.score(shift)
+                    yield Progress(min(len(self._known), _N_STEPS), _N_STEPS, "looking for the rotation axis")
                 best = max(around, key=self.score)
-                yield Progress(min(len(self._known), _N_STEPS), _N_STEPS, "looking for the rotation axis")
                 if best == at:
                     break
                 at = best

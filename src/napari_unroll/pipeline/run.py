@@ -10,13 +10,13 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
-from napari_unroll.errors import Cancelled, MemoryExceeded, UnrollError
+from napari_unroll.errors import Cancelled, FinishNow, MemoryExceeded, UnrollError
 from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned, retold
+from napari_unroll.interrupt import interruptible, shielded, stepwise
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.normal.cache import cached_fit
@@ -37,15 +37,20 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
 
     ``factors`` are a fitted normal operator for this scan; without them it is fitted (or taken from the cache) where
     the method needs it. A region's problem is another one, so ``factors`` are not used with ``plan.roi``.
+
+    Asked to stop, it ends within the step, about a second. Asked to finish, it returns the best estimate so far, whatever
+    the method was doing; before there is any, Finished says so and has no volume.
     """
     stop = stop or Stop()
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
     try:
-        volume = yield from retold(_work(plan, scan, stop, factors), seen.note)
+        volume = yield from interruptible(retold(_work(plan, scan, stop, factors), seen.note), stop)
         finished = _completed(plan, volume, stop, seen)
-    except Cancelled as error:
-        finished = Finished(Outcome.CANCELLED, advice=str(error))
+    except Cancelled:
+        finished = Finished(Outcome.CANCELLED, advice="The reconstruction was cancelled; nothing was kept.")
+    except FinishNow:
+        finished = Finished(Outcome.FINISHED_EARLY, advice=f"{plan.title} had no estimate yet to finish with.")
     except Exception as error:
         if not isinstance(error, UnrollError):
             log.exception("%s failed", plan.title)
@@ -67,11 +72,11 @@ class _Seen:
 
 
 def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> Generator[Event, None, np.ndarray]:
-    physics = build_physics(scan, plan.device)
+    physics = yield from _physics(plan, scan)
     crop = None
     if plan.roi is not None:
-        scan, crop = yield from _region(plan, scan, physics, stop)
-        physics, factors = build_physics(scan, plan.device), None
+        scan, crop = yield from _region(plan, scan, physics)
+        physics, factors = (yield from _physics(plan, scan)), None
     yield Progress(0, 0, str(physics.reason))
     if plan.needs_normal and factors is None:
         factors = yield from _fit(plan, scan, physics, stop)
@@ -83,29 +88,29 @@ def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> 
         patch_size=plan.patch_size,
         overlap=plan.overlap,
         precision=plan.precision,
-        stop=stop,
     )
-    x = yield from _solve(plan, problem, crop)
-    volume = as_values(x)
+    volume = yield from _solve(plan, problem, crop)
     return volume if crop is None else np.ascontiguousarray(volume[crop])
 
 
-def _region(
-    plan: Plan, scan: Scan, physics: VolumePhysics, stop: Stop
-) -> Generator[Event, None, tuple[Scan, Box | None]]:
+def _physics(plan: Plan, scan: Scan) -> Generator[Event, None, VolumePhysics]:
+    return (yield from stepwise(lambda: build_physics(scan, plan.device), "building the operator"))
+
+
+def _region(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, tuple[Scan, Box | None]]:
     """The region's own scan, and the box to cut out of its reconstruction where that is larger."""
     assert plan.roi is not None
     if scan.modality == "mri":
         return restrict_mri(scan, physics, plan.roi)
-    around = (yield from _surroundings(plan, scan, physics, stop)) if get(plan.method).iterative else None
+    around = (yield from _surroundings(plan, scan, physics)) if get(plan.method).iterative else None
     return restrict_ct(scan, physics, plan.roi, around), None
 
 
-def _surroundings(plan: Plan, scan: Scan, physics: VolumePhysics, stop: Stop) -> Generator[Event, None, torch.Tensor]:
+def _surroundings(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, torch.Tensor]:
     """A quick estimate of the whole volume: filtered back-projection, and a little total variation for few views."""
-    problem = Problem(scan=scan, physics=physics, y=measured(scan, plan.device), stop=stop)
+    problem = Problem(scan=scan, physics=physics, y=measured(scan, plan.device))
     if not is_undersampled(scan):
-        return physics.A_dagger(problem.y)[0, 0].clamp(min=0)
+        return (yield from problem.find_quick())[0, 0].clamp(min=0)
     rough = get("tv-fista")
     params = rough.params(n_iterations=25, show_every=1000)  # type: ignore[call-arg]
     return (yield from retold(rough.solve(problem, params), _as_surroundings))
@@ -122,22 +127,34 @@ def _fit(plan: Plan, scan: Scan, physics: VolumePhysics, stop: Stop) -> Generato
     for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0), stop):
         if isinstance(event, IterationDone):
             yield Progress(event.iteration, event.n_iterations, "fitting the normal operator")
+        elif isinstance(event, Progress) and event.n_steps:
+            yield event
         elif isinstance(event, Finished):
             if event.outcome is Outcome.CANCELLED:
                 raise Cancelled(event.advice)
+            if event.outcome is Outcome.FINISHED_EARLY:
+                raise FinishNow(event.advice)
             if event.result is None:
                 raise UnrollError(event.advice)
             return event.result
     raise UnrollError("The fit of the normal operator ended without a result; run it from its own dock to see why.")
 
 
-def _solve(plan: Plan, problem: Problem, crop: Any) -> Generator[Event, None, torch.Tensor]:
-    """The method; after out-of-memory again with half the patch, going on from the state it left."""
+def _solve(plan: Plan, problem: Problem, crop: Box | None) -> Generator[Event, None, np.ndarray]:
+    """The volume (z, y, x) of the method, or its best estimate where it is asked to finish.
+
+    After out-of-memory again with half the patch, going on from the state it left.
+    """
     method = get(plan.method)
     while True:
         try:
-            work = method.solve(problem, plan.params)
-            return (yield from (work if crop is None else cropped(work, crop)))
+            work = retold(method.solve(problem, plan.params), problem.estimate.see)
+            x = yield from (work if crop is None else cropped(work, crop))
+            with shielded():
+                return as_values(x)
+        except FinishNow:
+            with shielded():
+                return problem.estimate.values()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -153,7 +170,10 @@ def _shrunk(problem: Problem, plan: Plan) -> Problem:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return Problem(
-        **{name: getattr(problem, name) for name in ("scan", "physics", "y", "normal", "precision", "stop", "state")},
+        **{
+            name: getattr(problem, name)
+            for name in ("scan", "physics", "y", "normal", "precision", "estimate", "state")
+        },
         patch_size=plan.patch_size,
         overlap=plan.overlap,
     )

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import map_coordinates
 
-from napari_unroll.scan.random_fields import Array, Space, rotation
+from napari_unroll.interrupt import check
+from napari_unroll.scan.random_fields import Array, Space, in_slabs, rotation
+from napari_unroll.scan.smoothing import smoothed
 
 
 def _finished(space: Space, volume: Array) -> Array:
@@ -19,9 +21,9 @@ def _finished(space: Space, volume: Array) -> Array:
     return (np.maximum(volume, 0) * space.field_of_view()).astype(np.float32)
 
 
-def walnut(shape: Sequence[int], seed: int = 0) -> Array:
+@in_slabs
+def walnut(space: Space) -> Array:
     """A walnut (z, y, x): rough porous shell with a seam, air gap, folded kernel in halves, septum and cracks."""
-    space = Space(shape, seed)
     z, y, x = space.warped(0.03, 3)
     axes = space.rng.uniform([0.9, 0.84, 0.8], [0.98, 0.97, 0.95]).astype(np.float32)
     radius = np.sqrt((z / axes[0]) ** 2 + (y / axes[1]) ** 2 + (x / axes[2]) ** 2)
@@ -69,14 +71,14 @@ def _kernel(space: Space, inner: Array, x: Array) -> tuple[Array, Array]:
     return space.soft(level), bulk + skin - vessels
 
 
-def foam(shape: Sequence[int], seed: int = 0) -> Array:
+@in_slabs
+def foam(space: Space) -> Array:
     """A foam (z, y, x): polydisperse bubbles in a textured matrix with dense grains and a rough outline."""
-    space = Space(shape, seed)
     rng = space.rng
     n_bubbles = int(rng.integers(500, 1500))
     largest, smallest = rng.uniform(0.1, 0.3), rng.uniform(0.025, 0.05)
-    bubbles = _packed_spheres(rng, n_bubbles, smallest, largest, overlap=rng.uniform(0.0, 0.12))
-    grains = _packed_spheres(rng, int(rng.integers(20, 120)), 0.02, 0.06, overlap=1.0)
+    bubbles = space.once(lambda rng: _packed_spheres(rng, n_bubbles, smallest, largest, rng.uniform(0.0, 0.12)))
+    grains = space.once(lambda rng: _packed_spheres(rng, int(rng.integers(20, 120)), 0.02, 0.06, overlap=1.0))
     wall = -_union_of_spheres(space, bubbles, ripple=0.10) + 0.008 * space.fractal(14, 2)
     matrix = 0.68 + 0.10 * space.noise(2) + 0.08 * space.fractal(10, 4, 0.95)
     dense = space.soft(_union_of_spheres(space, grains, ripple=0.25))
@@ -93,6 +95,7 @@ def _packed_spheres(rng: np.random.Generator, n: int, smallest: float, largest: 
     placed = np.empty((n, 4))
     count = 0
     for radius in radii:
+        check()
         centres = rng.uniform(-0.95, 0.95, size=(24, 3))
         gaps = np.linalg.norm(centres[:, None] - placed[None, :count, :3], axis=2) - placed[None, :count, 3]
         free = np.flatnonzero((gaps > (1 - overlap) * radius).all(axis=1))
@@ -127,9 +130,9 @@ def _outline(space: Space) -> Array:
     return (size**8 - (u**8 + v**8 + (w / 0.8) ** 8) * 4) / (8 * size**7)
 
 
-def fibres(shape: Sequence[int], seed: int = 0) -> Array:
+@in_slabs
+def fibres(space: Space) -> Array:
     """A fibre composite (z, y, x): plies of wavy oriented fibres in a textured binder with voids."""
-    space = Space(shape, seed)
     n_plies = int(space.rng.integers(2, 6))
     stack = rotation(space.rng)[0] * (1 if space.rng.random() < 0.5 else 0) + np.array([1, 0, 0], np.float32)
     height = (stack[0] * space.z + stack[1] * space.y + stack[2] * space.x) / np.linalg.norm(stack)
@@ -150,7 +153,7 @@ def _bundle(space: Space, turned: float, coarse: float) -> Array:
     c, s = np.cos(turned), np.sin(turned)
     across = c * space.y - s * space.x + 0.03 * space.noise(3)
     up = space.z + 0.03 * space.noise(3)
-    section = _fibre_section(space.rng, coarse)
+    section = space.once(lambda rng: _fibre_section(rng, coarse))
     scale = section.shape[0] / 3.2
     coordinates = np.stack(np.broadcast_arrays((up + 1.6) * scale, (across + 1.6) * scale))
     level = map_coordinates(section, coordinates, order=1, mode="grid-wrap", prefilter=False)
@@ -163,6 +166,7 @@ def _fibre_section(rng: np.random.Generator, coarse: float, n: int = 512) -> Arr
     level = np.full((n, n), -0.1, np.float32)
     hollow = rng.random() < 0.3
     for _ in range(int(6 / coarse**2)):
+        check()
         v, u = rng.uniform(-1.55, 1.55, 2)
         radius = coarse * rng.uniform(0.6, 1.15)
         rows, cols = (slice(*np.searchsorted(axis, [q - 1.4 * radius, q + 1.4 * radius])) for q in (v, u))
@@ -173,9 +177,9 @@ def _fibre_section(rng: np.random.Generator, coarse: float, n: int = 512) -> Arr
     return level
 
 
-def ellipsoids(shape: Sequence[int], seed: int = 0) -> Array:
+@in_slabs
+def ellipsoids(space: Space) -> Array:
     """Random ellipsoids (z, y, x) of many sizes, each with its own attenuation, gradient, texture and softness."""
-    space = Space(shape, seed)
     textures = [space.fractal(5, 5, 0.8), space.fractal(16, 3, 0.8), space.noise(3)]
     volume = np.zeros(space.shape, np.float32)
     for _ in range(int(space.rng.integers(60, 240))):
@@ -251,7 +255,7 @@ def as_imaged(volume: Array, seed: int = 0) -> Array:
     space = Space(volume.shape, seed + 1)
     sigma = 0.008 * 6 ** space.rng.uniform()
     fringe, medium, grain = space.rng.uniform([0.0, 0.0, 0.0], [1.5, 0.4, 0.03])
-    soft = gaussian_filter(volume, sigma / space.voxel)
-    edged = soft + fringe * (soft - gaussian_filter(volume, 2.5 * sigma / space.voxel))
+    soft = smoothed(volume, sigma / space.voxel)
+    edged = soft + fringe * (soft - smoothed(volume, 2.5 * sigma / space.voxel))
     surrounding = medium * (1 + 0.15 * space.noise(3)) * np.clip(1 - soft, 0, 1)
     return _finished(space, edged + surrounding + grain * space.fractal(20, 2))

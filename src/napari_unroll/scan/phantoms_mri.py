@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_unroll.scan.random_fields import Array, Space
+from napari_unroll.interrupt import check
+from napari_unroll.scan.preprocess_mri import unit_norm
+from napari_unroll.scan.random_fields import Array, Space, in_slabs
 
 
-def brain(shape: Sequence[int], seed: int = 0) -> Array:
+@in_slabs
+def brain(space: Space) -> Array:
     """A head (z, y, x), complex64: scalp, skull, fluid, folded grey and white matter, ventricles, smooth phase."""
-    space = Space(shape, seed)
     z, y, x = space.warped(0.03, 3)
     axes = space.rng.uniform([0.88, 0.9, 0.74], [0.96, 0.98, 0.84])
     head = (1 - np.sqrt((z / axes[0]) ** 2 + (y / axes[1]) ** 2 + (x / axes[2]) ** 2)) * 0.85
@@ -93,13 +95,16 @@ def coil_maps(shape: Sequence[int], n_coils: int = 8, seed: int = 0) -> Array:
     Loops on a cylinder about z, jittered by the seed; the field of a loop of radius a on its axis, a³/(a² + r²)^{3/2},
     with a phase that turns around the loop's centre.
     """
-    space = Space(shape, seed)
-    n_rings = 1 if n_coils < 6 or space.shape[0] < 2 else 2
-    maps = np.stack([_loop(space, k, n_coils, n_rings) for k in range(n_coils)])
-    return (maps / np.sqrt((np.abs(maps) ** 2).sum(0))).astype(np.complex64)
+
+    def make(space: Space) -> Array:
+        n_rings = 1 if n_coils < 6 or space.whole[0] < 2 else 2
+        return unit_norm(np.stack([_loop(space, k, n_coils, n_rings) for k in range(n_coils)]))
+
+    return in_slabs(make)(shape, seed)
 
 
 def _loop(space: Space, k: int, n_coils: int, n_rings: int) -> Array:
+    check()
     rng = space.rng
     ring = k % n_rings
     angle = 2 * np.pi * (k // n_rings + 0.5 * ring + rng.uniform(-0.1, 0.1)) / max(n_coils // n_rings, 1)
@@ -110,4 +115,4 @@ def _loop(space: Space, k: int, n_coils: int, n_rings: int) -> Array:
     away = (radius - along) ** 2 + across**2 + (space.z - height) ** 2
     field = size**3 / (size**2 + away) ** 1.5
     turn = 0.9 * np.arctan2(across, radius + 0.4 - along) + 0.25 * (space.z - height) + angle + rng.uniform(-0.3, 0.3)
-    return np.asarray(field * np.exp(1j * turn))
+    return np.asarray(field * np.exp(1j * turn), np.complex64)

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.fft
 
 from napari_unroll.errors import ScanError
+from napari_unroll.interrupt import check, stage
 
 AXES = (-3, -2, -1)
 
@@ -32,12 +33,16 @@ def _undersampled_axes(mask: np.ndarray) -> list[int]:
 
 def low_resolution_images(kspace: np.ndarray, radius: float) -> np.ndarray:
     """Coil images (coil, z, y, x) from samples within ``radius`` of the centre, with a Hann window against ringing."""
-    weight = np.ones((1, 1, 1), np.float32)
+    weight: np.ndarray = np.ones((1, 1, 1), np.float32)
     for axis, n in enumerate(kspace.shape[1:]):
         weight = weight * _hann(n, radius).reshape([-1 if a == axis else 1 for a in range(3)])
-    shifted = scipy.fft.ifftshift(kspace * weight, axes=AXES)
-    images = scipy.fft.ifftn(shifted, axes=AXES, norm="ortho")
-    return np.asarray(scipy.fft.fftshift(images, axes=AXES), np.complex64)
+    images = np.empty(kspace.shape, np.complex64)
+    with stage(len(kspace), "coil maps") as done:
+        for k, coil in enumerate(kspace):
+            done(k)
+            shifted = scipy.fft.ifftshift(coil * weight[0], axes=AXES)
+            images[k] = scipy.fft.fftshift(scipy.fft.ifftn(shifted, axes=AXES, norm="ortho"), axes=AXES)
+    return images
 
 
 def _hann(n: int, radius: float) -> np.ndarray:
@@ -61,8 +66,20 @@ def estimate_csm(kspace: np.ndarray, mask: np.ndarray) -> np.ndarray:
             f"Coil maps need a fully sampled centre of k-space of radius 3 or more; here it is {radius:.1f}. "
             "Bring coil maps with the scan, or a scan with calibration lines."
         )
-    images = low_resolution_images(kspace, radius - 1)
-    return images / np.maximum(np.linalg.norm(images, axis=0), np.finfo(np.float32).tiny)
+    return unit_norm(low_resolution_images(kspace, radius - 1))
+
+
+def unit_norm(images: np.ndarray) -> np.ndarray:
+    """Coil images (coil, z, y, x) over their root sum of squares, in place."""
+    total = np.zeros(images.shape[1:], np.float32)
+    for image in images:
+        check()
+        total += image.real**2 + image.imag**2
+    root = np.sqrt(total, out=total).clip(np.finfo(np.float32).tiny)
+    for image in images:
+        check()
+        image /= root
+    return images
 
 
 def _principal_axes(data: np.ndarray) -> np.ndarray:

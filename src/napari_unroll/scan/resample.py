@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import zoom
+from scipy.ndimage import affine_transform
 
 from napari_unroll.errors import ScanError
+from napari_unroll.interrupt import check
+
+PART = 1 << 22
+"""Voxels that are interpolated at once: about half a second."""
 
 
 def block_mean(volume: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -32,5 +37,12 @@ def shrunk(volume: np.ndarray, factors: Sequence[int]) -> np.ndarray:
 def resized(volume: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Linear interpolation to ``shape``, after means over whole blocks where voxels become larger."""
     mean = shrunk(volume, [max(1, n // m) for n, m in zip(volume.shape, shape, strict=True)])
-    factors = [m / n for m, n in zip(shape, mean.shape, strict=True)]
-    return np.asarray(zoom(mean, factors, order=1, mode="nearest", grid_mode=True), mean.dtype)
+    step = np.array([n / m for n, m in zip(mean.shape, shape, strict=True)])
+    out = np.empty(tuple(shape), mean.dtype)
+    thick = max(1, PART // math.prod(shape[1:]))
+    for first in range(0, len(out), thick):
+        check()
+        part = out[first : first + thick]
+        start = 0.5 * (step - 1) + np.eye(len(step))[0] * first * step
+        part[...] = affine_transform(mean, step, start, part.shape, order=1, mode="nearest")
+    return out

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from napari_unroll.errors import ParameterError
+from napari_unroll.interrupt import check
 
 
 def poisson_disc_mask(
@@ -51,6 +52,7 @@ def _bisect(order: np.ndarray, centre: np.ndarray, growth: np.ndarray, wanted: f
     dense, sparse = 0.0, 2.0 * np.sqrt(centre.size / wanted) + 2.0
     best = np.ones_like(centre)
     for _ in range(18):
+        check()
         middle = 0.5 * (dense + sparse)
         mask = centre.copy()
         _throw(order, middle * growth, mask)

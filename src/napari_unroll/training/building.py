@@ -11,8 +11,7 @@ from typing import Any
 
 import psutil
 
-from napari_unroll.errors import Cancelled
-from napari_unroll.events import Progress, Stop
+from napari_unroll.events import Progress
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
@@ -56,16 +55,9 @@ class Scanners:
         return self._factors[protocol]
 
 
-def build(store: SampleStore, jobs: Sequence[Job], make: Callable[[Job], Volumes], stop: Stop) -> Iterator[Progress]:
-    """Make the samples that the store lacks, number i from job i; ends early where the listener asks to finish.
-
-    Raises Cancelled; what was made stays.
-    """
+def build(store: SampleStore, jobs: Sequence[Job], make: Callable[[Job], Volumes]) -> Iterator[Progress]:
+    """Make the samples that the store lacks, number i from job i. Where it is stopped, what was made stays."""
     for i, job in enumerate(jobs):
-        if stop.cancelled:
-            raise Cancelled(f"Cancelled after {i} of {len(jobs)} samples; they are kept, the same call goes on.")
-        if stop.finish_now:
-            return
         if i not in store:
             store.add(make(job), job.protocol, i)
         yield Progress(i + 1, len(jobs), "building training samples")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from napari_unroll.errors import FileFormatError, ParameterError, ScanError
+from napari_unroll.interrupt import stage
 from napari_unroll.io.any_volume import volume_files
 from napari_unroll.io.guards import file_hash
 from napari_unroll.io.registry import read
@@ -113,7 +114,11 @@ def _of_scans(plan: TrainingPlan) -> Recipe:
             f"The folder {folder} holds {len(files)} scan files (.h5), of which {plan.n_held_out} are kept for "
             "validation; add scans with their truth, or hold out fewer (n_held_out)."
         )
-    prints = [_checked(plan, file) for file in files]
+    prints = []
+    with stage(len(files), "looking at the scans") as done:
+        for k, file in enumerate(files):
+            done(k)
+            prints.append(_checked(plan, file))
     known = list(dict.fromkeys(prints))
     jobs = [Job(file.name, known.index(p), partial(read, file)) for file, p in zip(files, prints, strict=True)]
     split = len(files) - plan.n_held_out

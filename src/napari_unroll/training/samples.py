@@ -21,6 +21,7 @@ import zarr
 
 from napari_unroll.errors import ScanError, UnrollError
 from napari_unroll.events import Box, result_of
+from napari_unroll.interrupt import check
 from napari_unroll.io.atomic import replacing, write_text
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
@@ -115,6 +116,7 @@ class SampleStore:
 
     def load(self, index: int) -> Sample:
         """Sample ``index`` and its protocol. Raises UnrollError where it is damaged."""
+        check()
         try:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
             volumes = {name: np.asarray(array[:]) for name, array in sorted(group.arrays())}

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
-from napari_unroll.errors import Cancelled, ParameterError, UnrollError
+from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.weights import save_network
@@ -48,9 +49,13 @@ def train(
     stop, begun = stop or Stop(), time.perf_counter()
     yield Started(f"training {plan.name}", 1000)
     try:
-        finished = yield from _work(plan, Path(out), device, stop, recipe)
-    except Cancelled as error:
-        finished = Finished(Outcome.CANCELLED, advice=str(error))
+        finished = yield from interruptible(_work(plan, Path(out), device, recipe), stop)
+    except Cancelled:
+        advice = "Training was cancelled; samples and the last checkpoint are kept, the same call goes on from them."
+        finished = Finished(Outcome.CANCELLED, advice=advice)
+    except FinishNow:
+        advice = "No network was trained yet; the samples made so far are kept."
+        finished = Finished(Outcome.FINISHED_EARLY, advice=advice)
     except Exception as error:
         if not isinstance(error, UnrollError):
             log.exception("training %s failed", plan.name)
@@ -58,16 +63,14 @@ def train(
     yield replace(finished, seconds=time.perf_counter() - begun)
 
 
-def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe | None) -> Any:
+def _work(plan: TrainingPlan, out: Path, device: str, recipe: Recipe | None) -> Any:
     """The stages one after the other; returns Finished."""
     chosen = str(choose_device(device))
     plan, initial = with_initial(plan)
-    recipe = recipe or make_recipe(plan, chosen)
+    recipe = recipe or (yield from stepwise(lambda: make_recipe(plan, chosen), "looking at the data"))
     _claim(plan, out)
     store = SampleStore(out / "samples" / recipe.key)
-    prepared = yield from PREPARE[plan.task](plan, recipe, store, chosen, stop)
-    if prepared is None:
-        return Finished(Outcome.FINISHED_EARLY, None, "No network was trained yet; the samples made so far are kept.")
+    prepared = yield from PREPARE[plan.task](plan, recipe, store, chosen)
     keeper = _Keeper(plan, recipe, out)
     network = initial or new_network(plan.network, plan.options.seed)
     keeper.trainer = trainer = Trainer(
@@ -80,7 +83,7 @@ def _work(plan: TrainingPlan, out: Path, device: str, stop: Stop, recipe: Recipe
         initial is None,
         chosen,
     )
-    for event in trainer.run(stop):
+    for event in trainer.run():
         if isinstance(event, Progress | IterationDone | Pictures):
             keeper.see(event)
             yield event
@@ -129,6 +132,8 @@ class _Keeper:
         if not self.weights.is_file():
             return Finished(event.outcome, None, "No network was trained yet; the same call goes on.")
         card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
+        if card["psnr_after"] is None:
+            return replace(event, result=self.weights, advice=f"{event.advice} The network was not measured yet.")
         advice = (
             f"{event.advice} The best network reaches {card['psnr_after']:.2f} dB on held-out scans, "
             f"its start {card['psnr_before']['start']:.2f} dB."

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from napari_unroll.errors import Cancelled
+from napari_unroll.errors import Cancelled, FinishNow
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.interrupt import check, interruptible, shielded, stepwise
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.training.checkpoint import TrainingState
 from napari_unroll.training.meter import Meter
@@ -63,6 +66,8 @@ class Trainer:
         if options.compile:
             for prior in self.network.priors:
                 prior.compile()
+        else:
+            look_in_every_layer(self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.learning_rate)
         self.scaler = torch.amp.GradScaler(torch.device(device).type, enabled=options.precision == "float16")
         self.validate, self.keep, self.best, self.step, self.elapsed = validate, keep, -math.inf, 0, 0.0
@@ -72,25 +77,38 @@ class Trainer:
         self._validated_step, self._validation_seconds = -1, 0.0
 
     def run(self, stop: Stop | None = None) -> Iterator[Event]:
-        """Train until the budget is spent or the listener asks to stop; the result is the averaged network."""
-        stop = stop or Stop()
+        """Train until the budget is spent or the listener asks to stop; the result is the averaged network.
+
+        Asked to finish, the best network stays; before any was measured, the present one is kept. Raises Cancelled.
+        """
         if self.state is not None:
-            self.state.restore(self)
+            with shielded():
+                self.state.restore(self)
         yield Started("training", self.options.n_steps)
+        history: list[float] = []
+        outcome = Outcome.COMPLETED
+        try:
+            yield from interruptible(self._train(history), stop or Stop())
+        except Cancelled:
+            self._save()
+            raise
+        except FinishNow:
+            outcome = Outcome.FINISHED_EARLY
+            with shielded():
+                self._keep_unmeasured()
+        self._save()
+        yield Finished(outcome, self.average, f"Trained {self.step} steps.", self.elapsed, tuple(history))
+
+    def _train(self, history: list[float]) -> Generator[Event, None, None]:
         self._begin = time.monotonic() - self.elapsed
         self._saved_at = self._validated_at = self.elapsed
-        history: list[float] = []
         if self.step == 0:
             yield from self._validation()
         with Meter(self.device, self.step, self.elapsed) as meter:
-            while not self.done and not stop.finish_now:
-                self._look(stop)
+            while not self.done:
                 yield from self._one_step(meter, history)
         if self._validated_step != self.step:
             yield from self._validation()
-        self._save()
-        outcome = Outcome.COMPLETED if self.done else Outcome.FINISHED_EARLY
-        yield Finished(outcome, self.average, f"Trained {self.step} steps.", self.elapsed, tuple(history))
 
     def _one_step(self, meter: Meter, history: list[float]) -> Iterator[Event]:
         """One optimiser step, and what is due after it: report, validation, checkpoint."""
@@ -116,11 +134,6 @@ class Trainer:
         """Whether the budget is spent, or the patience."""
         return self.progress >= 1.0 or (self.options.patience is not None and self.stale >= self.options.patience)
 
-    def _look(self, stop: Stop) -> None:
-        if stop.cancelled:
-            self._save()
-            raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
-
     @property
     def _is_early(self) -> bool:
         """Whether the network is still of little use."""
@@ -141,6 +154,11 @@ class Trainer:
             part = self.task.loss(self.network, self._is_early) / self.options.accumulate
             self.scaler.scale(part).backward()
             total += float(part.detach())
+        with shielded():  # weights, moments and their count belong together
+            self._step()
+        return total
+
+    def _step(self) -> None:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
         if self.scaler.is_enabled() or torch.isfinite(norm):  # low precision overflows now and then: skip that step
@@ -148,7 +166,6 @@ class Trainer:
         self.scaler.update()
         self.step += 1
         self._update_average()
-        return total
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -165,12 +182,12 @@ class Trainer:
         is_cheap = self._validation_seconds <= self.options.validation_share * (since + self._validation_seconds)
         return self.validate is not None and bool(is_time) and is_cheap
 
-    def _validation(self) -> Iterator[Event]:
+    def _validation(self) -> Generator[Event, None, None]:
         """Figures of the averaged network; the best so far is kept. Without held-out scans the latest is the best."""
         metrics: dict[str, float] = {}
         if self.validate is not None:
             begun = time.monotonic()
-            found = self.validate(self.average)
+            found = yield from stepwise(partial(self.validate, self.average), "measuring on held-out scans")
             metrics = found.metrics
             yield self._report(metrics)
             yield Pictures(self.step, found.images)
@@ -178,7 +195,8 @@ class Trainer:
         self.elapsed = time.monotonic() - self._begin
         self._validated_at, self._validated_step = self.elapsed, self.step
         if self.step or not self.is_new:  # random weights are no result
-            self._keep_if_best(metrics)
+            with shielded():
+                self._keep_if_best(metrics)
 
     def _keep_if_best(self, metrics: dict[str, float]) -> None:
         score = metrics.get("psnr", -math.inf)
@@ -189,10 +207,28 @@ class Trainer:
             self.keep(self.average, metrics)
             self._save()
 
+    def _keep_unmeasured(self) -> None:
+        if self.keep is not None and self.best == -math.inf and self.step:
+            self.keep(self.average, {})
+
     def _save(self) -> None:
         if self.state is not None:
-            self.state.save(self)
+            with shielded():
+                self.state.save(self)
         self._saved_at = self.elapsed
+
+
+def look_in_every_layer(network: torch.nn.Module) -> None:
+    """Look for a wish to stop in every layer of both passes: the backward one makes no calls of torch that do."""
+
+    def passed(layer: torch.nn.Module, given: Any, made: torch.Tensor) -> None:
+        check()
+        if made.requires_grad:
+            made.register_hook(lambda gradient: check())
+
+    for layer in network.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(passed)
 
 
 def schedule(step: int, progress: float, warmup: int) -> float:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from napari_unroll.errors import Cancelled
-from napari_unroll.events import Progress, Stop, result_of
+from napari_unroll.events import Progress, result_of
+from napari_unroll.interrupt import stage
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, reconstruct
 from napari_unroll.methods.problem import Problem, as_values, measured
@@ -43,12 +43,16 @@ class HeldOutScan:
 class HeldOut:
     """The held-out scans; call it with a network."""
 
-    def __init__(self, scans: Sequence[HeldOutScan], stop: Stop | None = None) -> None:
-        self.scans, self.stop = scans, stop or Stop()
+    def __init__(self, scans: Sequence[HeldOutScan]) -> None:
+        self.scans = scans
 
     def __call__(self, network: Network) -> Validation:
-        """PSNR (dB) of the network's volumes and of their starts, means over the scans. Raises Cancelled."""
-        volumes = [self._volume(scan, network) for scan in self.scans]
+        """PSNR (dB) of the network's volumes and of their starts, means over the scans."""
+        volumes = []
+        with stage(len(self.scans)) as done:
+            for k, scan in enumerate(self.scans):
+                done(k)
+                volumes.append(self._volume(scan, network))
         after = [psnr(v, scan.truth) for v, scan in zip(volumes, self.scans, strict=True)]
         starts = [as_values(scan.start) for scan in self.scans]
         before = [psnr(v, scan.truth) for v, scan in zip(starts, self.scans, strict=True)]
@@ -57,8 +61,6 @@ class HeldOut:
         return Validation(metrics, {name: middle_slice(v) for name, v in shown.items()})
 
     def _volume(self, scan: HeldOutScan, network: Network) -> np.ndarray:
-        if self.stop.cancelled:
-            raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
         scan.problem.state.clear()
         work = reconstruct(scan.problem, NetworkParams(self_ensemble=False), network, scan.start)
         return as_values(result_of(work))
@@ -94,12 +96,10 @@ def middle_slice(volume: np.ndarray) -> np.ndarray:
 
 
 def prepare(
-    jobs: Sequence[Job], start_iterations: int, scanners: Scanners, found: list[HeldOutScan], stop: Stop
+    jobs: Sequence[Job], start_iterations: int, scanners: Scanners, found: list[HeldOutScan]
 ) -> Iterator[Progress]:
-    """Simulate the held-out scans and make their starts, into ``found``. Raises Cancelled."""
+    """Simulate the held-out scans and make their starts, into ``found``."""
     for i, job in enumerate(jobs):
-        if stop.cancelled:
-            raise Cancelled("Cancelled while preparing the held-out scans; training samples are kept.")
         scan = job.make()
         physics = scanners.physics(job.protocol, scan)
         factors = scanners.factors(job.protocol)

@@ -27,13 +27,9 @@ class State:
 
 
 class Iteration(ABC):
-    """One iteration; ``data_step`` is the kind of data step that it takes, None where it takes none.
-
-    ``ends_with_prior``: what the prior gives is the next iterate.
-    """
+    """One iteration; ``data_step`` is the kind of data step that it takes, None where it takes none."""
 
     data_step: ClassVar[str | None] = None
-    ends_with_prior: ClassVar[bool] = False
 
     @abstractmethod
     def before(self, state: State, step: DataStep) -> torch.Tensor:
@@ -46,8 +42,6 @@ class Iteration(ABC):
 
 class OnePass(Iteration):
     """Post-processing: x = D(x_0)."""
-
-    ends_with_prior = True
 
     def before(self, state: State, step: DataStep) -> torch.Tensor:
         """The start."""
@@ -62,7 +56,6 @@ class ProximalGradient(Iteration):
     """x_{k+1} = D(x_k − η_k M ∇f(x_k)) (Efficient Unrolled Networks, arXiv 2601.02141, eq. 4)."""
 
     data_step = "gradient"
-    ends_with_prior = True
 
     def before(self, state: State, step: DataStep) -> torch.Tensor:
         """The data step."""

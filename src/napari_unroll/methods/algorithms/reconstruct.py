@@ -136,13 +136,10 @@ class _Run:
 def reconstruct(
     problem: Problem, params: NetworkParams, network: Network, start: torch.Tensor
 ) -> Generator[Event, None, torch.Tensor]:
-    """Both stages with a given network from the start x_0 (1, 1, z, y, x); returns the volume (z, y, x).
-
-    Asked to finish, it returns the finished patches over the last whole estimate.
-    """
+    """Both stages with a given network from the start x_0 (1, 1, z, y, x); returns the volume (z, y, x)."""
     run = _Run(problem, params, network, start)
     x = yield from _whole_volume(run)
-    if run.steps.refine and not problem.asked_to_finish():
+    if run.steps.refine:
         x = yield from _refine(run, x)
     return x[0, 0] * run.scale
 
@@ -152,14 +149,10 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
     kept, n, network = run.problem.state, run.n_iterations, run.network
     state: State = kept.get("network", State(run.start))
     for k in range(kept.get("iteration", 0), n):
-        if run.problem.asked_to_finish():
-            break
         with torch.no_grad():
             data = run.at(state.x, k)
             given = network.before(state, k, data)
-        cleaned = yield from _prior_pass(run, given, state.x, k, data)
-        if run.problem.asked_to_finish():
-            return cleaned if network.iteration.ends_with_prior else state.x
+        cleaned = yield from _prior_pass(run, given, k, data)
         with torch.no_grad():
             state = network.after(state, cleaned, k, data)
             if k + 1 == n:
@@ -176,9 +169,7 @@ def _iteration_done(run: _Run, x: torch.Tensor, k: int) -> IterationDone:
     return IterationDone(k, run.n_iterations, residual=residual, values=as_values(x * run.scale))
 
 
-def _prior_pass(
-    run: _Run, given: torch.Tensor, background: torch.Tensor, k: int, data: Data | None
-) -> Generator[Event, None, torch.Tensor]:
+def _prior_pass(run: _Run, given: torch.Tensor, k: int, data: Data | None) -> Generator[Event, None, torch.Tensor]:
     """D_θ of iteration k over the whole volume."""
     grid, n = grid_of(run.problem), run.n_iterations
 
@@ -187,7 +178,7 @@ def _prior_pass(
         return [Patch(b, v, _consistency(run, data, b)) for b, v in zip(boxes, cleaned, strict=True)]
 
     stage = Stage(f"iteration {k + 1} of {n}", k * len(grid), n * len(grid))
-    return (yield from sliding_window(grid, background, apply, stage, run.problem.asked_to_finish, run.scale))
+    return (yield from sliding_window(grid, given, apply, stage, run.scale))
 
 
 def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
@@ -202,11 +193,7 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
     n_batch = 1 if run.steps.refine_operator == "exact" else None
     done: list[Patch] = problem.state.setdefault("refined", [])
     stage = Stage("refining patches")
-    return (
-        yield from sliding_window(
-            grid_of(problem), context, apply, stage, problem.asked_to_finish, run.scale, n_batch, done
-        )
-    )
+    return (yield from sliding_window(grid_of(problem), context, apply, stage, run.scale, n_batch, done))
 
 
 @torch.no_grad()

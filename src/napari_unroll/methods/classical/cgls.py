@@ -62,9 +62,10 @@ def solve(problem: Problem, params: CGLSParams) -> Generator[Event, None, torch.
     state, size = problem.state, norm(problem.y)
     it = _start(problem, apply_m)
     for k in range(state.get("iteration", 0), params.n_iterations):
-        if problem.asked_to_finish() or it.gamma <= params.tolerance**2 * it.gamma_start or size == 0:
+        if it.gamma <= params.tolerance**2 * it.gamma_start or size == 0:
             break
         _step(problem, it, apply_m)
+        problem.estimate.keep(it.x)
         state.update(x=it.x, iteration=k + 1)
         shown = (k + 1) % params.show_every == 0 or k + 1 == params.n_iterations
         yield IterationDone(k + 1, params.n_iterations, norm(it.r) / size, as_values(it.x) if shown else None)

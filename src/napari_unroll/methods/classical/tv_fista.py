@@ -74,7 +74,7 @@ class _Fista:
 
 def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x); ``residual`` is ‖A z − y‖ / ‖y‖ at FISTA's extrapolated point, which costs nothing extra."""
-    quick = _quick(problem)
+    quick = yield from problem.find_quick()
     positive = params.positivity and not quick.is_complex()
     tv = TotalVariation(problem.scan.grid.spacing_mm, positive)
     # 1.05: power iteration approaches the largest eigenvalue from below
@@ -85,11 +85,10 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
     it = _Fista(start, start)
     size = max(norm(problem.y), 1e-300)
     for k in range(problem.state.get("iteration", 0), params.n_iterations):
-        if problem.asked_to_finish():
-            break
         r = problem.physics.A(it.z) - problem.y
         b = it.z - step * problem.physics.A_adjoint(r)
         change = it.move(tv.prox(b[0, 0], weight, params.n_inner)[None, None])
+        problem.estimate.keep(it.x)
         problem.state.update(x=it.x, iteration=k + 1)
         done = change < params.tolerance or k + 1 == params.n_iterations
         shown = as_values(it.x) if done or (k + 1) % params.show_every == 0 else None
@@ -97,11 +96,6 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
         if done:
             break
     return it.x[0, 0]
-
-
-def _quick(problem: Problem) -> torch.Tensor:
-    """FDK, FBP, the zero-filled or the gridded image, (1, 1, z, y, x)."""
-    return problem.physics.A_dagger(problem.y)
 
 
 def mean_eigenvalue(physics: VolumePhysics, seed: int = 0) -> float:

@@ -1,6 +1,6 @@
 """Zero-filled inverse Fourier transform, coils combined: what a scanner shows without any solver.
 
-Knows the physics only through ``A_dagger`` and ``rss``.
+Knows the physics only through the quick reconstruction and ``rss``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def solve(problem: Problem, params: ZeroFilledParams) -> Generator[Event, None, 
 
     Coils are combined by their maps, density-compensated along a trajectory, or by their root sum of squares with zero phase.
     """
-    problem.asked_to_finish()
-    physics, y = problem.physics, problem.y
-    x = physics.A_dagger(y) if params.combine == "sensitivities" else physics.rss(y).to(y.dtype)
+    if params.combine == "sensitivities":
+        x = yield from problem.find_quick()
+    else:
+        x = problem.physics.rss(problem.y).to(problem.y.dtype)
     x = x.reshape(problem.shape)
     yield IterationDone(1, 1, values=as_values(x))
     return x

@@ -20,8 +20,7 @@ from napari_unroll.methods.problem import Problem
 def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None, torch.Tensor]:
     """x_0 (1, 1, z, y, x): FDK or the zero-filled image, or so many FISTA steps of total variation, shown while they come."""
     if n_iterations == 0:
-        x: torch.Tensor = problem.physics.A_dagger(problem.y)
-        return x
+        return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     params = tv_fista.TVParams(n_iterations=n_iterations, tolerance=0.0)
     x = yield from retold(tv_fista.solve(inner, params), _as_first_estimate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-from napari_unroll.events import Progress, Stop
+from napari_unroll.events import Progress
 from napari_unroll.training.building import Scanners, build, clean_volumes, load_samples, local_problems
 from napari_unroll.training.contexts import follows_trajectory
 from napari_unroll.training.plan import TrainingPlan
@@ -30,32 +30,28 @@ class Prepared:
     validate: Validate
 
 
-Prepare = Callable[[TrainingPlan, Recipe, SampleStore, str, Stop], Generator[Progress, None, Prepared | None]]
+Prepare = Callable[[TrainingPlan, Recipe, SampleStore, str], Generator[Progress, None, Prepared]]
 
 
 def _patches(
-    plan: TrainingPlan, recipe: Recipe, store: SampleStore, device: str, stop: Stop
-) -> Generator[Progress, None, Prepared | None]:
-    """Local problems; None where the listener asked to finish before there were enough."""
+    plan: TrainingPlan, recipe: Recipe, store: SampleStore, device: str
+) -> Generator[Progress, None, Prepared]:
+    """Local problems."""
     scanners, start, options = Scanners(store, device), plan.network.start_iterations, plan.options
-    yield from build(store, recipe.training, local_problems(scanners, start), stop)
-    if stop.finish_now:
-        return None
+    yield from build(store, recipe.training, local_problems(scanners, start))
     held_out: list[HeldOutScan] = []
-    yield from prepare(recipe.held_out, start, scanners, held_out, stop)
+    yield from prepare(recipe.held_out, start, scanners, held_out)
     is_needed = follows_trajectory(plan.network, options) or options.partition != "approximated"
     physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if is_needed else ()
     sampler = _sampler(plan, store, len(recipe.training), store.symmetries())
-    return Prepared(PatchTask(sampler, store.protocols(), options, physics, device), HeldOut(held_out, stop))
+    return Prepared(PatchTask(sampler, store.protocols(), options, physics, device), HeldOut(held_out))
 
 
 def _volumes(
-    plan: TrainingPlan, recipe: Recipe, store: SampleStore, device: str, stop: Stop
-) -> Generator[Progress, None, Prepared | None]:
-    """Volumes with noise; None where the listener asked to finish before there were enough."""
-    yield from build(store, recipe.training, clean_volumes, stop)
-    if stop.finish_now:
-        return None
+    plan: TrainingPlan, recipe: Recipe, store: SampleStore, device: str
+) -> Generator[Progress, None, Prepared]:
+    """Volumes with noise."""
+    yield from build(store, recipe.training, clean_volumes)
     flips = [s for s in CUBE if s.axes == (0, 1, 2)]
     sampler = _sampler(plan, store, len(recipe.training), [flips] * len(recipe.protocols))
     held_out = []

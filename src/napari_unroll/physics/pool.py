@@ -1,0 +1,67 @@
+"""Kernels that hold no lock on a pool of threads, in parts so short that the work can be stopped between them.
+
+Knows threads and ranges; nothing of what is computed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from threading import Event
+
+import numpy as np
+
+from napari_unroll.interrupt import stage
+
+PART = 10_000_000
+"""Innermost steps of one part of a task: about a tenth of a second on one processor."""
+LOOK_S = 0.05
+"""Seconds between two looks of the calling thread while others compute."""
+
+
+def default_threads() -> int:
+    """As many workers as this process may use processors."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+@cache
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n_threads, thread_name_prefix="unroll")
+
+
+def parts(first: int, end: int, cost: int) -> Iterator[tuple[int, int]]:
+    """Contiguous parts of ``range(first, end)`` of up to PART steps, where each number takes ``cost`` of them."""
+    length = max(1, PART // max(1, cost))
+    return ((start, min(start + length, end)) for start in range(first, end, length))
+
+
+def run_tasks(task: Callable[[int, int], Iterator[None]], n: int, n_threads: int, per_thread: int = 4) -> None:
+    """Run ``task(start, stop)`` over contiguous ranges of ``range(n)`` on the pool; re-raises the first error.
+
+    A task is a generator that yields between its parts. The calling thread looks for a wish to stop meanwhile; then,
+    and after an error, tasks are left at their next yield, and nothing computes any more when this raises.
+    """
+    edges = np.linspace(0, n, min(n, per_thread * n_threads) + 1).astype(int)
+    left, n_tasks = Event(), len(edges) - 1
+    with stage(n_tasks) as done:
+        done(0)
+        futures = [_pool(n_threads).submit(_run, task(int(a), int(b)), left) for a, b in itertools.pairwise(edges)]
+        try:
+            while running := wait(futures, LOOK_S).not_done:
+                done(n_tasks - len(running))
+            for future in futures:
+                future.result()
+        finally:
+            left.set()
+            for future in futures:
+                future.cancel()
+            wait(futures)
+
+
+def _run(task: Iterator[None], left: Event) -> None:
+    for _ in task:
+        if left.is_set():
+            return
