@@ -12,6 +12,7 @@ from napari_unroll.gui import jobs
 from napari_unroll.gui.from_layer import LayerGeometry, scan_from_array
 from napari_unroll.gui.scan_dock import ScanDock, VolumeChoice, facts_html
 from napari_unroll.gui.worker import Runner
+from napari_unroll.interrupt import check
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.pipeline.geometry_check import shifted
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
@@ -41,6 +42,30 @@ def test_sample_data_loads_with_layers_and_facts(qtbot, dock, name):
     assert scan.name in dock.facts.text().replace("&nbsp;", " ")
     assert scan.provenance.source.startswith("sample:")
     assert np.ptp(dock.session.viewer.layers[-1].data) > 0
+
+
+@pytest.mark.parametrize("work", ["sample", "load"])
+def test_loading_shows_itself_and_can_be_cancelled(qtbot, dock, tmp_path, monkeypatch, work):
+    def endless(*_, **__):
+        while True:
+            check()
+
+    np.savez(tmp_path / "views.npz", projections=np.ones((12, 6, 10), np.float32), angles=np.arange(12.0))
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs.sources, "sample", endless)
+        patched.setattr(jobs.registry, "read", endless)
+        assert dock.running.isHidden()
+        dock.open_sample(next(iter(jobs.SAMPLES))) if work == "sample" else dock.open_path(tmp_path / "views.npz")
+        assert not dock.running.isHidden()
+        with qtbot.waitSignal(dock.session.runner.run.event, timeout=TIMEOUT_MS):
+            pass
+        dock.running.cancel.click()
+    assert dock.running.isHidden()
+    assert "cancelled" in dock.message.text()
+    assert dock.session.scan is None
+    dock.open_sample(next(iter(jobs.SAMPLES)))
+    ended(qtbot, dock)
+    assert dock.session.scan is not None
 
 
 def test_a_file_is_read_and_read_again_with_options(qtbot, dock, tmp_path):

@@ -1,6 +1,7 @@
 """The whole window on a virtual screen: Load → Fit → Run → Cancel → Run, and what the layers then hold."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -87,3 +88,4 @@ def test_closing_the_window_stops_the_run(make_napari_viewer, qtbot, cone_scan):
     viewer.close()
     assert run.stop.cancelled
     session.runner.wait()
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("unroll: ")]

@@ -8,7 +8,9 @@ import torch
 
 from napari_unroll.errors import Cancelled, ScanError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
-from napari_unroll.gui.worker import Clock, Runner, duration
+from napari_unroll.gui import jobs
+from napari_unroll.gui.worker import WAITING, Clock, Runner, duration
+from napari_unroll.interrupt import check
 from tests.gui.conftest import TIMEOUT_MS
 
 
@@ -121,6 +123,56 @@ def test_a_new_run_waits_until_the_old_one_has_left(qtbot):
     active.clear()
     follow(qtbot, runner, slow)
     assert overlaps == [False, False]
+
+
+def test_a_run_that_waits_for_a_cancelled_one_says_so(qtbot):
+    release, entered = threading.Event(), threading.Event()
+
+    def deaf(stop: Stop) -> Iterator[Event]:
+        entered.set()
+        release.wait(30)
+        yield Started("deaf")
+
+    runner = Runner()
+    runner.start(deaf)
+    qtbot.waitUntil(entered.is_set, timeout=TIMEOUT_MS)
+    run = runner.start(three)
+    with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS) as blocker:
+        pass
+    assert blocker.args == [Progress(0, 0, WAITING)]
+    assert run.clock.text == WAITING
+    with qtbot.waitSignal(run.finished, timeout=TIMEOUT_MS) as blocker:
+        release.set()
+    assert blocker.args[0].result == 42
+
+
+def endless() -> None:
+    """A step without end, in a plain function."""
+    while True:
+        check()
+
+
+def test_a_run_leaves_inside_a_step(qtbot):
+    """The next run can only come to an end when the endless one has left the lane."""
+    runner = Runner()
+    run = runner.start(jobs.single("endless", endless))
+    with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):
+        pass
+    runner.cancel()
+    _, finished = follow(qtbot, runner, three)
+    assert finished.result == 42
+
+
+def test_finish_now_inside_a_step_without_a_result_says_so(qtbot):
+    runner = Runner()
+    run = runner.start(jobs.single("endless", endless))
+    with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):
+        pass
+    with qtbot.waitSignal(run.finished, timeout=TIMEOUT_MS) as blocker:
+        runner.finish_now()
+    (finished,) = blocker.args
+    assert (finished.outcome, finished.result) == (Outcome.FINISHED_EARLY, None)
+    assert "nothing yet" in finished.advice
 
 
 def test_finish_now_reaches_the_run(qtbot):

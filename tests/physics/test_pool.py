@@ -87,12 +87,15 @@ def test_a_projection_in_progress_is_left(kernel, monkeypatch):
             threading.Event().wait(0.01)
 
     monkeypatch.setattr(joseph, kernel, part)
-    with pytest.raises(Cancelled), listening(stop):  # noqa: PT012
-        if kernel == "_forward":
-            joseph.forward(np.zeros(grid.shape, np.float32), geometry.vectors, *arguments, geometry.detector_shape, 2)
-        else:
-            views = np.zeros(geometry.measurement_shape, np.float32)
-            joseph.adjoint(views, geometry.vectors, *arguments, grid.shape, 2)
+    views = np.zeros(geometry.measurement_shape, np.float32)
+    projection = {
+        "_forward": lambda: joseph.forward(
+            np.zeros(grid.shape, np.float32), geometry.vectors, *arguments, geometry.detector_shape, 2
+        ),
+        "_adjoint": lambda: joseph.adjoint(views, geometry.vectors, *arguments, grid.shape, 2),
+    }
+    with pytest.raises(Cancelled), listening(stop):
+        projection[kernel]()
     made = len(calls)
     assert made < geometry.vectors.shape[0] * geometry.detector_shape[0]
     run_tasks(lambda first, end: iter(()), 2, 2)

@@ -96,9 +96,10 @@ def evaluate(plan: EvaluationPlan, stop: Stop | None = None) -> Iterator[Event]:
 
 
 def _finished(rows: list[Row], outcome: Outcome, n: int) -> Finished:
+    if not rows and outcome is Outcome.COMPLETED:
+        return Finished(Outcome.FAILED, None, "No method ended with a volume; the warnings above say why.")
     if not rows:
-        advice = "No method ended with a volume; the warnings above say why."
-        return Finished(Outcome.FAILED if outcome is Outcome.COMPLETED else outcome, None, advice)
+        return Finished(outcome, None, "The evaluation ended before its first reconstruction.")
     return Finished(outcome, rows, f"{len(rows)} reconstructions of {n} scans, {outcome}.")
 
 
