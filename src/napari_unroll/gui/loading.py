@@ -7,6 +7,7 @@ Knows threads and signals; nothing of docks.
 from __future__ import annotations
 
 import atexit
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,9 +18,6 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_unroll.gui import heavy
-
-SWITCH_S = 5e-4
-"""Longest wait of the window's thread for Python's lock meanwhile; Python's own 5 ms make every redraw stutter."""
 
 
 class Loader(QObject):
@@ -43,7 +41,7 @@ class Loader(QObject):
     def _work(self) -> None:
         """In the thread: import, and report what happened."""
         try:
-            with _EndsWithProcess(), _patience(SWITCH_S):
+            with _EndsWithProcess(), _no_garbage_collection():
                 for event in heavy.importing():
                     self.told.emit(event)
         except Exception as error:
@@ -57,14 +55,15 @@ class Loader(QObject):
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """How long a thread waits for Python's lock before it asks for it."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(seconds)
+def _no_garbage_collection() -> Iterator[None]:
+    """Each collection walks all that was imported so far and holds every thread up meanwhile."""
+    before = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
-        sys.setswitchinterval(before)
+        if before:
+            gc.enable()
 
 
 class _EndsWithProcess:
