@@ -1,7 +1,7 @@
 """Isotropic 3-D total variation and its proximal map, real or complex.
 
-TV(x) = Σ_voxels (Σ_axes |(∇x)_a|²)^½ with ∇ of ``differences``. The proximal map is the dual fast gradient projection of
-Beck and Teboulle, "Fast gradient-based algorithms for constrained total variation image denoising and deblurring
+TV(x) = Σ_voxels (Σ_axes |(∇x)_a|²)^½ with ∇ of ``differences``. The proximal map is the dual fast gradient projection
+of Beck and Teboulle, "Fast gradient-based algorithms for constrained total variation image denoising and deblurring
 problems" (2009), doi:10.1109/TIP.2009.2028250, eq. 4.9, with a positivity constraint and a warm start. deepinv's
 ``TVDenoiser`` solves the same problem without the constraint; at 64³ it took ten times as long to the same objective.
 """

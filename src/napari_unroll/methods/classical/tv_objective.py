@@ -19,8 +19,8 @@ from napari_unroll.physics.laws import norm
 DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013}
 """λ for ``auto``: the best of a grid in steps of about two on generated scans of the training seeds (CT: walnut and
 foam, 64³, 30, 50 and 100 views, data simulated on a grid twice as fine; MRI: brain, R = 5 and 10). The CT optimum was
-0.06 to 0.12 at every number of views, because λ is measured against the mean eigenvalue of AᴴA; twice or half of it costs
-0.3 to 1 dB."""
+0.06 to 0.12 at every number of views, because λ is measured against the mean eigenvalue of AᴴA; twice or half of it
+costs 0.3 to 1 dB."""
 
 
 class TVObjectiveParams(IterativeParams):
