@@ -34,6 +34,21 @@ def test_methods_lists_every_method_and_parameter():
         assert all(f"{field} = " in shown for field in method.params.model_fields)
 
 
+def test_methods_are_told_to_programs():
+    """Name, modalities and the schema of the parameters, from which a program can build a record of its own."""
+    told = {m["name"]: m for m in json.loads(invoke("methods", "--json").stdout)}
+    assert list(told) == list(METHODS)
+    for name, method in METHODS.items():
+        assert told[name]["title"] == method.title
+        assert set(told[name]["modalities"]) == method.modalities
+        assert list(told[name]["params"]["properties"]) == list(method.params.model_fields)
+        assert told[name]["params"]["additionalProperties"] is False
+    steps = told["cgls"]["params"]["properties"]["n_iterations"]
+    assert (steps["type"], steps["minimum"], steps["default"]) == ("integer", 1, 12)
+    assert told["fbp"]["modalities"] == ["ct"]
+    assert told["unrolled-pgd"]["needs_weights"]
+
+
 def test_info_tells_facts_as_text_and_json():
     assert "volume" in invoke("info", *SAMPLE).stdout
     facts = json.loads(invoke("info", *SAMPLE, "--json").stdout)

@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from napari_unroll.events import Event
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.problem import Method, Problem, measured
-from napari_unroll.methods.registry import get
+from napari_unroll.methods.registry import METHODS, get
 from napari_unroll.methods.weights import save_network
 from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.physics.simulate import Exposure, simulate_ct
 from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import ellipsoids
+from napari_unroll.scan.phantoms_mri import coil_maps
 from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 
 
 @cache
@@ -47,6 +51,44 @@ def slice_mri() -> Scan:
     return sample_multicoil((1, 32, 32), n_coils=4, acceleration=2)
 
 
+@cache
+def radial(n: int = 21, n_spokes: int = 16) -> Scan:
+    """A disc with a hole along spokes, weighted by their density, 3 coils."""
+    trajectory = radial_2d(n_spokes, 2 * n)
+    weights = np.linalg.norm(trajectory, axis=2) + 1 / (8 * n)
+    sampling = NonCartesianSampling(trajectory=trajectory, shape=(1, n, n), n_coils=3, weights=weights)
+    maps = coil_maps((1, n, n), 3, 0)
+    y, x = np.mgrid[:n, :n] - n / 2
+    truth = ((np.hypot(y, x) < 0.4 * n) & ~(np.hypot(y - 3, x + 2) < 0.15 * n)).astype(np.complex64)[None]
+    data = NonCartesianMRI(sampling, maps).A(torch.from_numpy(truth)[None, None])[0].numpy()
+    return Scan(measurements=data, geometry=sampling, grid=VolumeGrid(shape=(1, n, n)), csm=maps, truth=truth)
+
+
+def odd_parallel() -> Scan:
+    """Parallel beams on a grid of odd lengths."""
+    return parallel((5, 17, 19))
+
+
+def odd_multicoil() -> Scan:
+    """Multi-coil k-space of odd lengths."""
+    return multicoil((7, 23, 25))
+
+
+SCANS = {
+    "cone": cone, "parallel": odd_parallel, "multi-coil": odd_multicoil, "one slice": slice_mri, "radial": radial,
+}  # fmt: skip
+
+
+def applicable() -> list[Any]:
+    """(method, what makes the scan) for every registered method and every kind of scan that it applies to."""
+    return [
+        pytest.param(method, make, id=f"{method.name}-{title}")
+        for method in METHODS.values()
+        for title, make in SCANS.items()
+        if not method.obstacle(make())
+    ]
+
+
 def problem(scan: Scan, **more: Any) -> Problem:
     """The problem of a scan on the CPU."""
     y = measured(scan, "cpu").clone()  # tests may change it; scans are shared
@@ -62,6 +104,20 @@ def drain(method: Method, given: Problem, **params: Any) -> tuple[list[Event], t
             events.append(next(work))
         except StopIteration as end:
             return events, end.value
+
+
+def dense(given: Problem) -> np.ndarray:
+    """A as a matrix in double precision: what it makes of every unit volume."""
+    n = int(np.prod(given.shape))
+    columns = torch.eye(n, dtype=given.physics.dtype).reshape(n, 1, 1, *given.shape)
+    matrix = torch.stack([given.physics.A(c).flatten() for c in columns], 1).numpy()
+    return matrix.astype(np.complex128 if np.iscomplexobj(matrix) else np.float64)
+
+
+def data(given: Problem) -> np.ndarray:
+    """y as a vector in double precision."""
+    y = given.y.flatten().numpy()
+    return y.astype(np.complex128 if np.iscomplexobj(y) else np.float64)
 
 
 def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:

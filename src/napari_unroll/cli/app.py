@@ -66,11 +66,14 @@ def info(
 
 
 @app.command()
-def methods() -> None:
+def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Every method with its parameters, their limits and defaults."""
-    from napari_unroll.cli.view import print_method
+    from napari_unroll.cli.view import method_facts, print_method
     from napari_unroll.methods.registry import METHODS
 
+    if as_json:
+        typer.echo(json.dumps([method_facts(m) for m in METHODS.values()], indent=2))
+        return
     for method in METHODS.values():
         print_method(method)
 

@@ -53,6 +53,21 @@ def print_method(method: Method) -> None:
     typer.echo("")
 
 
+def method_facts(method: Method) -> dict[str, Any]:
+    """What a program wants to know of a method; ``params`` is the JSON schema of its record."""
+    return {
+        "name": method.name,
+        "title": method.title,
+        "summary": method.summary,
+        "source": method.source,
+        "modalities": sorted(method.modalities),
+        "iterative": method.iterative,
+        "patchwise": method.patchwise,
+        "needs_weights": method.needs_weights,
+        "params": method.params.model_json_schema(),
+    }
+
+
 def default_text(spec: FieldSpec) -> str:
     """The default as it is typed on the command line."""
     return str(spec.default).lower() if isinstance(spec.default, bool) else str(spec.default)

@@ -178,6 +178,8 @@ class Method:
     """An entry of the registry: name, what it needs, its record and its generator.
 
     ``memory`` estimates peak bytes for (volume shape, patch size, params) beyond scan and volume; the plan uses it.
+    ``refuses`` says why the method does not apply to a scan of one of its modalities, such as "fbp is for parallel
+    beams", and is empty where it does.
     ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
     ``find_weights`` is the checkpoint that (modality, params) would use, a ``weights.Weights``; it raises WeightsError where
     there is none. ``learning`` says how its network is trained, None where nothing is; ``network_of`` names the method whose
@@ -191,6 +193,7 @@ class Method:
     params: type[MethodParams]
     solve: Solve
     modalities: frozenset[Modality] = frozenset({"ct", "mri"})
+    refuses: Callable[[Scan], str] | None = None
     needs_weights: bool = False
     patchwise: bool = False
     iterative: bool = True
@@ -199,3 +202,9 @@ class Method:
     find_weights: Callable[[Modality, Any], Any] | None = None
     learning: Learning | None = None
     network_of: str | None = None
+
+    def obstacle(self, scan: Scan) -> str:
+        """Why the method does not apply to ``scan``, in words; empty where it does."""
+        if scan.modality not in self.modalities:
+            return f"{self.name} does not apply to {scan.modality.upper()} scans"
+        return self.refuses(scan) if self.refuses else ""

@@ -8,14 +8,22 @@ from __future__ import annotations
 from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.methods.algorithms.post_processing import DRUNET, UNET
 from napari_unroll.methods.algorithms.unrolled import UNROLLED_PGD
+from napari_unroll.methods.classical.cg_sense import CG_SENSE
 from napari_unroll.methods.classical.cgls import CGLS
+from napari_unroll.methods.classical.fbp import FBP
 from napari_unroll.methods.classical.fdk import FDK
+from napari_unroll.methods.classical.sirt import SIRT
+from napari_unroll.methods.classical.tikhonov import TIKHONOV
 from napari_unroll.methods.classical.tv_fista import TV_FISTA
+from napari_unroll.methods.classical.tv_pdhg import TV_PDHG
+from napari_unroll.methods.classical.wavelet_l1 import WAVELET_L1
 from napari_unroll.methods.classical.zero_filled import ZERO_FILLED
 from napari_unroll.methods.problem import Method
 from napari_unroll.scan.scan import Scan
 
-_ALL = (FDK, ZERO_FILLED, CGLS, TV_FISTA, UNET, DRUNET, UNROLLED_PGD)
+_ALL = (
+    FDK, FBP, ZERO_FILLED, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, UNET, DRUNET, UNROLLED_PGD,
+)  # fmt: skip
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 
 
@@ -34,7 +42,7 @@ def trainable() -> list[Method]:
 
 def for_scan(scan: Scan) -> list[Method]:
     """The methods that apply to this scan, simplest first."""
-    return [m for m in METHODS.values() if scan.modality in m.modalities]
+    return [m for m in METHODS.values() if not m.obstacle(scan)]
 
 
 def default_for(scan: Scan) -> Method:

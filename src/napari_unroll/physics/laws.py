@@ -11,6 +11,9 @@ import torch
 
 from napari_unroll.physics.volume_physics import VolumePhysics
 
+PART = 1 << 20
+"""Numbers that are summed in double precision at once."""
+
 
 def random_like(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, seed: int) -> torch.Tensor:
     """Standard Gaussian tensor, the same on every device."""
@@ -19,9 +22,10 @@ def random_like(shape: Sequence[int], dtype: torch.dtype, device: torch.device |
 
 
 def inner(a: torch.Tensor, b: torch.Tensor) -> complex:
-    """⟨a, b⟩ = Σ conj(a) b in double precision."""
+    """⟨a, b⟩ = Σ conj(a) b in double precision, part by part, so that no copy of either is made."""
     wide = torch.complex128 if (a.is_complex() or b.is_complex()) else torch.float64
-    return complex((a.to(wide).conj() * b.to(wide)).sum().item())
+    pairs = zip(a.reshape(-1).split(PART), b.reshape(-1).split(PART), strict=True)
+    return complex(sum((x.to(wide).conj() * y.to(wide)).sum() for x, y in pairs).item())
 
 
 def norm(a: torch.Tensor) -> float:

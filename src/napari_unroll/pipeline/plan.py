@@ -173,9 +173,10 @@ def roi_box(roi: Sequence[int], shape: Shape) -> Box:
 
 def _method(name: str, scan: Scan) -> Method:
     method = default_for(scan) if name == "auto" else get(name)
-    if scan.modality not in method.modalities:
+    obstacle = method.obstacle(scan)
+    if obstacle:
         fitting = ", ".join(m.name for m in for_scan(scan))
-        raise ParameterError(f"{method.name} does not apply to {scan.modality.upper()} scans; choose one of {fitting}.")
+        raise ParameterError(f"{obstacle}; choose one of {fitting}.")
     return method
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.methods.classical.cgls import CGLS
@@ -8,21 +7,11 @@ from napari_unroll.normal.fit import FitOptions, fit_now
 from tests.methods import tiny
 
 
-def dense_solution(problem):
-    """Least squares of smallest norm from the dense matrix, double precision."""
-    n = int(np.prod(problem.shape))
-    columns = torch.eye(n, dtype=problem.physics.dtype).reshape(n, 1, 1, *problem.shape)
-    matrix = torch.stack([problem.physics.A(c).flatten() for c in columns], 1)
-    wide = np.complex128 if matrix.is_complex() else np.float64
-    solution = np.linalg.lstsq(matrix.numpy().astype(wide), problem.y.flatten().numpy().astype(wide), rcond=1e-6)[0]
-    return solution.reshape(problem.shape)
-
-
 @pytest.mark.parametrize("scan", [tiny.parallel((3, 7, 7), 15), tiny.multicoil((2, 8, 8))], ids=["ct", "mri"])
 def test_it_reaches_the_dense_least_squares_solution(scan):
     problem = tiny.problem(scan)
     _, x = tiny.drain(CGLS, problem, n_iterations=300, tolerance=1e-6)
-    expected = dense_solution(problem)
+    expected = np.linalg.lstsq(tiny.dense(problem), tiny.data(problem), rcond=1e-6)[0].reshape(problem.shape)
     assert np.linalg.norm(x.numpy() - expected) < 2e-3 * np.linalg.norm(expected)
 
 

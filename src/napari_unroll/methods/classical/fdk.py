@@ -1,4 +1,4 @@
-"""Filtered back-projection as a method: FDK for cone beams, FBP for parallel beams.
+"""Filtered back-projection of cone beams as a method; on parallel beams it is ``fbp``, which shares record and solve.
 
 The arithmetic and its sources are in ``physics.fdk``; this file only offers it by name.
 """
@@ -35,8 +35,8 @@ def solve(problem: Problem, params: FDKParams) -> Generator[Event, None, torch.T
 
 FDK = Method(
     name="fdk",
-    title="FDK / FBP",
-    summary="Filtered back-projection: instant and linear; few views leave streaks.",
+    title="FDK",
+    summary="Filtered back-projection of cone beams: instant and linear; few views leave streaks.",
     source="Feldkamp, Davis, Kress 1984, doi:10.1364/JOSAA.1.000612",
     params=FDKParams,
     solve=solve,

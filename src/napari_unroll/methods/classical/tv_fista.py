@@ -1,113 +1,37 @@
-"""Total variation by FISTA: min_x ‖A x − y‖² / (2 μ) + λ s TV(x), x ≥ 0 for CT on request.
+"""Total variation by FISTA: the objective of ``tv_objective``, its proximal map by a few warm-started dual steps.
 
-μ = E‖A w‖² / ‖w‖² over white w is the mean eigenvalue of AᴴA and s the scale of the quick reconstruction, so λ has no
-unit and does not depend on the units of data, volume or detector. Beck and Teboulle, "A fast iterative
-shrinkage-thresholding algorithm" (2009), doi:10.1137/080716542, eq. 4.1–4.3, with the restart of O'Donoghue and
-Candès (2015), doi:10.1007/s10208-013-9150-3, eq. 12 (gradient scheme).
+Beck and Teboulle 2009; see ``fista`` and ``total_variation``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
-from napari_unroll.events import Event, IterationDone
-from napari_unroll.methods.classical.total_variation import TotalVariation
-from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
-from napari_unroll.physics.laws import inner, norm, random_like
-from napari_unroll.physics.volume_physics import VolumePhysics
-
-DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013}
-"""λ for ``auto``: the best of a grid in steps of about two on generated scans of the training seeds (CT: walnut and foam, 64³,
-30, 50 and 100 views, data simulated on a grid twice as fine; MRI: brain, R = 5 and 10). The CT optimum was 0.06 to 0.12
-at every number of views, because λ is measured against the mean eigenvalue of AᴴA; twice or half of it costs 0.3 to 1 dB."""
+from napari_unroll.events import Event
+from napari_unroll.methods.classical import fista
+from napari_unroll.methods.classical.tv_objective import TVObjectiveParams, objective
+from napari_unroll.methods.problem import Method, Problem
 
 
-class TVParams(MethodParams):
-    """Choices of total variation."""
+class TVParams(TVObjectiveParams):
+    """Choices of total variation by FISTA."""
 
-    strength: Annotated[float, Field(gt=0, le=100)] | Literal["auto"] = Field(
-        default="auto",
-        description="λ, the weight of total variation against the data; no unit. More is smoother.",
-    )
-    n_iterations: int = Field(default=100, ge=1, le=10_000, description="Largest number of FISTA steps.")
-    tolerance: float = Field(
-        default=5e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
-    )
     n_inner: int = Field(
         default=8, ge=1, le=500, description="Dual steps of the proximal map per FISTA step, warm-started."
     )
-    positivity: bool = Field(
-        default=True, description="Keep CT attenuation at or above zero; has no effect on complex images."
-    )
-    show_every: int = Field(
-        default=10,
-        ge=1,
-        le=10_000,
-        description="Show the volume every so many steps.",
-        json_schema_extra={"unit": "steps"},
-    )
-
-
-@dataclass
-class _Fista:
-    """Iterate x, extrapolated point z and momentum t."""
-
-    x: torch.Tensor
-    z: torch.Tensor
-    t: float = 1.0
-
-    def move(self, x: torch.Tensor) -> float:
-        """Take the new iterate; returns ‖change‖ / ‖x‖. Momentum restarts when it points uphill."""
-        change = x - self.x
-        if inner(self.z - x, change).real > 0:
-            self.t = 1.0
-        t = 0.5 * (1 + (1 + 4 * self.t**2) ** 0.5)
-        self.z = x + ((self.t - 1) / t) * change
-        self.x, self.t = x, t
-        return norm(change) / max(norm(x), 1e-300)
 
 
 def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x); ``residual`` is ‖A z − y‖ / ‖y‖ at FISTA's extrapolated point, which costs nothing extra."""
-    quick = yield from problem.find_quick()
-    positive = params.positivity and not quick.is_complex()
-    tv = TotalVariation(problem.scan.grid.spacing_mm, positive)
-    # 1.05: power iteration approaches the largest eigenvalue from below
-    step = 1.0 / (1.05 * (yield from problem.find_norm()))
-    strength = DEFAULT_STRENGTH[problem.scan.modality] if params.strength == "auto" else params.strength
-    weight = strength * mean_eigenvalue(problem.physics) * volume_scale(quick) * step
-    start = problem.state.get("x", quick.clamp(min=0) if positive else quick)
-    it = _Fista(start, start)
-    size = max(norm(problem.y), 1e-300)
-    for k in range(problem.state.get("iteration", 0), params.n_iterations):
-        r = problem.physics.A(it.z) - problem.y
-        b = it.z - step * problem.physics.A_adjoint(r)
-        change = it.move(tv.prox(b[0, 0], weight, params.n_inner)[None, None])
-        problem.estimate.keep(it.x)
-        problem.state.update(x=it.x, iteration=k + 1)
-        done = change < params.tolerance or k + 1 == params.n_iterations
-        shown = as_values(it.x) if done or (k + 1) % params.show_every == 0 else None
-        yield IterationDone(k + 1, params.n_iterations, norm(r) / size, shown, {"change": change})
-        if done:
-            break
-    return it.x[0, 0]
+    goal = yield from objective(problem, params)
 
+    def prox(b: torch.Tensor, step: float, k: int) -> torch.Tensor:
+        return goal.tv.prox(b, goal.mean * goal.weight * step, params.n_inner)
 
-def mean_eigenvalue(physics: VolumePhysics, seed: int = 0) -> float:
-    """μ = ‖A w‖² / ‖w‖² for one white Gaussian w; within a percent of trace(AᴴA) / n already for small volumes."""
-    w = random_like(physics.x_shape, physics.dtype, physics.device, seed)
-    return norm(physics.A(w)) ** 2 / norm(w) ** 2
-
-
-def volume_scale(x: torch.Tensor) -> float:
-    """s = ‖x‖₄² / ‖x‖₂: the typical magnitude inside the object, however much empty space surrounds it."""
-    squared = x.abs().double().square()
-    return float((squared.square().sum() / squared.sum().clamp(min=1e-300)).sqrt())
+    return (yield from fista.minimise(problem, params, goal.start, prox))
 
 
 def _memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: TVParams) -> int:

@@ -1,6 +1,9 @@
 """Zero-filled inverse Fourier transform, coils combined: what a scanner shows without any solver.
 
-Knows the physics only through the quick reconstruction and ``rss``.
+The coils' images x_c become one by their sensitivity maps, Σ_c conj(S_c) x_c, which keeps phase and needs maps; or by
+the root of their sum of squares, (Σ_c |x_c|²)^½, which needs none, is brighter near the coils, and is never negative, so
+that noise lifts the dark parts (Roemer et al. 1990). Along a trajectory both are density-compensated (gridding). Knows
+the physics only through the quick reconstruction and ``rss``.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ class ZeroFilledParams(MethodParams):
 
     combine: Literal["sensitivities", "rss"] = Field(
         default="sensitivities",
-        description="How coils become one image: by their sensitivity maps (complex) or root sum of squares (magnitude only).",
+        description="How coils become one image: by their sensitivity maps (complex), or by the root of their sum of "
+        "squares, which needs no maps and has no phase.",
     )
 
 
