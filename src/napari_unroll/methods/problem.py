@@ -116,6 +116,10 @@ class Problem:
             self.estimate.keep(x)
         return x
 
+    def zeros(self) -> torch.Tensor:
+        """An empty volume (1, 1, z, y, x)."""
+        return torch.zeros(self.physics.x_shape, dtype=self.physics.dtype, device=self.device)
+
     def find_norm(self) -> Generator[Event, None, float]:
         """Largest eigenvalue of AᴴA by power iteration (seeded), on the approximation where one is fitted.
 

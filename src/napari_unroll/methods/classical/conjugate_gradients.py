@@ -73,7 +73,7 @@ class LeastSquares:
         problem = self.problem
         x = problem.state.get("x")
         r = problem.y.clone() if x is None else problem.y - problem.physics.A(x)
-        x = torch.zeros_like(problem.adjoint) if x is None else x
+        x = problem.zeros() if x is None else x
         pull = None if self.penalty is None else self.penalty(x)
         p, gamma = self._descent(r, pull)
         return _Iterate(x, r, pull, p, gamma, problem.state.setdefault("gamma_start", gamma))

@@ -52,7 +52,7 @@ def solve(problem: Problem, params: SIRTParams) -> Generator[Event, None, torch.
     """Volume (z, y, x); the residual is ‖A x − y‖ / ‖y‖ before every step, which costs nothing extra."""
     physics, size = problem.physics, max(norm(problem.y), 1e-300)
     weights = (yield from _landweber(problem)) if problem.y.is_complex() else sums(problem)
-    x = problem.state.get("x", torch.zeros(physics.x_shape, dtype=physics.dtype, device=problem.device))
+    x = problem.state["x"] if "x" in problem.state else problem.zeros()
     for k in range(first_step(problem), params.n_iterations):
         r = problem.y - physics.A(x)
         new = x + params.relaxation * weights.columns * physics.A_adjoint(weights.rows * r)

@@ -1,0 +1,154 @@
+"""The memory that a plan estimates beside what a run really takes, for every registered method.
+
+    python benchmarks/memory.py [--size 64] [--samples cone-beam multi-coil] [--methods cgls …] [--json FILE]
+
+Every run has a process of its own on the CPU: a small run of the same kind first, which loads libraries and compiles kernels, then
+one on ``size``³ voxels (MRI: half as many planes), a few iterations of it. Measured is by how much the process grew
+(``PeakMemory``); freed memory goes back to the system at once (glibc's thresholds are lowered), else what an earlier step
+has left would hide what a later one takes. The scan itself is there before and does not count; a fitted normal operator neither.
+
+Rows: sample, method, estimate_bytes, measured_bytes and ratio = estimate / measured, which should lie in 0.9 … 1.4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unroll.environment import PeakMemory, machine, software
+from napari_unroll.events import Finished, Outcome
+from napari_unroll.methods.registry import METHODS, get
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.physics.simulate import simulate_ct
+from napari_unroll.pipeline.plan import Choices, Plan, resolve
+from napari_unroll.pipeline.run import run
+from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
+from napari_unroll.scan.phantoms import coil_maps, ellipsoids
+from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
+
+HERE = Path(__file__).resolve().parent
+WARM_SIZE, N_VIEWS, N_ITERATIONS = 24, 50, 3
+BAND = (0.9, 1.4)
+GLIBC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
+
+
+def parallel(size: int) -> Scan:
+    """A parallel-beam scan of ellipsoids."""
+    angles = np.pi * np.arange(N_VIEWS) / N_VIEWS
+    geometry = ParallelBeam.circular(angles_rad=angles, detector_shape=(size, size + size // 2))
+    return simulate_ct(ellipsoids((size,) * 3, 1), geometry, VolumeGrid(shape=(size,) * 3))
+
+
+def radial(size: int) -> Scan:
+    """One slice along spokes with (4 · size)² voxels; noise, for memory does not ask what is measured."""
+    n, n_coils = 4 * size, 8
+    sampling = NonCartesianSampling(trajectory=radial_2d(size, 2 * n), shape=(1, n, n), n_coils=n_coils)
+    rng = np.random.default_rng(0)
+    samples = rng.standard_normal((*sampling.measurement_shape, 2), np.float32).view(np.complex64)[..., 0]
+    maps = coil_maps((1, n, n), n_coils, 0)
+    return Scan(measurements=samples, geometry=sampling, grid=VolumeGrid(shape=(1, n, n)), csm=maps)
+
+
+SAMPLES: dict[str, Callable[[int], Scan]] = {
+    "cone-beam": lambda size: sample_cone_beam(size, N_VIEWS, oversample=1),
+    "parallel-beam": parallel,
+    "multi-coil": lambda size: sample_multicoil((size // 2, size, size)),
+    "radial": radial,
+}
+
+
+def plan_for(name: str, scan: Scan) -> Plan:
+    """The method's defaults on the CPU, few iterations."""
+    params = {"n_iterations": N_ITERATIONS} if "n_iterations" in get(name).params.model_fields else {}
+    return resolve(Choices(method=name, params=params, device="cpu"), scan)
+
+
+def fitted(plan: Plan, scan: Scan) -> NormalFactors | None:
+    """The normal operator where the plan needs it."""
+    return fit_now(build_physics(scan, "cpu"), FitOptions(n_probes=8, n_test=0)) if plan.needs_normal else None
+
+
+def reconstruct(plan: Plan, scan: Scan, factors: NormalFactors | None) -> None:
+    """One run; raises SystemExit where it does not complete."""
+    for event in run(plan, scan, None, factors):
+        if isinstance(event, Finished) and event.outcome is not Outcome.COMPLETED:
+            raise SystemExit(event.advice)
+
+
+def measure(name: str, sample: str, size: int) -> dict[str, Any]:
+    """One row, in this process."""
+    for n in (WARM_SIZE, size):
+        scan = SAMPLES[sample](n)
+        plan = plan_for(name, scan)
+        factors = fitted(plan, scan)
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+        with PeakMemory() as peak:
+            reconstruct(plan, scan, factors)
+    ratio = round(plan.memory_bytes / peak.n_bytes, 3)
+    return {"sample": sample, "method": name, "estimate_bytes": plan.memory_bytes, "measured_bytes": peak.n_bytes,
+            "ratio": ratio}  # fmt: skip
+
+
+def in_a_process(name: str, sample: str, size: int) -> dict[str, Any] | None:
+    """One row from a fresh process; None where the method does not apply."""
+    if get(name).obstacle(SAMPLES[sample](WARM_SIZE)):
+        return None
+    words = [sys.executable, __file__, "--one", name, sample, "--size", str(size)]
+    done = subprocess.run(words, env={**os.environ, **GLIBC}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"sample": sample, "method": name, "error": (done.stderr or "it ended").strip().splitlines()[-1]}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the Markdown table."""
+    if "error" in row:
+        return f"| {row['sample']} | {row['method']} | {row['error']} | | |"
+    mib = [f"{row[k] / 2**20:.1f}" for k in ("estimate_bytes", "measured_bytes")]
+    outside = "" if BAND[0] <= row["ratio"] <= BAND[1] else " outside"
+    return f"| {row['sample']} | {row['method']} | {mib[0]} | {mib[1]} | {row['ratio']:.2f}{outside} |"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", type=int, default=64, help="voxels along an edge")
+    parser.add_argument("--samples", nargs="*", choices=SAMPLES, default=list(SAMPLES))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--json", type=Path, default=HERE / "results" / "memory.json")
+    parser.add_argument("--one", nargs=2, metavar=("METHOD", "SAMPLE"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(*given.one, given.size)))
+        return
+    print("| sample | method | estimate / MiB | measured / MiB | ratio |\n|---|---|---|---|---|")
+    rows = []
+    for sample in given.samples:
+        for name in given.methods:
+            row = in_a_process(name, sample, given.size)
+            if row is not None:
+                rows.append(row)
+                print(line(row), flush=True)
+    facts = {"size": given.size, "machine": machine(), "software": software(), "rows": rows}
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
