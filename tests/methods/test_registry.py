@@ -6,18 +6,12 @@ import torch
 
 from napari_unroll.errors import Cancelled, ParameterError
 from napari_unroll.events import IterationDone, PatchDone, Stop
-from napari_unroll.methods.registry import METHODS, default_for, for_scan, get, has_weights
+from napari_unroll.methods.registry import default_for, for_scan, get, has_weights
 from napari_unroll.normal.fit import FitOptions, fit_now
 from tests.methods import tiny
 
 SCANS = {"cone": tiny.cone, "parallel": tiny.parallel, "multi-coil": tiny.multicoil, "one slice": tiny.slice_mri}
-MODALITIES = {"cone": "ct", "parallel": "ct", "multi-coil": "mri", "one slice": "mri"}
-EVERY = [
-    pytest.param(method, make, id=f"{name}-{title}")
-    for name, method in METHODS.items()
-    for title, make in SCANS.items()
-    if MODALITIES[title] in method.modalities
-]
+EVERY = tiny.runs(SCANS)
 
 
 def problem(method, scan, stop=None, **params):

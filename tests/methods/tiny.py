@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from deepinv.models import RAM
 
 from napari_unroll.events import Event, Stop
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.problem import Method, Problem, measured
-from napari_unroll.methods.registry import get
+from napari_unroll.methods.networks import ram
+from napari_unroll.methods.registry import METHODS, get
 from napari_unroll.methods.weights import save_network
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
@@ -66,6 +70,8 @@ def drain(method: Method, given: Problem, **params: Any) -> tuple[list[Event], t
 
 def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:
     """An untrained network small enough for tests, of the right kind for method and scan; the path of its checkpoint."""
+    if method == "dpir-ram":
+        return _foundation_model(folder)
     learning = get(method).learning
     assert learning is not None
     own = learning.network(scan.modality).model_dump()
@@ -78,9 +84,27 @@ def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:
     return str(path)
 
 
+def _foundation_model(folder: Path) -> str:
+    path = folder / ram.FILE
+    torch.manual_seed(0)
+    torch.save(RAM(pretrained=False).state_dict(), path)
+    return str(path)
+
+
+def runs(scans: Mapping[str, Callable[[], Scan]]) -> list[Any]:
+    """A parameter (method, scan's maker) for every registered method on every scan that it applies to; slow ones marked."""
+    return [
+        pytest.param(method, make, id=f"{name}-{title}", marks=[pytest.mark.slow] if name == "dpir-ram" else [])
+        for name, method in METHODS.items()
+        for title, make in scans.items()
+        if make().modality in method.modalities
+    ]
+
+
 def quick_params(method: Method, scan: Scan, folder: Path) -> dict[str, Any]:
     """Parameters that make any registered method fast enough for tests."""
     if method.needs_weights:
-        both_stages = {"refine": True} if "refine" in method.params.model_fields else {}
-        return {"weights": weights(folder, scan, method.network_of or method.name), **both_stages}
+        fields = method.params.model_fields
+        quick = {"refine": True} if "refine" in fields else {"n_iterations": 2} if "n_iterations" in fields else {}
+        return {"weights": weights(folder, scan, method.networks[0]), **quick}
     return {"n_iterations": 3} if "n_iterations" in method.params.model_fields else {}

@@ -16,12 +16,7 @@ from napari_unroll.pipeline.run import run
 from tests.methods import tiny
 
 SCANS = {"cone": tiny.cone, "parallel": tiny.parallel, "multi-coil": tiny.multicoil, "one slice": tiny.slice_mri}
-EVERY = [
-    pytest.param(name, make, id=f"{name}-{title}")
-    for name, method in registry.METHODS.items()
-    for title, make in SCANS.items()
-    if ("mri" if title in ("multi-coil", "one slice") else "ct") in method.modalities
-]
+EVERY = tiny.runs(SCANS)
 
 
 def allocate_too_much():
@@ -59,12 +54,12 @@ def outcome_of(solve, offered, **more):
     return list(run(plan_for(scan, method="invented"), scan))
 
 
-@pytest.mark.parametrize(("name", "make"), EVERY)
-def test_a_run_starts_and_finishes_with_a_volume(name, make, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("method", "make"), EVERY)
+def test_a_run_starts_and_finishes_with_a_volume(method, make, tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
-    scan, method = make(), registry.get(name)
+    scan = make()
     params = tiny.quick_params(method, scan, tmp_path)
-    events = list(run(plan_for(scan, method=name, params=params, patch_size=16), scan))
+    events = list(run(plan_for(scan, method=method.name, params=params, patch_size=16), scan))
     assert isinstance(events[0], Started)
     assert events[0].shape == scan.grid.shape
     assert [type(e) for e in events].count(Finished) == 1

@@ -12,15 +12,20 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import Cancelled
-from napari_unroll.events import Progress, Stop, result_of
+from napari_unroll.events import Box, Progress, Stop, result_of
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, reconstruct
+from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.steps.start import first_estimate
+from napari_unroll.patches.context import cut
+from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners
 from napari_unroll.training.recipe import Job
 from napari_unroll.training.tasks.denoise import noise_like
+
+CANCELLED = "Training was cancelled; the last checkpoint is kept, the same call goes on from it."
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class HeldOut:
 
     def _volume(self, scan: HeldOutScan, network: Network) -> np.ndarray:
         if self.stop.cancelled:
-            raise Cancelled("Training was cancelled; the last checkpoint is kept, the same call goes on from it.")
+            raise Cancelled(CANCELLED)
         scan.problem.state.clear()
         work = reconstruct(scan.problem, NetworkParams(self_ensemble=False), network, scan.start)
         return as_values(result_of(work))
@@ -66,25 +71,40 @@ class HeldOut:
 
 VALIDATION_SIGMA = 0.05
 """Noise of the volumes that denoisers are judged by, relative to the volume's scale."""
+VALIDATION_PATCH, VALIDATION_OVERLAP = 64, 8
+"""The sliding window in which they are cleaned, voxels."""
 
 
 class NoisyVolumes:
     """Held-out volumes (z, y, x) with noise; call it with a denoiser."""
 
-    def __init__(self, volumes: Sequence[np.ndarray], device: str = "cpu") -> None:
-        self.truths = volumes
+    def __init__(self, volumes: Sequence[np.ndarray], device: str = "cpu", stop: Stop | None = None) -> None:
+        self.truths, self.stop = volumes, stop or Stop()
         clean = [torch.from_numpy(v)[None, None].to(device) for v in volumes]
         self.noisy = [x + VALIDATION_SIGMA * noise_like(x, i) for i, x in enumerate(clean)]
 
-    @torch.no_grad()
     def __call__(self, network: Network) -> Validation:
-        """PSNR (dB) of the cleaned and of the noisy volumes, means over the volumes."""
-        cleaned = [as_values(network.prior(0)(x, VALIDATION_SIGMA)) for x in self.noisy]
+        """PSNR (dB) of the cleaned and of the noisy volumes, means over the volumes. Raises Cancelled."""
+        cleaned = [as_values(self._cleaned(x, network)) for x in self.noisy]
         noisy = [as_values(x) for x in self.noisy]
         after, before = ([psnr(v, t) for v, t in zip(vs, self.truths, strict=True)] for vs in (cleaned, noisy))
         shown = {"truth": self.truths[0], "before": noisy[0], "after": cleaned[0]}
         metrics = {"psnr": float(np.mean(after)), "psnr_start": float(np.mean(before))}
         return Validation(metrics, {name: middle_slice(v) for name, v in shown.items()})
+
+    def _cleaned(self, noisy: torch.Tensor, network: Network) -> torch.Tensor:
+        """The denoiser in a sliding window, whatever the volume's size."""
+
+        @torch.no_grad()
+        def apply(boxes: list[Box]) -> list[Patch]:
+            if self.stop.cancelled:
+                raise Cancelled(CANCELLED)
+            cleaned = network.prior(0)(cut(noisy, boxes), VALIDATION_SIGMA)
+            return [Patch(box, values) for box, values in zip(boxes, cleaned, strict=True)]
+
+        z, y, x = noisy.shape[-3:]
+        grid = PatchGrid((z, y, x), VALIDATION_PATCH, VALIDATION_OVERLAP)
+        return result_of(sliding_window(grid, noisy, apply, Stage("validation")))
 
 
 def middle_slice(volume: np.ndarray) -> np.ndarray:

@@ -2,23 +2,22 @@
 
 μ = E‖A w‖² / ‖w‖² over white w is the mean eigenvalue of AᴴA and s the scale of the quick reconstruction, so λ has no
 unit and does not depend on the units of data, volume or detector. Beck and Teboulle, "A fast iterative
-shrinkage-thresholding algorithm" (2009), doi:10.1137/080716542, eq. 4.1–4.3, with the restart of O'Donoghue and
-Candès (2015), doi:10.1007/s10208-013-9150-3, eq. 12 (gradient scheme).
+shrinkage-thresholding algorithm" (2009), doi:10.1137/080716542, with restarts, see ``momentum``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
 from napari_unroll.events import Event, IterationDone
+from napari_unroll.methods.classical.momentum import Momentum
 from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
-from napari_unroll.physics.laws import inner, norm, random_like
+from napari_unroll.physics.laws import norm, random_like
 
 DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013}
 """λ for ``auto``: the best of a grid in steps of about two on generated scans of the training seeds (CT: walnut and foam, 64³,
@@ -48,25 +47,6 @@ class TVParams(MethodParams):
     )
 
 
-@dataclass
-class _Fista:
-    """Iterate x, extrapolated point z and momentum t."""
-
-    x: torch.Tensor
-    z: torch.Tensor
-    t: float = 1.0
-
-    def move(self, x: torch.Tensor) -> float:
-        """Take the new iterate; returns ‖change‖ / ‖x‖. Momentum restarts when it points uphill."""
-        change = x - self.x
-        if inner(self.z - x, change).real > 0:
-            self.t = 1.0
-        t = 0.5 * (1 + (1 + 4 * self.t**2) ** 0.5)
-        self.z = x + ((self.t - 1) / t) * change
-        self.x, self.t = x, t
-        return norm(change) / max(norm(x), 1e-300)
-
-
 def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x); ``residual`` is ‖A z − y‖ / ‖y‖ at FISTA's extrapolated point, which costs nothing extra."""
     quick = _quick(problem)
@@ -77,7 +57,7 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
     strength = DEFAULT_STRENGTH[problem.scan.modality] if params.strength == "auto" else params.strength
     weight = strength * mean_eigenvalue(problem.physics) * volume_scale(quick) * step
     start = problem.state.get("x", quick.clamp(min=0) if positive else quick)
-    it = _Fista(start, start)
+    it = Momentum(start, start)
     size = max(norm(problem.y), 1e-300)
     for k in range(problem.state.get("iteration", 0), params.n_iterations):
         if problem.asked_to_finish():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
+from napari_unroll.errors import Cancelled
 from napari_unroll.events import Progress, Stop
 from napari_unroll.training.building import Scanners, build, clean_volumes, load_samples, local_problems
 from napari_unroll.training.contexts import follows_trajectory
@@ -60,9 +61,11 @@ def _volumes(
     sampler = _sampler(plan, store, len(recipe.training), [flips] * len(recipe.protocols))
     held_out = []
     for i, job in enumerate(recipe.held_out):
+        if stop.cancelled:
+            raise Cancelled("Cancelled while preparing the held-out volumes; training samples are kept.")
         held_out.append(clean_volumes(job)["truth"])
         yield Progress(i + 1, len(recipe.held_out), "preparing held-out volumes")
-    return Prepared(DenoiseTask(sampler, plan.options, device), NoisyVolumes(held_out, device))
+    return Prepared(DenoiseTask(sampler, plan.options, device), NoisyVolumes(held_out, device, stop))
 
 
 def _sampler(
