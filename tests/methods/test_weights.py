@@ -78,9 +78,9 @@ def test_shipped_weights_are_found_by_method_and_modality():
 def test_weights_for_another_method_or_modality_are_refused():
     shipped = weights.shipped()["cone-beam"]
     with pytest.raises(WeightsError, match=r"real \(CT\) volumes, this scan is MRI"):
-        weights.load(shipped, "unrolled-pgd", True, "cpu")
+        weights.load(shipped, ("unrolled-pgd",), True, "cpu")
     with pytest.raises(WeightsError, match="was trained for unrolled-pgd, not for drunet"):
-        weights.load(shipped, "drunet", False, "cpu")
+        weights.load(shipped, ("drunet",), False, "cpu")
 
 
 def test_a_file_of_an_unknown_version_is_refused(tmp_path):

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deepinv.models import RAM
 
 from napari_unroll.events import Event
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks import ram
 from napari_unroll.methods.problem import Method, Problem, measured
 from napari_unroll.methods.registry import METHODS, get
 from napari_unroll.methods.weights import save_network
@@ -82,7 +84,9 @@ SCANS = {
 def applicable() -> list[Any]:
     """(method, what makes the scan) for every registered method and every kind of scan that it applies to."""
     return [
-        pytest.param(method, make, id=f"{method.name}-{title}")
+        pytest.param(
+            method, make, id=f"{method.name}-{title}", marks=[pytest.mark.slow] if method.name == "dpir-ram" else []
+        )
         for method in METHODS.values()
         for title, make in SCANS.items()
         if not method.obstacle(make())
@@ -122,6 +126,8 @@ def data(given: Problem) -> np.ndarray:
 
 def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:
     """An untrained network small enough for tests, of the right kind for method and scan; the path of its checkpoint."""
+    if method == "dpir-ram":
+        return _foundation_model(folder)
     learning = get(method).learning
     assert learning is not None
     own = learning.network(scan.modality).model_dump()
@@ -134,9 +140,17 @@ def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:
     return str(path)
 
 
+def _foundation_model(folder: Path) -> str:
+    path = folder / ram.FILE
+    torch.manual_seed(0)
+    torch.save(RAM(pretrained=False).state_dict(), path)
+    return str(path)
+
+
 def quick_params(method: Method, scan: Scan, folder: Path) -> dict[str, Any]:
     """Parameters that make any registered method fast enough for tests."""
     if method.needs_weights:
-        both_stages = {"refine": True} if "refine" in method.params.model_fields else {}
-        return {"weights": weights(folder, scan, method.network_of or method.name), **both_stages}
+        fields = method.params.model_fields
+        quick = {"refine": True} if "refine" in fields else {"n_iterations": 2} if "n_iterations" in fields else {}
+        return {"weights": weights(folder, scan, method.networks[0]), **quick}
     return {"n_iterations": 3} if "n_iterations" in method.params.model_fields else {}

@@ -140,7 +140,7 @@ def test_training_goes_on_from_weights_and_never_keeps_worse(tmp_path):
     assert card["psnr_before"]["initial weights"] == pytest.approx(card["psnr_after"])
     assert load_network(second.result).config == load_network(first).config
     wrong = last_of(train(plan(initial=str(first), modality="mri", levels=(2,)), tmp_path / "c", "cpu"))
-    assert "choose the method and modality" in wrong.advice
+    assert "choose the modality of the weights" in wrong.advice
 
 
 def test_a_flat_network_begins_a_thick_one(tmp_path):
@@ -165,6 +165,23 @@ def test_initial_weights_grow_to_what_the_network_asks_for(tmp_path):
     before, after = small(x, source).iterates, network(x, source).iterates
     torch.testing.assert_close(after[:2], before)
     torch.testing.assert_close(after[2], small.step(State(before[1]), 1, source).x)
+
+
+def test_weights_of_another_method_lend_their_prior(tmp_path):
+    """A denoiser begins an unrolled network, and the other way round."""
+    torch.manual_seed(0)
+    prior = DRUNetConfig(dim=2, channels=(4, 4, 4, 4))
+    denoiser, unrolled = Network(NetworkConfig(iteration="one-pass", prior=prior)), Network(NetworkConfig(prior=prior))
+    x = torch.randn(1, 1, 4, 8, 8)
+    for network, method, other in ((denoiser, "dpir", "unrolled-pgd"), (unrolled, "unrolled-pgd", "dpir")):
+        save_network(network, tmp_path / f"{method}.safetensors", method)
+        own = TrainingPlan(**TINY | {"method": other, "network": {}}).network
+        flat = {"prior": {"dim": 2}}
+        asked, lent = with_initial(plan(method=other, initial=str(tmp_path / f"{method}.safetensors"), network=flat))
+        assert asked.network == lent.config == own.model_copy(update={"prior": prior})
+        torch.testing.assert_close(lent.prior(0)(x, 0.1), network.prior(0)(x, 0.1))
+    _, thick = with_initial(plan(method="dpir", initial=str(tmp_path / "unrolled-pgd.safetensors"), network={}))
+    assert thick.config.prior.dim == 3
 
 
 def test_weights_are_stored_as_asked_for(tmp_path):

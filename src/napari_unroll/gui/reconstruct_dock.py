@@ -175,7 +175,8 @@ class ReconstructDock(parts.DockFrame):
     def _weights(self) -> list[str]:
         """Shipped weights of the chosen method, and all that were trained in this window."""
         scan, method = self.session.scan, registry.get(self._method_name())
-        shipped = weights.shipped_for(method.network_of or method.name, None if scan is None else scan.modality)
+        modality = None if scan is None else scan.modality
+        shipped = [w for name in method.networks for w in weights.shipped_for(name, modality)]
         return ["auto", *(w.name for w in shipped), *map(str, self.session.weights)]
 
     def _list_weights(self) -> None:

@@ -186,8 +186,8 @@ class Method:
     beams", and is empty where it does.
     ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
     ``find_weights`` is the checkpoint that (modality, params) would use, a ``weights.Weights``; it raises WeightsError where
-    there is none. ``learning`` says how its network is trained, None where nothing is; ``network_of`` names the method whose
-    trained network it uses, where that is not its own.
+    there is none. ``learning`` says how its network is trained, None where nothing is; ``network_of`` names the methods whose
+    trained networks it uses, the preferred first, where that is not its own.
     """
 
     name: str
@@ -205,7 +205,12 @@ class Method:
     needs_normal: Callable[[Any], bool] | None = None
     find_weights: Callable[[Modality, Any], Any] | None = None
     learning: Learning | None = None
-    network_of: str | None = None
+    network_of: tuple[str, ...] = ()
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The methods whose trained networks it can use."""
+        return self.network_of or (self.name,)
 
     def obstacle(self, scan: Scan) -> str:
         """Why the method does not apply to ``scan``, in words; empty where it does."""

@@ -6,6 +6,8 @@ Docks, the command line, the tables in the documentation and the tests that run 
 from __future__ import annotations
 
 from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.methods.algorithms.dpir import DPIR, DPIR_RAM
+from napari_unroll.methods.algorithms.plug_and_play import PNP_PGD
 from napari_unroll.methods.algorithms.post_processing import DRUNET, UNET
 from napari_unroll.methods.algorithms.unrolled import UNROLLED_PGD
 from napari_unroll.methods.classical.cg_sense import CG_SENSE
@@ -22,7 +24,8 @@ from napari_unroll.methods.problem import Method
 from napari_unroll.scan.scan import Scan
 
 _ALL = (
-    FDK, FBP, ZERO_FILLED, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, UNET, DRUNET, UNROLLED_PGD,
+    FDK, FBP, ZERO_FILLED, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, UNET, DRUNET,
+    PNP_PGD, DPIR_RAM, DPIR, UNROLLED_PGD,
 )  # fmt: skip
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 

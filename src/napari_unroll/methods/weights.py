@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -93,7 +93,10 @@ def find(name_or_path: str) -> Weights:
 
 
 def chosen(method: str, modality: str, name: str) -> Weights:
-    """The weights of that name or file; auto: the shipped ones of this method and modality. Raises WeightsError."""
+    """The weights of that name or file; auto: the shipped ones of this method and modality. Raises WeightsError.
+
+    Of several shipped ones those are taken whose card says that they are the ``default``.
+    """
     if name != "auto":
         return find(name)
     own = shipped_for(method, modality)
@@ -102,18 +105,19 @@ def chosen(method: str, modality: str, name: str) -> Weights:
             f"No {method} weights for {modality.upper()} are shipped; train some (napari-unroll train --method {method}) "
             "or choose a .safetensors file."
         )
-    return own[0]
+    return next((w for w in own if w.card.get("default")), own[0])
 
 
-def load(weights: Weights, method: str, complex_valued: bool, device: torch.device | str) -> Network:
-    """The network of ``weights``. Raises WeightsError where it is for another method or modality."""
+def load(weights: Weights, methods: Sequence[str], complex_valued: bool, device: torch.device | str) -> Network:
+    """The network of ``weights``. Raises WeightsError where it is for none of ``methods``, or for another modality."""
     network = load_network(weights.path, device)
     if network.config.prior.complex_valued != complex_valued:
         kind, scan = ("complex (MRI)", "CT") if network.config.prior.complex_valued else ("real (CT)", "MRI")
         raise WeightsError(f"{weights.name} is for {kind} volumes, this scan is {scan}; choose other weights.")
-    if weights.method != method:
+    if weights.method not in methods:
         raise WeightsError(
-            f"{weights.name} was trained for {weights.method}, not for {method}; choose other weights or that method."
+            f"{weights.name} was trained for {weights.method}, not for {' or '.join(methods)}; choose other weights or "
+            "that method."
         )
     return network
 

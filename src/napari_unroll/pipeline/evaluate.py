@@ -145,7 +145,7 @@ def _ready(method: Method, scan: Scan, weights: str) -> bool:
     if not method.needs_weights or weights == "auto":
         return has_weights(method, scan)
     given = find(weights)
-    return given.method == (method.network_of or method.name) and given.modality == scan.modality
+    return given.method in method.networks and given.modality == scan.modality
 
 
 def _measure(

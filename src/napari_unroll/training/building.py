@@ -75,8 +75,8 @@ def local_problems(scanners: Scanners, start_iterations: int) -> Callable[[Job],
 
 
 def clean_volumes(job: Job) -> Volumes:
-    """The sample of a denoiser."""
-    return build_clean_sample(job.make())
+    """The sample of a denoiser; nothing is measured for it."""
+    return build_clean_sample(job.truth())
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ def model_card(plan: TrainingPlan, recipe: Recipe, network: Network, **facts: An
         "name": plan.name,
         "modality": plan.modality,
         "method": plan.method,
+        "task": plan.task,
         "licence": plan.licence or "not stated",
         "architecture": f"{network.config.title}; {sum(p.numel() for p in network.parameters())} parameters",
         "trained_on": _data(plan, recipe),
         "held_out": [job.name for job in recipe.held_out],
-        "noise": "as in the scans" if plan.scans else _noise(plan),
+        "noise": "as in the scans" if plan.scans and plan.task == "patch" else _noise(plan),
         "initialised_from": plan.initial or "random weights",
         **facts,
         "machine": machine(),
@@ -41,6 +42,9 @@ def _data(plan: TrainingPlan, recipe: Recipe) -> dict[str, Any]:
 
 
 def _noise(plan: TrainingPlan) -> str:
+    if plan.task == "denoise":
+        low, high = plan.options.noise_levels
+        return f"white Gaussian on the volumes, σ of {low:g} to {high:g} of their scale (a part of complex ones)"
     low, high = plan.noise.sigma
     if plan.modality == "ct" and plan.noise.kind != "gaussian":
         few, many = plan.noise.photons

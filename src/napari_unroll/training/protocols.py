@@ -44,8 +44,12 @@ class ScanProtocol(Protocol):
         """For cards and logs."""
 
     @property
+    def grid(self) -> VolumeGrid:
+        """What is reconstructed."""
+
+    @property
     def object_grid(self) -> VolumeGrid:
-        """Where objects are given: the grid to be reconstructed, or a finer one."""
+        """Where objects are given: the grid to be reconstructed, or one that is a whole number of times finer."""
 
     def simulate(self, volume: np.ndarray, seed: int) -> Scan:
         """A noisy scan, with truth, of ``volume`` (z, y, x) on ``object_grid``."""

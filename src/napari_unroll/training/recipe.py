@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from napari_unroll.errors import FileFormatError, ParameterError, ScanError
 from napari_unroll.interrupt import stage
 from napari_unroll.io.any_volume import volume_files
 from napari_unroll.io.guards import file_hash
 from napari_unroll.io.registry import read
 from napari_unroll.scan.geometry import fingerprint
+from napari_unroll.scan.resample import block_mean
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.objects import FIRST_HELD_OUT, Objects, from_folder, generated
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.protocols import ScanProtocol, cone_beam_protocol, multi_coil_protocol, scanner_protocol
+from napari_unroll.training.samples import true_volume
 
 MRI_SETUPS = 4
 """Sets of generated coils and masks per acceleration, so that a network does not learn one of them by heart."""
@@ -27,11 +31,12 @@ MRI_SETUPS = 4
 
 @dataclass(frozen=True)
 class Job:
-    """A scan that can be made: its name, the index of its protocol, and how."""
+    """A scan that can be made: its name, the index of its protocol, and how; ``truth`` makes its true volume alone."""
 
     name: str
     protocol: int
     make: Callable[[], Scan]
+    truth: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def _of_objects(plan: TrainingPlan, device: str) -> Recipe:
 
     def job(number: int, i: int) -> Job:
         name = f"{protocols[i].name}, object {number}"
-        return Job(name, i, partial(_scan, protocols[i], objects, number))
+        given = (protocols[i], objects, number)
+        return Job(name, i, partial(_scan, *given), partial(_truth, *given))
 
     training = tuple(job(k, k % n) for k in range(plan.n_objects))
     n_scans = max(n if plan.scanner else len(plan.chosen_levels), plan.n_held_out)
@@ -73,6 +79,11 @@ def _of_objects(plan: TrainingPlan, device: str) -> Recipe:
 
 def _scan(protocol: ScanProtocol, objects: Objects, number: int) -> Scan:
     return protocol.simulate(objects(protocol.object_grid, number), number)
+
+
+def _truth(protocol: ScanProtocol, objects: Objects, number: int) -> np.ndarray:
+    """The object on the grid to be reconstructed; its unit is of no account to who asks for it alone."""
+    return block_mean(objects(protocol.object_grid, number), protocol.grid.shape)
 
 
 def _protocols(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
@@ -120,12 +131,16 @@ def _of_scans(plan: TrainingPlan) -> Recipe:
             done(k)
             prints.append(_checked(plan, file))
     known = list(dict.fromkeys(prints))
-    jobs = [Job(file.name, known.index(p), partial(read, file)) for file, p in zip(files, prints, strict=True)]
+    jobs = [_of_file(file, known.index(p)) for file, p in zip(files, prints, strict=True)]
     split = len(files) - plan.n_held_out
     names = tuple(f"scans like {files[prints.index(p)].name}" for p in known)
     sizes = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     key = fingerprint(sizes, plan.n_held_out, plan.network.start_iterations, plan.task)
     return Recipe(names, tuple(jobs[:split]), tuple(jobs[split:]), key)
+
+
+def _of_file(file: Path, protocol: int) -> Job:
+    return Job(file.name, protocol, partial(read, file), lambda: true_volume(read(file)))
 
 
 def _checked(plan: TrainingPlan, file: Path) -> str:

@@ -70,10 +70,10 @@ def build_sample(scan: Scan, physics: VolumePhysics, start_iterations: int, fact
     return _scaled(volumes, intensity_scale(start))
 
 
-def build_clean_sample(scan: Scan) -> Volumes:
-    """The truth alone (z, y, x), divided by its intensity scale. Raises ScanError where the scan has none."""
-    truth = torch.as_tensor(true_volume(scan))[None, None]
-    return _scaled({"truth": truth}, intensity_scale(truth))
+def build_clean_sample(truth: np.ndarray) -> Volumes:
+    """The truth alone (z, y, x), divided by its intensity scale."""
+    volume = torch.from_numpy(np.ascontiguousarray(truth))[None, None]
+    return _scaled({"truth": volume}, intensity_scale(volume))
 
 
 def true_volume(scan: Scan) -> np.ndarray:
@@ -193,7 +193,8 @@ class PatchSampler:
             visit = self._visit(protocol, contexts)
             box, patch = self._patch(visit, protocol)
             boxes.append(box)
-            cuts.append([torch.from_numpy(np.ascontiguousarray(values)) for values in patch])
+            # a copy: numpy calls a flipped axis of one voxel contiguous, torch does not
+            cuts.append([torch.from_numpy(values.copy()) for values in patch])
         return protocol, boxes, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
 
     def _visit(self, protocol: int, contexts: Contexts) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ from napari_unroll.errors import WeightsError
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.networks.inflate import inflate, with_neighbours
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
+from napari_unroll.methods.registry import get
 from napari_unroll.methods.weights import find, load_network
 from napari_unroll.training.plan import TrainingPlan
 
@@ -19,20 +20,34 @@ def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
     """The plan with the architecture of its initial weights, and their network; None where it starts anew.
 
     2-D weights are inflated where the plan's prior is 3-D, and learn to see neighbouring slices where it has more of them;
-    iterations that they lack repeat their last one, and those that get a prior of their own begin with the shared one.
-    Raises WeightsError where they are for the other modality or method.
+    iterations that they lack repeat their last one, and those that get a prior of their own begin with the shared one. Weights
+    of another method lend their first prior: a denoiser begins an unrolled network (Efficient Unrolled Networks, arXiv
+    2601.02141, appendix A.1), or the other way round. Raises WeightsError where they are for the other modality.
     """
     if plan.initial is None:
         return plan, None
     weights = find(plan.initial)
-    if weights.modality != plan.modality or weights.method != plan.method:
+    if weights.modality != plan.modality:
         raise WeightsError(
-            f"The weights {plan.initial} are for {weights.method} on {weights.modality.upper()}, the plan is for {plan.method} "
-            f"on {plan.modality.upper()}; choose the method and modality of the weights."
+            f"The weights {plan.initial} are for {weights.modality.upper()}, the plan is for {plan.modality.upper()}; choose the "
+            "modality of the weights."
         )
     network = load_network(weights.path)
+    if weights.method != plan.method:
+        network = _with_prior(network.prior(0), plan)
     network = _grown(network, plan.network)
     return plan.model_copy(update={"network": network.config}), network.requires_grad_(True)
+
+
+def _with_prior(prior: Prior, plan: TrainingPlan) -> Network:
+    """A new network of the plan's method in which every prior begins as ``prior``."""
+    learning = get(plan.method).learning
+    assert learning is not None
+    own = learning.network(plan.modality).model_dump()
+    network = Network(NetworkConfig(**own | {"prior": prior.config}))
+    for copy in network.priors:
+        copy.load_state_dict(prior.state_dict())
+    return network
 
 
 def _grown(network: Network, wanted: NetworkConfig) -> Network:

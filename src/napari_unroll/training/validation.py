@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from napari_unroll.events import Progress, result_of
+from napari_unroll.events import Box, Progress, result_of
 from napari_unroll.interrupt import stage
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, reconstruct
+from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.steps.start import first_estimate
+from napari_unroll.patches.context import cut
+from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.scan.quality import psnr
 from napari_unroll.training.building import Scanners
 from napari_unroll.training.recipe import Job
@@ -68,6 +71,8 @@ class HeldOut:
 
 VALIDATION_SIGMA = 0.05
 """Noise of the volumes that denoisers are judged by, relative to the volume's scale."""
+VALIDATION_PATCH, VALIDATION_OVERLAP = 64, 8
+"""The sliding window in which they are cleaned, voxels."""
 
 
 class NoisyVolumes:
@@ -78,15 +83,26 @@ class NoisyVolumes:
         clean = [torch.from_numpy(v)[None, None].to(device) for v in volumes]
         self.noisy = [x + VALIDATION_SIGMA * noise_like(x, i) for i, x in enumerate(clean)]
 
-    @torch.no_grad()
     def __call__(self, network: Network) -> Validation:
         """PSNR (dB) of the cleaned and of the noisy volumes, means over the volumes."""
-        cleaned = [as_values(network.prior(0)(x, VALIDATION_SIGMA)) for x in self.noisy]
+        cleaned = [as_values(self._cleaned(x, network)) for x in self.noisy]
         noisy = [as_values(x) for x in self.noisy]
         after, before = ([psnr(v, t) for v, t in zip(vs, self.truths, strict=True)] for vs in (cleaned, noisy))
         shown = {"truth": self.truths[0], "before": noisy[0], "after": cleaned[0]}
         metrics = {"psnr": float(np.mean(after)), "psnr_start": float(np.mean(before))}
         return Validation(metrics, {name: middle_slice(v) for name, v in shown.items()})
+
+    def _cleaned(self, noisy: torch.Tensor, network: Network) -> torch.Tensor:
+        """The denoiser in a sliding window, whatever the volume's size."""
+
+        @torch.no_grad()
+        def apply(boxes: list[Box]) -> list[Patch]:
+            cleaned = network.prior(0)(cut(noisy, boxes), VALIDATION_SIGMA)
+            return [Patch(box, values) for box, values in zip(boxes, cleaned, strict=True)]
+
+        z, y, x = noisy.shape[-3:]
+        grid = PatchGrid((z, y, x), VALIDATION_PATCH, VALIDATION_OVERLAP)
+        return result_of(sliding_window(grid, noisy, apply, Stage("validation")))
 
 
 def middle_slice(volume: np.ndarray) -> np.ndarray:

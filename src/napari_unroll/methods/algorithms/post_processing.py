@@ -14,7 +14,8 @@ SEES: dict[Modality, dict[str, Any]] = {"ct": {"dim": 3}, "mri": {"dim": 2, "nei
 """What a prior sees unless it is told: volumes, or for MRI slices with two neighbours on either side."""
 
 
-def _drunet(modality: Modality) -> NetworkConfig:
+def drunet(modality: Modality) -> NetworkConfig:
+    """The DRUNet that post-processing trains unless it is told otherwise."""
     return NetworkConfig(iteration="one-pass", prior=DRUNetConfig(**SEES[modality]))
 
 
@@ -28,7 +29,7 @@ DRUNET = learned(
     summary="One pass of a DRUNet over FDK or the zero-filled image; fast, but blind to the measurements.",
     source="Jin et al., Deep Convolutional Neural Network for Inverse Problems in Imaging (2017), doi:10.1109/TIP.2017.2713099",
     params=NetworkParams,
-    network=_drunet,
+    network=drunet,
     iterative=False,
 )
 

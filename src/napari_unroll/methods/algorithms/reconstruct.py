@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,18 +19,16 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, IterationDone
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
 from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
-from napari_unroll.methods.weights import chosen, load
+from napari_unroll.methods.weights import chosen, find, load
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.scan.scan import Modality
-
-MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-3,))
-"""Axes that are reversed in each pass of the self-ensemble; the first is the patch as it is."""
 
 
 class NetworkParams(MethodParams):
@@ -118,19 +117,10 @@ class _Run:
             return Data(exact_local_problem(self.problem.physics, context, residual, boxes[0]), factors, boxes)
         return Data(local_problem(factors, context, residual, boxes), factors, boxes)
 
-    @torch.no_grad()
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
-        """D_θ on a batch of patches in the plan's precision, or the mean of what it makes of their mirror images.
-
-        The self-ensemble of Timofte et al. 2016, doi:10.1109/CVPR.2016.206, with mirrors only.
-        """
-        low = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.problem.precision)
-        total = torch.zeros_like(patch)
-        mirrors = MIRRORS if self.params.self_ensemble else MIRRORS[:1]
-        with torch.autocast(patch.device.type, low, enabled=low is not None):
-            for axes in mirrors:
-                total += self.network.denoise(patch.flip(axes), k).flip(axes)
-        return total / len(mirrors)
+        """D_θ of iteration k on a batch of patches."""
+        prior = partial(self.network.denoise, k=k)
+        return clean(prior, patch, self.problem.precision, self.params.self_ensemble)
 
 
 def reconstruct(
@@ -170,15 +160,14 @@ def _iteration_done(run: _Run, x: torch.Tensor, k: int) -> IterationDone:
 
 
 def _prior_pass(run: _Run, given: torch.Tensor, k: int, data: Data | None) -> Generator[Event, None, torch.Tensor]:
-    """D_θ of iteration k over the whole volume."""
-    grid, n = grid_of(run.problem), run.n_iterations
-
-    def apply(boxes: list[Box]) -> list[Patch]:
-        cleaned = run.denoise(cut(given, boxes), k)
-        return [Patch(b, v, _consistency(run, data, b)) for b, v in zip(boxes, cleaned, strict=True)]
-
-    stage = Stage(f"iteration {k + 1} of {n}", k * len(grid), n * len(grid))
-    return (yield from sliding_window(grid, given, apply, stage, run.scale))
+    """D_θ of iteration k over the whole volume; patches are as far from the data as the iterate that k began with."""
+    n_patches, n = len(grid_of(run.problem)), run.n_iterations
+    stage = Stage(f"iteration {k + 1} of {n}", k * n_patches, n * n_patches)
+    prior = partial(run.denoise, k=k)
+    distance: Distance = unknown
+    if data is not None and run.adjoint is not None:
+        distance = partial(relative_size, data.local.residual, run.adjoint)
+    return (yield from prior_pass(run.problem, given, prior, stage, run.scale, distance))
 
 
 def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
@@ -208,13 +197,6 @@ def _solve_patches(run: _Run, boxes: list[Box], data: Data) -> list[Patch]:
     return [Patch(box, v, _norm(g) / max(_norm(b), 1e-30)) for box, v, g, b in parts]
 
 
-def _consistency(run: _Run, data: Data | None, box: Box) -> float | None:
-    """‖P ∇f‖ / ‖P Aᴴy‖ at the iterate that the data step began with."""
-    if data is None or run.adjoint is None:
-        return None
-    return _norm(data.local.residual[(..., *box)]) / max(_norm(run.adjoint[(..., *box)]), 1e-30)
-
-
 def _norm(x: torch.Tensor) -> float:
     return float(torch.linalg.vector_norm(x))
 
@@ -240,7 +222,7 @@ def learned(
 
     def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
         weights = chosen(name, problem.scan.modality, params.weights)
-        trained = load(weights, name, problem.y.is_complex(), problem.device)
+        trained = load(weights, (name,), problem.y.is_complex(), problem.device)
         start = yield from first_estimate(problem, trained.config.start_iterations)
         return (yield from reconstruct(problem, params, trained, start))
 
@@ -269,5 +251,10 @@ def _memory(
 ) -> int:
     """Blending and iterates of the whole volume, the padded transform of the preconditioner, one patch's activations."""
     voxels = shape[0] * shape[1] * shape[2]
-    config = default if params.weights == "auto" else chosen("", "", params.weights).config
-    return 8 * 4 * voxels + 4 * 4 * 8 * voxels + config.prior.activation_bytes(patch)
+    return 8 * 4 * voxels + 4 * 4 * 8 * voxels + network_bytes(params, default, patch)
+
+
+def network_bytes(params: NetworkParams, default: NetworkConfig, patch: tuple[int, int, int]) -> int:
+    """Activations of one patch in the chosen network, or in the ``default`` one where the choice is left open."""
+    config = default if params.weights == "auto" else find(params.weights).config
+    return config.prior.activation_bytes(patch)

@@ -7,39 +7,20 @@ the restart of O'Donoghue and Candès (2015), doi:10.1007/s10208-013-9150-3, eq.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 
 import torch
 
 from napari_unroll.events import Event
 from napari_unroll.methods.classical.iterations import IterativeParams, first_step, step_done
+from napari_unroll.methods.classical.momentum import Momentum
 from napari_unroll.methods.problem import Problem
-from napari_unroll.physics.laws import inner, norm
+from napari_unroll.physics.laws import norm
 
 Prox = Callable[[torch.Tensor, float, int], torch.Tensor]
 """(b (z, y, x), step, iteration) → argmin_x ½‖x − b‖² + step · g(x)."""
 
 MARGIN = 1.05
 """The power iteration approaches the largest eigenvalue of AᴴA from below."""
-
-
-@dataclass
-class _Iterate:
-    """Iterate x, extrapolated point z and momentum t."""
-
-    x: torch.Tensor
-    z: torch.Tensor
-    t: float = 1.0
-
-    def move(self, x: torch.Tensor) -> float:
-        """Take the new iterate; returns ‖change‖ / ‖x‖. Momentum restarts when it points uphill."""
-        change = x - self.x
-        if inner(self.z - x, change).real > 0:
-            self.t = 1.0
-        t = 0.5 * (1 + (1 + 4 * self.t**2) ** 0.5)
-        self.z = x + ((self.t - 1) / t) * change
-        self.x, self.t = x, t
-        return norm(change) / max(norm(x), 1e-300)
 
 
 def minimise(
@@ -51,7 +32,7 @@ def minimise(
     """
     step = 1.0 / (MARGIN * (yield from problem.find_norm()))
     start = problem.state.get("x", start)
-    it = _Iterate(start, start)
+    it = Momentum(start, start)
     size = max(norm(problem.y), 1e-300)
     for k in range(first_step(problem), params.n_iterations):
         r = problem.physics.A(it.z) - problem.y

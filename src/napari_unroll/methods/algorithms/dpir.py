@@ -1,0 +1,96 @@
+"""The rows of half-quadratic splitting: with a DRUNet denoiser that is trained here, or with deepinv's foundation model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from napari_unroll.events import Event
+from napari_unroll.methods.algorithms.half_quadratic import HalfQuadraticParams, half_quadratic
+from napari_unroll.methods.algorithms.network import NetworkConfig
+from napari_unroll.methods.algorithms.reconstruct import network_bytes
+from napari_unroll.methods.networks import ram
+from napari_unroll.methods.networks.drunet import DRUNetConfig
+from napari_unroll.methods.problem import Learning, Method, Problem
+from napari_unroll.methods.steps.start import first_estimate
+from napari_unroll.methods.weights import chosen, load
+from napari_unroll.scan.scan import Modality
+
+SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
+VOLUMES = 14
+"""Float32 volumes that are held: the estimate, Aᴴy, what conjugate gradients need, and their sums in double precision."""
+
+Shape = tuple[int, int, int]
+
+
+class RAMParams(HalfQuadraticParams):
+    """Choices of half-quadratic splitting with the foundation model."""
+
+    weights: str = Field(
+        "auto",
+        description=f"File of the weights ({ram.FILE}, or .safetensors), or auto: the hub's cache on this machine.",
+    )
+
+
+def _network(modality: Modality) -> NetworkConfig:
+    return NetworkConfig(iteration="one-pass", prior=DRUNetConfig(complex_valued=modality == "mri"))
+
+
+def _training(modality: Modality) -> dict[str, Any]:
+    """Denoisers see little at a time, so patches are small."""
+    return {"patch_size": (32, 32, 32), "batch_size": 2, "learning_rate": 2e-3, "warmup": 50, "ema": 0.99}
+
+
+def solve(problem: Problem, params: HalfQuadraticParams) -> Generator[Event, None, torch.Tensor]:
+    """Volume (z, y, x), from FDK or the zero-filled image."""
+    weights = chosen("dpir", problem.scan.modality, params.weights)
+    network = load(weights, ("dpir",), problem.y.is_complex(), problem.device)
+    start = yield from first_estimate(problem, network.config.start_iterations)
+    return (yield from half_quadratic(problem, params, network.prior(0), start))
+
+
+def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, torch.Tensor]:
+    """Volume (z, y, x), from FDK or the zero-filled image; the denoiser works slice by slice."""
+    denoiser = ram.load(ram.find(params.weights), problem.device)
+    start = yield from first_estimate(problem, 0)
+    return (yield from half_quadratic(problem, params, denoiser, start))
+
+
+def _memory(shape: Shape, patch: Shape, params: HalfQuadraticParams) -> int:
+    return VOLUMES * 4 * math.prod(shape) + network_bytes(params, _network("ct"), patch)
+
+
+def _memory_ram(shape: Shape, patch: Shape, params: RAMParams) -> int:
+    return VOLUMES * 4 * math.prod(shape) + ram.N_BYTES + ram.activation_bytes(patch)
+
+
+DPIR = Method(
+    name="dpir",
+    title="Plug-and-play with a denoiser (DPIR)",
+    summary="Data steps and a DRUNet denoiser in turn while the noise level falls; the denoiser knows nothing of the scanner.",
+    source=SOURCE,
+    params=HalfQuadraticParams,
+    solve=solve,
+    needs_weights=True,
+    patchwise=True,
+    memory=_memory,
+    find_weights=lambda modality, params: chosen("dpir", modality, params.weights),
+    learning=Learning(network=_network, options=_training, task="denoise"),
+)
+
+DPIR_RAM = Method(
+    name="dpir-ram",
+    title="Plug-and-play with the foundation model RAM",
+    summary="DPIR with deepinv's Reconstruct Anything Model as denoiser, slice by slice; you bring its weights.",
+    source=f"{SOURCE}; Terris et al., Reconstruct Anything Model (2025), arXiv 2503.08915",
+    params=RAMParams,
+    solve=solve_ram,
+    needs_weights=True,
+    patchwise=True,
+    memory=_memory_ram,
+    find_weights=lambda modality, params: ram.find(params.weights),
+)

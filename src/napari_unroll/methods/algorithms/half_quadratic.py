@@ -1,0 +1,152 @@
+"""Half-quadratic splitting with a denoiser: data step and denoiser in turn while the noise level falls (DPIR).
+
+    x_k = argmin_x ½‖A x − y‖² + (w_k/2) ‖x − z_k‖²,    z_{k+1} = D(x_k, σ_k),    w_k = λ μ (σ_n / σ_k)²
+
+Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior" (2021), doi:10.1109/TPAMI.2021.3088914, eq. 6 and
+sec. 4.2. σ_k falls geometrically to the data's noise σ_n; μ is the mean eigenvalue of AᴴA, so that neither σ_n nor λ depends on
+units, views or detector. Where μ = 1, σ_k and 1/w_k are those of deepinv's ``get_DPIR_params``. One loop for every denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from napari_unroll.events import Box, Event, IterationDone, Progress
+from napari_unroll.methods.algorithms.passes import clean, prior_pass, relative_size
+from napari_unroll.methods.algorithms.reconstruct import NetworkParams
+from napari_unroll.methods.classical.strength import mean_eigenvalue
+from napari_unroll.methods.patchwise import Stage, grid_of
+from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.steps.prox import proximal_steps
+from napari_unroll.methods.steps.scale import intensity_scale
+
+FIRST_NOISE = 49 / 255
+"""σ_0 of the paper, for images between 0 and 1."""
+DEFAULT_NOISE = {"ct": 0.01, "mri": 0.01}
+
+
+class Denoiser(Protocol):
+    """D(patches (batch, 1, z, y, x), σ), both in units of the volume's intensity scale."""
+
+    def __call__(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        """The cleaned patches."""
+
+
+class HalfQuadraticParams(NetworkParams):
+    """Choices of half-quadratic splitting with a denoiser."""
+
+    self_ensemble: bool = Field(
+        False, description="Every pass of the denoiser is the mean over the patch and its three mirror images."
+    )
+    n_iterations: int = Field(8, ge=1, le=1000, description="Data steps, each followed by the denoiser.")
+    noise: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
+        "auto",
+        description="σ of the noise that the data leave in the volume, relative to the volume's scale: the denoiser's last "
+        "level. More is smoother.",
+    )
+    first_noise: float = Field(
+        round(FIRST_NOISE, 4), gt=0, le=1, description="The denoiser's first level, relative to the volume's scale."
+    )
+    strength: float = Field(
+        0.23, gt=0, le=1e6, description="λ, the weight of the denoiser's result in the data steps; no unit."
+    )
+    n_inner: int = Field(30, ge=1, le=10_000, description="Largest number of conjugate gradient steps per data step.")
+    tolerance: float = Field(
+        0.03, gt=0, lt=1, description="A data step ends where its residual has fallen to this part of its start."
+    )
+
+
+def noise_levels(n: int, first: float, last: float) -> list[float]:
+    """σ_0 … σ_{n−1}, falling geometrically; one iteration has the last level."""
+    return [float(s) for s in np.geomspace(max(first, last), last, n)] if n > 1 else [last]
+
+
+def data_weight(strength: float, mean: float, noise: float, level: float) -> float:
+    """w_k = λ μ (σ_n / σ_k)²."""
+    return strength * mean * (noise / level) ** 2
+
+
+@dataclass(frozen=True)
+class _Splitting:
+    """One run: volumes and ``adjoint`` Aᴴy are divided by ``scale``, ``mean`` is μ."""
+
+    problem: Problem
+    params: HalfQuadraticParams
+    denoiser: Denoiser
+    scale: float
+    adjoint: torch.Tensor
+    mean: float
+
+    @property
+    def noise(self) -> float:
+        """σ_n."""
+        asked = self.params.noise
+        return DEFAULT_NOISE[self.problem.scan.modality] if asked == "auto" else asked
+
+    @property
+    def levels(self) -> list[float]:
+        """σ_k."""
+        return noise_levels(self.params.n_iterations, self.params.first_noise, self.noise)
+
+    def weight(self, k: int) -> float:
+        """w_k."""
+        return data_weight(self.params.strength, self.mean, self.noise, self.levels[k])
+
+    def data_step(self, z: torch.Tensor, k: int) -> Generator[Event, None, torch.Tensor]:
+        """x_k."""
+        p, found = self.params, z
+        steps = proximal_steps(self._normal, self.adjoint, z, self.weight(k), p.tolerance, p.n_inner)
+        for i, found in enumerate(steps):  # noqa: B007
+            yield Progress(k * self._n_patches, self._n_steps, f"iteration {k + 1}: data step, solving ({i})")
+        return found
+
+    def prior_step(self, x: torch.Tensor, z: torch.Tensor, k: int) -> Generator[Event, None, torch.Tensor]:
+        """z_{k+1}; ∇f(x_k) = w_k (z_k − x_k) where the data step converged."""
+        stage = Stage(f"iteration {k + 1} of {self.params.n_iterations}", k * self._n_patches, self._n_steps)
+        gradient, level = self.weight(k) * (z - x), self.levels[k]
+
+        def denoise(patch: torch.Tensor) -> torch.Tensor:
+            prior = partial(self.denoiser, sigma=level)
+            return clean(prior, patch, self.problem.precision, self.params.self_ensemble)
+
+        def distance(box: Box) -> float:
+            return relative_size(gradient, self.adjoint, box)
+
+        return (yield from prior_pass(self.problem, x, denoise, stage, self.scale, distance))
+
+    def _normal(self, x: torch.Tensor) -> torch.Tensor:
+        return self.problem.physics.A_adjoint(self.problem.physics.A(x))
+
+    @property
+    def _n_patches(self) -> int:
+        return len(grid_of(self.problem))
+
+    @property
+    def _n_steps(self) -> int:
+        return self._n_patches * self.params.n_iterations
+
+
+def half_quadratic(
+    problem: Problem, params: HalfQuadraticParams, denoiser: Denoiser, start: torch.Tensor
+) -> Generator[Event, None, torch.Tensor]:
+    """The iterations with a given ``denoiser`` from ``start`` (1, 1, z, y, x); returns the volume (z, y, x)."""
+    scale, mean = intensity_scale(start), mean_eigenvalue(problem.physics)
+    run = _Splitting(problem, params, denoiser, scale, problem.adjoint / scale, mean)
+    kept = problem.state
+    z: torch.Tensor = kept.setdefault("x", start / scale)
+    for k in range(kept.get("iteration", 0), params.n_iterations):
+        if "data_step" not in kept:
+            x = yield from run.data_step(z, k)
+            kept["data_step"] = x
+        z = yield from run.prior_step(kept["data_step"], z, k)
+        kept.update(x=z, iteration=k + 1)
+        del kept["data_step"]
+        yield IterationDone(k + 1, params.n_iterations, problem.residual(z * scale), as_values(z * scale))
+    return z[0, 0] * scale

@@ -1,0 +1,32 @@
+"""Nesterov's momentum between proximal gradient steps, with restarts. Sees tensors only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from napari_unroll.physics.laws import inner, norm
+
+
+@dataclass
+class Momentum:
+    """Iterate x, extrapolated point z, from which the next step is taken, and momentum t.
+
+    Beck and Teboulle, "A fast iterative shrinkage-thresholding algorithm" (2009), doi:10.1137/080716542, eq. 4.1–4.3, with
+    the restart of O'Donoghue and Candès (2015), doi:10.1007/s10208-013-9150-3, eq. 12 (gradient scheme).
+    """
+
+    x: torch.Tensor
+    z: torch.Tensor
+    t: float = 1.0
+
+    def move(self, x: torch.Tensor) -> float:
+        """Take the new iterate; returns ‖change‖ / ‖x‖. Momentum restarts when it points uphill."""
+        change = x - self.x
+        if inner(self.z - x, change).real > 0:
+            self.t = 1.0
+        t = 0.5 * (1 + (1 + 4 * self.t**2) ** 0.5)
+        self.z = x + ((self.t - 1) / t) * change
+        self.x, self.t = x, t
+        return norm(change) / max(norm(x), 1e-300)

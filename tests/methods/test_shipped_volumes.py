@@ -1,0 +1,40 @@
+"""The shipped weights make the volumes that they made when they were trained, whatever became of the code since.
+
+``shipped_volumes.json`` holds voxels of these volumes as they were before learned methods shared one frame. Tolerance: 1e-4
+of the volume's largest value, what float32 sums in another order cost.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.run import run
+
+TOLERANCE = 1e-4
+CASES = json.loads((Path(__file__).parent / "shipped_volumes.json").read_text())
+
+
+@cache
+def scan(name):
+    if name == "cone-beam":
+        return sample_cone_beam(n=32, n_views=20, oversample=1)
+    return sample_multicoil(shape=(12, 32, 32), n_coils=4, acceleration=3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shipped_weights_give_the_same_volume(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
+    case, sample = CASES[name], scan(CASES[name]["scan"])
+    chosen = Choices(
+        method=case["method"], params=case["params"], patch_size=24, overlap=6, device="cpu", precision="float32"
+    )
+    *_, finished = run(resolve(chosen, sample), sample)
+    assert finished.result is not None, finished.advice
+    voxels = finished.result.ravel()[case["indices"]]
+    expected = np.array(case["real"]) + (1j * np.array(case["imag"]) if "imag" in case else 0)
+    assert np.abs(voxels - expected).max() < TOLERANCE * case["largest"]
