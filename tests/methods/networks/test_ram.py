@@ -50,6 +50,7 @@ def test_weights_in_the_hub_are_found(empty_hub, file):
     assert has_weights(get("dpir-ram"), tiny.multicoil())
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 def test_code_and_other_networks_are_refused(tmp_path):
     class Harmful:
         def __reduce__(self):
