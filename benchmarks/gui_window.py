@@ -1,4 +1,4 @@
-"""What ``gui.py`` measures in processes of their own: ``gui_window.py open|cancel|close JSON``; prints one line of JSON.
+"""What ``gui.py`` measures in processes of their own: ``gui_window.py open|cancel|close JSON`` prints JSON.
 
 Only standard Python is imported here, so that a process begins as a user's does.
 """
@@ -97,7 +97,7 @@ def click(viewer: Any, name: str) -> tuple[Any, float]:
 
 
 def measure_open(name: str, other: str) -> dict[str, Any]:
-    """One dock first: click to screen, screen to ready, the longest standstill meanwhile; another dock 1 s after the click."""
+    """One dock first: click to screen, screen to ready, the longest standstill meanwhile; another dock 1 s later."""
     from streaming import Heartbeat
 
     viewer = window()
