@@ -1,9 +1,9 @@
 """How long the window lets its user wait: for a dock after a click, for silence after Cancel, and after it was closed.
 
-Every figure comes from a real window in a process of its own (``gui_window.py``). Docks are opened from the menu after the
-window has drawn. Cancel is pressed at several moments of every stage of the docks and of every method that applies to a
-sample; a window is closed in the middle of each. The work has ended when no worker's thread is left, and, after closing,
-when the process rests.
+Every figure comes from a real window in a process of its own (``gui_window.py``). Docks are opened from the menu after
+the window has drawn. Cancel is pressed at several moments of every stage of the docks and of every method that applies
+to a sample; a window is closed in the middle of some. The work has ended when no worker's thread is left, and, after
+closing, when the process rests.
 
     python benchmarks/gui.py [--only open cancel close] [--size 32] [--views 50] [--json FILE]
 
@@ -31,7 +31,7 @@ SCRIPT = Path(__file__).with_name("gui_window.py")
 
 
 def child(what: str, folder: Path, **arguments: Any) -> tuple[Any, float]:
-    """What a process of its own measures, and the time at which it had ended; raises where it ends with another code than 0."""
+    """What a process of its own measures, and the time at which it had ended; raises where it fails."""
     settings = {
         "BENCHMARK_FOLDER": str(folder),
         "NAPARI_UNROLL_CACHE": str(folder),

@@ -1,4 +1,4 @@
-"""What ``gui.py`` measures in processes of their own: ``gui_window.py open|cancel|close JSON``; prints one line of JSON.
+"""What ``gui.py`` measures in processes of their own: ``gui_window.py open|cancel|close JSON`` prints JSON.
 
 Only standard Python is imported here, so that a process begins as a user's does.
 """
@@ -18,6 +18,7 @@ FRAMES = 5
 REST_S, REST_SHARE = 0.3, 0.1
 """At rest is a process that used less than this share of one processor for that long."""
 LIMIT_S = 600.0
+NEED_THE_FIT = ("comparison", "effect", "patch")
 SAMPLES: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "cone-beam": lambda size, views: {"n": size, "n_views": views},
     "multi-coil": lambda size, views: {"shape": (size // 2, size, size)},
@@ -96,7 +97,7 @@ def click(viewer: Any, name: str) -> tuple[Any, float]:
 
 
 def measure_open(name: str, other: str) -> dict[str, Any]:
-    """One dock first: click to screen, screen to ready, the longest standstill meanwhile; another dock 1 s after the click."""
+    """One dock first: click to screen, screen to ready, the longest standstill meanwhile; another dock 1 s later."""
     from streaming import Heartbeat
 
     viewer = window()
@@ -144,16 +145,17 @@ def works(docks: Any, sample: str) -> dict[str, Callable[[], Any]]:
     return stages | methods | {"sample": lambda: docks.scan.open_sample(title)}  # last: another scan ends the fit
 
 
-def open_all(sample: str, size: int, views: int) -> Any:
-    """A window with every dock, a scan, and a fitted operator."""
+def open_all(sample: str, size: int, views: int, work: str = "") -> Any:
+    """A window with every dock and a scan; the operator is fitted unless the one work to measure needs no fit."""
     from napari_unroll.gui import demo, jobs
     from napari_unroll.pipeline import sources
 
     jobs.SAMPLES = {t: (name, SAMPLES[name](size, views)) for t, (name, _) in jobs.SAMPLES.items()}
     docks = demo.open_docks(window())
     docks.scan.session.set_scan(sources.sample(sample, SAMPLES[sample](size, views)))
-    docks.normal.fit()
-    until(lambda: not docks.scan.session.runner.busy and docks.normal.fitted is not None)
+    if work in ("", *NEED_THE_FIT):
+        docks.normal.fit()
+        until(lambda: docks.normal.fitted is not None)
     return docks
 
 
@@ -176,7 +178,7 @@ def silence() -> None:
 
 def measure_cancel(sample: str, size: int, views: int, moments: list[float], only: str = "") -> list[dict[str, Any]]:
     """Cancel → idle for one sample: every work, cancelled at several moments after its start."""
-    docks = open_all(sample, size, views)
+    docks = open_all(sample, size, views, only)
     rows = []
     for name in [only] if only else works(docks, sample):
         for moment in moments:
@@ -198,7 +200,7 @@ def measure_cancel(sample: str, size: int, views: int, moments: list[float], onl
 
 def measure_close(sample: str, size: int, views: int, work: str, after: float) -> dict[str, Any]:
     """Window closed → process idle, and the time of the closing; says whether the work was still going on."""
-    docks = open_all(sample, size, views)
+    docks = open_all(sample, size, views, work)
     runners = begin(docks, works(docks, sample)[work])
     live(after)
     running = any(runner.busy for runner in runners)

@@ -1,7 +1,7 @@
 """What a user does first, in a process of its own: ``fresh.py FOLDER WHAT [ARGUMENT]``.
 
-napari opens, draws, and only then something of this plugin is asked for; nothing of it is loaded before. Ends with code 0
-when all went well; a clash of libraries ends the process with a signal. Not a test module: see ``test_opening``.
+napari opens, draws, and only then something of this plugin is asked for; nothing of it is loaded before. Ends with code
+0 when all went well; a clash of libraries ends the process with a signal. Not a test module: see ``test_opening``.
 """
 
 from __future__ import annotations

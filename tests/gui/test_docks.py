@@ -1,4 +1,4 @@
-"""Docks on demand: what is on screen while the imports run, and what may happen meanwhile. Nothing is really imported here."""
+"""Docks on demand: what is on screen while the imports run, and what may happen meanwhile; nothing is imported here."""
 
 import subprocess
 import sys

@@ -1,7 +1,7 @@
 """What the manifest contributes beside docks: opening scan files as layers, and sample data.
 
-Returns napari layer tuples; the scan itself travels in their metadata, where the docks' session finds it. Opening a file
-loads the file formats only; samples are computed, so they load everything first, by the same way as the docks.
+Returns napari layer tuples; the scan itself travels in their metadata, where the docks' session finds it. Opening a
+file loads the file formats only; samples are computed, so they load everything first, by the same way as the docks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The imports that take seconds: PyTorch, deepinv and what of this package needs them, once and in a safe order.
 
-Everything that docks, reader and samples import of the rooms left of the gui is named here, so that the window's thread finds
-it loaded. Knows no Qt: any thread may load.
+Everything that docks, reader and samples import of the rooms left of the gui is named here, so that the window's
+thread finds it loaded. Knows no Qt: any thread may load.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Importing this module loads two shared libraries before Python's imports reach them, which makes those safe and smooth.
+"""Importing this module loads two libraries before Python's imports reach them, which makes those safe and smooth.
 
-deepinv imports torchvision, that torch._dynamo, and that triton's extension, which holds an LLVM and exports its symbols. So does
-the LLVM of Mesa's llvmpipe. Once napari has drawn, the dynamic linker binds the extension's calls to Mesa's LLVM and the process
-dies in its initialisation. Here the extension is loaded first and bound to its own symbols (RTLD_DEEPBIND).
+deepinv imports torchvision, that torch._dynamo, and that triton's extension, which holds an LLVM and exports its
+symbols. So does the LLVM of Mesa's llvmpipe. Once napari has drawn, the dynamic linker binds the extension's calls to
+Mesa's LLVM and the process dies in its initialisation. Here the extension is loaded first and bound to its own symbols
+(RTLD_DEEPBIND).
 
 PyTorch's own libraries hold no Python; here they are loaded without Python's lock, so that the window lives meanwhile.
-A later import finds both loaded and changes nothing. Linux only; elsewhere nothing happens. Knows nothing but libraries.
+A later import finds both loaded and changes nothing. Linux only; elsewhere nothing happens. Knows only libraries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The heavy imports behind the window: a thread of their own, and signals that tell the docks how far they are.
 
-Not a run of ``worker``: nothing can be cancelled or computed here, and napari's workers are waited for when a window closes.
-Knows threads and signals; nothing of docks.
+Not a run of ``worker``: nothing can be cancelled or computed here, and napari's workers are waited for when a window
+closes. Knows threads and signals; nothing of docks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from napari_unroll.gui import heavy
 
 
 class Loader(QObject):
-    """Imports in a thread. ``told`` carries its events, ``ended`` the error or None; both arrive in the window's thread."""
+    """Imports in a thread. ``told`` carries its events, ``ended`` the error or None, both to the window's thread."""
 
     told = Signal(object)
     ended = Signal(object)
