@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unroll.events import IterationDone, Outcome, PatchDone
+from napari_unroll.errors import Cancelled
+from napari_unroll.events import IterationDone, Outcome, PatchDone, Stop
 from napari_unroll.gui import jobs, normal_jobs
+from napari_unroll.interrupt import listening
 from napari_unroll.io import registry as readers
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.methods import registry
@@ -39,6 +41,8 @@ from tests.stops import Tripping, drive
 
 MORE_LOOKS, MORE_EVENTS = 6, 3
 """What may come after the wish: the looks of those who clean up, and an event that was due already."""
+N_INSIDE = 2
+"""Random looks that each work is stopped at."""
 HOW = {"cancel": Outcome.CANCELLED, "finish": Outcome.FINISHED_EARLY}
 CASES = {}
 """Name → function(folder) that gives make(stop)."""
@@ -141,14 +145,18 @@ CASES["operator check"] = lambda folder: jobs.check_pair(cone(), "cpu")
 
 
 @cache
+def factors_of_cone() -> NormalFactors:
+    return fit_now(build_physics(cone(), "cpu"), FitOptions(n_probes=2, n_test=0))
+
+
 def fitted() -> normal_jobs.Fitted:
-    physics = build_physics(cone(), "cpu")
-    return normal_jobs.Fitted(fit_now(physics, FitOptions(n_probes=2, n_test=0)), physics, 0.0)
+    """With nothing remembered of an earlier run."""
+    return normal_jobs.Fitted(factors_of_cone().to("cpu"), build_physics(cone(), "cpu"), 0.0)
 
 
-CASES["N x against Ñ x"] = lambda folder: normal_jobs.compare(fitted(), lambda: cone().truth)
-CASES["effect on a reconstruction"] = lambda folder: normal_jobs.image_error(fitted(), cone().truth)
-CASES["Ñ on a patch"] = lambda folder: normal_jobs.check_patch(fitted(), 6)
+CASES["N x against its fit"] = lambda folder: lambda stop: normal_jobs.compare(fitted(), lambda: cone().truth)(stop)
+CASES["effect on an image"] = lambda folder: lambda stop: normal_jobs.image_error(fitted(), cone().truth)(stop)
+CASES["fit on a patch"] = lambda folder: lambda stop: normal_jobs.check_patch(fitted(), 6)(stop)
 CASES["fit of the dock"] = lambda folder: normal_jobs.fit(cone(), FitOptions(n_probes=2, n_test=1))
 plain("SSIM", lambda folder: [ssim(cone().truth, cone().truth) for _ in range(4)])
 
@@ -234,16 +242,24 @@ def test_all_long_work_ends_within_the_step(name, tmp_path):
     assert counter.looks >= 3, "it hardly looks"
     rng = np.random.default_rng(len(name))
     for how, outcome in HOW.items():
-        at = int(rng.integers(1, max(2, counter.looks // 2)))
-        inside = drive(fresh(make, tmp_path), Tripping(at, how))
+        at = [int(k) for k in rng.integers(1, counter.looks + 1, N_INSIDE)]
+        inside = [drive(fresh(make, tmp_path), Tripping(k, how)) for k in at]
         heard = int(rng.integers(1, max(2, len(whole.events) - 2)))
         between = drive(fresh(make, tmp_path), Tripping(None, how), heard)
-        for end in (inside, between):
+        for end in (*inside, between):
             assert end.outcome is outcome, (how, at, end.events[-1])
             assert end.looks_after <= MORE_LOOKS, (how, at, end.looks_after)
             assert end.events_after <= MORE_EVENTS, (how, at, end.events[-end.events_after :])
             assert how == "finish" or end.result is None or name == "evaluation"
             check_result(end, whole, name)
+
+
+@pytest.mark.parametrize("name", ["cgls, cone", "fit dcd", "fit of the dock", "training", "evaluation"])
+def test_what_an_outer_driver_asks_passes_through(name, tmp_path):
+    """A run inside another work answers its own token only; it must not make a result of the other one's wish."""
+    make = CASES[name](tmp_path)
+    with pytest.raises(Cancelled), listening(Tripping(40)):
+        list(make(Stop()))
 
 
 def check_result(end, whole, name):

@@ -47,4 +47,4 @@ class Cancelled(UnrollError):
 
 
 class FinishNow(UnrollError):
-    """The user asked to finish with what there is; raised inside a step, caught where the best result so far is known."""
+    """The user asked to finish with what there is; raised inside a step, caught where the best so far is known."""

@@ -149,6 +149,11 @@ class Stop:
         self.cancelled = False
         self.finish_now = False
 
+    @property
+    def asked(self) -> bool:
+        """Whether anything was asked for."""
+        return self.cancelled or self.finish_now
+
     def cancel(self) -> None:
         """Ask the run to end without a result."""
         self.cancelled = True

@@ -1,9 +1,10 @@
 """Stopping in the middle of a step: whoever drives work lends it a token, and every loop that may last looks at it.
 
 A projection, a transform or a pass of a network takes seconds, so looking between the events of a generator is not
-enough. ``check`` looks at the tokens of the present thread and raises; loops over views, parts, coils or files call it, and
-every call of torch does where torch was imported. Nobody has to hand the token through. Knows neither Qt nor what is
-computed, and imports no torch.
+enough. ``check`` looks at the tokens of the present thread and raises; loops over views, parts, coils or files call it,
+and every call of torch does where torch was imported. Nobody has to hand the token through. A generator that is given a
+token of its own turns that one's wish into an outcome; what outer ones ask passes through it. Knows neither Qt nor what
+is computed, and imports no torch.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _tell: ContextVar[Callable[[Progress], None] | None] = ContextVar("tell", defaul
 
 
 def check() -> None:
-    """Raise Cancelled or FinishNow where one of those who drive this thread asked for it; costs a tenth of a microsecond."""
+    """Raise Cancelled or FinishNow where one of those who drive this thread asked for it; costs less than 1 µs."""
     for stop in _stops.get():
         if stop.cancelled:
             raise Cancelled("Cancelled; nothing was kept.")

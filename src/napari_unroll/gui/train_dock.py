@@ -139,7 +139,7 @@ class TrainDock(parts.DockFrame):
         """Stop and keep the best weights."""
         self.runner.finish_now()
         self.stop_button.setEnabled(False)
-        self.message.say("Stopping; the last validation may take a moment …")
+        self.message.say("Stopping …")
 
     def cancel(self) -> None:
         """Give the training up; what is on disk stays."""

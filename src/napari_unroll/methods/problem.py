@@ -34,7 +34,7 @@ class MethodParams(Record):
 
 
 class Estimate:
-    """The best whole estimate so far, (z, y, x) in the scan's units: the newest that a method kept, or that it showed."""
+    """The best whole estimate so far, (z, y, x) in the scan's units: the newest that a method kept or showed."""
 
     def __init__(self) -> None:
         self._x: torch.Tensor | np.ndarray | None = None

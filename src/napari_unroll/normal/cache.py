@@ -11,7 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from napari_unroll import __version__
-from napari_unroll.errors import FileFormatError, ParameterError
+from napari_unroll.errors import Cancelled, FileFormatError, FinishNow, ParameterError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import shielded
 from napari_unroll.normal.choice import COIL_FORMS, choose_form
@@ -86,15 +86,25 @@ def _kept(physics: VolumePhysics, options: FitOptions, stop: Stop | None, path: 
         yield Progress(0, 0, f"Going on with an interrupted fit after {done} steps.")
         yield from _replayed(state.history)
     written = time.monotonic()
-    for event in fit(physics, options, stop, state):
-        if isinstance(event, Finished):
-            yield from _settle(event, state, path, unfinished)
-        elif state.sampler is not None and time.monotonic() - written > SAVE_EVERY_S:
-            written = time.monotonic()
-            with contextlib.suppress(OSError), shielded():
-                unfinished.parent.mkdir(parents=True, exist_ok=True)
-                save_state(state, unfinished)
-        yield event
+    try:
+        for event in fit(physics, options, stop, state):
+            if isinstance(event, Finished):
+                yield from _settle(event, state, path, unfinished)
+            elif time.monotonic() - written > SAVE_EVERY_S:
+                written = time.monotonic()
+                _leave(state, unfinished)
+            yield event
+    except (Cancelled, FinishNow):  # of whoever drives this: the next fit goes on from here
+        _leave(state, unfinished)
+        raise
+
+
+def _leave(state: FitState, unfinished: Path) -> None:
+    """Write what a next fit can go on from, where that is possible."""
+    if state.sampler is not None:
+        with contextlib.suppress(OSError), shielded():
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+            save_state(state, unfinished)
 
 
 def _settle(finished: Finished, state: FitState, path: Path, unfinished: Path) -> Iterator[Event]:

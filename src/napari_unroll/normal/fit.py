@@ -77,6 +77,9 @@ class Sampler(Protocol):
     def solve(self) -> NormalFactors:
         """The factors fitted to what was taken in so far."""
 
+    def latest(self) -> tuple[NormalFactors, int]:
+        """The factors that were solved for last, or now where none were, and how many probes they are from."""
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that :meth:`restore` needs to go on in another process."""
 
@@ -117,23 +120,27 @@ def fit(
 ) -> Iterator[Event]:
     """Fit Ñ ≈ AᴴA; the last event is Finished(result=NormalFactors, history of the image-like error).
 
-    Asked to finish, the factors are those of the probes so far, with the errors of the last report.
+    Asked to finish, the factors are those of the last report, or of the probes so far where there was none.
     """
     options, stop, state = options or FitOptions(), stop or Stop(), state or FitState()
     begun = time.perf_counter()
     try:
-        factors, outcome = yield from interruptible(_whole_fit(physics, options, state), stop)
+        factors, outcome = yield from interruptible(_whole_fit(physics, options, state, stop), stop)
     except (UnrollError, RuntimeError, MemoryError) as error:
+        if isinstance(error, Cancelled | FinishNow) and not stop.asked:
+            raise
         yield Finished(*_how_it_failed(error, state), time.perf_counter() - begun, state.image_errors)
         return
     seconds = time.perf_counter() - begun
     facts = {"seconds": seconds, "recipe": options.recipe, "history": state.history}
     info = {**factors.info, **facts, "test_calls": float(state.test_calls)}
-    yield Finished(outcome, replace(factors, info=info), advise(info), seconds, state.image_errors)
+    with shielded():
+        factors = replace(factors, info=info)
+    yield Finished(outcome, factors, advise(info), seconds, state.image_errors)
 
 
 def _whole_fit(
-    physics: VolumePhysics, options: FitOptions, state: FitState
+    physics: VolumePhysics, options: FitOptions, state: FitState, stop: Stop
 ) -> Generator[Event, None, tuple[NormalFactors, Outcome]]:
     """The factors with their errors; where the user asks to finish, what is known by then."""
     factors = None
@@ -142,15 +149,19 @@ def _whole_fit(
         effect = yield from _effect(physics, factors, options, state)
         return replace(factors, info={**factors.info, **effect}), Outcome.COMPLETED
     except FinishNow:
+        if not stop.asked:
+            raise
         with shielded():
             return factors or _so_far(state), Outcome.FINISHED_EARLY
 
 
 def _so_far(state: FitState) -> NormalFactors:
-    """The factors of an interrupted fit; raises FinishNow where there was no probe yet."""
-    if state.sampler is None or state.sampler.done == 0:
-        raise FinishNow("There was no probe yet to finish with.")
-    return _with_info(state.sampler, summarise(state.samples))
+    """The factors of an interrupted fit; raises FinishNow before the first probe or, where there are any, report."""
+    has_reports = state.held_out is not None and any(state.held_out.held.values())
+    if state.sampler is None or state.sampler.done == 0 or (has_reports and not state.history):
+        raise FinishNow("There were no factors yet to finish with.")
+    factors, n_probes = state.sampler.latest()
+    return _with_info(state.sampler, factors, n_probes, summarise(state.samples))
 
 
 def _how_it_failed(error: Exception, state: FitState) -> tuple[Outcome, None, str]:
@@ -164,13 +175,11 @@ def _how_it_failed(error: Exception, state: FitState) -> tuple[Outcome, None, st
 def fit_now(physics: VolumePhysics, options: FitOptions | None = None) -> NormalFactors:
     """The factors at once, without listening; ``n_test=0`` skips the error's exact operator applications.
 
-    Raises UnrollError where the fit fails, Cancelled or FinishNow where whoever drives this thread asks for it.
+    Raises UnrollError where the fit fails.
     """
     *_, last = fit(physics, options or FitOptions(n_test=0))
-    assert isinstance(last, Finished)
-    if last.outcome is not Outcome.COMPLETED:
-        kinds = {Outcome.CANCELLED: Cancelled, Outcome.FINISHED_EARLY: FinishNow}
-        raise kinds.get(last.outcome, UnrollError)(last.advice)
+    if not isinstance(last, Finished) or last.result is None:
+        raise UnrollError(getattr(last, "advice", "The fit ended without a result."))
     found: NormalFactors = last.result
     return found
 
@@ -234,7 +243,7 @@ def _fit_impulses(
     if wanted > len(found.coloured_pairs):
         yield from stepwise(lambda: found.add_coloured(wanted), "image-like probes")
         yield _report(found, options.n_probes, state)
-        factors = _with_info(found, _errors(state, found.solve()))
+        factors = _solved(found, state)
     return factors
 
 
@@ -276,7 +285,7 @@ def _iterate(sampler: Sampler, n: int, options: FitOptions, state: FitState) -> 
                 break
         else:
             yield IterationDone(sampler.done, n, metrics={"operator_calls": float(sampler.normal.calls)})
-    return _with_info(sampler, _errors(state, sampler.solve()))
+    return _solved(sampler, state)
 
 
 def settled(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> bool:
@@ -324,7 +333,12 @@ def _errors(state: FitState, factors: NormalFactors) -> dict[str, float]:
     return summarise(state.samples)
 
 
-def _with_info(sampler: Sampler, errors: Mapping[str, float]) -> NormalFactors:
+def _solved(sampler: Sampler, state: FitState) -> NormalFactors:
+    """The factors of all probes, with their errors."""
     factors = sampler.solve()
-    facts = {"operator_calls": float(sampler.normal.calls), "n_probes": float(sampler.done)}
+    return _with_info(sampler, factors, sampler.done, _errors(state, factors))
+
+
+def _with_info(sampler: Sampler, factors: NormalFactors, n_probes: int, errors: Mapping[str, float]) -> NormalFactors:
+    facts = {"operator_calls": float(sampler.normal.calls), "n_probes": float(n_probes)}
     return replace(factors, info={**factors.info, **errors, **facts})

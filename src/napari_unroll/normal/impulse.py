@@ -13,7 +13,7 @@ import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES, Circular, Shape, resized
+from napari_unroll.normal.patch import AXES, Circular, Shape, inverse_transform, resized, transform
 from napari_unroll.scan.smoothing import smoothed
 
 
@@ -104,12 +104,12 @@ def nonnegative(kernel: torch.Tensor, circular: Circular, n_iter: int = 15, tole
 
 def _clamped(kernel: torch.Tensor) -> tuple[torch.Tensor, float]:
     """The kernel with λ ≥ 0, and the least λ in units of the largest before."""
-    if kernel.is_complex():
-        spectrum = torch.fft.fftn(kernel, dim=AXES).real
-        clamped = torch.fft.ifftn(spectrum.clamp_min(0), dim=AXES)
-    else:
-        spectrum = torch.fft.rfftn(kernel, dim=AXES).real
-        clamped = torch.fft.irfftn(spectrum.clamp_min(0), s=kernel.shape[1:], dim=AXES)
+    sizes, real = (kernel.shape[1], kernel.shape[2], kernel.shape[3]), not kernel.is_complex()
+    if max(sizes) == 1:
+        return kernel.real.clamp_min(0).to(kernel.dtype), 0.0
+    transformed = transform(kernel, sizes, real)
+    spectrum = transformed.real
+    clamped = inverse_transform(spectrum.clamp_min(0).to(transformed.dtype), sizes, real)
     return clamped, float(spectrum.min() / spectrum.max().clamp_min(torch.finfo(spectrum.dtype).tiny))
 
 

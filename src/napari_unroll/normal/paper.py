@@ -81,6 +81,10 @@ class PaperFit:
             v = torch.fft.irfftn(self._spectrum * torch.fft.rfftn(v, dim=AXES), s=w.shape[-3:], dim=AXES)
         return self._d.conj() * v
 
+    def latest(self) -> tuple[NormalFactors, int]:
+        """The present factors, which cost nothing to have, and how many steps were made."""
+        return self.solve(), self.done
+
     def solve(self) -> NormalFactors:
         """The present factors."""
         shape = self.normal.shape

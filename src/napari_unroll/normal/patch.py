@@ -167,6 +167,14 @@ def transform(u: torch.Tensor, sizes: Shape, real: bool) -> torch.Tensor:
     return f
 
 
+def inverse_transform(f: torch.Tensor, sizes: Shape, real: bool) -> torch.Tensor:
+    """The inverse of :func:`transform`, axis by axis too."""
+    *others, last = [a for a in AXES if sizes[a] > 1]
+    for axis in others:
+        f = torch.fft.ifft(f, dim=axis)
+    return torch.fft.irfft(f, n=sizes[last], dim=last) if real else torch.fft.ifft(f, dim=last)
+
+
 @dataclass(frozen=True)
 class PatchNormal:
     """P Ñ Pᵀ for a batch of equally shaped patches, exact and differentiable; cost O(p log p) per patch.

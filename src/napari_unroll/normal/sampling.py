@@ -128,6 +128,11 @@ class ImpulseFit:
             self._solved = (key, self._solve())
         return self._solved[1]
 
+    def latest(self) -> tuple[NormalFactors, int]:
+        """The factors that were solved for last, or now where none were, and how many probes they are from."""
+        factors = self._solved[1] if self._solved is not None else self.solve()
+        return factors, self._solved[0][0] if self._solved is not None else self.done
+
     def _solve(self) -> NormalFactors:
         kernel = self._kernel()
         if self.coarse_weight is not None:

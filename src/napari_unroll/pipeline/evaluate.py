@@ -17,7 +17,7 @@ from pydantic import Field
 from napari_unroll.environment import PeakMemory
 from napari_unroll.errors import Cancelled, FinishNow, ParameterError, WeightsError
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
-from napari_unroll.interrupt import check, interruptible, stepwise
+from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.weights import find
@@ -78,20 +78,21 @@ def evaluate(plan: EvaluationPlan, stop: Stop | None = None) -> Iterator[Event]:
     """Reconstruct and measure: a Measured event per row; the last event is Finished with all, also those before a stop.
 
     A row: task, views or acceleration, data, scan, method, weights, ood, psnr (dB), ssim, nrmse, residual
-    ‖A x − y‖ / ‖y‖, seconds, peak_memory_mib. A cancelled evaluation keeps its rows too. Raises UnrollError before anything
-    runs where the plan cannot work.
+    ‖A x − y‖ / ‖y‖, seconds, peak_memory_mib. A cancelled evaluation keeps its rows too. Raises UnrollError before
+    anything runs where the plan cannot work.
     """
+    stop = stop or Stop()
     for name in plan.methods:
         get(name)
     scans: list[Case] = []
     rows: list[Row] = []
     outcome = Outcome.COMPLETED
     try:
-        yield from interruptible(_rows(plan, scans, rows), stop or Stop())
-    except Cancelled:
-        outcome = Outcome.CANCELLED
-    except FinishNow:
-        outcome = Outcome.FINISHED_EARLY
+        yield from interruptible(_rows(plan, scans, rows), stop)
+    except (Cancelled, FinishNow) as wish:
+        if not stop.asked:
+            raise
+        outcome = Outcome.CANCELLED if isinstance(wish, Cancelled) else Outcome.FINISHED_EARLY
     yield _finished(rows, outcome, len(scans))
 
 
@@ -117,7 +118,6 @@ def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, in
     scan = case.make()
     physics = build_physics(scan, plan.device)
     *_, fitted = cached_fit(scan, physics, FitOptions(n_test=0))
-    check()
     assert isinstance(fitted, Finished)
     if fitted.result is None:
         yield Warned(f"{case.title}: {fitted.advice}")
@@ -155,7 +155,6 @@ def _measure(
     chosen = resolve(Choices(method=method.name, weights=plan.weights, device=plan.device), scan)
     with PeakMemory(chosen.device) as peak:
         *_, finished = run(chosen, scan, None, factors)
-    check()
     assert isinstance(finished, Finished)
     if finished.result is None:
         return finished.advice

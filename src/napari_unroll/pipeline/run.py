@@ -38,8 +38,8 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     ``factors`` are a fitted normal operator for this scan; without them it is fitted (or taken from the cache) where
     the method needs it. A region's problem is another one, so ``factors`` are not used with ``plan.roi``.
 
-    Asked to stop, it ends within the step, about a second. Asked to finish, it returns the best estimate so far, whatever
-    the method was doing; before there is any, Finished says so and has no volume.
+    Asked to stop, it ends within the step. Asked to finish, it returns the best estimate so far, whatever the method
+    was doing; before there is any, Finished says so and has no volume.
     """
     stop = stop or Stop()
     begun, seen = time.perf_counter(), _Seen()
@@ -47,10 +47,10 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     try:
         volume = yield from interruptible(retold(_work(plan, scan, stop, factors), seen.note), stop)
         finished = _completed(plan, volume, stop, seen)
-    except Cancelled:
-        finished = Finished(Outcome.CANCELLED, advice="The reconstruction was cancelled; nothing was kept.")
-    except FinishNow:
-        finished = Finished(Outcome.FINISHED_EARLY, advice=f"{plan.title} had no estimate yet to finish with.")
+    except (Cancelled, FinishNow) as wish:
+        if not stop.asked:
+            raise
+        finished = _ended(plan, wish)
     except Exception as error:
         if not isinstance(error, UnrollError):
             log.exception("%s failed", plan.title)
@@ -79,7 +79,7 @@ def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> 
         physics, factors = (yield from _physics(plan, scan)), None
     yield Progress(0, 0, str(physics.reason))
     if plan.needs_normal and factors is None:
-        factors = yield from _fit(plan, scan, physics, stop)
+        factors = yield from _fit(plan, scan, physics)
     problem = Problem(
         scan=scan,
         physics=physics,
@@ -89,7 +89,7 @@ def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> 
         overlap=plan.overlap,
         precision=plan.precision,
     )
-    volume = yield from _solve(plan, problem, crop)
+    volume = yield from _solve(plan, problem, crop, stop)
     return volume if crop is None else np.ascontiguousarray(volume[crop])
 
 
@@ -122,25 +122,21 @@ def _as_surroundings(event: Event) -> Event:
     return event
 
 
-def _fit(plan: Plan, scan: Scan, physics: VolumePhysics, stop: Stop) -> Generator[Event, None, NormalFactors]:
+def _fit(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, NormalFactors]:
     """The fitted normal operator; the fit's steps are reported as progress."""
-    for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0), stop):
+    for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0)):
         if isinstance(event, IterationDone):
             yield Progress(event.iteration, event.n_iterations, "fitting the normal operator")
         elif isinstance(event, Progress) and event.n_steps:
             yield event
         elif isinstance(event, Finished):
-            if event.outcome is Outcome.CANCELLED:
-                raise Cancelled(event.advice)
-            if event.outcome is Outcome.FINISHED_EARLY:
-                raise FinishNow(event.advice)
             if event.result is None:
                 raise UnrollError(event.advice)
             return event.result
     raise UnrollError("The fit of the normal operator ended without a result; run it from its own dock to see why.")
 
 
-def _solve(plan: Plan, problem: Problem, crop: Box | None) -> Generator[Event, None, np.ndarray]:
+def _solve(plan: Plan, problem: Problem, crop: Box | None, stop: Stop) -> Generator[Event, None, np.ndarray]:
     """The volume (z, y, x) of the method, or its best estimate where it is asked to finish.
 
     After out-of-memory again with half the patch, going on from the state it left.
@@ -153,6 +149,8 @@ def _solve(plan: Plan, problem: Problem, crop: Box | None) -> Generator[Event, N
             with shielded():
                 return as_values(x)
         except FinishNow:
+            if not stop.asked:
+                raise
             with shielded():
                 return problem.estimate.values()
         except Exception as error:
@@ -177,6 +175,12 @@ def _shrunk(problem: Problem, plan: Plan) -> Problem:
         patch_size=plan.patch_size,
         overlap=plan.overlap,
     )
+
+
+def _ended(plan: Plan, wish: Cancelled | FinishNow) -> Finished:
+    if isinstance(wish, Cancelled):
+        return Finished(Outcome.CANCELLED, advice="The reconstruction was cancelled; nothing was kept.")
+    return Finished(Outcome.FINISHED_EARLY, advice=f"{plan.title} had no estimate yet to finish with.")
 
 
 def _completed(plan: Plan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finished:

@@ -60,7 +60,7 @@ class Space:
         self._made, self._n_made = {} if made is None else made, 0
 
     def once(self, make: Callable[[np.random.Generator], T]) -> T:
-        """What ``make`` draws that does not depend on the planes: made for the first slab, remembered for the others."""
+        """What ``make`` draws whatever the planes: made for the first slab, remembered for the others."""
         self._n_made += 1
         if self._n_made not in self._made:
             self._made[self._n_made] = make(self.rng), self.rng.bit_generator.state

@@ -14,7 +14,7 @@ PART = 1 << 24
 
 
 def smoothed(volume: np.ndarray, sigma: float) -> np.ndarray:
-    """``volume`` convolved with a Gaussian of ``sigma`` voxels, mirrored at its borders: ``scipy.ndimage.gaussian_filter``."""
+    """``volume`` convolved with a Gaussian of ``sigma`` voxels, as ``scipy.ndimage.gaussian_filter`` does it."""
     out = np.array(volume, np.result_type(volume, np.float32))
     for axis in range(out.ndim):
         along = 1 if axis == 0 else 0  # parts are cut across another axis than the one that is filtered

@@ -50,17 +50,22 @@ def train(
     yield Started(f"training {plan.name}", 1000)
     try:
         finished = yield from interruptible(_work(plan, Path(out), device, recipe), stop)
-    except Cancelled:
-        advice = "Training was cancelled; samples and the last checkpoint are kept, the same call goes on from them."
-        finished = Finished(Outcome.CANCELLED, advice=advice)
-    except FinishNow:
-        advice = "No network was trained yet; the samples made so far are kept."
-        finished = Finished(Outcome.FINISHED_EARLY, advice=advice)
+    except (Cancelled, FinishNow) as wish:
+        if not stop.asked:
+            raise
+        finished = _ended(wish)
     except Exception as error:
         if not isinstance(error, UnrollError):
             log.exception("training %s failed", plan.name)
         finished = Finished(Outcome.FAILED, advice=_advice(error))
     yield replace(finished, seconds=time.perf_counter() - begun)
+
+
+def _ended(wish: Cancelled | FinishNow) -> Finished:
+    if isinstance(wish, Cancelled):
+        advice = "Training was cancelled; samples and the last checkpoint are kept, the same call goes on from them."
+        return Finished(Outcome.CANCELLED, advice=advice)
+    return Finished(Outcome.FINISHED_EARLY, advice="No network was trained yet; the samples made so far are kept.")
 
 
 def _work(plan: TrainingPlan, out: Path, device: str, recipe: Recipe | None) -> Any:
