@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.compat import isalive
@@ -15,9 +15,11 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unroll.gui.layers import SCAN, LayerWriter
 from napari_unroll.gui.worker import Runner
-from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
+
+if TYPE_CHECKING:
+    from napari_unroll.physics.volume_physics import VolumePhysics  # it would load torch with the window
 
 
 @dataclass(frozen=True)
