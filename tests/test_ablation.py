@@ -23,17 +23,17 @@ TOY = Setting(
 
 def test_one_thing_changes_at_a_time():
     whole, partitioned, approximated, *sweep = variants(64)
-    assert (whole.name, whole.patch, whole.exact) == (GLOBAL, 64, True)
-    assert (partitioned.name, partitioned.patch, partitioned.exact) == (PARTITIONED, 32, True)
-    assert (approximated.name, approximated.patch, approximated.exact) == (APPROXIMATED, 32, False)
+    assert (whole.name, whole.patch, whole.partition) == (GLOBAL, 64, "global")
+    assert (partitioned.name, partitioned.patch, partitioned.partition) == (PARTITIONED, 32, "exact")
+    assert (approximated.name, approximated.patch, approximated.partition) == (APPROXIMATED, 32, "approximated")
     assert [v.patch for v in sweep] == [16, 48, 64]
-    assert not any(v.exact for v in sweep)
+    assert {v.partition for v in sweep} == {"approximated"}
 
 
 def test_a_training_ends_as_a_row(tmp_path):
     prepare(TOY, tmp_path)
     rows = []
-    for variant in (Variant(GLOBAL, 16, True), Variant(APPROXIMATED, 8, False)):
+    for variant in (Variant(GLOBAL, 16, "global"), Variant(APPROXIMATED, 8, "approximated")):
         costs = train(TOY, variant, tmp_path)
         assert costs["cpu_seconds_per_step"] > 0
         rows.append(asdict(variant) | costs | quality(TOY, tmp_path))

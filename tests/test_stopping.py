@@ -85,7 +85,7 @@ def method_case(name, make, folder):
 
 for name, method in registry.METHODS.items():
     for title, make in SCANS.items():
-        if ("ct" if title in ("cone", "parallel") else "mri") in method.modalities:
+        if not method.obstacle(make()):
             CASES[f"{name}, {title}"] = partial(method_case, name, make)
 
 

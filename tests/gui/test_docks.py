@@ -31,7 +31,14 @@ def new_modules(prepare, *names):
 def test_what_the_manifest_names_imports_nothing_heavy():
     new = new_modules("", "docks", "contributions")
     assert "napari_unroll.gui.worker" in new
-    assert {name.partition(".")[0] for name in new} <= {"napari_unroll", "napari", "superqt", "qtpy", "PyQt6", "pydantic"}
+    assert {name.partition(".")[0] for name in new} <= {
+        "napari_unroll",
+        "napari",
+        "superqt",
+        "qtpy",
+        "PyQt6",
+        "pydantic",
+    }
 
 
 def test_docks_find_everything_of_the_other_rooms_loaded():

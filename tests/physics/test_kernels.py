@@ -77,7 +77,7 @@ CASES = [
 @pytest.mark.parametrize(("kind", "cone"), CASES)
 def test_rays_stay_inside_whatever_the_geometry(kind, cone, checked):
     sizes = np.array(SHAPE, np.int64)
-    strides = joseph._strides(sizes)
+    strides, n_rows = joseph._strides(sizes), N_VIEWS * DETECTOR[0]
     for seed in range(60):
         vectors, origin, spacing = scanner(kind, cone, seed)
         rng = np.random.default_rng(seed)
@@ -85,10 +85,11 @@ def test_rays_stay_inside_whatever_the_geometry(kind, cone, checked):
             volume, volume_intact = guarded(tuple(sizes + 2))
             volume[1:-1, 1:-1, 1:-1] = rng.random(SHAPE)
             projections, projections_intact = guarded((N_VIEWS, *DETECTOR))
-            forward(volume.ravel(), vectors, cone, origin, spacing, sizes, strides, projections, 0, N_VIEWS)
+            forward(volume.ravel(), vectors, cone, origin, spacing, sizes, strides, projections, 0, n_rows)
             assert np.isfinite(projections).all()
             volume[:] = 0
-            adjoint(np.ones_like(projections), vectors, cone, origin, spacing, sizes, strides, volume.ravel())
+            views = np.ones_like(projections)
+            adjoint(views, vectors, cone, origin, spacing, sizes, strides, volume.ravel(), 0, n_rows)
             assert np.isfinite(volume).all()
             assert volume_intact()
             assert projections_intact()

@@ -22,7 +22,7 @@ def test_every_method_gives_a_row_of_numbers(tmp_path):
     assert fdk["views"] == 6
     assert cgls["residual"] < fdk["residual"]
     assert cgls["nrmse"] < fdk["nrmse"]
-    assert (network["weights"], network["ood"], fdk["ood"]) == ("tiny", True, False)
+    assert (network["weights"], network["ood"], fdk["ood"]) == ("tiny-unrolled-pgd", True, False)
     assert any(isinstance(e, Progress) and "cgls" in e.text for e in events)
 
 

@@ -21,7 +21,7 @@ from napari_unroll.methods.classical.strength import mean_eigenvalue
 from napari_unroll.methods.steps.scale import intensity_scale
 from tests.methods import tiny
 
-TIGHT = {"tolerance": 1e-6, "n_inner": 200, "noise": 0.05}
+TIGHT = {"tolerance": 1e-6, "n_inner": 200, "noise": 0.05, "strength": 0.23}
 
 
 def identity(x, sigma):
