@@ -14,6 +14,7 @@ from napari_unroll.methods.classical.cg_sense import CG_SENSE
 from napari_unroll.methods.classical.cgls import CGLS
 from napari_unroll.methods.classical.fbp import FBP
 from napari_unroll.methods.classical.fdk import FDK
+from napari_unroll.methods.classical.interpolation import INTERPOLATION
 from napari_unroll.methods.classical.sirt import SIRT
 from napari_unroll.methods.classical.tikhonov import TIKHONOV
 from napari_unroll.methods.classical.tv_fista import TV_FISTA
@@ -24,8 +25,8 @@ from napari_unroll.methods.problem import Method
 from napari_unroll.scan.scan import Scan
 
 _ALL = (
-    FDK, FBP, ZERO_FILLED, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, UNET, DRUNET,
-    PNP_PGD, DPIR_RAM, DPIR, UNROLLED_PGD,
+    FDK, FBP, ZERO_FILLED, INTERPOLATION, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, UNET,
+    DRUNET, PNP_PGD, DPIR_RAM, DPIR, UNROLLED_PGD,
 )  # fmt: skip
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 
