@@ -50,9 +50,18 @@ def for_scan(scan: Scan) -> list[Method]:
 
 
 def default_for(scan: Scan) -> Method:
-    """The strongest method that can run on this scan: an iterative one with shipped weights, else total variation."""
+    """The strongest method that can run on this scan: an iterative one with weights for it, else total variation."""
     learned = [m for m in reversed(for_scan(scan)) if m.needs_weights and m.iterative]
-    return next((m for m in learned if has_weights(m, scan)), METHODS["tv-fista"])
+    return next((m for m in learned if _has_own_weights(m, scan)), METHODS["tv-fista"])
+
+
+def _has_own_weights(method: Method, scan: Scan) -> bool:
+    """Whether its default weights were trained for this modality: a denoiser of CT slices is a makeshift for images."""
+    if not has_weights(method, scan) or method.find_weights is None:
+        return False
+    return bool(
+        getattr(method.find_weights(scan.modality, method.params()), "modality", scan.modality) == scan.modality
+    )
 
 
 def has_weights(method: Method, scan: Scan) -> bool:
