@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from skimage.io import imread
+from PIL import Image
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.guards import check_memory, check_packed, read_head
@@ -39,7 +39,8 @@ def read_png(path: Path, options: PictureOptions) -> Scan:
     width, height = struct.unpack(">II", read_head(path, 24)[16:24])
     check_packed(path.name, width * height // 8, path.stat().st_size)
     check_memory(24 * width * height, path.name)
-    values = imread(path)
+    with Image.open(path, formats=("PNG",)) as image:
+        values = np.asarray(image.convert("RGB") if image.mode in ("P", "LA", "RGBA") else image)
     return _scan(path, luminance(values) if values.ndim == 3 else values, options)
 
 
