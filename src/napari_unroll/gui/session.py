@@ -13,6 +13,7 @@ import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
+from napari_unroll.gui.garbage import SparedHeap
 from napari_unroll.gui.layers import SCAN, LayerWriter
 from napari_unroll.gui.worker import Runner
 from napari_unroll.scan.geometry import VolumeGrid
@@ -60,6 +61,8 @@ class Session(QObject):
         for name in ("inserted", "removed", "renamed"):
             getattr(viewer.layers.events, name).connect(self._on_layers)
         end_quickly()
+        if parent is not None:
+            SparedHeap(viewer, parent)
         for layer in viewer.layers:
             self._take_scan_of(layer)
 
