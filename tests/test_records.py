@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.gui.from_layer import LayerGeometry
+from napari_unroll.gui.from_layer import LayerGeometry, LayerImage
 from napari_unroll.gui.scan_dock import VolumeChoice
 from napari_unroll.io.reader import parse_options
 from napari_unroll.io.registry import READERS
@@ -25,7 +25,7 @@ from napari_unroll.training.plan import TrainingPlan
 ROOTS = (
     *(reader.options for reader in READERS),
     *(method.params for method in METHODS.values()),
-    Choices, FitOptions, EvaluationPlan, TrainingPlan, LayerGeometry, VolumeChoice,
+    Choices, FitOptions, EvaluationPlan, TrainingPlan, LayerGeometry, LayerImage, VolumeChoice,
 )  # fmt: skip
 ABSURD = (float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 10**40, "nan", "1e999", ".inf")
 

@@ -72,7 +72,8 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path / "cache"))
     cone = ("cone-beam", {"n": 16, "n_views": 12, "oversample": 1})
     mri = ("multi-coil", {"shape": (8, 16, 16), "n_coils": 4, "acceleration": 3})
-    monkeypatch.setattr(jobs, "SAMPLES", dict(zip(jobs.SAMPLES, (cone, mri), strict=True)))
+    blur, small = ("deblur", {"shape": (1, 24, 24)}), ("super-resolution", {"shape": (1, 24, 24)})
+    monkeypatch.setattr(jobs, "SAMPLES", dict(zip(jobs.SAMPLES, (cone, mri, blur, small), strict=True)))
 
 
 @pytest.fixture

@@ -48,6 +48,16 @@ def test_samples_are_scans_in_layers(monkeypatch, cone_scan, mri_scan):
         assert np.isrealobj(data)
 
 
+@pytest.mark.parametrize("sample", [contributions.deblur_sample, contributions.super_resolution_sample])
+def test_image_samples_are_the_measured_image(sample, monkeypatch):
+    make = sources.sample
+    monkeypatch.setattr(sources, "sample", lambda name: make(name, {"shape": (1, 24, 24)}))
+    ((data, meta, _),) = sample()
+    scan = meta["metadata"][SCAN]
+    np.testing.assert_array_equal(data, scan.measurements)
+    assert np.prod(meta["scale"]) * data.size == pytest.approx(np.prod(scan.grid.size_mm))
+
+
 def test_scan_files_open_as_layers(tmp_path, cone_scan):
     path = tmp_path / "scan.h5"
     write_scan(path, cone_scan)

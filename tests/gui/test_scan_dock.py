@@ -8,12 +8,14 @@ from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtWidgets import QPushButton
 
+from napari_unroll.errors import ScanError
 from napari_unroll.gui import jobs
-from napari_unroll.gui.from_layer import LayerGeometry, scan_from_array
-from napari_unroll.gui.scan_dock import ScanDock, VolumeChoice, facts_html
+from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array, scan_from_image
+from napari_unroll.gui.scan_dock import IMAGE, ScanDock, VolumeChoice, facts_html
 from napari_unroll.gui.worker import Runner
 from napari_unroll.interrupt import check
 from napari_unroll.io.scan_file import write_scan
+from napari_unroll.physics.samples import sample_deblur
 from napari_unroll.pipeline.geometry_check import shifted
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from tests.gui.conftest import TIMEOUT_MS
@@ -125,6 +127,59 @@ def test_a_layer_becomes_a_scan(dock):
     assert dock.session.scan.name == "sinograms"
 
 
+@pytest.mark.parametrize("shape", [(20, 25), (3, 18, 20)])
+def test_an_image_layer_is_blurred_and_reconstructed(qtbot, dock, shape):
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    dock.session.viewer.add_image(image, name="photograph", scale=[0.5] * len(shape), translate=[2.0] * len(shape))
+    dock.layer_kind.setCurrentText(IMAGE)
+    assert dock.layer_geometry.isHidden()
+    dock.layer_image.fields["factor"].set(3)
+    dock.use_layer.click()
+    ended(qtbot, dock)
+    scan = dock.session.scan
+    assert scan.geometry.factor == (1, 3, 3)
+    assert scan.grid.shape == (shape[0] if len(shape) == 3 else 1, 18, shape[-1] - shape[-1] % 3)
+    np.testing.assert_array_equal(scan.truth, image.reshape(-1, *shape[-2:])[:, :18, : scan.grid.shape[2]])
+    assert scan.grid.origin_mm[1:] == pytest.approx((2.0, 2.0))
+    assert scan.grid.spacing_mm[1:] == (0.5, 0.5)
+
+
+def test_a_measured_image_layer_is_taken_as_it_is(qtbot, dock):
+    image = np.random.default_rng(0).random((12, 15))
+    dock.session.viewer.add_image(image, name="microscope")
+    dock.layer_kind.setCurrentText(IMAGE)
+    dock.layer_image.fields["holds"].set("measurement")
+    dock.use_layer.click()
+    ended(qtbot, dock)
+    assert dock.session.scan.truth is None
+    assert dock.session.scan.geometry.kernel.shape == (1, 9, 9)
+    np.testing.assert_allclose(dock.session.scan.measurements[0], image, rtol=1e-6)
+
+
+def test_colours_become_grey_and_small_images_are_a_sentence(qtbot, dock):
+    dock.session.viewer.add_image(np.ones((12, 12, 3), np.float32), name="rgb", rgb=True)
+    dock.layer_kind.setCurrentText(IMAGE)
+    dock.use_layer.click()
+    ended(qtbot, dock)
+    np.testing.assert_allclose(dock.session.scan.truth, 1, rtol=1e-5)
+    dock.session.viewer.add_image(np.ones((5, 5), np.float32), name="tiny")
+    dock.layer.setCurrentText("tiny")
+    dock.use_layer.click()
+    ended(qtbot, dock)
+    assert dock.message.kind == "error"
+    assert "larger than the image" in dock.message.text()
+
+
+def test_a_measured_image_lies_where_its_layer_does():
+    grid = image_grid((6, 5), (1.5, 1.5), (10.0, 20.0))
+    scan = scan_from_image(np.ones((6, 5)), grid, LayerImage(holds="measurement", factor=3))
+    assert scan.grid.shape == (1, 18, 15)
+    assert scan.grid.size_mm == pytest.approx(grid.size_mm)
+    assert scan.grid.center_mm == pytest.approx(grid.center_mm)
+    with pytest.raises(ScanError, match="complex"):
+        scan_from_image(np.ones((6, 5), complex), grid, LayerImage())
+
+
 def test_distances_in_the_wrong_order_are_a_sentence(dock):
     dock.session.viewer.add_image(np.ones((9, 6, 10), np.float32), name="sinograms")
     dock.layer_geometry.fields["beam"].set("cone")
@@ -179,8 +234,9 @@ def test_the_pair_is_measured(qtbot, dock, cone_scan):
 
 def test_the_drawing_paints_every_geometry(qtbot, dock, cone_scan, mri_scan):
     parallel = scan_from_array(np.ones((5, 6, 10), np.float32), LayerGeometry())
+    image = sample_deblur((12, 24, 24), along_z=True)
     dock.resize(340, 700)
-    for scan in (cone_scan, parallel, mri_scan):
+    for scan in (cone_scan, parallel, mri_scan, image, sample_deblur((1, 24, 24))):
         dock.drawing.show_scan(scan)
         dock.drawing.resize(300, 170)
         image = dock.drawing.grab().toImage()

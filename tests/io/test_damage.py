@@ -6,6 +6,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import tifffile
+from skimage.io import imsave
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.registry import read
@@ -31,6 +32,7 @@ def write_sample(name, folder):
         "packed.tif": lambda: tifffile.imwrite(path, views, compression="zlib"),
         "imagej.tif": lambda: tifffile.imwrite(path, views, imagej=True),
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
+        "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
     }
     makers[name]()
     return path, RANGE if path.suffix in (".tif", ".mrc") or name == "views.npy" else {}
@@ -48,6 +50,7 @@ FILES = (
     "packed.tif",
     "imagej.tif",
     "scan.h5",
+    "picture.png",
 )
 
 
@@ -62,7 +65,7 @@ def test_cut_files(tmp_path, name):
             scan = read(path, **options)
         except FileFormatError:
             continue
-        assert path.suffix == ".tif", f"{name} cut at {cut} of {len(whole)} was read"
+        assert path.suffix in (".tif", ".png"), f"{name} cut at {cut} of {len(whole)} was read"
         np.testing.assert_array_equal(scan.measurements, original.measurements)
 
 

@@ -7,6 +7,7 @@ import pytest
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.io.registry import find_reader, read
 from napari_unroll.io.scan_file import read_scan, write_scan
+from napari_unroll.scan.blurring import Blur
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.scan import Provenance, Scan
 from tests.io import samples
@@ -96,3 +97,13 @@ def test_direct_reading_gives_sentences_too(tmp_path):
     samples.write_dxchange(tmp_path / "a.h5")
     with pytest.raises(FileFormatError, match="version 0"):
         read_scan(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("blur", [Blur(), Blur(factor=3), Blur(size=5, variance=0.7, along_z=True)])
+def test_a_blurred_image_round_trip(tmp_path, blur):
+    sampling = blur.sampling((6, 12, 15))
+    values = np.random.default_rng(0).normal(size=sampling.measurement_shape).astype(np.float32)
+    scan = Scan(measurements=values, geometry=sampling, grid=VolumeGrid(shape=(6, 12, 15)), truth=np.ones((6, 12, 15)))
+    path = write_scan(tmp_path / "image.h5", scan)
+    assert_identical(read_scan(path), scan)
+    assert read(path).geometry == sampling

@@ -77,7 +77,7 @@ def test_shipped_weights_are_found_by_method_and_modality():
 
 def test_weights_for_another_method_or_modality_are_refused():
     shipped = weights.shipped()["cone-beam"]
-    with pytest.raises(WeightsError, match=r"real \(CT\) volumes, this scan is MRI"):
+    with pytest.raises(WeightsError, match=r"real \(CT, images\) volumes, this scan is complex"):
         weights.load(shipped, ("unrolled-pgd",), True, "cpu")
     with pytest.raises(WeightsError, match="was trained for unrolled-pgd, not for drunet"):
         weights.load(shipped, ("drunet",), False, "cpu")

@@ -19,7 +19,7 @@ from napari_unroll.methods.registry import METHODS, get
 from napari_unroll.methods.weights import save_network
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.nufft import NonCartesianMRI
-from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.physics.samples import sample_cone_beam, sample_deblur, sample_multicoil, sample_super_resolution
 from napari_unroll.physics.simulate import Exposure, simulate_ct
 from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import ellipsoids
@@ -66,6 +66,18 @@ def radial(n: int = 21, n_spokes: int = 16) -> Scan:
     return Scan(measurements=data, geometry=sampling, grid=VolumeGrid(shape=(1, n, n)), csm=maps, truth=truth)
 
 
+@cache
+def blurred() -> Scan:
+    """One blurred image of odd lengths."""
+    return sample_deblur((1, 21, 27))
+
+
+@cache
+def downsampled() -> Scan:
+    """Two slices with a ninth of the pixels."""
+    return sample_super_resolution((2, 24, 21))
+
+
 def odd_parallel() -> Scan:
     """Parallel beams on a grid of odd lengths."""
     return parallel((5, 17, 19))
@@ -78,6 +90,7 @@ def odd_multicoil() -> Scan:
 
 SCANS = {
     "cone": cone, "parallel": odd_parallel, "multi-coil": odd_multicoil, "one slice": slice_mri, "radial": radial,
+    "blurred": blurred, "downsampled": downsampled,
 }  # fmt: skip
 
 

@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unroll.errors import ParameterError
-from napari_unroll.physics.samples import cone_beam_setup, sample_cone_beam, sample_multicoil
+from napari_unroll.errors import ParameterError, ScanError
+from napari_unroll.physics.samples import (
+    cone_beam_setup,
+    sample_cone_beam,
+    sample_deblur,
+    sample_multicoil,
+    sample_super_resolution,
+)
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
 
@@ -54,3 +60,29 @@ def test_another_seed_is_another_scan_with_the_same_geometry() -> None:
 def test_an_unknown_family_is_said() -> None:
     with pytest.raises(ParameterError, match="walnut"):
         sample_cone_beam(n=8, n_views=3, family="potato")
+
+
+def test_the_blurred_image_is_that_of_the_paper() -> None:
+    scan = sample_deblur((1, 48, 40))
+    assert scan.modality == "image"
+    assert scan.geometry.kernel.shape == (1, 9, 9)  # type: ignore[union-attr]
+    assert scan.measurements.shape == scan.grid.shape == (1, 48, 40)
+    clean = sample_deblur((1, 48, 40), noise=0).measurements
+    assert (scan.measurements - clean).std() == pytest.approx(0.01 * scan.truth.max(), rel=0.1)  # type: ignore[union-attr]
+    assert clean.std() < scan.truth.std()  # type: ignore[union-attr]
+
+
+def test_super_resolution_has_a_ninth_of_the_pixels() -> None:
+    scan = sample_super_resolution((1, 48, 36))
+    assert scan.measurements.shape == (1, 16, 12)
+    assert scan.truth.shape == (1, 48, 36)  # type: ignore[union-attr]
+    assert sample_super_resolution((12, 12, 15), along_z=True).measurements.shape == (4, 4, 5)
+
+
+def test_sizes_that_do_not_fit_are_said() -> None:
+    with pytest.raises(ScanError, match="whole multiples"):
+        sample_super_resolution((1, 40, 40))
+    with pytest.raises(ScanError, match="larger than the image"):
+        sample_deblur((1, 8, 40))
+    with pytest.raises(ParameterError, match="variance"):
+        sample_deblur(variance=0)

@@ -10,11 +10,12 @@ from napari_unroll.errors import ParameterError, ScanError
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.fourier import CartesianMRI
-from napari_unroll.physics.imaging import VolumeBlur, VolumeInpainting
+from napari_unroll.physics.imaging import DownsampledBlur, VolumeBlur, VolumeInpainting
 from napari_unroll.physics.laws import adjoint_error, random_like
 from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
+from napari_unroll.scan.blurring import BlurredSampling, gaussian_kernel
 from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import coil_maps
 from napari_unroll.scan.trajectories import NonCartesianSampling, radial_3d
@@ -47,7 +48,11 @@ def inpainting():
     return VolumeInpainting(torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)) < 0.5, GRID)
 
 
-every_operator = pytest.mark.parametrize("make", [xray, cartesian, radial, blur, inpainting])
+def downsampling():
+    return DownsampledBlur(BlurredSampling(kernel=gaussian_kernel((3, 5, 4), 2), shape=SHAPE, factor=(1, 3, 1)), GRID)
+
+
+every_operator = pytest.mark.parametrize("make", [xray, cartesian, radial, blur, inpainting, downsampling])
 
 
 @every_operator

@@ -5,7 +5,7 @@ from napari_unroll.errors import ScanError
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.pipeline.held_out import FIRST_SEED, fitted, generated, of_file, of_volumes
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
-from tests.methods.tiny import cone, multicoil, parallel
+from tests.methods.tiny import cone, downsampled, multicoil, parallel
 
 
 def test_generated_scans_are_held_out_and_all_differ():
@@ -55,12 +55,12 @@ def test_volumes_are_scanned_at_every_size_that_they_resolve(tmp_path):
 
 
 def test_scan_files_say_their_own_task_and_level(tmp_path):
-    scans = {"cone-beam": cone(), "parallel-beam": parallel(), "multi-coil": multicoil()}
+    scans = {"cone-beam": cone(), "parallel-beam": parallel(), "multi-coil": multicoil(), "image": downsampled()}
     for task, scan in scans.items():
         case = of_file(str(write_scan(tmp_path / f"{task}.h5", scan)))
         assert case.task == case.data == task
         np.testing.assert_array_equal(case.make().truth, scan.truth)
-        assert case.level == pytest.approx(3 if task == "multi-coil" else 12, abs=0.6)
+        assert case.level == pytest.approx(3 if task in ("multi-coil", "image") else 12, abs=0.6)
 
 
 def test_a_file_without_truth_is_refused(tmp_path):

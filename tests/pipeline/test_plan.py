@@ -147,5 +147,7 @@ def test_the_weights_of_the_choices_reach_the_method():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_estimates_its_memory(name):
-    scan = next(make() for make in (tiny.cone, tiny.parallel, tiny.multicoil) if not get(name).obstacle(make()))
+    scan = next(
+        make() for make in (tiny.cone, tiny.parallel, tiny.multicoil, tiny.blurred) if not get(name).obstacle(make())
+    )
     assert plan(scan, method=name).memory_bytes > scan.measurements.nbytes

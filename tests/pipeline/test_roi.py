@@ -117,3 +117,9 @@ def test_what_streams_fits_the_region(make, monkeypatch):
     plan = resolve(Choices(method="invented", roi=ROI, device="cpu"), scan)
     shapes = {e.values.shape for e in run(plan, scan) if isinstance(e, (PatchDone, IterationDone))}
     assert shapes == {plan.grid.shape}
+
+
+def test_a_region_of_an_image_is_the_whole_result_cut_out():
+    scan = tiny.downsampled()
+    whole, part = (result(scan, "tikhonov", roi) for roi in (None, (0, 2, 3, 12, 6, 18)))
+    np.testing.assert_allclose(part, whole[:, 3:12, 6:18], atol=1e-6)

@@ -92,7 +92,7 @@ def test_patches_may_be_thin(shape):
     assert all(draws.draw_clean(3).shape == (3, 1, *shape) for _ in range(20))
 
 
-@pytest.mark.parametrize("modality", ["ct", "mri"])
+@pytest.mark.parametrize("modality", ["ct", "mri", "image"])
 def test_clean_volumes_are_the_truth_of_the_scan_without_the_scan(modality):
     plan = TrainingPlan(method="dpir", modality=modality, size=16, levels=(4,), n_objects=1, n_held_out=1)
     job = make_recipe(plan).training[0]

@@ -16,6 +16,7 @@ from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.weights import find, load_network, save_network
+from napari_unroll.physics.samples import sample_super_resolution
 from napari_unroll.pipeline.params import build, from_yaml, to_yaml
 from napari_unroll.training.objects import FIRST_HELD_OUT
 from napari_unroll.training.plan import TrainingPlan
@@ -276,3 +277,37 @@ def test_scan_files_with_truth_are_used_as_they_are(tmp_path):
     recipe = make_recipe(plan(scans=str(tmp_path)))
     assert [len(recipe.protocols), len(recipe.training), len(recipe.held_out)] == [1, 1, 1]
     assert last_of(train(plan(scans=str(tmp_path)), tmp_path / "out", "cpu")).result
+
+
+def test_image_plans_see_slices_and_know_blur_and_downsampling(tmp_path):
+    made = TrainingPlan(modality="image", size=24)
+    assert (made.network.prior.dim, made.network.prior.neighbours, made.network.prior.complex_valued) == (2, 0, False)
+    assert made.options.patch_size[0] == 1
+    jobs = make_recipe(made).training
+    deblur, enlarge = jobs[0].make(), jobs[1].make()
+    assert (deblur.modality, deblur.geometry.factor) == ("image", (1, 1, 1))
+    assert (enlarge.geometry.factor, enlarge.grid.shape) == ((1, 3, 3), (1, 24, 24))
+    assert deblur.truth.shape == (1, 24, 24)
+    assert (deblur.truth != enlarge.truth).any()
+    with pytest.raises(ParameterError, match="whole"):
+        build(TrainingPlan, {"modality": "image", "levels": (1.5,)})
+
+
+def test_a_network_for_images_is_trained_like_any_other(tmp_path):
+    network = {"prior": {"channels": (4, 4, 8, 8)}, "n_iterations": 2, "start_iterations": 0}
+    asked = {"modality": "image", "size": 24, "levels": None, "network": network}
+    asked["options"] = OPTIONS | {"patch_size": (1, 16, 16)}
+    finished = last_of(train(plan(**asked), tmp_path, "cpu"))
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    found = find(str(finished.result))
+    assert (found.modality, found.config.prior.dim) == ("image", 2)
+    assert "brightest voxel" in found.card["noise"]
+
+
+def test_the_scanner_of_an_image_is_its_blur(tmp_path):
+    scan = sample_super_resolution((1, 24, 21))
+    write_scan(tmp_path / "small.h5", scan)
+    made = make_recipe(plan(modality="image", scanner=str(tmp_path / "small.h5"), levels=None)).training[0].make()
+    assert made.geometry == scan.geometry
+    with pytest.raises(ParameterError, match="leave them out"):
+        make_recipe(plan(modality="image", scanner=str(tmp_path / "small.h5"), levels=(3,)))

@@ -32,14 +32,17 @@ class _Sentences(TyperGroup):
 app = typer.Typer(
     name="napari-unroll",
     cls=_Sentences,
-    help="3-D reconstruction with deep unrolled networks. FILE is a scan, or sample:cone-beam, sample:multi-coil.",
+    help="3-D reconstruction with deep unrolled networks. FILE is a scan, or a sample such as sample:cone-beam.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="A scan, or sample:cone-beam or sample:multi-coil.")]
+File = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="A scan, or sample:cone-beam, …:multi-coil, …:deblur, …:super-resolution."),
+]
 Options = Annotated[
     list[str],
     typer.Option("--option", "-o", metavar="NAME=VALUE", help="An option of the file's reader; see info FILE."),
@@ -154,10 +157,13 @@ def reconstruct(
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Option(help="YAML with a training plan; options given here win.")] = None,
-    modality: Annotated[str | None, typer.Option(help="ct or mri.")] = None,
+    modality: Annotated[str | None, typer.Option(help="ct, mri or image.")] = None,
     method: Annotated[str | None, typer.Option("--method", "-m", help="Method whose network is trained.")] = None,
     levels: Annotated[
-        str, typer.Option("--views", "--accelerations", help="Views (CT) or accelerations (MRI), such as 30,50,100.")
+        str,
+        typer.Option(
+            "--views", "--accelerations", "--factors", help="Views (CT), accelerations (MRI) or factors (image)."
+        ),
     ] = "",
     size: Annotated[int | None, typer.Option(help="Voxels along an edge of generated scanners.")] = None,
     scanner: Annotated[

@@ -15,6 +15,7 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.io.atomic import write_text
 from napari_unroll.physics.build import choose_device
 from napari_unroll.pipeline.params import build, parse_assignments, read_yaml, to_yaml
+from napari_unroll.scan.scan import MODALITIES
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.recipe import Recipe, make_recipe
 from napari_unroll.training.session import train
@@ -62,7 +63,7 @@ def facts(plan: TrainingPlan, recipe: Recipe, out: Path, device: str) -> dict[st
     options = plan.options
     seconds = f"{options.max_seconds / 60:.3g} minutes" if options.max_seconds else "no time limit"
     return {
-        "method": f"{plan.method}, {plan.modality.upper()}",
+        "method": f"{plan.method}, {MODALITIES[plan.modality]}",
         "scanner": list(dict.fromkeys(recipe.protocols)),
         "objects": plan.scans or plan.volumes or "generated",
         "scans": f"{len(recipe.training)} for training, {len(recipe.held_out)} held out",

@@ -11,6 +11,7 @@ import typer
 from napari_unroll.methods.problem import Method
 from napari_unroll.pipeline.metrics import psnr, ssim
 from napari_unroll.pipeline.params import FieldSpec, fields
+from napari_unroll.scan.scan import MODALITIES
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
@@ -44,7 +45,7 @@ def _text(value: Any) -> str:
 
 def print_method(method: Method) -> None:
     """Name, title, what it is for, and its parameters."""
-    where = " and ".join(sorted(m.upper() for m in method.modalities))
+    where = ", ".join(title for m, title in MODALITIES.items() if m in method.modalities)
     needs = ", with trained weights" if method.needs_weights else ""
     typer.echo(f"{method.name}: {method.title} ({where}{needs})")
     typer.echo(f"    {method.summary}")

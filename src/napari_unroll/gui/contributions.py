@@ -59,6 +59,16 @@ def multicoil_sample() -> list[LayerTuple]:
     return scan_as_layers(_sample("multi-coil"))
 
 
+def deblur_sample() -> list[LayerTuple]:
+    """A generated image, blurred by a 9 × 9 Gaussian."""
+    return scan_as_layers(_sample("deblur"))
+
+
+def super_resolution_sample() -> list[LayerTuple]:
+    """A generated image, downsampled three times."""
+    return scan_as_layers(_sample("super-resolution"))
+
+
 def _sample(name: str) -> Scan:
     with _waiting():
         heavy.load()

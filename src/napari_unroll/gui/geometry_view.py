@@ -1,4 +1,4 @@
-"""A drawing of the scan: source, detector, rays and volume from above and from the side; or the k-space samples.
+"""A drawing of the scan: source, detector, rays and volume from above and from the side; the k-space samples, or the blur.
 
 Paints values; computes nothing but screen positions.
 """
@@ -20,7 +20,7 @@ _MARGIN = 10.0
 
 
 class GeometryView(QWidget):
-    """Two small drawings of a CT geometry (x–y from above, the plane of the rays with z from the side), or the mask."""
+    """Two small drawings of a CT geometry (x–y from above, the plane of the rays with z from the side), the mask, or the blur."""
 
     def __init__(self, colours: dict[str, QColor]) -> None:
         super().__init__()
@@ -52,6 +52,8 @@ class GeometryView(QWidget):
             self._caption(painter, QRectF(self.rect()), "no scan", Qt.AlignmentFlag.AlignCenter)
         elif self.scan.modality == "mri":
             self._paint_mask(painter, panels)
+        elif self.scan.modality == "image":
+            self._paint_kernel(painter, panels)
         else:
             self._paint_ct(painter, panels)
         painter.end()
@@ -115,9 +117,21 @@ class GeometryView(QWidget):
         mask = geometry.mask if trajectory is None else geometry.on_grid(np.ones(trajectory.shape[:2])) > 0
         middle = [n // 2 for n in mask.shape]
         pictures = ((mask[middle[0]], "samples, ky–kx"), (mask[:, middle[1]], "samples, kz–kx"))
-        for panel, (picture, title) in zip(panels, pictures, strict=True):
+        self._paint_pictures(painter, panels, [(np.where(p, 230, 30), title) for p, title in pictures])
+
+    def _paint_kernel(self, painter: QPainter, panels: list[QRectF]) -> None:
+        """What a point becomes: dark where the kernel is zero."""
+        kernel = np.abs(self.scan.geometry.kernel)  # type: ignore[union-attr]
+        grey = 30 + 200 * kernel / kernel.max()
+        middle = [n // 2 for n in kernel.shape]
+        pictures = [(grey[middle[0]], "blur of a point, y–x"), (grey[:, middle[1]], "blur of a point, z–x")]
+        self._paint_pictures(painter, panels, pictures if len(kernel) > 1 else pictures[:1])
+
+    def _paint_pictures(self, painter: QPainter, panels: list[QRectF], pictures: list[tuple[np.ndarray, str]]) -> None:
+        """Grey values (row, column) of 0 to 255, as large as they fit, with their titles."""
+        for panel, (picture, title) in zip(panels, pictures, strict=False):
             target = panel.adjusted(_MARGIN, 20, -_MARGIN, -_MARGIN)
-            data = np.ascontiguousarray(np.where(picture, 230, 30).astype(np.uint8))
+            data = np.ascontiguousarray(picture.astype(np.uint8))
             image = QImage(data.data, data.shape[1], data.shape[0], data.shape[1], QImage.Format.Format_Grayscale8)
             size = min(target.width() / data.shape[1], target.height() / data.shape[0])
             area = QRectF(0, 0, size * data.shape[1], size * data.shape[0])

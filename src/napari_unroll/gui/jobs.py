@@ -16,6 +16,7 @@ import torch
 
 from napari_unroll.events import Event, Finished, Outcome, Started, Stop
 from napari_unroll.gui import libraries_first  # noqa: F401  before what imports deepinv
+from napari_unroll.gui.from_layer import LayerImage, scan_from_image
 from napari_unroll.interrupt import stage, stepwise
 from napari_unroll.io import registry
 from napari_unroll.physics.build import build_physics
@@ -23,11 +24,14 @@ from napari_unroll.physics.laws import adjoint_error
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline import sources
 from napari_unroll.pipeline.geometry_check import check_geometry
+from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "Cone beam, 50 views": ("cone-beam", {}),
     "Multi-coil MRI, 8 coils, R = 5": ("multi-coil", {}),
+    "Deblurring, 9 × 9 Gaussian": ("deblur", {}),
+    "Super-resolution, 3 times": ("super-resolution", {}),
 }
 """Title → name and options of the generated samples."""
 
@@ -52,6 +56,13 @@ def load(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Ev
 def sample(name: str) -> Callable[[Stop], Iterator[Event]]:
     """Generate one of SAMPLES; the result is a Scan."""
     return single(f"generating {name}", lambda: sources.sample(*SAMPLES[name]))
+
+
+def image_layer(
+    data: np.ndarray, grid: VolumeGrid, options: LayerImage, name: str
+) -> Callable[[Stop], Iterator[Event]]:
+    """Take the pixels of a layer for a true or a measured image; the result is a Scan."""
+    return single(f"using {name}", lambda: scan_from_image(data, grid, options, name))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from napari.layers import Image, Layer
 from napari_unroll.events import Event, IterationDone, PatchDone
 from napari_unroll.gui.opengl import guard_removal
 from napari_unroll.gui.streaming import Streamer, StreamImage
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
 from napari_unroll.scan.grids import magnification
 from napari_unroll.scan.scan import Scan
@@ -320,7 +321,7 @@ def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Im
 
 
 def scan_layers(scan: Scan) -> list[Image]:
-    """The measurements as layers: projections, or the logarithm of k-space over all coils."""
+    """The measurements as layers: projections, the logarithm of k-space over all coils, or the measured image."""
     if isinstance(scan.geometry, (CartesianSampling, NonCartesianSampling)):
         total = np.sqrt((np.abs(scan.measurements) ** 2).sum(0))
         total = scan.geometry.on_grid(total) if isinstance(scan.geometry, NonCartesianSampling) else total
@@ -328,5 +329,7 @@ def scan_layers(scan: Scan) -> list[Image]:
         values = np.log10(np.maximum(total, floor)).astype(np.float32)
         return [Image(values, name=f"{scan.name} · k-space (log10)", **placement(scan.grid))]
     data = np.asarray(scan.measurements, dtype=np.float32)
+    if isinstance(scan.geometry, BlurredSampling):
+        return [_image(data, f"{scan.name} · measured", scan.grid.resample(data.shape))]
     limits = contrast(data)
     return [Image(data, name=f"{scan.name} · projections", contrast_limits=limits, **projections_placement(scan))]

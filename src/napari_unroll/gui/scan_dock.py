@@ -9,6 +9,7 @@ import html
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari.layers import Image
 from pydantic import Field
 from qtpy.QtCore import Qt
@@ -19,15 +20,19 @@ from napari_unroll.errors import UnrollError
 from napari_unroll.events import Finished, Outcome
 from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.from_layer import LayerGeometry, scan_from_array
+from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
 from napari_unroll.gui.slices import Slices
 from napari_unroll.io import registry
 from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
 from napari_unroll.record import Record
+from napari_unroll.scan.blurring import luminance
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
-from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.scan import MODALITIES, Scan
+
+PROJECTIONS, IMAGE = "Projections", "Image"
+"""What a layer may hold."""
 
 
 class VolumeChoice(Record):
@@ -81,13 +86,19 @@ class ScanDock(parts.DockFrame):
 
     def _build_layers(self) -> QWidget:
         self.layer = QComboBox()
-        self.layer.setToolTip("A layer with axes (view, row, column).")
+        self.layer.setToolTip("A layer with axes (view, row, column), or an image with axes (y, x) or (z, y, x).")
         self.layer.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.layer_geometry = RecordForm(LayerGeometry)
+        self.layer_kind = QComboBox()
+        self.layer_kind.setToolTip("What the layer holds.")
+        self.layer_kind.addItems([PROJECTIONS, IMAGE])
+        self.layer_geometry, self.layer_image = RecordForm(LayerGeometry), RecordForm(LayerImage)
+        self.layer_kind.currentTextChanged.connect(self._show_layer_form)
+        self._show_layer_form(PROJECTIONS)
         self.use_layer = parts.button("Use layer", self.take_layer, "Make a scan of the chosen layer.")
         self.session.layers_changed.connect(self._list_layers)
         self._list_layers()
-        return parts.Fold("From a layer", self.layer, self.layer_geometry, self.use_layer)
+        forms = (self.layer_geometry, self.layer_image)
+        return parts.Fold("From a layer", self.layer, self.layer_kind, *forms, self.use_layer)
 
     def _build_facts(self) -> None:
         self.facts = parts.wrapped()
@@ -198,9 +209,14 @@ class ScanDock(parts.DockFrame):
 
     # layers as input
 
+    def _show_layer_form(self, kind: str) -> None:
+        self.layer_geometry.setVisible(kind == PROJECTIONS)
+        self.layer_image.setVisible(kind == IMAGE)
+
     def _list_layers(self) -> None:
         chosen = self.layer.currentText()
-        names = [layer.name for layer in self.session.viewer.layers if isinstance(layer, Image) and layer.ndim == 3]
+        layers = self.session.viewer.layers
+        names = [layer.name for layer in layers if isinstance(layer, Image) and layer.ndim in (2, 3)]
         self.layer.clear()
         self.layer.addItems(names)
         if chosen in names:
@@ -211,12 +227,22 @@ class ScanDock(parts.DockFrame):
         """Make a scan of the chosen layer."""
         try:
             layer = self.session.viewer.layers[self.layer.currentText()]
+            if self.layer_kind.currentText() == IMAGE:
+                self._take_image(layer)
+                return
             scan = scan_from_array(layer.data, self.layer_geometry.value(), layer.name)
         except (UnrollError, KeyError) as error:
             self.message.error(error)
             return
         self.message.say("")
         self.session.set_scan(scan)
+
+    def _take_image(self, layer: Image) -> None:
+        """Make a scan of an image; blurring a large one takes a while."""
+        options: LayerImage = self.layer_image.value()
+        data = luminance(layer.data) if layer.rgb else np.asarray(layer.data)
+        grid = image_grid(data.shape, layer.scale, layer.translate)
+        self._start(jobs.image_layer(data, grid, options, layer.name), f"using {layer.name}")
 
     # what came
 
@@ -252,10 +278,10 @@ class ScanDock(parts.DockFrame):
             self.facts.setText("No scan yet. Open a file, use a layer, or take sample data.")
             return
         self.facts.setText(facts_html(scan))
-        is_mri = scan.modality == "mri"
-        self.volume_fold.setVisible(not is_mri)
-        self.view.setVisible(not is_mri)
-        if not is_mri:
+        is_ct = scan.modality == "ct"
+        self.volume_fold.setVisible(is_ct)
+        self.view.setVisible(is_ct)
+        if is_ct:
             self.view.setRange(0, scan.geometry.n_views - 1)  # type: ignore[union-attr]
             self.view.setValue(0)
             z, y, x = scan.grid.shape
@@ -379,4 +405,4 @@ def _plain(value: Any) -> str:
         joint = " × " if all(isinstance(v, int) for v in value) else ", "
         same = len(set(value)) == 1 and isinstance(value[0], float)
         return _plain(value[0]) if same else joint.join(_plain(v) for v in value)
-    return str(value).upper() if value in ("ct", "mri") else str(value)
+    return MODALITIES.get(value, str(value))

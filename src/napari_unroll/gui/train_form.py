@@ -22,11 +22,11 @@ from napari_unroll.methods import weights
 from napari_unroll.methods.registry import get, trainable
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.devices import probe
-from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.scan import MODALITIES, Modality, Scan
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import DEFAULT_METHOD, Noise, TrainingPlan
 
-MODALITIES = {"X-ray CT": "ct", "MRI": "mri"}
+KINDS: dict[str, Modality] = {"X-ray CT": "ct", "MRI": "mri", "Images": "image"}
 GENERATED, VOLUMES, SCANS = "Generated objects", "Folder of volumes", "Scans with their truth"
 BUILT_IN, THIS_SCAN = "Built-in scanners", "This scan's scanner"
 SCRATCH, FROM_FILE = "Scratch", "File…"
@@ -103,7 +103,7 @@ class TrainForm(QWidget):
         self._show_needed()
 
     def _build_what(self) -> None:
-        self.modality = words(MODALITIES, "What is measured.", "modality")
+        self.modality = words(KINDS, "What is measured.", "modality")
         self.method = words((m.title for m in trainable()), "Method whose network is trained.", "method")
         self.method.setCurrentText(get(DEFAULT_METHOD).title)
         self.modality.currentIndexChanged.connect(self._on_modality)
@@ -168,7 +168,7 @@ class TrainForm(QWidget):
     def show_scan(self, scan: Scan | None) -> None:
         """Another scan: train for its modality and its scanner."""
         if scan is not None:
-            self.modality.setCurrentIndex(list(MODALITIES.values()).index(scan.modality))
+            self.modality.setCurrentIndex(list(KINDS.values()).index(scan.modality))
         self.scanner.setCurrentText(THIS_SCAN if scan is not None else BUILT_IN)
         self._on_modality()
 
@@ -184,7 +184,7 @@ class TrainForm(QWidget):
 
     def _suited(self) -> TrainingPlan:
         """What training takes for this modality and method where nothing is asked for."""
-        return TrainingPlan(modality=MODALITIES[self.modality.currentText()], method=self.method_name())  # type: ignore[call-arg]
+        return TrainingPlan(modality=KINDS[self.modality.currentText()], method=self.method_name())  # type: ignore[call-arg]
 
     def method_name(self) -> str:
         """Name of the chosen method."""
@@ -200,7 +200,7 @@ class TrainForm(QWidget):
 
     def shipped(self) -> list[str]:
         """Names of the shipped weights that fit modality and method."""
-        modality = MODALITIES[self.modality.currentText()]
+        modality = KINDS[self.modality.currentText()]
         return [w.name for w in weights.shipped_for(self.method_name(), modality)]
 
     def _show_needed(self, *_: Any) -> None:
@@ -247,13 +247,15 @@ class TrainForm(QWidget):
             raise ParameterError(
                 "There is no scan whose scanner could be used: open one, or take the built-in scanners."
             )
-        if scan.modality != MODALITIES[self.modality.currentText()]:
-            raise ParameterError(f"The scan is {scan.modality.upper()}; choose that modality or the built-in scanners.")
+        if scan.modality != KINDS[self.modality.currentText()]:
+            raise ParameterError(
+                f"The scan is {MODALITIES[scan.modality]}; choose that modality or the built-in scanners."
+            )
         return scan
 
     def _answers(self) -> dict[str, Any]:
         answers: dict[str, Any] = self.plan.raw() | {
-            "modality": MODALITIES[self.modality.currentText()],
+            "modality": KINDS[self.modality.currentText()],
             "method": self.method_name(),
             "noise": self.noise.value(),
             "options": self.training_options(),

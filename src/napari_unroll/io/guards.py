@@ -22,6 +22,7 @@ MAGIC = {
     b"\x89HDF\r\n\x1a\n": "hdf5",
     b"\x93NUMPY": "npy",
     b"PK\x03\x04": "npz",
+    b"\x89PNG\r\n\x1a\n": "png",
     b"II*\x00": "tiff",
     b"MM\x00*": "tiff",
     b"II+\x00": "tiff",
@@ -35,7 +36,7 @@ MOST_PACKED = 20_000
 
 
 def container(path: Path) -> str:
-    """What a path holds by its content: folder, hdf5, npy, npz, tiff, mrc or "" when unknown.
+    """What a path holds by its content: folder, hdf5, npy, npz, png, tiff, mrc or "" when unknown.
 
     Raises FileFormatError where there is nothing, or nothing in it.
     """

@@ -13,10 +13,22 @@ from typing import Any
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
-from napari_unroll.io import dxchange, kspace, mrc, numpy_ct, nxtomo, radial, scan_file, tiff_stack, walnut
+from napari_unroll.io import (
+    blurred_picture,
+    dxchange,
+    kspace,
+    mrc,
+    numpy_ct,
+    nxtomo,
+    radial,
+    scan_file,
+    tiff_stack,
+    walnut,
+)
 from napari_unroll.io.guards import container, file_hash, readable, translated
 from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.reader import Reader, parse_options
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
 from napari_unroll.scan.scan import Provenance, Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
@@ -30,11 +42,13 @@ READERS: tuple[Reader, ...] = (
     walnut.READER,
     tiff_stack.FOLDER_READER,
     tiff_stack.FILE_READER,
+    blurred_picture.TIFF_READER,
     radial.NPZ_READER,
     kspace.NPZ_READER,
     numpy_ct.NPZ_READER,
     kspace.NPY_READER,
     numpy_ct.NPY_READER,
+    blurred_picture.PNG_READER,
 )
 """In the order in which they are asked."""
 FORMATS: dict[str, Reader] = {reader.name: reader for reader in READERS}
@@ -44,6 +58,7 @@ CONTAINERS = {
     "npy": "a .npy file",
     "npz": "a .npz archive",
     "tiff": "a TIFF file",
+    "png": "a PNG file",
     "mrc": "an MRC file",
 }
 
@@ -88,7 +103,8 @@ def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan
         scan = reader.read(path, record)
         if scan.provenance.source:
             return scan
-        made = Provenance(source=str(path), format=reader.name, sha256=file_hash(path), options=record.changed())
+        changed = (*record.changed(), *([("format", format)] if format else []))
+        made = Provenance(source=str(path), format=reader.name, sha256=file_hash(path), options=changed)
         return replace(scan, provenance=made)
 
 
@@ -137,10 +153,14 @@ def summary(scan: Scan) -> dict[str, Any]:
         facts |= {"coils": geometry.n_coils, "trajectory": f"{shots} shots of {readout} samples"}
         facts |= {"coil maps": "given" if scan.csm is not None else "estimated"}
     else:
-        facts |= _beam(geometry)
+        facts |= _blur(geometry) if isinstance(geometry, BlurredSampling) else _beam(geometry)
         facts |= {"value range": (float(values.min()), float(values.max()))}
     facts |= {"volume": scan.grid.shape, "voxel mm": scan.grid.spacing_mm, "truth": scan.truth is not None}
     return facts | {"notes": list(scan.notes)}
+
+
+def _blur(geometry: BlurredSampling) -> dict[str, Any]:
+    return {"blur kernel": geometry.kernel.shape, "downsampling": geometry.factor}
 
 
 def _beam(geometry: Any) -> dict[str, Any]:

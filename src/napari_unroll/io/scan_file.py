@@ -1,7 +1,8 @@
 """Our own scan file (HDF5): everything a Scan holds, read back bit for bit.
 
 Layout: root attribute ``napari_unroll_scan`` (version); dataset ``about``, JSON in UTF-8 bytes with name, notes,
-provenance, grid and geometry; datasets measurements, csm, truth, and vectors, mask, or trajectory and weights of the geometry.
+provenance, grid and geometry; datasets measurements, csm, truth, and vectors, mask, kernel, or trajectory and weights of
+the geometry.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from napari_unroll.io.atomic import replacing
 from napari_unroll.io.guards import container, translated
 from napari_unroll.io.hdf5 import dataset, load, open_hdf5
 from napari_unroll.io.reader import Reader, ReaderOptions
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.scan import Geometry, Provenance, Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
@@ -59,12 +61,16 @@ def _about(scan: Scan) -> dict[str, Any]:
 def _counts(geometry: Geometry) -> dict[str, Any]:
     if isinstance(geometry, (CartesianSampling, NonCartesianSampling)):
         return {"n_coils": geometry.n_coils}
+    if isinstance(geometry, BlurredSampling):
+        return {"factor": geometry.factor}
     return {"detector_shape": geometry.detector_shape}
 
 
 def _geometry_array(geometry: Geometry) -> dict[str, np.ndarray]:
     if isinstance(geometry, NonCartesianSampling):
         return {"trajectory": geometry.trajectory, "weights": np.asarray(geometry.weights)}
+    if isinstance(geometry, BlurredSampling):
+        return {"kernel": geometry.kernel}
     return {"mask": geometry.mask} if isinstance(geometry, CartesianSampling) else {"vectors": geometry.vectors}
 
 
@@ -121,6 +127,8 @@ def _read_geometry(file: h5py.File, about: dict[str, Any], shape: tuple[int, int
         return NonCartesianSampling(trajectory=trajectory, shape=shape, n_coils=about["n_coils"], weights=weights)
     if about["type"] == "CartesianSampling":
         return CartesianSampling(mask=load(_needed(file, "mask"), 3), n_coils=about["n_coils"])
+    if about["type"] == "BlurredSampling":
+        return BlurredSampling(kernel=load(_needed(file, "kernel"), 3), shape=shape, factor=tuple(about["factor"]))
     if about["type"] not in BEAMS:
         raise FileFormatError(f"The scan file has an unknown geometry {about['type']!r}; update this program.")
     return BEAMS[about["type"]](vectors=load(_needed(file, "vectors"), 2), detector_shape=about["detector_shape"])

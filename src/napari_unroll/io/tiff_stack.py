@@ -39,7 +39,7 @@ def read_file(path: Path, options: FieldOptions) -> Scan:
     if stack.ndim != 3:
         raise FileFormatError(
             f"{path.name} holds one picture of {stack.shape[0]} × {stack.shape[1]} pixels; expected a stack of "
-            "projections. Give the folder that holds one file per view."
+            "projections. Give the folder that holds one file per view; or the option format=picture-tiff for a blurred picture."
         )
     views = Views(shape=stack.shape, load=lambda i: stack[i], integer=stack.dtype.kind in "iu")
     return _scan(path, views, {}, options)

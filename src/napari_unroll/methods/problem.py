@@ -23,7 +23,7 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.laws import power_iteration
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.record import Record
-from napari_unroll.scan.scan import Modality, Scan
+from napari_unroll.scan.scan import MODALITIES, Modality, Scan
 
 NORM_STEPS = 20
 NORM_TEXT = "measuring the operator's norm"
@@ -107,7 +107,7 @@ class Problem:
         return self.physics.A_adjoint(self.y)
 
     def find_quick(self, **choices: Any) -> Generator[Event, None, torch.Tensor]:
-        """FDK, FBP, the zero-filled or the gridded image, (1, 1, z, y, x); kept as the estimate where there is none.
+        """FDK, FBP, the zero-filled, gridded or interpolated image, (1, 1, z, y, x); kept as the estimate where there is none.
 
         ``x = yield from problem.find_quick()``; ``choices`` are those of the physics' ``A_dagger``.
         """
@@ -146,7 +146,7 @@ class Problem:
 
 
 def measured(scan: Scan, device: torch.device | str) -> torch.Tensor:
-    """The measurements on ``device`` with a batch axis, and a channel axis for CT."""
+    """The measurements on ``device`` with a batch axis, and a channel axis for CT and images."""
     y = torch.from_numpy(np.ascontiguousarray(scan.measurements)).to(device)
     return y[None] if scan.modality == "mri" else y[None, None]
 
@@ -196,7 +196,7 @@ class Method:
     source: str
     params: type[MethodParams]
     solve: Solve
-    modalities: frozenset[Modality] = frozenset({"ct", "mri"})
+    modalities: frozenset[Modality] = frozenset(MODALITIES)
     refuses: Callable[[Scan], str] | None = None
     needs_weights: bool = False
     patchwise: bool = False
@@ -215,5 +215,5 @@ class Method:
     def obstacle(self, scan: Scan) -> str:
         """Why the method does not apply to ``scan``, in words; empty where it does."""
         if scan.modality not in self.modalities:
-            return f"{self.name} does not apply to {scan.modality.upper()} scans"
+            return f"{self.name} does not apply to {MODALITIES[scan.modality]} scans"
         return self.refuses(scan) if self.refuses else ""

@@ -15,6 +15,7 @@ from napari_unroll.methods.classical.cg_sense import CG_SENSE
 from napari_unroll.methods.classical.cgls import CGLS
 from napari_unroll.methods.classical.fbp import FBP
 from napari_unroll.methods.classical.fdk import FDK
+from napari_unroll.methods.classical.interpolation import INTERPOLATION
 from napari_unroll.methods.classical.sirt import SIRT
 from napari_unroll.methods.classical.tikhonov import TIKHONOV
 from napari_unroll.methods.classical.tv_fista import TV_FISTA
@@ -25,8 +26,8 @@ from napari_unroll.methods.problem import Method
 from napari_unroll.scan.scan import Scan
 
 _ALL = (
-    FDK, FBP, ZERO_FILLED, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, INR, UNET, DRUNET,
-    PNP_PGD, DPIR_RAM, DPIR, UNROLLED_PGD,
+    FDK, FBP, ZERO_FILLED, INTERPOLATION, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, INR, UNET,
+    DRUNET, PNP_PGD, DPIR_RAM, DPIR, UNROLLED_PGD,
 )  # fmt: skip
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 
@@ -50,9 +51,18 @@ def for_scan(scan: Scan) -> list[Method]:
 
 
 def default_for(scan: Scan) -> Method:
-    """The strongest method that can run on this scan: an iterative one with shipped weights, else total variation."""
+    """The strongest method that can run on this scan: an iterative one with weights for it, else total variation."""
     learned = [m for m in reversed(for_scan(scan)) if m.needs_weights and m.iterative]
-    return next((m for m in learned if has_weights(m, scan)), METHODS["tv-fista"])
+    return next((m for m in learned if _has_own_weights(m, scan)), METHODS["tv-fista"])
+
+
+def _has_own_weights(method: Method, scan: Scan) -> bool:
+    """Whether its default weights were trained for this modality: a denoiser of CT slices is a makeshift for images."""
+    if not has_weights(method, scan) or method.find_weights is None:
+        return False
+    return bool(
+        getattr(method.find_weights(scan.modality, method.params()), "modality", scan.modality) == scan.modality
+    )
 
 
 def has_weights(method: Method, scan: Scan) -> bool:

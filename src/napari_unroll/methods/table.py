@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.registry import METHODS
-
-MODALITIES = {frozenset({"ct"}): "CT", frozenset({"mri"}): "MRI", frozenset({"ct", "mri"}): "CT, MRI"}
+from napari_unroll.scan.scan import MODALITIES
 
 
 def methods_table() -> str:
@@ -17,5 +16,6 @@ def methods_table() -> str:
 def _row(method: Method) -> str:
     learned = "trained here" if method.learning else "weights needed" if method.needs_weights else ""
     patches = "yes" if method.patchwise else ""
-    cells = (f"`{method.name}`", method.title, MODALITIES[method.modalities], learned, patches, method.source)
+    modalities = ", ".join(title for m, title in MODALITIES.items() if m in method.modalities)
+    cells = (f"`{method.name}`", method.title, modalities, learned, patches, method.source)
     return f"| {' | '.join(cells)} |"

@@ -25,6 +25,7 @@ from napari_unroll.errors import WeightsError
 from napari_unroll.io.atomic import write_bytes, write_text
 from napari_unroll.methods import weights_version_1
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.scan.scan import MODALITIES, Modality
 
 MAX_BYTES = 2 * 1024**3
 KIND, VERSION = "network", "2"
@@ -62,9 +63,10 @@ class Weights:
         return _config(self.path, self.header)
 
     @property
-    def modality(self) -> str:
-        """ct or mri: real or complex volumes."""
-        return "mri" if self.config.prior.complex_valued else "ct"
+    def modality(self) -> Modality:
+        """That of the card; without one, mri for complex volumes and ct for real ones."""
+        named = self.card.get("modality")
+        return next((m for m in MODALITIES if m == named), "mri" if self.config.prior.complex_valued else "ct")
 
 
 def shipped() -> dict[str, Weights]:
@@ -92,7 +94,7 @@ def find(name_or_path: str) -> Weights:
     return Weights(path.stem, path, _card(path))
 
 
-def chosen(method: str, modality: str, name: str) -> Weights:
+def chosen(method: str, modality: Modality, name: str) -> Weights:
     """The weights of that name or file; auto: the shipped ones of this method and modality. Raises WeightsError.
 
     Of several shipped ones those are taken whose card says that they are the ``default``.
@@ -102,7 +104,7 @@ def chosen(method: str, modality: str, name: str) -> Weights:
     own = shipped_for(method, modality)
     if not own:
         raise WeightsError(
-            f"No {method} weights for {modality.upper()} are shipped; train some (napari-unroll train --method {method}) "
+            f"No {method} weights for {MODALITIES[modality]} are shipped; train some (napari-unroll train --method {method}) "
             "or choose a .safetensors file."
         )
     return next((w for w in own if w.card.get("default")), own[0])
@@ -112,7 +114,8 @@ def load(weights: Weights, methods: Sequence[str], complex_valued: bool, device:
     """The network of ``weights``. Raises WeightsError where it is for none of ``methods``, or for another modality."""
     network = load_network(weights.path, device)
     if network.config.prior.complex_valued != complex_valued:
-        kind, scan = ("complex (MRI)", "CT") if network.config.prior.complex_valued else ("real (CT)", "MRI")
+        complex_, real = "complex (MRI)", "real (CT, images)"
+        kind, scan = (complex_, real) if network.config.prior.complex_valued else (real, complex_)
         raise WeightsError(f"{weights.name} is for {kind} volumes, this scan is {scan}; choose other weights.")
     if weights.method not in methods:
         raise WeightsError(

@@ -14,7 +14,7 @@ from napari_unroll import __version__
 from napari_unroll.errors import Cancelled, FileFormatError, FinishNow, ParameterError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import shielded
-from napari_unroll.normal.choice import COIL_FORMS, choose_form
+from napari_unroll.normal.choice import CLOSED_FORMS, choose_form
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, FitState, fit
 from napari_unroll.normal.report import advise
@@ -48,8 +48,7 @@ def cached_fit(
 ) -> Iterator[Event]:
     """The events of ``fit``; at once, its history included, where these factors are on disk.
 
-    A fit that was cancelled, finished early or killed goes on from what it last wrote. Closed forms for coils are never
-    stored.
+    A fit that was cancelled, finished early or killed goes on from what it last wrote. Closed forms are never stored.
     """
     options = options or FitOptions()
     path = cache_path(scan, physics, options)
@@ -123,7 +122,7 @@ def _settle(finished: Finished, state: FitState, path: Path, unfinished: Path) -
 
 def _worth_keeping(physics: VolumePhysics, options: FitOptions) -> bool:
     try:
-        return options.recipe == "paper" or choose_form(physics, options.form) not in COIL_FORMS
+        return options.recipe == "paper" or choose_form(physics, options.form) not in CLOSED_FORMS
     except ParameterError:
         return False  # the fit itself says why
 

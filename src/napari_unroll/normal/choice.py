@@ -8,22 +8,36 @@ from napari_unroll.normal.probes import CountedNormal, gaussian, relative_error
 from napari_unroll.physics.volume_physics import VolumePhysics
 
 COIL_FORMS = ("coils", "virtual-coils", "single-coil")
+CLOSED_FORMS = (*COIL_FORMS, "phases")
+"""Forms that are known at once, without a fit."""
 
 
 def choose_form(physics: VolumePhysics, form: str) -> str:
     """The form that ``auto`` means for this physics.
 
-    coils are exact as a sum; cone beams that do not close their orbit need kernels that vary with position;
-    everything else starts with one kernel and one weight. Raises ParameterError where ``form`` does not apply.
+    coils are exact as a sum, and so are the phases of blurred and downsampled images; cone beams that do not close their
+    orbit need kernels that vary with position; everything else starts with one kernel and one weight. Raises
+    ParameterError where ``form`` does not apply.
     """
-    has_coils = physics.csm is not None
     if form == "auto":
-        return "coils" if has_coils else "sum" if physics.is_one_sided else "dcd"
-    if form in COIL_FORMS and not has_coils:
+        return _suiting(physics)
+    if form in COIL_FORMS and physics.csm is None:
         raise ParameterError(f"The form {form} is for MRI with coil maps; choose auto or dcd for this scan.")
     if form == "sum" and physics.dtype.is_complex:
         raise ParameterError("The form sum is for real volumes; choose auto for this scan.")
+    if form == "phases" and physics.period is None:
+        raise ParameterError(
+            "The form phases is for deblurring and super-resolution; choose auto or dcd for this scan."
+        )
     return form
+
+
+def _suiting(physics: VolumePhysics) -> str:
+    if physics.csm is not None:
+        return "coils"
+    if physics.period is not None:
+        return "phases"
+    return "sum" if physics.is_one_sided else "dcd"
 
 
 def choose_kernel(normal: CountedNormal, kernel: str) -> Circular:

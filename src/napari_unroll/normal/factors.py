@@ -1,8 +1,8 @@
 """The approximated normal operator Ñ = Σ_k L_kᴴ C_k R_k: a frozen value with its evaluation.
 
 C_k are convolutions, linear (zero-padded) or circular per axis; L_k and R_k are weights in space. D·C, C·D, Dᴴ·C·D,
-sums of them and the exact coil sum of Cartesian MRI are all of this shape. Works on tensors alone; must not know how
-the factors were fitted, nor physics, scans or viewers.
+sums of them, the exact coil sum of Cartesian MRI and the phases of super-resolution are all of this shape. Works on
+tensors alone; must not know how the factors were fitted, nor physics, scans or viewers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NormalFactors:
     With ``pairs`` the sum runs over (a, b, k) instead, Σ L_aᴴ C_k R_b, which shares transforms between terms; if
     ``polynomial`` each side has the four weights 1, z, y, x (:func:`coordinates`) times the one weight that it holds.
     ``positive_kernel`` says that every kernel holds lags of a convolution with λ ≥ 0 on some larger grid, as most fits
-    ensure (see ``normal.positivity``). ``info`` is what the fit tells: plain numbers and words.
+    ensure (see ``normal.positivity``); ``exact`` that Ñ is AᴴA itself. ``info`` is what the fit tells: plain numbers and words.
     """
 
     kernel: torch.Tensor
@@ -46,6 +46,7 @@ class NormalFactors:
     pairs: Pairs | None = None
     polynomial: bool = False
     positive_kernel: bool = False
+    exact: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False)
 

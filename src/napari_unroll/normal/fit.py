@@ -20,17 +20,18 @@ from napari_unroll.errors import Cancelled, FinishNow, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, shielded, stepwise
 from napari_unroll.normal import coils
-from napari_unroll.normal.choice import COIL_FORMS, choose_form, choose_kernel
+from napari_unroll.normal.choice import CLOSED_FORMS, choose_form, choose_kernel
 from napari_unroll.normal.effect import held_out_trial
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.paper import PaperFit
+from napari_unroll.normal.phases import phase_factors
 from napari_unroll.normal.probes import CountedNormal, HeldOut, summarise
 from napari_unroll.normal.report import advise
 from napari_unroll.normal.sampling import ImpulseFit, default_support
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.record import LARGEST_SEED, Record
 
-Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil"]
+Form = Literal["auto", "dcd", "dc", "cd", "sum", "coils", "virtual-coils", "single-coil", "phases"]
 PATCH_TEST = 48
 """Edge of the patches on which errors of large volumes are measured."""
 COARSE_EDGE = {"sum": 96, "other": 128}
@@ -189,25 +190,30 @@ def _fit(physics: VolumePhysics, options: FitOptions, state: FitState) -> Genera
     normal = CountedNormal(physics)
     if options.recipe == "paper":
         return (yield from _fit_paper(normal, form, options, state))
-    if form in COIL_FORMS:
-        return (yield from _fit_coils(normal, form, options, state))
+    if form in CLOSED_FORMS:
+        return (yield from _closed_form(normal, form, options, state))
     return (yield from _fit_impulses(normal, form, options, state))
 
 
-def _fit_coils(
+def _closed_form(
     normal: CountedNormal, form: str, options: FitOptions, state: FitState
 ) -> Generator[Event, None, NormalFactors]:
     yield Started(f"Normal operator: {form}", 1, normal.shape)
-    if form == "single-coil":
-        factors = coils.single_coil(normal.physics)
-    else:
-        factors = coils.coil_factors(normal.physics, options.n_terms if form == "virtual-coils" else None)
+    factors = yield from stepwise(lambda: _made(normal, form, options.n_terms), "closed form")
     yield from _hold(normal, options, state, whole=True)
-    metrics = {**_errors(state, factors), "operator_calls": 0.0}
+    metrics = {**_errors(state, factors), "operator_calls": float(normal.calls)}
     if "error_image" in metrics:
         state.history.append(metrics)
     yield IterationDone(1, 1, metrics=metrics)
     return replace(factors, info=metrics)
+
+
+def _made(normal: CountedNormal, form: str, n_terms: int) -> NormalFactors:
+    if form == "phases":
+        return phase_factors(normal)
+    if form == "single-coil":
+        return coils.single_coil(normal.physics)
+    return coils.coil_factors(normal.physics, n_terms if form == "virtual-coils" else None)
 
 
 def _fit_paper(

@@ -1,7 +1,8 @@
 """Whether Ñ is self-adjoint and positive semi-definite on the whole volume or a patch: what CG and proximal maps need.
 
 Told from the structure of the factors, never by trying: Σ_k L_kᴴ C_k L_k is positive where every C_k is, and P C Pᵀ is
-positive where its lags are those of a convolution with λ ≥ 0, of which it is then a principal part. A kernel that holds
+positive where its lags are those of a convolution with λ ≥ 0, of which it is then a principal part. Where Ñ is AᴴA itself
+all of its principal parts are positive. A kernel that holds
 fewer lags than a box needs is cut to zero beyond them, which no λ ≥ 0 survives. Works on factors alone.
 """
 
@@ -39,6 +40,8 @@ def refuse_unless_positive(
 
 def obstacle(factors: NormalFactors, box: Box | Sequence[Box] | None = None) -> str:
     """Why P Ñ Pᵀ is not sure to be positive, and what to do about it, in words; empty where it is."""
+    if factors.exact:
+        return ""
     if not factors.symmetric:
         return f"the form {factors.form} weighs one side of its convolution more than the other; fit the form dcd"
     if any(a != b for a, b, _ in factors.terms):

@@ -31,6 +31,7 @@ def save(factors: NormalFactors, path: Any) -> None:
         "pairs": factors.pairs,
         "polynomial": factors.polynomial,
         "positive_kernel": factors.positive_kernel,
+        "exact": factors.exact,
         "info": factors.info,
     }
     _write(Path(path), FACTORS, header, _parts(factors))
@@ -53,6 +54,7 @@ def load(path: Any, device: torch.device | str = "cpu") -> NormalFactors:
         pairs=None if header["pairs"] is None else tuple((a, b, k) for a, b, k in header["pairs"]),
         polynomial=bool(header.get("polynomial", False)),
         positive_kernel=bool(header.get("positive_kernel", False)),
+        exact=bool(header.get("exact", False)),
         info=header["info"],
     )
 

@@ -9,10 +9,12 @@ import torch
 
 from napari_unroll.errors import DeviceError, ParameterError
 from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.physics.imaging import DownsampledBlur
 from napari_unroll.physics.memory import require
 from napari_unroll.physics.nufft import NonCartesianMRI, estimate_csm_along
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
@@ -54,6 +56,8 @@ def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> Vo
         return _cartesian(scan, chosen)
     if isinstance(scan.geometry, NonCartesianSampling):
         return _along_trajectory(scan, scan.geometry, chosen)
+    if isinstance(scan.geometry, BlurredSampling):
+        return DownsampledBlur(scan.geometry, scan.grid, chosen)
     return _xray(scan, chosen, backend)
 
 

@@ -1,15 +1,18 @@
 """deepinv's blur and inpainting on volumes, thin: operators whose normal operator is known in closed form.
 
-They exist to hold the normal operator's approximation against truth, and for volumes that were blurred or have gaps.
+They are what images are deblurred and enlarged with, and they hold the normal operator's approximation against truth.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from deepinv.physics import Blur, Inpainting
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import VolumeGrid
 
 
@@ -27,8 +30,10 @@ class VolumeBlur(VolumePhysics, Blur):
             )
         filters = kernel.to(torch.float32)[None, None]
         reason = f"{border} convolution (torch FFT)"
-        super().__init__(grid, device, reason, filter=filters, padding=border, use_fft=True)
+        padding = "valid" if kernel.numel() == 1 else border  # the same, and deepinv warns of anything else
+        super().__init__(grid, device, reason, filter=filters, padding=padding, use_fft=True)
         self.is_periodic = border == "circular"
+        self.period = (1, 1, 1) if border == "circular" else None
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -41,6 +46,44 @@ class VolumeBlur(VolumePhysics, Blur):
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
         return Blur.A_adjoint(self, y)
+
+
+class DownsampledBlur(VolumeBlur):
+    """Images blurred by a circular convolution, of which every few voxels were measured (see ``BlurredSampling``).
+
+    x and y are real, y of the shape (batch, 1, z, y, x) divided by the factors. With factors of one it is the blur itself.
+    """
+
+    y_axes = "image (batch, 1, z, y, x)"
+
+    def __init__(
+        self, sampling: BlurredSampling, grid: VolumeGrid | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(torch.tensor(sampling.kernel), grid or VolumeGrid(shape=sampling.shape), device=device)
+        self.sampling = sampling
+        self.period = sampling.factor
+        self.is_periodic = sampling.factor == (1, 1, 1)
+        self._measured: tuple[Any, ...] = (..., *(slice((f - 1) // 2, None, f) for f in sampling.factor))
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        """(1, 1, z, y, x) of what was measured."""
+        return (1, 1, *self.sampling.measurement_shape)
+
+    def A_dagger(self, y: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        """The measured image on the finer grid: bicubic in (y, x), linear along z. Raises ScanError."""
+        self._check(y, self.y_shape, self.y_axes)
+        _, height, width = self.grid.shape
+        slices = torch.nn.functional.interpolate(y[:, 0], size=(height, width), mode="bicubic")
+        return torch.nn.functional.interpolate(slices[:, None], size=self.grid.shape, mode="trilinear")
+
+    def _forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super()._forward(x)[self._measured].contiguous()
+
+    def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        blurred = y.new_zeros(len(y), 1, *self.grid.shape)
+        blurred[self._measured] = y
+        return super()._adjoint(blurred)
 
 
 class VolumeInpainting(VolumePhysics, Inpainting):

@@ -1,4 +1,4 @@
-"""The built-in sample scans, generated with their truth: a cone-beam scan and a multi-coil MRI scan.
+"""The built-in sample scans, generated with their truth: cone beam, multi-coil MRI, a blurred and a downsampled image.
 
 Their seeds start at ``HELD_OUT_SEED``; networks are trained on seeds below it, so the samples are always unseen.
 """
@@ -13,10 +13,11 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.physics.memory import require
-from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri, simulation_bytes
+from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_image, simulate_mri, simulation_bytes
 from napari_unroll.record import LARGEST_SEED, checked
+from napari_unroll.scan.blurring import Blur
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
-from napari_unroll.scan.phantoms import FAMILIES, HELD_OUT_SEED, brain, coil_maps, poisson_disc_mask
+from napari_unroll.scan.phantoms import FAMILIES, HELD_OUT_SEED, brain, coil_maps, leaves, poisson_disc_mask
 from napari_unroll.scan.scan import Scan
 
 SIZE_MM = 48.0
@@ -26,6 +27,7 @@ OBJECT_BYTES = 24
 """Per voxel of a generated object or coil, at least, while it is made."""
 
 Edge = Annotated[int, Field(ge=1, le=4096)]
+Noise = Annotated[float, Field(ge=0, le=10)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
@@ -108,3 +110,48 @@ def sample_multicoil(
     mask, maps, grid = multicoil_setup(shape, n_coils, acceleration, seed)
     name = f"brain, {n_coils} coils, R = {acceleration:g}"
     return simulate_mri(brain(shape, seed), maps, mask, noise, seed, name, grid)
+
+
+@checked
+def sample_deblur(
+    shape: tuple[Edge, Edge, Edge] = (1, 192, 192),
+    size: Annotated[int, Field(ge=1, le=255)] = 9,
+    variance: Annotated[float, Field(gt=0, le=10_000)] = 5.0,
+    noise: Annotated[float, Field(ge=0, le=10)] = 0.01,
+    along_z: bool = False,
+    seed: Seed = HELD_OUT_SEED,
+) -> Scan:
+    """A generated image, blurred by a Gaussian of ``size`` voxels and ``variance``, with noise and its truth.
+
+    The task of LUSER (sec. 4.1): 9 × 9, variance 5, σ = 0.01.
+
+    Raises ParameterError for options out of their limits, ScanError where the kernel is larger than the image,
+    MemoryExceeded where the image does not fit.
+    """
+    blur = Blur(size=size, variance=variance, along_z=along_z)
+    return _sample_image(shape, blur, noise, seed, f"leaves, blurred by {size} voxels")
+
+
+@checked
+def sample_super_resolution(
+    shape: tuple[Edge, Edge, Edge] = (1, 192, 192),
+    factor: Annotated[int, Field(ge=2, le=16)] = 3,
+    noise: Annotated[float, Field(ge=0, le=10)] = 0.01,
+    along_z: bool = False,
+    seed: Seed = HELD_OUT_SEED,
+) -> Scan:
+    """A generated image, downsampled ``factor`` times by the bicubic kernel, with noise and its truth of ``shape``.
+
+    The task of MOL (supplement, sec. III): three-fold super-resolution.
+
+    Raises ParameterError for options out of their limits, ScanError where an edge is no multiple of the factor, or smaller
+    than the kernel, MemoryExceeded where the image does not fit.
+    """
+    blur = Blur(factor=factor, along_z=along_z)
+    return _sample_image(shape, blur, noise, seed, f"leaves, downsampled {factor} times")
+
+
+def _sample_image(shape: tuple[int, int, int], blur: Blur, noise: float, seed: int, name: str) -> Scan:
+    sampling = blur.sampling(shape)
+    require(OBJECT_BYTES * math.prod(shape), f"An image of {' × '.join(map(str, shape))} voxels")
+    return simulate_image(leaves(shape, seed), sampling, noise, seed, name)

@@ -1,4 +1,4 @@
-"""Measurements made from volumes: Poisson photon counts or Gaussian noise for X-rays, complex coil noise for MRI.
+"""Measurements made from volumes: X-rays with Poisson or Gaussian noise, MRI with complex coil noise, blurred images.
 
 The volume of an X-ray scan may be finer than the grid that will be reconstructed, so that the projector of the
 reconstruction is not the one that made the data. Knows no files and no methods.
@@ -15,8 +15,10 @@ import torch
 from napari_unroll.errors import ParameterError
 from napari_unroll.interrupt import check
 from napari_unroll.physics.fourier import CartesianMRI
+from napari_unroll.physics.imaging import DownsampledBlur
 from napari_unroll.physics.memory import require
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.resample import block_mean
 from napari_unroll.scan.scan import Provenance, Scan
@@ -172,3 +174,33 @@ def _complex_noise(shape: tuple[int, ...], sigma: float, seed: int) -> np.ndarra
         rng.standard_normal(out=coil, dtype=np.float32)
         coil *= np.float32(sigma / np.sqrt(2))
     return noise.view(np.complex64)[..., 0]
+
+
+def simulate_image(
+    image: np.ndarray,
+    sampling: BlurredSampling,
+    noise: float = 0.01,
+    seed: int = 0,
+    name: str = "simulated image",
+    grid: VolumeGrid | None = None,
+) -> Scan:
+    """Blur and downsample ``image`` (z, y, x) and add Gaussian noise.
+
+    ``noise`` is its standard deviation over the largest magnitude of the image.
+    """
+    if noise < 0:
+        raise ParameterError(f"The noise level cannot be negative; got {noise}.")
+    truth = np.ascontiguousarray(image, dtype=np.float32)
+    grid = grid or VolumeGrid(shape=sampling.shape)
+    clean = DownsampledBlur(sampling, grid).A(torch.from_numpy(truth)[None, None])[0, 0].numpy()
+    sigma = np.float32(noise * float(np.abs(truth).max()))
+    white = np.random.default_rng(seed).standard_normal(clean.shape, dtype=np.float32)
+    return Scan(
+        measurements=clean + sigma * white,
+        geometry=sampling,
+        grid=grid,
+        truth=truth,
+        name=name,
+        provenance=Provenance(source="generated", format="simulation", seed=seed),
+        notes=(f"Simulated with Gaussian noise of {100 * noise:.3g} % of the brightest voxel.",),
+    )

@@ -25,12 +25,14 @@ class VolumePhysics(LinearPhysics, ABC):
     """A linear operator A on volumes x (batch, 1, z, y, x) over ``grid``, of the kind of ``dtype`` (real or complex).
 
     ``reason`` says which back end this is and why it was chosen; ``is_periodic`` whether AᴴA commutes with circular
-    shifts, None where that must be tried.
+    shifts, None where that must be tried. ``period`` (z, y, x) are circular shifts in voxels that it commutes with for sure;
+    None where there are none, or they are not known.
     """
 
     dtype: torch.dtype = torch.float32
     reason: str = ""
     is_periodic: bool | None = None
+    period: tuple[int, int, int] | None = None
     x_axes = "volume (batch, 1, z, y, x)"
     y_axes = "measurements (batch, …)"
 

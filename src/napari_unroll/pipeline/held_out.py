@@ -19,12 +19,15 @@ from napari_unroll.io.any_volume import read_any_volume, volume_files
 from napari_unroll.physics.samples import cone_beam_setup, multicoil_setup, sample_cone_beam, sample_multicoil
 from napari_unroll.physics.simulate import simulate_ct, simulate_mri
 from napari_unroll.pipeline.sources import PREFIX, open_scan
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import ConeBeam
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
 from napari_unroll.scan.resample import resized, shrunk
 from napari_unroll.scan.scan import Scan
 
-Task = Literal["cone-beam", "parallel-beam", "multi-coil"]
+Task = Literal["cone-beam", "parallel-beam", "multi-coil", "image"]
+LEVEL_NAMES = {"cone-beam": "views", "parallel-beam": "views", "multi-coil": "acceleration", "image": "factor"}
+"""What the level of a task counts."""
 
 FIRST_SEED = HELD_OUT_SEED + 500
 """Seeds of generated objects count from here."""
@@ -38,7 +41,7 @@ MRI_SUFFIXES = (".nii", ".nii.gz", ".npz")
 
 @dataclass(frozen=True)
 class Case:
-    """One scan: its task, the number of views or the acceleration, what it shows, which one it is, and how it is made.
+    """One scan: its task and level (views, acceleration or factor), what it shows, which one it is, and how it is made.
 
     ``folder`` is where the volume or scan file lies, empty for generated scans.
     """
@@ -53,7 +56,7 @@ class Case:
     @property
     def level_name(self) -> str:
         """What the level counts."""
-        return "acceleration" if self.task == "multi-coil" else "views"
+        return LEVEL_NAMES[self.task]
 
     @property
     def title(self) -> str:
@@ -111,10 +114,13 @@ def of_file(source: str) -> Case:
         raise ScanError(
             f"{source} does not hold the true volume, so nothing can be compared with it; simulate a scan of it."
         )
-    if scan.modality == "mri":
+    task: Task
+    if isinstance(scan.geometry, BlurredSampling):
+        task, level = "image", float(max(scan.geometry.factor))
+    elif scan.modality == "mri":
         sampled = int((np.abs(scan.measurements).sum(0) > 0).sum())
         level = round(float(math.prod(scan.grid.shape)) / max(sampled, 1), 1)
-        task: Task = "multi-coil"
+        task = "multi-coil"
     else:
         level = float(scan.measurements.shape[0])
         task = "cone-beam" if isinstance(scan.geometry, ConeBeam) else "parallel-beam"

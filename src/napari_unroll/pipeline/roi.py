@@ -2,7 +2,8 @@
 
 CT: with the rest of the volume known (c), only u = P x is unknown and y − A Qᵀ c = A Pᵀ u + ε, so the region is a scan of
 its own on a smaller grid. MRI: where the mask is the same along z, an inverse FFT along z makes
-slabs independent, exactly; otherwise the whole volume is reconstructed and cut. Knows scans and physics, no methods.
+slabs independent, exactly; otherwise, and for images, the whole volume is reconstructed and cut. Knows scans and
+physics, no methods.
 """
 
 from __future__ import annotations

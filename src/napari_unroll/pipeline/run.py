@@ -100,6 +100,8 @@ def _physics(plan: Plan, scan: Scan) -> Generator[Event, None, VolumePhysics]:
 def _region(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, tuple[Scan, Box | None]]:
     """The region's own scan, and the box to cut out of its reconstruction where that is larger."""
     assert plan.roi is not None
+    if scan.modality == "image":
+        return scan, plan.roi
     if scan.modality == "mri":
         return restrict_mri(scan, physics, plan.roi)
     around = (yield from _surroundings(plan, scan, physics)) if get(plan.method).iterative else None

@@ -12,7 +12,7 @@ from napari_unroll.io import registry
 from napari_unroll.scan.scan import Scan
 
 PREFIX = "sample:"
-SAMPLES = ("cone-beam", "multi-coil")
+SAMPLES = ("cone-beam", "multi-coil", "deblur", "super-resolution")
 
 
 def _generator(name: str) -> Callable[..., Scan]:
@@ -26,6 +26,8 @@ def _generator(name: str) -> Callable[..., Scan]:
     generators: dict[str, Callable[..., Scan]] = {
         "cone-beam": samples.sample_cone_beam,
         "multi-coil": samples.sample_multicoil,
+        "deblur": samples.sample_deblur,
+        "super-resolution": samples.sample_super_resolution,
     }
     return generators[name]
 

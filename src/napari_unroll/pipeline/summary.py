@@ -13,18 +13,24 @@ from typing import Any
 from scipy.stats import t as student
 
 from napari_unroll.pipeline.evaluate import Row
+from napari_unroll.pipeline.held_out import LEVEL_NAMES
 
 REFERENCE = "unrolled-pgd"
 ALL = "all data"
 """Name of all kinds of data of a task together."""
 DIGITS = {"psnr": 3, "ssim": 4, "nrmse": 4, "residual": 5, "seconds": 2, "peak_memory_mib": 1}
 WITH_DEVIATION = ("psnr", "ssim", "nrmse")
-LEVEL_FORMATS = {"cone-beam": "{:g} views", "parallel-beam": "{:g} views", "multi-coil": "R = {:g}"}
+LEVEL_FORMATS = {
+    "cone-beam": "{:g} views",
+    "parallel-beam": "{:g} views",
+    "multi-coil": "R = {:g}",
+    "image": "factor {:g}",
+}
 
 
 def level(row: Row) -> float:
-    """Number of views, or acceleration."""
-    return float(row["views"] if "views" in row else row["acceleration"])
+    """Number of views, acceleration or downsampling factor."""
+    return float(row[LEVEL_NAMES[row["task"]]])
 
 
 def _key(row: Row) -> tuple[Any, ...]:
@@ -64,8 +70,7 @@ def comparisons(rows: Sequence[Row], reference: str = REFERENCE) -> list[Row]:
         for method, theirs in methods.items():
             differences = [ours[scan] - theirs[scan] for scan in ours.keys() & theirs.keys()]
             if differences:
-                name = "acceleration" if task == "multi-coil" else "views"
-                about = {"task": task, "data": data, name: at, "method": reference, "against": method}
+                about = {"task": task, "data": data, LEVEL_NAMES[task]: at, "method": reference, "against": method}
                 found.append(about | paired_t_interval(differences))
     return found
 

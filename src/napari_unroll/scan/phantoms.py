@@ -4,6 +4,7 @@ Seeds below ``HELD_OUT_SEED`` are for training, seeds from it on for samples and
 """
 
 from napari_unroll.scan.phantoms_ct import FAMILIES, ellipsoids, family_of, fibres, foam, random_volume, walnut
+from napari_unroll.scan.phantoms_images import leaves
 from napari_unroll.scan.phantoms_mri import brain, coil_maps
 from napari_unroll.scan.sampling_masks import poisson_disc_mask
 
@@ -18,6 +19,7 @@ __all__ = [
     "family_of",
     "fibres",
     "foam",
+    "leaves",
     "poisson_disc_mask",
     "random_volume",
     "walnut",

@@ -11,13 +11,22 @@ from typing import Literal
 import numpy as np
 
 from napari_unroll.errors import ScanError
+from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.field_of_view import check_volume
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid, fingerprint
 from napari_unroll.scan.limits import LARGEST_VALUE
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
-Modality = Literal["ct", "mri"]
-Geometry = ConeBeam | ParallelBeam | CartesianSampling | NonCartesianSampling
+Modality = Literal["ct", "mri", "image"]
+Geometry = ConeBeam | ParallelBeam | CartesianSampling | NonCartesianSampling | BlurredSampling
+MODALITIES: dict[Modality, str] = {"ct": "CT", "mri": "MRI", "image": "image"}
+"""Every modality, as people write it."""
+AXES: dict[Modality, dict[int, str]] = {
+    "ct": {3: "(view, row, column)"},
+    "mri": {3: "(coil, shot, readout)", 4: "(coil, z, y, x)"},
+    "image": {3: "(z, y, x)"},
+}
+"""Of measurements, by their number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +48,8 @@ class Scan:
     """What was measured.
 
     ``measurements``: CT float32 (view, row, column) line integrals, dimensionless; MRI complex64
-    (coil, z, y, x) centred k-space, zero where not sampled, or (coil, shot, readout) along a trajectory.
+    (coil, z, y, x) centred k-space, zero where not sampled, or (coil, shot, readout) along a trajectory; images
+    float32 (z, y, x), blurred and perhaps downsampled.
     ``grid``: the volume to reconstruct; CT volumes are attenuation in 1/mm. ``csm``: complex64
     (coil, z, y, x) coil sensitivity maps or None (then they are estimated). ``truth``: the volume (z, y, x)
     where it is known. ``notes`` tell the user what was read, inferred or assumed.
@@ -61,7 +71,8 @@ class Scan:
         if isinstance(self.geometry, (ConeBeam, ParallelBeam)):
             check_volume(self.geometry, self.grid)
         elif self.grid.shape != self.geometry.shape:
-            raise ScanError(f"k-space has grid {self.geometry.shape} but the volume grid is {self.grid.shape}.")
+            measured = "The image" if self.modality == "image" else "k-space"
+            raise ScanError(f"{measured} has grid {self.geometry.shape} but the volume grid is {self.grid.shape}.")
         maps = (self.measurements.shape[0], *self.grid.shape)
         if self.csm is not None and self.csm.shape != maps:
             raise ScanError(f"Coil maps must have the shape (coil, z, y, x) = {maps}; got {self.csm.shape}.")
@@ -75,8 +86,7 @@ class Scan:
     def _check_measurements(self) -> None:
         m = self.measurements
         if tuple(m.shape) != tuple(self.geometry.measurement_shape):
-            axes = {3: "(coil, shot, readout)", 4: "(coil, z, y, x)"}[len(self.geometry.measurement_shape)]
-            axes = axes if self.modality == "mri" else "(view, row, column)"
+            axes = AXES[self.modality][len(self.geometry.measurement_shape)]
             raise ScanError(
                 f"The geometry expects measurements {axes} = {self.geometry.measurement_shape}; got {tuple(m.shape)}."
             )
@@ -93,7 +103,9 @@ class Scan:
 
     @property
     def modality(self) -> Modality:
-        """``"ct"`` or ``"mri"``."""
+        """``"ct"``, ``"mri"`` or ``"image"``."""
+        if isinstance(self.geometry, BlurredSampling):
+            return "image"
         return "mri" if isinstance(self.geometry, (CartesianSampling, NonCartesianSampling)) else "ct"
 
     def fingerprint(self) -> str:

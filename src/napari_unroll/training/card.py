@@ -51,5 +51,7 @@ def _noise(plan: TrainingPlan) -> str:
         return f"Poisson, {few:.3g} to {many:.3g} photons per pixel"
     if plan.modality == "ct":
         return f"Gaussian, {low:g} to {high:g} of the largest line integral"
+    if plan.modality == "image":
+        return f"Gaussian, {low:g} to {high:g} of the brightest voxel"
     coils = plan.noise.coil_covariance or f"correlation {plan.noise.coil_correlation:g} between neighbours"
     return f"complex Gaussian, {low:g} to {high:g} of the brightest voxel, coils: {coils}"

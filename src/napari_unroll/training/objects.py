@@ -1,7 +1,7 @@
 """Objects to simulate scans of: generated ones, or crops of the volumes in a folder.
 
 An object is a function of a grid and its number: array (z, y, x) on that grid, attenuation with 1 the densest (CT), or a
-complex image with largest magnitude near 1 (MRI). Training and held-out numbers never share a volume.
+complex image with largest magnitude near 1 (MRI), or an image between 0 and 1. Training and held-out numbers never share a volume.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import numpy as np
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.any_volume import read_any_volume, volume_files
 from napari_unroll.scan.geometry import VolumeGrid
-from napari_unroll.scan.phantoms import HELD_OUT_SEED, brain, random_volume
+from napari_unroll.scan.phantoms import HELD_OUT_SEED, brain, leaves, random_volume
 from napari_unroll.scan.random_fields import Space
 from napari_unroll.scan.resample import resized
 from napari_unroll.scan.scan import Modality
 
 Objects = Callable[[VolumeGrid, int], np.ndarray]
 """(grid, number) → volume on the grid."""
+GENERATORS: dict[Modality, Callable[..., np.ndarray]] = {"ct": random_volume, "mri": brain, "image": leaves}
+"""(shape, seed) → object."""
 FIRST_HELD_OUT = 9_000
 """Numbers from here on are for validation; they stay below ``HELD_OUT_SEED``, which final evaluations use."""
 
@@ -32,7 +34,7 @@ def generated(modality: Modality) -> Objects:
     def make(grid: VolumeGrid, number: int) -> np.ndarray:
         if number >= HELD_OUT_SEED:
             raise ParameterError(f"Training seeds must be below {HELD_OUT_SEED}; the rest is held out for evaluation.")
-        return brain(grid.shape, number) if modality == "mri" else random_volume(grid.shape, number)
+        return GENERATORS[modality](grid.shape, number)
 
     return make
 
@@ -55,6 +57,8 @@ def from_folder(folder: str, modality: Modality, n_held_out: int) -> Objects:
         own: Sequence[Path] = held_out if is_held_out else training
         volume = _normalised(own[(number - FIRST_HELD_OUT if is_held_out else number) % len(own)])
         placed = place(volume, grid, number)
+        if modality == "image":
+            return np.asarray(np.abs(placed), np.float32)
         if modality == "ct":
             return np.asarray(np.abs(placed) * Space(grid.shape, number).field_of_view(1.0), np.float32)
         return placed.astype(np.complex64) if placed.dtype.kind == "c" else _with_phase(placed, number)

@@ -15,10 +15,14 @@ from napari_unroll.methods.registry import trainable
 from napari_unroll.scan.scan import Modality
 from napari_unroll.training.options import TrainOptions
 
-LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
-"""Views and accelerations that generated scanners have unless others are asked for."""
-OPTIONS: dict[str, dict[str, Any]] = {"ct": {}, "mri": {"patch_size": (8, 96, 96)}}
-"""Training options of every method: thin slabs for MRI, whose undersampling lies in (y, x)."""
+LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10), "image": (1, 3)}
+"""Views, accelerations and downsampling factors (1: deblurring) that generated scanners have unless others are asked for."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ct": {},
+    "mri": {"patch_size": (8, 96, 96)},
+    "image": {"patch_size": (1, 64, 64), "batch_size": 8},
+}
+"""Training options of every method: thin slabs for MRI, whose undersampling lies in (y, x), and slices for images."""
 DEFAULT_METHOD = "unrolled-pgd"
 
 
@@ -31,7 +35,8 @@ class Noise(MethodParams):
     """The noise of simulated scans; every scan draws its level log-uniformly from the range."""
 
     kind: Literal["auto", "poisson", "gaussian"] = Field(
-        "auto", description="Poisson counts, then −log (CT); or Gaussian (MRI: complex, per coil); auto by modality."
+        "auto",
+        description="Poisson counts, then −log (CT); or Gaussian (images; MRI: complex, per coil); auto by modality.",
     )
     photons: tuple[Photons, Photons] = Field((3e4, 3e5), description="Poisson: photons per pixel, least and most.")
     sigma: tuple[Deviation, Deviation] = Field(
@@ -58,10 +63,12 @@ class TrainingPlan(MethodParams):
     """What to train: for which scanner, on which objects, which network, for how long."""
 
     name: str = Field("trained", pattern=r"^[\w.-]+$", description="Name of the weights.")
-    modality: Literal["ct", "mri"] = Field("ct", description="X-ray tomography or magnetic resonance.")
+    modality: Modality = Field("ct", description="X-ray tomography, magnetic resonance, or blurred images.")
     method: str = Field(DEFAULT_METHOD, description="Method whose network is trained.")
     levels: tuple[Level, ...] | None = Field(
-        None, description="Views (CT, 30, 50, 100) or accelerations (MRI, 5, 10); empty: these, or the scanner's own."
+        None,
+        description="Views (CT, 30, 50, 100), accelerations (MRI, 5, 10) or downsampling factors (images, 1, 3; 1 is a blur); "
+        "empty: these, or the scanner's own.",
     )
     size: int = Field(64, ge=8, le=1024, description="Voxels along an edge of generated scanners.")
     scanner: str | None = Field(None, description="Scan file whose geometry, or mask and coils, is trained for.")
@@ -104,13 +111,15 @@ class TrainingPlan(MethodParams):
     def _consistent(self) -> TrainingPlan:
         if self.scans and (self.volumes or self.scanner):
             raise ValueError("scans are used as they are; leave out volumes and scanner")
-        if self.modality == "ct" and any(level % 1 for level in self.levels or ()):
-            raise ValueError("levels are numbers of views for ct, so they must be whole")
+        if self.modality != "mri" and any(level % 1 for level in self.levels or ()):
+            raise ValueError(
+                "levels are numbers of views for ct and downsampling factors for image, so they must be whole"
+            )
         return self
 
     @property
     def chosen_levels(self) -> tuple[float, ...]:
-        """Views or accelerations of generated scanners."""
+        """Views, accelerations or downsampling factors of generated scanners."""
         return self.levels or LEVELS[self.modality]
 
     @property

@@ -19,10 +19,11 @@ from napari_unroll.io.npy_header import load_npy
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.samples import cone_beam_setup, multicoil_setup
-from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
+from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_image, simulate_mri
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.scan.blurring import Blur, BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid
-from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.scan import Modality, Scan
 from napari_unroll.training.objects import generated
 from napari_unroll.training.plan import Noise
 
@@ -42,6 +43,10 @@ class ScanProtocol(Protocol):
     @property
     def name(self) -> str:
         """For cards and logs."""
+
+    @property
+    def modality(self) -> Modality:
+        """That of its scans."""
 
     @property
     def grid(self) -> VolumeGrid:
@@ -65,6 +70,7 @@ class XRayProtocol:
     noise: Noise = ANY_NOISE
     thickest: float = 2.5
     device: str = "cpu"
+    modality: Modality = "ct"
 
     @property
     def object_grid(self) -> VolumeGrid:
@@ -96,6 +102,7 @@ class CoilProtocol:
     csm: np.ndarray
     grid: VolumeGrid
     noise: Noise = ANY_NOISE
+    modality: Modality = "mri"
 
     @property
     def object_grid(self) -> VolumeGrid:
@@ -108,6 +115,27 @@ class CoilProtocol:
         return simulate_mri(
             volume, self.csm, self.mask, level, seed, self.name, self.grid, coil_covariance(self.noise, len(self.csm))
         )
+
+
+@dataclass(frozen=True)
+class ImageProtocol:
+    """Images that are blurred, and perhaps downsampled, as ``sampling`` says."""
+
+    name: str
+    sampling: BlurredSampling
+    grid: VolumeGrid
+    noise: Noise = ANY_NOISE
+    modality: Modality = "image"
+
+    @property
+    def object_grid(self) -> VolumeGrid:
+        """The grid to be reconstructed."""
+        return self.grid
+
+    def simulate(self, volume: np.ndarray, seed: int) -> Scan:
+        """Blur and downsample ``volume`` (z, y, x) and add noise."""
+        level = _level(self.noise.sigma, np.random.default_rng(seed))
+        return simulate_image(volume, self.sampling, level, seed, self.name, self.grid)
 
 
 def coil_covariance(noise: Noise, n_coils: int) -> np.ndarray | None:
@@ -141,8 +169,16 @@ def multi_coil_protocol(
     return CoilProtocol(name, np.broadcast_to(mask, shape), csm, grid, noise or Noise())
 
 
+def image_protocol(n: int = 64, factor: int = 1, noise: Noise | None = None) -> ImageProtocol:
+    """Images of about n × n pixels: blurred (factor 1), or downsampled so many times."""
+    n -= n % factor
+    sampling = Blur(factor=factor).sampling((1, n, n))
+    name = f"deblurring, {n} × {n}" if factor == 1 else f"{factor} times super-resolution, {n} × {n}"
+    return ImageProtocol(name, sampling, VolumeGrid(shape=sampling.shape), noise or Noise())
+
+
 def scanner_protocol(scan: Scan, noise: Noise, device: str = "cpu", n_views: int | None = None) -> ScanProtocol:
-    """The scanner that took ``scan``: its geometry (``n_views`` evenly spaced views), or its mask and coil maps.
+    """The scanner that took ``scan``: its geometry (``n_views`` evenly spaced views), mask and coil maps, or blur.
 
     Simulated X-ray objects are as thick as what was scanned. Raises ParameterError for scanners that cannot be simulated,
     here or at all.
@@ -154,8 +190,12 @@ def scanner_protocol(scan: Scan, noise: Noise, device: str = "cpu", n_views: int
         protocol = XRayProtocol(name, geometry, scan.grid, noise, thickest, device)
         _check_memory(protocol.object_grid)
         return protocol
+    if isinstance(scan.geometry, BlurredSampling):
+        return ImageProtocol(f"blur of {scan.name}", scan.geometry, scan.grid, noise)
     if not isinstance(scan.geometry, CartesianSampling):
-        raise ParameterError(f"Training simulates X-ray and Cartesian MRI scanners; {scan.name} is neither.")
+        raise ParameterError(
+            f"Training simulates X-ray and Cartesian MRI scanners and blurred images; {scan.name} is neither."
+        )
     csm = scan.csm if scan.csm is not None else csm_of(build_physics(scan, "cpu")).cpu().numpy()
     name = f"scanner of {scan.name}, R = {scan.geometry.acceleration:.3g}"
     return CoilProtocol(name, np.array(scan.geometry.mask), csm, scan.grid, noise)
@@ -173,7 +213,7 @@ def _check_memory(grid: VolumeGrid) -> None:
 
 def generated_scan(protocol: ScanProtocol, seed: int) -> Scan:
     """A scan of generated object ``seed``. Raises ParameterError for seeds that are kept for evaluation."""
-    make = generated("mri" if isinstance(protocol, CoilProtocol) else "ct")
+    make = generated(protocol.modality)
     return protocol.simulate(make(protocol.object_grid, seed), seed)
 
 

@@ -19,10 +19,16 @@ from napari_unroll.io.guards import file_hash
 from napari_unroll.io.registry import read
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.resample import block_mean
-from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.scan import MODALITIES, Scan
 from napari_unroll.training.objects import FIRST_HELD_OUT, Objects, from_folder, generated
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.protocols import ScanProtocol, cone_beam_protocol, multi_coil_protocol, scanner_protocol
+from napari_unroll.training.protocols import (
+    ScanProtocol,
+    cone_beam_protocol,
+    image_protocol,
+    multi_coil_protocol,
+    scanner_protocol,
+)
 from napari_unroll.training.samples import true_volume
 
 MRI_SETUPS = 4
@@ -91,6 +97,8 @@ def _protocols(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
         return _scanner(plan, device)
     if plan.modality == "ct":
         return [cone_beam_protocol(plan.size, int(v), plan.noise, device) for v in plan.chosen_levels]
+    if plan.modality == "image":
+        return [image_protocol(plan.size, int(factor), plan.noise) for factor in plan.chosen_levels]
     shape = (max(8, plan.size // 2), plan.size, plan.size)
     return [
         multi_coil_protocol(shape, r, noise=plan.noise, setup_seed=seed)
@@ -103,12 +111,12 @@ def _scanner(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
     scan = read(plan.scanner)  # type: ignore[arg-type]
     if scan.modality != plan.modality:
         raise ParameterError(
-            f"{plan.scanner} is a {scan.modality.upper()} scan, the plan is for {plan.modality.upper()}; "
+            f"{plan.scanner} is a {MODALITIES[scan.modality]} scan, the plan is for {MODALITIES[plan.modality]}; "
             f"choose --modality {scan.modality}."
         )
-    if plan.levels and scan.modality == "mri":
+    if plan.levels and scan.modality != "ct":
         raise ParameterError(
-            "Accelerations are for generated masks; with a scanner its own mask is used: leave them out."
+            "Accelerations and factors are for generated masks and images; with a scanner its own are used: leave them out."
         )
     if plan.levels and max(plan.levels) > scan.measurements.shape[0]:
         raise ParameterError(f"The scanner has {scan.measurements.shape[0]} views; got {max(plan.levels):g} to choose.")
@@ -148,5 +156,7 @@ def _checked(plan: TrainingPlan, file: Path) -> str:
     if scan.truth is None:
         raise ScanError(f"Training needs the true volume of every scan; {file.name} has none.")
     if scan.modality != plan.modality:
-        raise ScanError(f"{file.name} is a {scan.modality.upper()} scan, the plan is for {plan.modality.upper()}.")
+        raise ScanError(
+            f"{file.name} is a {MODALITIES[scan.modality]} scan, the plan is for {MODALITIES[plan.modality]}."
+        )
     return scan.fingerprint()

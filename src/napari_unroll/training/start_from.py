@@ -10,6 +10,7 @@ from napari_unroll.methods.networks.inflate import inflate, with_neighbours
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.registry import get
 from napari_unroll.methods.weights import find, load_network
+from napari_unroll.scan.scan import MODALITIES
 from napari_unroll.training.plan import TrainingPlan
 
 PER_ITERATION = {"data_step.stepsize", "sigma"}
@@ -22,15 +23,15 @@ def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
     2-D weights are inflated where the plan's prior is 3-D, and learn to see neighbouring slices where it has more of them;
     iterations that they lack repeat their last one, and those that get a prior of their own begin with the shared one. Weights
     of another method lend their first prior: a denoiser begins an unrolled network (Efficient Unrolled Networks, arXiv
-    2601.02141, appendix A.1), or the other way round. Raises WeightsError where they are for the other modality.
+    2601.02141, appendix A.1), or the other way round. Raises WeightsError where one is real, the other complex.
     """
     if plan.initial is None:
         return plan, None
     weights = find(plan.initial)
-    if weights.modality != plan.modality:
+    if weights.config.prior.complex_valued != (plan.modality == "mri"):
         raise WeightsError(
-            f"The weights {plan.initial} are for {weights.modality.upper()}, the plan is for {plan.modality.upper()}; choose the "
-            "modality of the weights."
+            f"The weights {plan.initial} are for {MODALITIES[weights.modality]}, the plan is for {MODALITIES[plan.modality]}; "
+            "choose the modality of the weights."
         )
     network = load_network(weights.path)
     if weights.method != plan.method:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,7 +17,7 @@ from napari_unroll.methods.networks import ram
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.problem import Learning, Method, Problem
 from napari_unroll.methods.steps.start import first_estimate
-from napari_unroll.methods.weights import chosen, load
+from napari_unroll.methods.weights import Weights, chosen, load, shipped_for
 from napari_unroll.scan.scan import Modality
 
 SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
@@ -37,17 +37,36 @@ class RAMParams(HalfQuadraticParams):
 
 
 def _network(modality: Modality) -> NetworkConfig:
-    return NetworkConfig(iteration="one-pass", prior=DRUNetConfig(complex_valued=modality == "mri"))
+    dim: Literal[2, 3] = 2 if modality == "image" else 3
+    return NetworkConfig(iteration="one-pass", prior=DRUNetConfig(dim=dim, complex_valued=modality == "mri"))
 
 
 def _training(modality: Modality) -> dict[str, Any]:
     """Denoisers see little at a time, so patches are small."""
-    return {"patch_size": (32, 32, 32), "batch_size": 2, "learning_rate": 2e-3, "warmup": 50, "ema": 0.99}
+    patch = (1, 64, 64) if modality == "image" else (32, 32, 32)
+    return {
+        "patch_size": patch,
+        "batch_size": 2 if modality != "image" else 16,
+        "learning_rate": 2e-3,
+        "warmup": 50,
+        "ema": 0.99,
+    }
+
+
+def find_denoiser(modality: Modality, params: HalfQuadraticParams) -> Weights:
+    """The weights that were asked for. Denoisers know nothing of scanners, so that of CT slices serves images too.
+
+    Raises WeightsError where there are none.
+    """
+    if modality == "image" and params.weights == "auto":
+        flat = [w for w in shipped_for("dpir", "ct") if w.config.prior.dim == 2]
+        return (shipped_for("dpir", "image") or flat or [chosen("dpir", modality, "auto")])[0]
+    return chosen("dpir", modality, params.weights)
 
 
 def solve(problem: Problem, params: HalfQuadraticParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x), from FDK or the zero-filled image."""
-    weights = chosen("dpir", problem.scan.modality, params.weights)
+    weights = find_denoiser(problem.scan.modality, params)
     network = load(weights, ("dpir",), problem.y.is_complex(), problem.device)
     start = yield from first_estimate(problem, network.config.start_iterations)
     return (yield from half_quadratic(problem, params, network.prior(0), start))
@@ -78,7 +97,7 @@ DPIR = Method(
     needs_weights=True,
     patchwise=True,
     memory=_memory,
-    find_weights=lambda modality, params: chosen("dpir", modality, params.weights),
+    find_weights=find_denoiser,
     learning=Learning(network=_network, options=_training, task="denoise"),
 )
 

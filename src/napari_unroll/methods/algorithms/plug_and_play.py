@@ -34,8 +34,8 @@ from napari_unroll.physics.laws import norm
 
 NETWORKS = ("drunet", "unet")
 """Methods whose networks serve as prior; the first one's are the default."""
-DEFAULT_STRENGTH = {"ct": 1.0, "mri": 0.1}
-DEFAULT_ITERATIONS = {"ct": 12, "mri": 30}
+DEFAULT_STRENGTH = {"ct": 1.0, "mri": 0.1, "image": 10.0}
+DEFAULT_ITERATIONS = {"ct": 12, "mri": 30, "image": 30}
 MARGIN = 1.05
 """The power iteration approaches ‖AᴴA‖ from below."""
 
@@ -50,13 +50,13 @@ class PnPParams(NetworkParams):
         "auto", description="λ, the weight of the network against the data; no unit. More trusts the network more."
     )
     n_iterations: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
-        "auto", description="Largest number of steps; auto: 12 for CT, 30 for MRI."
+        "auto", description="Largest number of steps; auto: 12 for CT, 30 for MRI and images."
     )
     stop_at_rise: bool = Field(
         True,
         description="End where the residual of the measurements begins to rise: from there on the network leads away from them.",
     )
-    positivity: bool = Field(True, description="Keep CT attenuation at or above zero; has no effect on complex images.")
+    positivity: bool = Field(True, description="Keep real values at or above zero; has no effect on complex images.")
     tolerance: float = Field(
         1e-3, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
     )

@@ -10,8 +10,12 @@ from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.networks.unet import UNetConfig
 from napari_unroll.scan.scan import Modality
 
-SEES: dict[Modality, dict[str, Any]] = {"ct": {"dim": 3}, "mri": {"dim": 2, "neighbours": 2, "complex_valued": True}}
-"""What a prior sees unless it is told: volumes, or for MRI slices with two neighbours on either side."""
+SEES: dict[Modality, dict[str, Any]] = {
+    "ct": {"dim": 3},
+    "mri": {"dim": 2, "neighbours": 2, "complex_valued": True},
+    "image": {"dim": 2},
+}
+"""What a prior sees unless it is told: volumes, or for MRI slices with two neighbours on either side, or images alone."""
 
 
 def drunet(modality: Modality) -> NetworkConfig:

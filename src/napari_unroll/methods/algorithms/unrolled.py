@@ -15,17 +15,21 @@ NEIGHBOURS = 2
 
 
 def _network(modality: Modality) -> NetworkConfig:
-    """Volumes for CT. k-space that is fully sampled along z falls apart into slices, which train several times faster."""
+    """Volumes for CT. Images, and k-space that is fully sampled along z, fall apart into slices.
+
+    These train several times faster.
+    """
     if modality == "ct":
         step, prior = GradientStepConfig(preconditioner=0.2, substeps=2), DRUNetConfig()
         return NetworkConfig(prior=prior, data_step=step, n_iterations=5, start_iterations=60)
     step = GradientStepConfig(preconditioner=0.2, degree=3)
-    prior = DRUNetConfig(dim=2, neighbours=NEIGHBOURS, complex_valued=True)
+    is_mri = modality == "mri"
+    prior = DRUNetConfig(dim=2, neighbours=NEIGHBOURS if is_mri else 0, complex_valued=is_mri)
     return NetworkConfig(prior=prior, data_step=step, n_iterations=5, final_step=True, start_iterations=60)
 
 
 def _training(modality: Modality) -> dict[str, Any]:
-    """CT operators are approximated only, so contexts are trajectories; those of Cartesian MRI are exact."""
+    """CT operators are approximated only, so contexts are trajectories; those of Cartesian MRI and images are exact."""
     if modality == "ct":
         return {"batch_size": 1, "learning_rate": 5e-4, "auxiliary": 0.2, "context": "trajectory"}
     return {}

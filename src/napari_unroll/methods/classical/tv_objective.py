@@ -1,4 +1,4 @@
-"""What every method of total variation minimises: ‖A x − y‖² / (2 μ) + λ s TV(x), x ≥ 0 for CT on request.
+"""What every method of total variation minimises: ‖A x − y‖² / (2 μ) + λ s TV(x), x ≥ 0 for real x on request.
 
 μ and s are those of ``strength``, so λ has no unit. How it is minimised is the methods' matter.
 """
@@ -18,11 +18,12 @@ from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Problem
 from napari_unroll.physics.laws import norm
 
-DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013}
+DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013, "image": 0.05}
 """λ for ``auto``: the best of a grid in steps of about two on generated scans of the training seeds (CT: walnut and
 foam, 64³, 30, 50 and 100 views, data simulated on a grid twice as fine; MRI: brain, R = 5 and 10). The CT optimum was
 0.06 to 0.12 at every number of views, because λ is measured against the mean eigenvalue of AᴴA; twice or half of it
-costs 0.3 to 1 dB."""
+costs 0.3 to 1 dB. Images (96², training seeds 0 and 1): 28.8 and 28.9 dB for the 9 × 9 blur at 0.03, 27.4 at 0.01; 3-fold
+super-resolution changes by 0.1 dB from 0.03 to 0.1."""
 
 
 class TVObjectiveParams(IterativeParams):
@@ -33,7 +34,7 @@ class TVObjectiveParams(IterativeParams):
         description="λ, the weight of total variation against the data; no unit. More is smoother.",
     )
     positivity: bool = Field(
-        default=True, description="Keep CT attenuation at or above zero; has no effect on complex images."
+        default=True, description="Keep real values at or above zero; has no effect on complex images."
     )
 
 
@@ -54,7 +55,7 @@ class TVObjective:
 
 
 def objective(problem: Problem, params: TVObjectiveParams) -> Generator[Event, None, TVObjective]:
-    """The objective of a problem; starts from FDK, FBP, the zero-filled or the gridded image."""
+    """The objective of a problem; starts from the quick reconstruction."""
     quick = yield from problem.find_quick()
     positive = params.positivity and not quick.is_complex()
     strength = chosen(params.strength, DEFAULT_STRENGTH, problem.scan)
