@@ -3,7 +3,7 @@
 Every figure comes from a real window in a process of its own (``gui_window.py``). Docks are opened from the menu after
 the window has drawn. Cancel is pressed at several moments of every stage of the docks and of every method that applies
 to a sample; a window is closed in the middle of some. The work has ended when no worker's thread is left, and, after
-closing, when the process rests.
+closing, when the process rests; a window without work says what napari itself takes for that.
 
     python benchmarks/gui.py [--only open cancel close] [--size 32] [--views 50] [--json FILE]
 
@@ -26,7 +26,8 @@ from napari_unroll.cli.demo import virtual_screen
 from napari_unroll.environment import machine
 
 DOCKS = ("Scan", "Normal operator", "Reconstruct", "Train", "Compare")
-CLOSED_IN = ("fit", "tv-fista", "unrolled-pgd", "training")
+CLOSED_IN = ("", "fit", "tv-fista", "unrolled-pgd", "training")
+"""Works in which the window is closed; the first is none, which says what libraries take by themselves."""
 SCRIPT = Path(__file__).with_name("gui_window.py")
 
 
@@ -58,7 +59,7 @@ def cancelling(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def closing(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Window closed → process idle, and → process gone."""
+    """Window closed → the work has ended, → the process is idle, → it is gone."""
     rows = []
     for sample in given.samples:
         for work in [given.work] if given.work else CLOSED_IN:

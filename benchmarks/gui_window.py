@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,20 +200,40 @@ def measure_cancel(sample: str, size: int, views: int, moments: list[float], onl
 
 
 def measure_close(sample: str, size: int, views: int, work: str, after: float) -> dict[str, Any]:
-    """Window closed → process idle, and the time of the closing; says whether the work was still going on."""
-    docks = open_all(sample, size, views, work)
-    runners = begin(docks, works(docks, sample)[work])
+    """The user's way out: the window is closed while ``work`` goes on; "" is a window with nothing going on.
+
+    Seconds until no worker's thread is left, and until the process rests; ``closed`` is the time of the closing. The
+    window keeps the interpreter busy while it is taken down, so a thread of its own watches the workers.
+    """
+    from qtpy.QtCore import QThreadPool
+    from qtpy.QtWidgets import QApplication
+
+    docks = open_all(sample, size, views, work or "no work")
+    runners = begin(docks, works(docks, sample)[work]) if work else []
     live(after)
     running = any(runner.busy for runner in runners)
+    QApplication.instance().setQuitOnLastWindowClosed(False)
+    workers, ended = QThreadPool.globalInstance(), []
+
+    def watch() -> None:
+        while workers.activeThreadCount():
+            time.sleep(0.002)
+        ended.append(time.time())
+
+    watcher = threading.Thread(target=watch)
     closed = time.time()
-    docks.viewer.close()
+    watcher.start()
+    docks.viewer.window._qt_window.close()
     idle = rest() - closed
-    return {"sample": sample, "work": work, "after_s": after, "running": running, "idle_s": idle, "closed": closed}
+    watcher.join()
+    return {
+        "sample": sample, "work": work or "nothing", "after_s": after, "running": running, "work_ended_s": ended[0] - closed,
+        "idle_s": idle, "closed": closed,
+    }  # fmt: skip
 
 
 def rest() -> float:
     """Let the process come to rest; the time, as of ``time.time``, at which it had begun to rest."""
-    silence()
     while True:
         now, begun, used = time.time(), time.perf_counter(), time.process_time()
         live(REST_S)

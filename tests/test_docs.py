@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from napari_unroll.methods.table import methods_table
+
 ROOT = Path(__file__).parents[1]
 WIDEST = 120
 """Characters of a line of prose; tables and code may be wider."""
@@ -76,6 +78,11 @@ def test_the_index_names_every_decision_by_its_title() -> None:
     listed = dict(re.findall(r"^\* \[(.+)\]\((\w+\.md)\)$", (folder / "index.md").read_text(encoding="utf-8"), re.M))
     titles = {p.read_text(encoding="utf-8").splitlines()[0].lstrip("# "): p.name for p in folder.glob("*.md")}
     assert listed == {title: page for title, page in titles.items() if page != "index.md"}
+
+
+def test_the_page_of_methods_has_the_registry_s_table() -> None:
+    folder = ROOT / "docs" / "methods"
+    assert methods_table() in (folder / "index.md").read_text(encoding="utf-8")
 
 
 def test_broken_links_and_anchors_are_found(tmp_path: Path) -> None:

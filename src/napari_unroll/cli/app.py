@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from napari_unroll.cli.evaluate import evaluate
 from napari_unroll.errors import UnrollError
+from napari_unroll.shutdown import end_quickly
 
 
 class _Sentences(TyperGroup):
@@ -244,4 +245,5 @@ def _choices(asked: dict[str, Any], roi: str, config: Path | None, scan: Any) ->
 
 def main() -> None:
     """Entry point of the ``napari-unroll`` command."""
+    end_quickly()
     app()

@@ -6,6 +6,7 @@ resolution overlap. Complex volumes become a magnitude and a phase layer. Knows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -158,8 +159,7 @@ class LayerWriter:
 
     def remove(self, role: str) -> None:
         """Remove our layers of one role."""
-        for layer in self.ours(role):
-            self.viewer.layers.remove(layer)
+        self._take_away(self.ours(role))
 
     def show_scan(self, scan: Scan) -> None:
         """Put a scan's measurements and its truth into the viewer; those of an earlier scan go."""
@@ -223,8 +223,8 @@ class LayerWriter:
                 view._set(*contrast(view.layer.data))
         for layer in view.streams:
             self.streamer.finish(layer)
-            if values is None and layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
+        if values is None:
+            self._take_away(view.streams)
         if values is not None and np.iscomplexobj(values):
             self._add_phase(view.layer, values)
 
@@ -268,8 +268,15 @@ class LayerWriter:
         self.viewer.layers.selection.active = active
 
     def _remove_named(self, name: str) -> None:
-        for layer in self.ours():
-            if layer.name == name:
+        self._take_away([layer for layer in self.ours() if layer.name == name])
+
+    def _take_away(self, layers: Sequence[Layer]) -> None:
+        """All at once: each time napari collects garbage, which takes 0.6 s once deep-learning libraries are loaded."""
+        there = [layer for layer in layers if layer in self.viewer.layers]
+        if not there:
+            return
+        with self.viewer.layers.batched_update():
+            for layer in there:
                 self.viewer.layers.remove(layer)
 
     def _add(self, layer: Any, role: str) -> Any:

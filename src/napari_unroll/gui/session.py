@@ -13,10 +13,12 @@ import numpy as np
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
+from napari_unroll.gui.garbage import SparedHeap
 from napari_unroll.gui.layers import SCAN, LayerWriter
 from napari_unroll.gui.worker import Runner
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
+from napari_unroll.shutdown import end_quickly
 
 if TYPE_CHECKING:
     from napari_unroll.physics.volume_physics import VolumePhysics  # it would load torch with the window
@@ -58,6 +60,9 @@ class Session(QObject):
         viewer.layers.events.inserted.connect(self._on_inserted)
         for name in ("inserted", "removed", "renamed"):
             getattr(viewer.layers.events, name).connect(self._on_layers)
+        end_quickly()
+        if parent is not None:
+            SparedHeap(viewer, parent)
         for layer in viewer.layers:
             self._take_scan_of(layer)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.methods.algorithms.dpir import DPIR, DPIR_RAM
+from napari_unroll.methods.algorithms.implicit import INR
 from napari_unroll.methods.algorithms.plug_and_play import PNP_PGD
 from napari_unroll.methods.algorithms.post_processing import DRUNET, UNET
 from napari_unroll.methods.algorithms.unrolled import UNROLLED_PGD
@@ -25,7 +26,7 @@ from napari_unroll.methods.problem import Method
 from napari_unroll.scan.scan import Scan
 
 _ALL = (
-    FDK, FBP, ZERO_FILLED, INTERPOLATION, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, UNET,
+    FDK, FBP, ZERO_FILLED, INTERPOLATION, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, INR, UNET,
     DRUNET, PNP_PGD, DPIR_RAM, DPIR, UNROLLED_PGD,
 )  # fmt: skip
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}

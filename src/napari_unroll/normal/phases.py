@@ -52,7 +52,8 @@ def phase_factors(normal: CountedNormal) -> NormalFactors:
 def _column(normal: CountedNormal, place: Sequence[int]) -> torch.Tensor:
     """AᴴA of an impulse at ``place``, by lag (z, y, x)."""
     impulse = normal.zeros()
-    impulse[(0, 0, *place)] = 1
+    z, y, x = place
+    impulse[..., z, y, x] = 1
     return normal(impulse)[0, 0].roll([-p for p in place], AXES)
 
 

@@ -5,6 +5,7 @@ Another back end for the same rays overrides ``_project`` and ``_backproject``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,10 @@ class XRay(VolumePhysics):
         """The same rays through ``factor`` times larger voxels."""
         nz, ny, nx = (max(1, -(-n // factor)) for n in self.grid.shape)
         return self._through(self.grid.resample((nz, ny, nx)))
+
+    def of_views(self, views: Sequence[int]) -> XRay:
+        """The rays of some ``views`` (indices) through the same grid."""
+        return type(self)(self.geometry.subset(list(views)), self.grid, self.n_threads, self.device)
 
     def _through(self, grid: VolumeGrid) -> XRay:
         return type(self)(self.geometry, grid, self.n_threads, self.device)
