@@ -28,8 +28,8 @@ from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.physics.laws import norm
 from napari_unroll.record import LARGEST_SEED
 
-DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013}
-"""λ for ``auto``: that of total variation."""
+DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013, "image": 0.1}
+"""λ for ``auto``: that of total variation; for images the best of 0.02, 0.05 and 0.1 (96², one seed)."""
 STAGES = ((0.1, 4), (0.3, 2), (1.0, 1))
 """Until which part of the steps voxels are how many times larger."""
 LEAK = 0.1
@@ -57,7 +57,7 @@ class ImplicitParams(IterativeParams):
     )
     coarse_to_fine: bool = Field(default=True, description="The first steps see voxels four and two times larger.")
     positivity: bool = Field(
-        default=True, description="Keep CT attenuation at or above zero; has no effect on complex images."
+        default=True, description="Keep real values at or above zero; has no effect on complex images."
     )
     n_levels: int = Field(default=5, ge=1, le=16, description="Grids of features, from coarse to fine.")
     finest: float = Field(
