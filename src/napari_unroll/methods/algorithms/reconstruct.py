@@ -20,6 +20,7 @@ from napari_unroll.events import Box, Event, IterationDone
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
+from napari_unroll.methods.memory import Sizes, holding
 from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
 from napari_unroll.methods.steps.data import Data
@@ -226,8 +227,8 @@ def learned(
         start = yield from first_estimate(problem, trained.config.start_iterations)
         return (yield from reconstruct(problem, params, trained, start))
 
-    def memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: NetworkParams) -> int:
-        return _memory(shape, patch, params, network("ct"))
+    def memory(sizes: Sizes, params: NetworkParams) -> int:
+        return _memory(sizes, params, network("ct"))
 
     return Method(
         name=name,
@@ -246,15 +247,13 @@ def learned(
     )
 
 
-def _memory(
-    shape: tuple[int, int, int], patch: tuple[int, int, int], params: NetworkParams, default: NetworkConfig
-) -> int:
-    """Blending and iterates of the whole volume, the padded transform of the preconditioner, one patch's activations."""
-    voxels = shape[0] * shape[1] * shape[2]
-    return 8 * 4 * voxels + 4 * 4 * 8 * voxels + network_bytes(params, default, patch)
+def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
+    """Blending and iterates of the whole volume, the preconditioner's padded transform, one patch's activations."""
+    config = network_config(params, default)
+    volumes = holding(volumes=40, measurements=2) if config.has_data_steps else holding(volumes=8)
+    return volumes(sizes, params) + sizes.n_patches * config.prior.activation_bytes(sizes.patch)
 
 
-def network_bytes(params: NetworkParams, default: NetworkConfig, patch: tuple[int, int, int]) -> int:
-    """Activations of one patch in the chosen network, or in the ``default`` one where the choice is left open."""
-    config = default if params.weights == "auto" else find(params.weights).config
-    return config.prior.activation_bytes(patch)
+def network_config(params: NetworkParams, default: NetworkConfig) -> NetworkConfig:
+    """Of the chosen weights, or the ``default`` one where the choice is left open."""
+    return default if params.weights == "auto" else find(params.weights).config
