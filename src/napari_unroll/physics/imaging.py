@@ -11,6 +11,7 @@ import torch
 from deepinv.physics import Blur, Inpainting
 
 from napari_unroll.errors import ParameterError
+from napari_unroll.events import Box
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import VolumeGrid
@@ -62,8 +63,11 @@ class DownsampledBlur(VolumeBlur):
         super().__init__(torch.tensor(sampling.kernel), grid or VolumeGrid(shape=sampling.shape), device=device)
         self.sampling = sampling
         self.period = sampling.factor
+        if sampling.factor != (1, 1, 1):
+            self.reason += f", every {' × '.join(map(str, sampling.factor))} voxels"
         self.is_periodic = sampling.factor == (1, 1, 1)
-        self._measured: tuple[Any, ...] = (..., *(slice((f - 1) // 2, None, f) for f in sampling.factor))
+        z, y, x = (slice((f - 1) // 2, None, f) for f in sampling.factor)
+        self._measured: Box = (z, y, x)
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -78,11 +82,11 @@ class DownsampledBlur(VolumeBlur):
         return torch.nn.functional.interpolate(slices[:, None], size=self.grid.shape, mode="trilinear")
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super()._forward(x)[self._measured].contiguous()
+        return super()._forward(x)[(..., *self._measured)].contiguous()
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
         blurred = y.new_zeros(len(y), 1, *self.grid.shape)
-        blurred[self._measured] = y
+        blurred[(..., *self._measured)] = y
         return super()._adjoint(blurred)
 
 

@@ -7,13 +7,17 @@ through a volume is an image too. Values lie between 0 and 1. Knows nothing of c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from napari_unroll.scan.random_fields import Array, Space, in_slabs, rotation
+from napari_unroll.scan.random_fields import Array, Space, in_slabs
 
-N_LEAVES = 2500
-RADII = (0.03, 0.7)
+N_LEAVES = 4000
+RADII = (0.05, 0.8)
 """Smallest and largest; their density falls with the cube, so that the image looks alike at every scale."""
+GRAINS = (0.0, 0.02, 0.06)
+"""How strong the grain of a leaf is."""
 
 
 @in_slabs
@@ -27,31 +31,37 @@ def leaves(space: Space) -> Array:
     return np.clip(image, 0, 1)
 
 
+@dataclass(frozen=True)
 class _Leaf:
-    """One ellipsoid: where it is, how it lies, and how it looks."""
+    """One ellipsoid: where it is, how it lies (rows are its axes over their half lengths), and how it looks."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        low, high = (r**-2.0 for r in RADII)
-        self.radius = float(rng.uniform(high, low) ** -0.5)
-        self.centre = rng.uniform(-1.1, 1.1, 3).astype(np.float32)
-        self.axes = rotation(rng) / rng.uniform(0.45, 1.0, 3)[:, None].astype(np.float32) / self.radius
-        self.value = float(rng.uniform(0.05, 0.95))
-        self.shade = (rng.uniform(-0.18, 0.18, 3) / self.radius).astype(np.float32)
-        self.grain = float(rng.choice([0.0, 0.02, 0.06]))
+    radius: float
+    centre: Array
+    axes: Array
+    value: float
+    shade: Array
+    grain: float
 
 
 def _draw(rng: np.random.Generator) -> list[_Leaf]:
     """The leaves from the hindmost to the foremost."""
-    return [_Leaf(rng) for _ in range(N_LEAVES)]
+    n, (largest, smallest) = N_LEAVES, (r**-2.0 for r in reversed(RADII))
+    radius = rng.uniform(largest, smallest, n) ** -0.5
+    turns, _ = np.linalg.qr(rng.standard_normal((n, 3, 3)))
+    axes = turns / (radius[:, None] * rng.uniform(0.45, 1.0, (n, 3)))[..., None]
+    shade = rng.uniform(-0.18, 0.18, (n, 3)) / radius[:, None]
+    centre, value, grain = rng.uniform(-1.1, 1.1, (n, 3)), rng.uniform(0.05, 0.95, n), rng.choice(GRAINS, n)
+    parts = (a.astype(np.float32) for a in (radius, centre, axes, value, shade, grain))
+    return [_Leaf(*each) for each in zip(*parts, strict=True)]
 
 
 def _paint(space: Space, image: Array, grain: Array, leaf: _Leaf) -> None:
     box = space.window(leaf.centre, leaf.radius)
-    if any(b.stop <= b.start for b in box):
+    is_far = np.abs(space.axes[0] - leaf.centre[0]).min() > leaf.radius + space.voxel
+    if is_far or any(b.stop <= b.start for b in box):
         return
     z, y, x = space.offsets(box, leaf.centre)
-    turned = [a[0] * z + a[1] * y + a[2] * x for a in leaf.axes]
-    depth = (1 - np.sqrt(sum(t * t for t in turned))) * leaf.radius
-    cover = space.soft(depth)
+    lengths = sum((a[0] * z + a[1] * y + a[2] * x) ** 2 for a in leaf.axes)
+    cover = space.soft((1 - np.sqrt(lengths)) * leaf.radius)
     look = leaf.value + leaf.shade[0] * z + leaf.shade[1] * y + leaf.shade[2] * x + leaf.grain * grain[box]
     image[box] += cover * (look - image[box])

@@ -24,10 +24,10 @@ from napari_unroll.methods.classical.wavelets import Shift, Wavelets, WaveletSpa
 from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 
-DEFAULT_STRENGTH = {"ct": 0.2, "mri": 0.025, "image": 0.03}
+DEFAULT_STRENGTH = {"ct": 0.2, "mri": 0.025, "image": 0.05}
 """λ for ``auto``: the best of a grid in steps of two on generated scans of the training seeds (CT: walnut with 30 and
 foam with 80 views, 40³, data simulated on a grid twice as fine; MRI: brain, R = 5 and 10). haar, db2 and db4 share
-it. Images: between the best for a 9 × 9 blur (0.03 and 0.1) and for 3-fold super-resolution (0.003), 96²."""
+it. Images (96²): the best of 0.01, 0.05 and 0.1 for a 9 × 9 blur; super-resolution loses 0.1 to 0.3 dB to 0.01."""
 
 
 class WaveletParams(IterativeParams):
