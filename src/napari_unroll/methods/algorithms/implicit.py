@@ -42,7 +42,7 @@ LAST_STEP = 0.05
 class ImplicitParams(IterativeParams):
     """Choices of an implicit neural representation."""
 
-    n_iterations: int = Field(default=150, ge=1, le=1_000_000, description="Steps of Adam.")
+    n_iterations: int = Field(default=120, ge=1, le=1_000_000, description="Steps of Adam.")
     tolerance: float = Field(
         default=0.0, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
     )
