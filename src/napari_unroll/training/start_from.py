@@ -12,8 +12,8 @@ from napari_unroll.methods.registry import get
 from napari_unroll.methods.weights import find, load_network
 from napari_unroll.training.plan import TrainingPlan
 
-PER_ITERATION = {"data_step.stepsize", "sigma"}
-"""Parameters with one entry per iteration."""
+PER_ITERATION = {"data_step.stepsize", "data_step.log_strength", "sigma"}
+"""Parameters with one entry per iteration, or one for all."""
 
 
 def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
@@ -61,8 +61,8 @@ def _grown(network: Network, wanted: NetworkConfig) -> Network:
         changes["n_priors"] = changes["n_iterations"]
     grown = Network(has.model_copy(update=changes))
     state = {name: value for name, value in network.state_dict().items() if not name.startswith("priors.")}
-    missing = grown.n_iterations - network.n_iterations
     for name in PER_ITERATION & state.keys():
+        missing = len(grown.state_dict()[name]) - len(state[name])
         state[name] = torch.cat([state[name], state[name][-1:].expand(missing)])
     grown.load_state_dict(state, strict=False)
     for k in range(grown.n_iterations):
