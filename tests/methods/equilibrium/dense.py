@@ -104,4 +104,4 @@ def pointwise(net):
 
 def gap(a, b):
     """‖a − b‖ / ‖b‖."""
-    return float(torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b))
+    return float((torch.linalg.vector_norm(a - b) / torch.linalg.vector_norm(b)).detach())

@@ -76,13 +76,12 @@ def test_loaded_weights_are_normalised_at_once():
 @pytest.mark.parametrize("prior", [{"dim": 3}, {"dim": 2}, {"dim": 2, "neighbours": 1}, {"dim": 2, "neighbours": 2}])
 def test_a_prior_of_normalised_layers_keeps_its_bound(is_complex, prior):
     net = network("averaged-resolvent", is_complex, bound=0.8, **prior)
-    for share in (-2.0, 8.0):
+    for share, least in ((-2.0, 0.5), (8.0, 0.01)):
         with torch.no_grad():
             net.prior(0).share.fill_(share)
         x = volume(0, is_complex, (2, 1, 3, 6, 6))
         found = lipschitz_at(lambda u: net.denoise(u, 0), x, 30, generator=torch.Generator().manual_seed(0))
-        assert float(found.max()) <= 0.8 + 1e-9
-    assert float(found.max()) > 0.05
+        assert least < float(found.max()) <= 0.8 + 1e-9
 
 
 @pytest.mark.parametrize("is_complex", [False, True])
@@ -124,7 +123,7 @@ def test_the_penalty_brings_the_constant_down():
         optimiser.zero_grad()
         net.penalty(x).backward()
         optimiser.step()
-    assert constant() < 0.5 < before
+    assert constant() < 0.55 < before  # the penalty's own estimate is from below
 
 
 def test_there_is_no_penalty_unless_it_is_asked_for():

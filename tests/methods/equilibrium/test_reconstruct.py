@@ -127,7 +127,7 @@ def test_an_approximation_that_is_not_positive_is_refused_in_words():
 def test_fixed_points_inside_of_priors_are_told_too():
     torch.manual_seed(0)
     config = NetworkConfig(
-        prior=ShallowConfig(channels=4, groups=2), data_step={"preconditioner": None}, n_iterations=2
+        prior=ShallowConfig(channels=16, groups=2), data_step={"preconditioner": None}, n_iterations=2
     )
     given, start = problem(tiny.cone()), None
     net = Network(config).eval().requires_grad_(False)

@@ -139,9 +139,9 @@ class _Run:
         if self.adjoint is None:
             return None
         factors = _normal_of(self.problem)
-        exact = self._is_exact(k)
-        normal = self._exact_normal if exact else factors.apply
-        return Data(LocalProblem(factors, x, self.adjoint - normal(x)), factors, operator=normal)
+        exact = self._exact_normal if self._is_exact(k) else None
+        normal = exact or factors.apply
+        return Data(LocalProblem(factors, x, self.adjoint - normal(x)), factors, operator=exact)
 
     def _is_exact(self, k: int) -> bool:
         mode = self.steps.data_step

@@ -51,9 +51,9 @@ class _Normalised:
         frequencies, margin = _offsets(self.kernel_size)
         phases = frequencies.to(self.weight.device)
         symbol = torch.einsum("fk,oik->foi", phases, self.weight.flatten(2).to(phases.dtype))
-        right = _unit(module._vectors)
+        adjoint, right = symbol.mH.contiguous(), _unit(module._vectors)
         for _ in range(n_steps):
-            right = _unit(symbol.mH @ _unit(symbol @ right))
+            right = _unit(adjoint @ _unit(symbol @ right))
         left = symbol @ right
         top = int(torch.linalg.vector_norm(left, dim=1).argmax())
         u, v = _unit(left)[top, :, 0], right[top, :, 0]
