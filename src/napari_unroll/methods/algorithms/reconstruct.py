@@ -92,7 +92,7 @@ ONE_PASS = UnrolledParams()
 def _steps_of(params: NetworkParams) -> UnrolledParams:
     """The choices about data steps."""
     if isinstance(params, EquilibriumParams):
-        return UnrolledParams(data_step=params.data_step)  # type: ignore[call-arg]
+        return UnrolledParams(data_step=params.data_step)
     return params if isinstance(params, UnrolledParams) else ONE_PASS
 
 

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.nn.modules.conv import _ConvNd
 
 GRID = {2: 16, 3: 12}
 """Frequencies per axis, by dimension."""
@@ -22,57 +23,50 @@ STEPS = 2
 """Power iterations per step of the optimiser."""
 
 
-class _Normalised:
+class _Normalised(_ConvNd):
     """A convolution with weights W/σ, where σ = ⟨W, G⟩ ≥ ‖W‖ as nearly as the power iteration has come.
 
     G is the derivative of the norm, fixed until the next :meth:`refresh`, so that σ is linear in W, costs nothing, and f does
     not change while its fixed point is looked for.
     """
 
-    weight: torch.nn.Parameter
-    bias: torch.nn.Parameter | None
-    kernel_size: tuple[int, ...]
+    _vectors: torch.Tensor
+    _slope: torch.Tensor
 
     def __init__(self, *sizes: Any, **choices: Any) -> None:
         super().__init__(*sizes, **choices)
         frequencies = _offsets(self.kernel_size)[0]
         generator = torch.Generator().manual_seed(0)
         vectors = torch.randn(len(frequencies), self.weight.shape[1], 1, dtype=torch.complex64, generator=generator)
-        module: Any = self
-        module.register_buffer("_vectors", vectors, persistent=False)
-        module.register_buffer("_slope", torch.zeros_like(self.weight), persistent=False)
-        module.register_load_state_dict_post_hook(lambda loaded, _: loaded.refresh(SETTLE))
+        self.register_buffer("_vectors", vectors, persistent=False)
+        self.register_buffer("_slope", torch.zeros_like(self.weight), persistent=False)
+        self.register_load_state_dict_post_hook(lambda loaded, _: loaded.refresh(SETTLE))
         self.refresh(SETTLE)
 
     @torch.no_grad()
     def refresh(self, n_steps: int = STEPS) -> None:
         """Power iterations on the present weights, and G anew."""
-        module: Any = self
         frequencies, margin = _offsets(self.kernel_size)
         phases = frequencies.to(self.weight.device)
         symbol = torch.einsum("fk,oik->foi", phases, self.weight.flatten(2).to(phases.dtype))
-        adjoint, right = symbol.mH.contiguous(), _unit(module._vectors)
+        adjoint, right = symbol.mH.contiguous(), _unit(self._vectors)
         for _ in range(n_steps):
             right = _unit(adjoint @ _unit(symbol @ right))
         left = symbol @ right
         top = int(torch.linalg.vector_norm(left, dim=1).argmax())
         u, v = _unit(left)[top, :, 0], right[top, :, 0]
         slope = torch.einsum("o,i,k->oik", u.conj(), v, phases[top]).real
-        module._vectors.copy_(right)
-        module._slope.copy_(margin * slope.reshape(self.weight.shape))
+        self._vectors.copy_(right)
+        self._slope.copy_(margin * slope.reshape(self.weight.shape))
 
     @property
     def norm(self) -> torch.Tensor:
         """σ."""
-        module: Any = self
-        sigma: torch.Tensor = (self.weight * module._slope).sum()
-        return sigma
+        return (self.weight * self._slope).sum()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve x (batch, channel, …)."""
-        module: Any = self
-        out: torch.Tensor = module._conv_forward(x, self.weight / self.norm.clamp_min(1e-12), self.bias)
-        return out
+        return self._conv_forward(x, self.weight / self.norm.clamp_min(1e-12), self.bias)
 
 
 class NormalisedConv2d(_Normalised, torch.nn.Conv2d):
