@@ -134,6 +134,8 @@ def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:
     prior = own["prior"] | {"dim": 3, "neighbours": 0, "channels": (4, 4, 4, 4)}
     if isinstance(own["prior"]["channels"], int):
         prior |= {"channels": 4, **{name: 2 for name in ("layers", "groups") if name in own["prior"]}}
+    if "equilibrium" in prior:
+        prior["equilibrium"] = prior["equilibrium"] | {"max_evaluations": 3}
     few = min(2, own["n_iterations"])
     config = NetworkConfig(**own | {"prior": prior, "n_iterations": few, "n_priors": 1, "start_iterations": 0})
     torch.manual_seed(0)
