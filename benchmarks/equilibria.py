@@ -72,7 +72,7 @@ def solvers(scan: Scan, method: str, seed: int = 0) -> None:
     for solver in ("anderson", "damped", "plain"):
         torch.manual_seed(seed)
         config = get(method).learning.network("ct")
-        prior = config.prior.model_copy(update={"channels": 16, "layers": 5})
+        prior = config.prior.model_copy(update={"width": 16, "layers": 5})
         equilibrium = config.equilibrium.model_copy(update={"solver": solver, "max_evaluations": 400})
         network = Network(config.model_copy(update={"prior": prior, "equilibrium": equilibrium})).eval()
         with hearing() as reports, torch.no_grad():
@@ -87,7 +87,7 @@ def cost(method: str) -> None:
     config = get(method).learning.network("ct")
     prior = {"dim": 2, "neighbours": 0}
     if config.prior.kind == "dncnn":
-        prior |= {"layers": 17, "channels": 64}
+        prior |= {"layers": 17, "width": 64}
     if config.equilibrium is not None:
         config = config.model_copy(
             update={"equilibrium": config.equilibrium.model_copy(update={"max_evaluations": 20})}

@@ -27,7 +27,7 @@ from napari_unroll.training.trainer import Trainer
 
 CONFIG = NetworkConfig(
     iteration="averaged-resolvent",
-    prior=CNNConfig(channels=4, layers=3),
+    prior=CNNConfig(width=4, layers=3),
     equilibrium={"tolerance": 1e-5, "max_evaluations": 200},
     lipschitz={"kind": "layers", "bound": 0.9},
     data_step={"strength": 3.0, "tolerance": 1e-6, "max_steps": 200},
@@ -80,7 +80,7 @@ def test_the_cut_of_the_fixed_point_is_nearly_that_of_the_local_problem_with_the
 
 def test_the_average_of_batch_normalisation_follows_its_statistics(samples):
     store, physics = samples
-    prior = DnCNNConfig(channels=4, layers=3, batch_norm=True)
+    prior = DnCNNConfig(width=4, layers=3, batch_norm=True)
     config = NetworkConfig(prior=prior, data_step={"preconditioner": None}, n_iterations=2)
     options = OPTIONS.model_copy(update={"n_steps": 3, "ema": 0.5})
     sampler = PatchSampler([store.load(0)], (8, 8, 8), 0)
@@ -106,7 +106,7 @@ METHODS = ("deq4ip", "de-grad", "mol-lr", "mol-sn", "luser-dw")
 def test_an_equilibrium_is_trained_and_its_solves_are_logged(method, modality, partition, tmp_path):
     if partition != "approximated" and method not in ("deq4ip", "mol-sn"):
         pytest.skip("the same code as for those")
-    prior = {"channels": 4, "dim": 3} | ({"groups": 2} if method == "luser-dw" else {"layers": 3})
+    prior = {"width": 4, "dim": 3} | ({"groups": 2} if method == "luser-dw" else {"layers": 3})
     few = {"n_iterations": 2, "n_priors": 2} if method == "luser-dw" else {"equilibrium": {"max_evaluations": 15}}
     options = {"n_steps": 2, "patch_size": (6, 8, 8), "log_every": 1, "partition": partition, "truth_share": 0.5}
     plan = TrainingPlan(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import ValidationError
 
 from napari_unroll.errors import WeightsError
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
@@ -44,9 +45,13 @@ def _with_prior(prior: Prior, plan: TrainingPlan) -> Network:
     learning = get(plan.method).learning
     assert learning is not None
     own = learning.network(plan.modality).model_dump()
-    network = Network(NetworkConfig(**own | {"prior": prior.config}))
+    try:
+        network = Network(NetworkConfig(**own | {"prior": prior.config}))
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise WeightsError(f"The prior of {plan.initial} does not fit the method {plan.method}: {why}.") from None
     for copy in network.priors:
-        copy.load_state_dict(prior.state_dict())
+        copy.load_state_dict(prior.state_dict() | {k: v for k, v in copy.state_dict().items() if k == "share"})
     return network
 
 

@@ -71,7 +71,7 @@ def network(iteration, is_complex=False, equilibrium=EXACT, kind="layers", bound
     config = NetworkConfig(
         iteration=iteration,
         data_step=step,
-        prior=CNNConfig(**{"channels": 4, "layers": 3, "complex_valued": is_complex} | prior),
+        prior=CNNConfig(**{"width": 4, "layers": 3, "complex_valued": is_complex} | prior),
         equilibrium=equilibrium,
         lipschitz={"kind": kind, "bound": bound},
     )

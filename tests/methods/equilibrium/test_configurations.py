@@ -45,7 +45,7 @@ def test_luser_has_the_published_number_of_parameters(is_complex, shared, own):
 
 def test_equal_blocks_of_their_own_are_the_shared_block():
     torch.manual_seed(0)
-    prior = ShallowConfig(channels=8, groups=2, **FLAT)
+    prior = ShallowConfig(width=8, groups=2, **FLAT)
     shared, own = (Network(NetworkConfig(prior=prior, data_step=STEP, n_iterations=3, n_priors=n)) for n in (1, 3))
     for block in own.priors:
         block.load_state_dict(shared.prior(0).state_dict())
@@ -69,7 +69,7 @@ def test_the_block_converges_with_its_gain_and_not_as_published(dim, published):
 @pytest.mark.parametrize("shape", [(2, 1, 5, 17, 9), (1, 1, 1, 12, 20)])
 @pytest.mark.parametrize("sees", [{"dim": 3}, {"dim": 2}, {"dim": 2, "neighbours": 1}])
 def test_priors_keep_shape_and_kind_and_learn(config, complex_valued, shape, sees):
-    small = {"channels": 4, "groups": 2} if config is ShallowConfig else {"channels": 4, "layers": 3}
+    small = {"width": 4, "groups": 2} if config is ShallowConfig else {"width": 4, "layers": 3}
     prior = Prior(config(complex_valued=complex_valued, **sees, **small))
     x = torch.randn(shape, dtype=torch.complex64 if complex_valued else torch.float32)
     out = prior(x, 0.1)
@@ -88,7 +88,7 @@ def test_priors_keep_shape_and_kind_and_learn(config, complex_valued, shape, see
         ({"equilibrium": {}, "prior": {"kind": "shallow"}}, "an equilibrium itself"),
         ({"lipschitz": {"kind": "layers"}}, "layers of a DRUNet cannot be normalised"),
         ({"lipschitz": {"kind": "layers"}, "prior": {"kind": "dncnn", "batch_norm": True}}, "no batch_norm"),
-        ({"prior": {"kind": "shallow", "channels": 6, "groups": 4}}, "equal groups"),
+        ({"prior": {"kind": "shallow", "width": 6, "groups": 4}}, "equal groups"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_words(wrong, said):

@@ -32,7 +32,7 @@ def network(iteration, is_complex=False, **equilibrium):
     config = NetworkConfig(
         iteration=iteration,
         data_step=STEPS[iteration],
-        prior=CNNConfig(channels=4, layers=3, complex_valued=is_complex),
+        prior=CNNConfig(width=4, layers=3, complex_valued=is_complex),
         equilibrium={"tolerance": 1e-3, "max_evaluations": 100, **equilibrium},
         lipschitz={"kind": "layers", "bound": 0.9},
     )
@@ -126,9 +126,7 @@ def test_an_approximation_that_is_not_positive_is_refused_in_words():
 
 def test_fixed_points_inside_of_priors_are_told_too():
     torch.manual_seed(0)
-    config = NetworkConfig(
-        prior=ShallowConfig(channels=16, groups=2), data_step={"preconditioner": None}, n_iterations=2
-    )
+    config = NetworkConfig(prior=ShallowConfig(width=16, groups=2), data_step={"preconditioner": None}, n_iterations=2)
     given, start = problem(tiny.cone()), None
     net = Network(config).eval().requires_grad_(False)
     start = given.physics.A_dagger(given.y)

@@ -19,7 +19,7 @@ from napari_unroll.methods.networks.prior import PriorConfig, Width
 class StackConfig(PriorConfig):
     """What stacks of convolutions share."""
 
-    channels: Width = Field(64, description="Channels of every layer but the last.")
+    width: Width = Field(64, description="Channels of every layer but the last.")
     layers: int = Field(5, ge=2, le=64, description="Convolutions.")
 
     @property
@@ -35,11 +35,11 @@ class StackConfig(PriorConfig):
     @property
     def size(self) -> str:
         """Its layers and channels."""
-        return f"{self.layers}×{self.channels}"
+        return f"{self.layers}×{self.width}"
 
     def activation_bytes(self, shape: tuple[int, int, int]) -> int:
         """Three maps: of a layer, of the next, and of torch's convolution."""
-        return 3 * 4 * self.channels * math.prod(shape)
+        return 3 * 4 * self.width * math.prod(shape)
 
     def _stack(self, is_normalised: bool, bias: bool, has_batch_norm: bool = False) -> torch.nn.Module:
         """Convolution, activation, … convolution."""
@@ -48,12 +48,12 @@ class StackConfig(PriorConfig):
             return convolution(self.dim, n_in, n_out, bias=bias, is_normalised=is_normalised)
 
         norm = torch.nn.BatchNorm3d if self.dim == 3 else torch.nn.BatchNorm2d
-        parts: list[torch.nn.Module] = [layer(self.seen, self.channels), torch.nn.ReLU()]
+        parts: list[torch.nn.Module] = [layer(self.seen, self.width), torch.nn.ReLU()]
         for _ in range(self.layers - 2):
-            parts += [layer(self.channels, self.channels)]
-            parts += [norm(self.channels)] if has_batch_norm else []
+            parts += [layer(self.width, self.width)]
+            parts += [norm(self.width)] if has_batch_norm else []
             parts += [torch.nn.ReLU()]
-        return torch.nn.Sequential(*parts, layer(self.channels, self.parts))
+        return torch.nn.Sequential(*parts, layer(self.width, self.parts))
 
 
 class DnCNNConfig(StackConfig):

@@ -26,7 +26,7 @@ class ShallowConfig(PriorConfig):
     """Architecture of LUSER's block."""
 
     kind: Literal["shallow"] = "shallow"
-    channels: int = Field(
+    width: int = Field(
         32, ge=2, le=1024, description="Channels of inject and data layers; mix layers have twice as many."
     )
     groups: int = Field(8, ge=1, le=64, description="Groups of channels that are normalised together.")
@@ -39,8 +39,10 @@ class ShallowConfig(PriorConfig):
 
     @model_validator(mode="after")
     def _equal_groups(self) -> ShallowConfig:
-        if self.channels % self.groups:
-            raise ValueError("channels must fall into equal groups; choose a number of groups that divides them")
+        if self.width % self.groups:
+            raise ValueError(
+                "the channels (width) must fall into equal groups; choose a number of groups that divides them"
+            )
         return self
 
     @property
@@ -56,7 +58,7 @@ class ShallowConfig(PriorConfig):
     @property
     def size(self) -> str:
         """Its channels."""
-        return f"{self.channels}{' as published' if self.published else ''}"
+        return f"{self.width}{' as published' if self.published else ''}"
 
     def build(self, is_normalised: bool = False) -> torch.nn.Module:
         """The block; its convolutions are normalised always."""
@@ -64,7 +66,7 @@ class ShallowConfig(PriorConfig):
 
     def activation_bytes(self, shape: tuple[int, int, int]) -> int:
         """The injected maps, three of the mix layers, and the search's copies of r."""
-        per_voxel = self.channels + 3 * 2 * self.channels + self.equilibrium.volumes * self.parts
+        per_voxel = self.width + 3 * 2 * self.width + self.equilibrium.volumes * self.parts
         return 4 * per_voxel * math.prod(shape)
 
 
@@ -73,7 +75,7 @@ class ShallowEquilibrium(torch.nn.Module):
 
     def __init__(self, config: ShallowConfig) -> None:
         super().__init__()
-        n, self.config = config.channels, config
+        n, self.config = config.width, config
         self.inject = torch.nn.Sequential(
             *self._layer(config.seen, n, has_norm=False), *self._layer(n, n, has_norm=False)
         )
