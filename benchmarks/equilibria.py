@@ -1,6 +1,6 @@
 """What equilibria cost and whether their fixed points are found: the figures of docs/methods/equilibria.md.
 
-One generated cone beam of 24³ voxels for convergence, one slice without physics for the cost.
+One generated cone beam of 16³ voxels for convergence, one slice without physics for the cost.
 
     python benchmarks/equilibria.py
 """
@@ -29,10 +29,10 @@ STAGES = 8
 
 
 class Scan:
-    """The data term of a cone beam of 24³ voxels and 20 views, around every iterate."""
+    """The data term of a cone beam of 16³ voxels and 12 views, around every iterate."""
 
     def __init__(self) -> None:
-        scan = sample_cone_beam(24, 20, oversample=1)
+        scan = sample_cone_beam(16, 12, oversample=1)
         self.physics = build_physics(scan, "cpu")
         self.factors = fit_now(self.physics, FitOptions(n_test=0))
         y = torch.from_numpy(scan.measurements)[None, None]
@@ -130,7 +130,7 @@ class Identity:
 def main() -> None:
     scan = Scan()
     for published in (True, False):
-        for seed in range(3):
+        for seed in range(2):
             shallow(scan, published, seed)
     for method in ("deq4ip", "de-grad", "mol-lr", "mol-sn"):
         solvers(scan, method)
