@@ -144,7 +144,10 @@ def weights(folder: Path, scan: Scan, method: str = "unrolled-pgd") -> str:
     learning = get(method).learning
     assert learning is not None
     own = learning.network(scan.modality).model_dump()
-    prior = own["prior"] | {"dim": 3, "neighbours": 0, "channels": (4, 4, 4, 4)}
+    small = {"channels": (4, 4, 4, 4), "width": 4, "layers": 2, "groups": 2}
+    prior = own["prior"] | {"dim": 3, "neighbours": 0} | {n: v for n, v in small.items() if n in own["prior"]}
+    if "equilibrium" in prior:
+        prior["equilibrium"] = prior["equilibrium"] | {"max_evaluations": 3}
     few = min(2, own["n_iterations"])
     config = NetworkConfig(**own | {"prior": prior, "n_iterations": few, "n_priors": 1, "start_iterations": 0})
     torch.manual_seed(0)

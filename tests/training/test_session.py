@@ -9,11 +9,12 @@ import pytest
 import tifffile
 import torch
 
-from napari_unroll.errors import ParameterError, UnrollError
+from napari_unroll.errors import ParameterError, UnrollError, WeightsError
 from napari_unroll.events import Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks.dncnn import DnCNNConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.weights import find, load_network, save_network
 from napari_unroll.physics.samples import sample_super_resolution
@@ -183,6 +184,19 @@ def test_weights_of_another_method_lend_their_prior(tmp_path):
         torch.testing.assert_close(lent.prior(0)(x, 0.1), network.prior(0)(x, 0.1))
     _, thick = with_initial(plan(method="dpir", initial=str(tmp_path / "unrolled-pgd.safetensors"), network={}))
     assert thick.config.prior.dim == 3
+
+
+def test_a_prior_that_a_method_cannot_have_is_refused_in_words(tmp_path):
+    """DEQ4IP normalises the layers of its prior, which a DRUNet has too many kinds of; a DnCNN lends its layers."""
+    for prior in (DRUNetConfig(channels=(4, 4, 4, 4)), DnCNNConfig(width=4, layers=3)):
+        path = tmp_path / f"{prior.kind}.safetensors"
+        save_network(Network(NetworkConfig(prior=prior)), path, "lu-dncnn")
+        lent = plan(method="deq4ip", initial=str(path), network={})
+        if prior.kind == "drunet":
+            with pytest.raises(WeightsError, match="layers of a DRUNet cannot be normalised"):
+                with_initial(lent)
+        else:
+            assert with_initial(lent)[1].config.prior == prior
 
 
 def test_weights_are_stored_as_asked_for(tmp_path):

@@ -19,6 +19,7 @@ import torch
 from napari_unroll.errors import FinishNow, ScanError
 from napari_unroll.events import Event, IterationDone, PatchDone, Progress
 from napari_unroll.interrupt import stepwise
+from napari_unroll.methods.memory import A_HANDFUL, Memory
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.laws import power_iteration
 from napari_unroll.physics.volume_physics import VolumePhysics
@@ -181,7 +182,7 @@ class Solve(Protocol):
 class Method:
     """An entry of the registry: name, what it needs, its record and its generator.
 
-    ``memory`` estimates peak bytes for (volume shape, patch size, params) beyond scan and volume; the plan uses it.
+    ``memory`` estimates peak bytes beyond the scan and what its operator takes; the plan uses it.
     ``refuses`` says why the method does not apply to a scan of one of its modalities, such as "fbp is for parallel
     beams", and is empty where it does.
     ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
@@ -201,7 +202,7 @@ class Method:
     needs_weights: bool = False
     patchwise: bool = False
     iterative: bool = True
-    memory: Callable[[tuple[int, int, int], tuple[int, int, int], Any], int] | None = None
+    memory: Memory = A_HANDFUL
     needs_normal: Callable[[Any], bool] | None = None
     find_weights: Callable[[Modality, Any], Any] | None = None
     learning: Learning | None = None

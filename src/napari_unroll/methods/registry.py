@@ -6,8 +6,12 @@ Docks, the command line, the tables in the documentation and the tests that run 
 from __future__ import annotations
 
 from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.methods.algorithms.deep_equilibrium import DE_GRAD, DEQ4IP
 from napari_unroll.methods.algorithms.dpir import DPIR, DPIR_RAM
 from napari_unroll.methods.algorithms.implicit import INR
+from napari_unroll.methods.algorithms.luser import LU_DNCNN, LUSER_DW, LUSER_SW
+from napari_unroll.methods.algorithms.modl import ADMM_NET, MODL
+from napari_unroll.methods.algorithms.mol import MOL_LR, MOL_SN
 from napari_unroll.methods.algorithms.plug_and_play import PNP_PGD
 from napari_unroll.methods.algorithms.post_processing import DRUNET, UNET
 from napari_unroll.methods.algorithms.unrolled import UNROLLED_PGD
@@ -27,7 +31,9 @@ from napari_unroll.scan.scan import Scan
 
 _ALL = (
     FDK, FBP, ZERO_FILLED, INTERPOLATION, CGLS, CG_SENSE, SIRT, TIKHONOV, WAVELET_L1, TV_PDHG, TV_FISTA, INR, UNET,
-    DRUNET, PNP_PGD, DPIR_RAM, DPIR, UNROLLED_PGD,
+    DRUNET, PNP_PGD, DPIR_RAM, DPIR,
+    LU_DNCNN, MODL, ADMM_NET, DE_GRAD, DEQ4IP, MOL_SN, MOL_LR, LUSER_SW, LUSER_DW,
+    UNROLLED_PGD,
 )  # fmt: skip
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from napari_unroll.errors import MemoryExceeded, WeightsError
+from napari_unroll.methods.memory import Shape, Sizes
+from napari_unroll.methods.patchwise import batch_size
 from napari_unroll.methods.problem import Method
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
-Shape = tuple[int, int, int]
-
 EDGES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 256)
 SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
+COIL_IMAGES = 6
+"""Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
 LARGEST_ON_CPU = 64
 """Larger patches are no faster on a CPU and stream more coarsely."""
 
@@ -24,17 +28,21 @@ def voxels(shape: Shape) -> int:
     return shape[0] * shape[1] * shape[2]
 
 
-def base_bytes(scan: Scan, grid: VolumeGrid) -> int:
-    """Measurements, a residual of the same size, coil maps, and a handful of volumes: what every run holds."""
+def base_bytes(scan: Scan, grid: VolumeGrid, device: str = "cpu") -> int:
+    """What every run holds beside the scan: its result, the images of all coils, and on a device of its own the scan too."""
     itemsize = 8 if scan.modality == "mri" else 4
-    maps = len(scan.measurements) * voxels(scan.grid.shape) * itemsize if scan.modality == "mri" else 0
-    return 2 * scan.measurements.size * itemsize + maps + 4 * itemsize * voxels(grid.shape)
+    n_coils = len(scan.measurements) if scan.modality == "mri" else 0
+    coil_images = n_coils * voxels(scan.grid.shape) * itemsize
+    copied = 0 if device == "cpu" else scan.measurements.size * itemsize + coil_images
+    return COIL_IMAGES * coil_images + copied + itemsize * voxels(grid.shape)
 
 
-def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape) -> int:
+def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu") -> int:
     """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
-    own = method.memory(grid.shape, patch, _with_weights(method, params, scan)) if method.memory else 0
-    return base_bytes(scan, grid) + own * (2 if scan.modality == "mri" else 1)
+    itemsize = 8 if scan.modality == "mri" else 4
+    n_patches = 1 if patch == grid.shape else batch_size(torch.device(device))
+    sizes = Sizes(itemsize * voxels(grid.shape), itemsize * scan.measurements.size, grid.shape, patch, n_patches)
+    return base_bytes(scan, grid, device) + method.memory(sizes, _with_weights(method, params, scan))
 
 
 def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
@@ -50,7 +58,7 @@ def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
 
 def check_memory(scan: Scan, grid: VolumeGrid, device: Device) -> None:
     """Raise MemoryExceeded where the device cannot hold even what every run holds."""
-    need = base_bytes(scan, grid)
+    need = base_bytes(scan, grid, device.name)
     if need > device.free_bytes:
         raise MemoryExceeded(
             f"A volume of {grid.shape} voxels with its measurements needs about {gib(need)}, but {device.name} has "
@@ -69,7 +77,7 @@ def auto_patch_size(method: Method, params: Any, scan: Scan, grid: VolumeGrid, d
         useful = [e for e in useful if e <= LARGEST_ON_CPU]
     for edge in reversed(useful):
         patch: Shape = tuple(min(edge, n) for n in grid.shape)  # type: ignore[assignment]
-        need = run_bytes(method, params, scan, grid, patch)
+        need = run_bytes(method, params, scan, grid, patch, device.name)
         if need <= budget:
             return (
                 edge,

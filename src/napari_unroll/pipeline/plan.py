@@ -14,12 +14,13 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
+from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import default_for, for_scan, get
 from napari_unroll.normal.fit import Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import Shape, auto_patch_size, check_memory, gib, run_bytes
+from napari_unroll.pipeline.memory import auto_patch_size, check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build, to_options
 from napari_unroll.record import Record
 from napari_unroll.scan.field_of_view import check_volume
@@ -139,7 +140,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         needs_normal=bool(method.needs_normal and method.needs_normal(params)),
         roi=box,
         grid=grid,
-        memory_bytes=run_bytes(method, params, scan, grid, patch),
+        memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
         free_bytes=device.free_bytes,
         command=command(choices, method, params, scan),
         notes=(why,) if why else (),

@@ -16,6 +16,8 @@ import torch
 from napari_unroll.events import Box, result_of
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.equilibrium.layer import solve
+from napari_unroll.methods.equilibrium.report import hearing
 from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
@@ -82,22 +84,35 @@ class Trajectory:
 
     @torch.no_grad()
     def __call__(self, volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
-        """x_k and r_k = Aᴴ(y − A x_k), k = 0 … K − 1, (k, z, y, x) each; of y it needs the sample's residual image only."""
+        """x_k and r_k = Aᴴ(y − A x_k), k = 0 … K − 1, (k, z, y, x) each; of y it needs the sample's residual image only.
+
+        Of an equilibrium its fixed point alone, which is that of every local problem whatever Ñ is: what Ñ makes of u − P x̂ is
+        nothing where u is P x̂.
+        """
         physics, factors = self.operators[protocol], self.protocols[protocol]
         start, first = (
             torch.from_numpy(volumes[name])[None, None].to(factors.device) for name in ("start", "residual_start")
         )
+
+        def residual(x: torch.Tensor) -> torch.Tensor:
+            return first - physics.normal(x - start)
+
+        equilibrium = self.network.config.equilibrium
+        if equilibrium is not None:
+            with hearing():  # no step of the training
+                found = solve(lambda x: self._iterate(State(x), residual(x), 0, protocol).x, start, equilibrium)
+            return _stacked([found]), _stacked([residual(found)])
         contexts, residuals, state = [start], [first], State(start)
         for k in range(self.network.n_iterations - 1):
-            state = self._iterate(state, residuals[-1], k, factors)
+            state = self._iterate(state, residuals[-1], k, protocol)
             contexts.append(state.x)
-            residuals.append(first - physics.A_adjoint(physics.A(state.x - start)))
+            residuals.append(residual(state.x))
         return _stacked(contexts), _stacked(residuals)
 
-    def _iterate(self, state: State, residual: torch.Tensor, k: int, factors: NormalFactors) -> State:
+    def _iterate(self, state: State, residual: torch.Tensor, k: int, protocol: int) -> State:
         """The state after iteration k, with the prior in patches where the volume is large."""
-        x, network = state.x, self.network
-        data = Data(LocalProblem(factors, x, residual), factors)
+        x, network, factors = state.x, self.network, self.protocols[protocol]
+        data = Data(LocalProblem(factors, x, residual), factors, operator=self.operators[protocol].normal)
         given = network.before(state, k, data)
 
         def apply(boxes: list[Box]) -> list[Patch]:

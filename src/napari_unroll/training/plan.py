@@ -148,7 +148,7 @@ def _architecture(learning: Learning, modality: Modality, asked: dict[str, Any],
         own |= {"n_iterations": asked.get("n_priors", 1), "n_priors": 1, "final_step": False}
         own["prior"] = own["prior"] | {"neighbours": 0}
     merged = {**own, **asked, "iteration": own["iteration"]}
-    for part in ("prior", "data_step"):
+    for part in ("prior", "data_step", "equilibrium", "lipschitz"):
         merged[part] = _merged(own[part], _plain(asked.get(part)))
     if isinstance(merged["prior"], dict):
         merged["prior"] = {**merged["prior"], "complex_valued": modality == "mri"}
@@ -159,7 +159,7 @@ def _merged(own: Any, asked: Any) -> Any:
     """A part of another kind has nothing in common with the method's own."""
     if not isinstance(asked, dict) or not isinstance(own, dict):
         return own if asked is None else asked
-    same = asked.get("kind", own["kind"]) == own["kind"]
+    same = asked.get("kind", own.get("kind")) == own.get("kind")
     shared = own if same else {name: own[name] for name in ("dim", "neighbours") if name in own}
     asked = {"neighbours": 0, **asked} if asked.get("dim") == 3 else asked
     return {**shared, **asked}

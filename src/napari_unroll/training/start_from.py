@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from pydantic import ValidationError
 
 from napari_unroll.errors import WeightsError
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
@@ -13,8 +14,8 @@ from napari_unroll.methods.weights import find, load_network
 from napari_unroll.scan.scan import MODALITIES
 from napari_unroll.training.plan import TrainingPlan
 
-PER_ITERATION = {"data_step.stepsize", "sigma"}
-"""Parameters with one entry per iteration."""
+PER_ITERATION = {"data_step.stepsize", "data_step.log_strength", "sigma"}
+"""Parameters with one entry per iteration, or one for all."""
 
 
 def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
@@ -45,9 +46,13 @@ def _with_prior(prior: Prior, plan: TrainingPlan) -> Network:
     learning = get(plan.method).learning
     assert learning is not None
     own = learning.network(plan.modality).model_dump()
-    network = Network(NetworkConfig(**own | {"prior": prior.config}))
+    try:
+        network = Network(NetworkConfig(**own | {"prior": prior.config}))
+    except ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise WeightsError(f"The prior of {plan.initial} does not fit the method {plan.method}: {why}.") from None
     for copy in network.priors:
-        copy.load_state_dict(prior.state_dict())
+        copy.load_state_dict(prior.state_dict() | {k: v for k, v in copy.state_dict().items() if k == "share"})
     return network
 
 
@@ -62,8 +67,8 @@ def _grown(network: Network, wanted: NetworkConfig) -> Network:
         changes["n_priors"] = changes["n_iterations"]
     grown = Network(has.model_copy(update=changes))
     state = {name: value for name, value in network.state_dict().items() if not name.startswith("priors.")}
-    missing = grown.n_iterations - network.n_iterations
     for name in PER_ITERATION & state.keys():
+        missing = len(grown.state_dict()[name]) - len(state[name])
         state[name] = torch.cat([state[name], state[name][-1:].expand(missing)])
     grown.load_state_dict(state, strict=False)
     for k in range(grown.n_iterations):

@@ -20,6 +20,7 @@ from napari_unroll.errors import Cancelled, FinishNow
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
 from napari_unroll.interrupt import check, interruptible, shielded, stepwise
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.equilibrium.report import hearing, metrics
 from napari_unroll.training.checkpoint import TrainingState
 from napari_unroll.training.meter import Meter
 from napari_unroll.training.options import TrainOptions
@@ -30,6 +31,8 @@ Validate = Callable[[Network], Validation]
 Keep = Callable[[Network, dict[str, float]], None]
 SAVE_SECONDS = 60.0
 """Checkpoints are at most this far apart."""
+AVERAGED = ("running_mean", "running_var")
+"""Buffers that are averaged as weights are, by the end of their names: those of batch normalisation."""
 VALIDATIONS = 10
 """Where seconds are limited, this many validations are made in them, as far as ``validation_share`` allows."""
 
@@ -112,12 +115,13 @@ class Trainer:
 
     def _one_step(self, meter: Meter, history: list[float]) -> Iterator[Event]:
         """One optimiser step, and what is due after it: report, validation, checkpoint."""
-        value = self._optimise()
+        with hearing() as solves:
+            value = self._optimise()
         self.elapsed = time.monotonic() - self._begin
         if self.step % self.options.log_every == 0:
             history.append(value)
             yield Progress(int(1000 * self.progress), 1000, "training")
-            yield self._report({"loss": value, **meter.read(self.step, self.elapsed)})
+            yield self._report({"loss": value, **meter.read(self.step, self.elapsed), **metrics(solves)})
         if self._validation_is_due():
             yield from self._validation()
         if self.step % self.options.validate_every == 0 or self.elapsed - self._saved_at > SAVE_SECONDS:
@@ -172,8 +176,8 @@ class Trainer:
         decay = min(self.options.ema, self.step / (self.step + 10))
         for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
-        for kept, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(now)
+        for (name, kept), now in zip(self.average.named_buffers(), self.network.buffers(), strict=True):
+            kept.lerp_(now, 1 - decay) if name.endswith(AVERAGED) else kept.copy_(now)
 
     def _validation_is_due(self) -> bool:
         since = self.elapsed - self._validated_at

@@ -11,6 +11,7 @@ from napari_unroll.methods.algorithms.implicit import INR, ImplicitParams, batch
 from napari_unroll.methods.algorithms.implicit_objective import Objective, Penalty, data_parts, resampled
 from napari_unroll.methods.classical.differences import Differences
 from napari_unroll.methods.classical.total_variation import TotalVariation
+from napari_unroll.methods.memory import Sizes
 from napari_unroll.methods.networks import feature_grid
 from napari_unroll.methods.networks.feature_grid import FeatureGrid, FeatureGridConfig, level_shapes
 from napari_unroll.methods.registry import get
@@ -183,5 +184,6 @@ def test_it_ends_within_a_step_also_between_slabs(how, monkeypatch):
 
 
 def test_the_memory_estimate_knows_the_width():
-    few, many = (implicit.INR.memory((32,) * 3, (8,) * 3, ImplicitParams(n_hidden=n)) for n in (8, 64))
+    sizes = Sizes(4 * 32**3, 4 * 32**3, (32,) * 3, (8,) * 3)
+    few, many = (implicit.INR.memory(sizes, ImplicitParams(n_hidden=n)) for n in (8, 64))
     assert few < many

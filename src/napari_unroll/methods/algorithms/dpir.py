@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from typing import Any, Literal
 
@@ -12,7 +11,8 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.algorithms.half_quadratic import HalfQuadraticParams, half_quadratic
 from napari_unroll.methods.algorithms.network import NetworkConfig
-from napari_unroll.methods.algorithms.reconstruct import network_bytes
+from napari_unroll.methods.algorithms.reconstruct import network_config
+from napari_unroll.methods.memory import Sizes, holding
 from napari_unroll.methods.networks import ram
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.problem import Learning, Method, Problem
@@ -21,10 +21,8 @@ from napari_unroll.methods.weights import Weights, chosen, load, shipped_for
 from napari_unroll.scan.scan import Modality
 
 SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
-VOLUMES = 14
-"""Float32 volumes that are held: the estimate, Aᴴy, what conjugate gradients need, and their sums in double precision."""
-
-Shape = tuple[int, int, int]
+HELD = holding(volumes=14, measurements=2)
+"""The estimate, Aᴴy, what conjugate gradients need, and their sums in double precision."""
 
 
 class RAMParams(HalfQuadraticParams):
@@ -79,12 +77,13 @@ def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, tor
     return (yield from half_quadratic(problem, params, denoiser, start))
 
 
-def _memory(shape: Shape, patch: Shape, params: HalfQuadraticParams) -> int:
-    return VOLUMES * 4 * math.prod(shape) + network_bytes(params, _network("ct"), patch)
+def _memory(sizes: Sizes, params: HalfQuadraticParams) -> int:
+    config = network_config(params, _network("ct"))
+    return HELD(sizes, params) + sizes.n_patches * config.prior.activation_bytes(sizes.patch)
 
 
-def _memory_ram(shape: Shape, patch: Shape, params: RAMParams) -> int:
-    return VOLUMES * 4 * math.prod(shape) + ram.N_BYTES + ram.activation_bytes(patch)
+def _memory_ram(sizes: Sizes, params: RAMParams) -> int:
+    return HELD(sizes, params) + ram.N_BYTES + sizes.n_patches * ram.activation_bytes(sizes.patch)
 
 
 DPIR = Method(

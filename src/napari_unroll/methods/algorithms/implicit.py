@@ -22,6 +22,7 @@ from napari_unroll.methods.algorithms.implicit_objective import ROUNDED, Objecti
 from napari_unroll.methods.classical.differences import Differences
 from napari_unroll.methods.classical.iterations import IterativeParams, first_step, step_done
 from napari_unroll.methods.classical.strength import chosen, mean_eigenvalue, volume_scale
+from napari_unroll.methods.memory import Sizes, holding
 from napari_unroll.methods.networks.feature_grid import SLAB_VOXELS, FeatureGrid, FeatureGridConfig, level_shapes
 from napari_unroll.methods.problem import Method, Problem
 from napari_unroll.methods.steps.scale import intensity_scale
@@ -41,7 +42,7 @@ LAST_STEP = 0.05
 class ImplicitParams(IterativeParams):
     """Choices of an implicit neural representation."""
 
-    n_iterations: int = Field(default=150, ge=1, le=1_000_000, description="Steps of Adam.")
+    n_iterations: int = Field(default=120, ge=1, le=1_000_000, description="Steps of Adam.")
     tolerance: float = Field(
         default=0.0, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
     )
@@ -184,13 +185,13 @@ def _begin(problem: Problem, params: ImplicitParams, quick: torch.Tensor) -> _Fi
     )
 
 
-def _memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: ImplicitParams) -> int:
+def _memory(sizes: Sizes, params: ImplicitParams) -> int:
     """Features and hidden layers of one slab with their gradients, grids with Adam's moments, a handful of volumes."""
-    voxels = math.prod(shape)
     per_voxel = 2 * params.n_levels * params.n_features + (params.n_layers + 2) * params.n_hidden
-    shapes = level_shapes(shape, params.n_levels, params.finest, params.growth)
+    shapes = level_shapes(sizes.shape, params.n_levels, params.finest, params.growth)
     vertices = sum(math.prod(s) for s in shapes) * params.n_features
-    return 4 * (min(voxels, SLAB_VOXELS) * per_voxel + 5 * vertices + 16 * voxels)
+    own = 4 * (min(math.prod(sizes.shape), SLAB_VOXELS) * per_voxel + 5 * vertices)
+    return own + holding(volumes=16, measurements=2)(sizes, params)
 
 
 INR = Method(

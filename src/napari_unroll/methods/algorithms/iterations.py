@@ -66,6 +66,25 @@ class ProximalGradient(Iteration):
         return State(cleaned)
 
 
+class GradientDescent(Iteration):
+    """x_{k+1} = ½(x_k − η M ∇f(x_k)) + ½ D(x_k): a step along the gradient of data and regulariser, R(x) = x − D(x).
+
+    DE-GRAD of Gilton, Ongie, Willett, "Deep Equilibrium Architectures for Inverse Problems in Imaging" (2021),
+    doi:10.1109/TCI.2021.3118944, eq. 12, with a step of ½; where Lip(D) ≤ L and η ≤ 1 it takes no two points further apart than
+    (1 + L)/2 times.
+    """
+
+    data_step = "gradient"
+
+    def before(self, state: State, step: DataStep) -> torch.Tensor:
+        """The iterate."""
+        return state.x
+
+    def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
+        """The mean of data step and answer."""
+        return State((step(state.x) + cleaned) / 2)
+
+
 class HalfQuadratic(Iteration):
     """x_{k+1} = (I + τ_k N)⁻¹(D(x_k) + τ_k Aᴴy): half-quadratic splitting, as MoDL unrolls it (doi:10.1109/TMI.2018.2865356)."""
 
@@ -80,8 +99,49 @@ class HalfQuadratic(Iteration):
         return State(step(cleaned))
 
 
+class ADMM(Iteration):
+    """z = D(x_k + w), x_{k+1} = (I + τN)⁻¹(z − w + τAᴴy), w ← w + x_{k+1} − z, as ADMM-Net unrolls it.
+
+    Yang, Sun, Li, Xu, "ADMM-CSNet" (2020), doi:10.1109/TPAMI.2018.2883941, with one network for the proximal map.
+    """
+
+    data_step = "resolvent"
+
+    def before(self, state: State, step: DataStep) -> torch.Tensor:
+        """The iterate and the scaled dual variable."""
+        return state.x if state.dual is None else state.x + state.dual
+
+    def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
+        """The data step, and the dual step."""
+        dual = torch.zeros_like(cleaned) if state.dual is None else state.dual
+        x = step(cleaned - dual)
+        return State(x, cleaned, dual + x - cleaned)
+
+
+@dataclass(frozen=True)
+class AveragedResolvent(Iteration):
+    """x_{k+1} = (I + τN)⁻¹((1 − α)x_k + α H(x_k) + τAᴴy), τ = αλ: MOL, doi:10.1109/TCI.2023.3252268, eq. 14.
+
+    Where Lip(H) ≤ L < 1 it contracts by 1 − α(1 − L) at least, and x + λ(N x − Aᴴy) = H(x) at its one fixed point.
+    """
+
+    data_step: ClassVar[str | None] = "resolvent"
+    averaging: float = 0.5
+
+    def before(self, state: State, step: DataStep) -> torch.Tensor:
+        """The iterate."""
+        return state.x
+
+    def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
+        """The data step from the mean of iterate and answer."""
+        return State(step((1 - self.averaging) * state.x + self.averaging * cleaned))
+
+
 ITERATIONS: dict[str, Iteration] = {
     "one-pass": OnePass(),
     "proximal-gradient": ProximalGradient(),
     "half-quadratic": HalfQuadratic(),
+    "gradient": GradientDescent(),
+    "admm": ADMM(),
+    "averaged-resolvent": AveragedResolvent(),
 }

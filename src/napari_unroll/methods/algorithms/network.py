@@ -15,7 +15,11 @@ import torch
 from pydantic import Field, model_validator
 from torch.utils.checkpoint import checkpoint
 
-from napari_unroll.methods.algorithms.iterations import ITERATIONS, DataStep, State
+from napari_unroll.methods.algorithms.iterations import ITERATIONS, AveragedResolvent, DataStep, State
+from napari_unroll.methods.equilibrium.config import EquilibriumConfig
+from napari_unroll.methods.equilibrium.layer import fixed_point
+from napari_unroll.methods.equilibrium.lipschitz import LipschitzConfig, barrier, lipschitz_at
+from napari_unroll.methods.networks.convolution import refresh
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.networks.kinds import AnyPriorConfig
 from napari_unroll.methods.networks.prior import Prior
@@ -24,14 +28,16 @@ from napari_unroll.methods.steps.data import Data, DataSource
 from napari_unroll.methods.steps.gradient import GradientStepConfig
 from napari_unroll.methods.steps.resolvent import ResolventStepConfig
 
+WITHOUT_FIXED_POINT = ("one-pass", "admm")
+"""Iterations without one: nothing is repeated, or more than the iterate is."""
 AnyDataStep = Annotated[GradientStepConfig | ResolventStepConfig, Field(discriminator="kind")]
 
 
 class NetworkConfig(MethodParams):
     """Architecture of a learned method; stored with its weights."""
 
-    iteration: Literal["proximal-gradient", "half-quadratic", "one-pass"] = Field(
-        "proximal-gradient", description="The algorithm that is unrolled; one-pass: the prior alone, once."
+    iteration: Literal["proximal-gradient", "half-quadratic", "one-pass", "gradient", "admm", "averaged-resolvent"] = (
+        Field("proximal-gradient", description="The algorithm that is unrolled; one-pass: the prior alone, once.")
     )
     data_step: AnyDataStep | None = Field(None, description="How an iteration looks at the measurements.")
     prior: AnyPriorConfig = Field(DRUNetConfig(), description="The network between data steps.")
@@ -43,6 +49,15 @@ class NetworkConfig(MethodParams):
         description="Priors with weights of their own, each for an equal run of iterations; 1: all iterations share one.",
     )
     final_step: bool = Field(False, description="Whether one more data step follows the last pass of the prior.")
+    averaging: float = Field(
+        0.5, gt=0, le=1, description="Of averaged-resolvent: α, the part that the prior's answer has in an iteration."
+    )
+    equilibrium: EquilibriumConfig | None = Field(
+        None, description="How iterations are repeated to a fixed point; none: K of them."
+    )
+    lipschitz: LipschitzConfig = Field(
+        LipschitzConfig(), description="What keeps the prior's Lipschitz constant small."
+    )
     start_iterations: int = Field(
         0,
         ge=0,
@@ -61,6 +76,8 @@ class NetworkConfig(MethodParams):
             return values
         if known.data_step is None:
             return {"n_iterations": 1, **values}
+        if values.get("equilibrium") is not None:
+            values = {"n_iterations": 1, **values}
         step = values.get("data_step") or {}
         return {**values, "data_step": {"kind": known.data_step, **step} if isinstance(step, dict) else step}
 
@@ -77,6 +94,22 @@ class NetworkConfig(MethodParams):
             raise ValueError("there are more priors (n_priors) than iterations to use them (n_iterations)")
         return self
 
+    @model_validator(mode="after")
+    def _has_a_fixed_point(self) -> NetworkConfig:
+        if self.lipschitz.kind == "layers" and not self.prior.can_be_normalised:
+            raise ValueError(
+                f"the layers of a {self.prior.name} cannot be normalised; choose a dncnn (no batch_norm) or cnn"
+            )
+        if self.equilibrium is None:
+            return self
+        if self.iteration in WITHOUT_FIXED_POINT:
+            raise ValueError(f"the iteration {self.iteration} is not repeated to a fixed point; leave out equilibrium")
+        if self.n_iterations != 1 or self.final_step:
+            raise ValueError("one iteration is repeated to its fixed point: n_iterations must be 1, without final_step")
+        if self.prior.kind == "shallow":
+            raise ValueError("the shallow prior is an equilibrium itself; give another prior, or leave out equilibrium")
+        return self
+
     @property
     def has_data_steps(self) -> bool:
         """Whether the network looks at the measurements again after its start."""
@@ -90,11 +123,19 @@ class NetworkConfig(MethodParams):
             start = f"{self.start_iterations} FISTA steps of total variation"
         if self.data_step is None:
             return f"one pass of a {self.prior.title}, from {start}"
-        owned = {self.n_iterations: ", each with its own", 1: " that share one"}
-        shared = owned.get(self.n_priors, f" with {self.n_priors} times a")
-        parts = [f"K = {self.n_iterations} iterations{shared} {self.prior.title}", self.data_step.title]
+        parts = [self._repeated, self.data_step.title]
+        parts += [self.lipschitz.title] * (self.lipschitz.kind != "free")
         parts += ["one more data step at the end"] * self.final_step
         return ", ".join([*parts, f"from {start}"])
+
+    @property
+    def _repeated(self) -> str:
+        """How often, with which prior."""
+        if self.equilibrium is not None:
+            return f"{self.iteration} with a {self.prior.title} {self.equilibrium.title}"
+        owned = {self.n_iterations: ", each with its own", 1: " that share one"}
+        shared = owned.get(self.n_priors, f" with {self.n_priors} times a")
+        return f"K = {self.n_iterations} iterations{shared} {self.prior.title}"
 
 
 @dataclass(frozen=True)
@@ -105,14 +146,18 @@ class Trace:
 
 
 class Network(torch.nn.Module):
-    """K iterations that share ``n_priors`` priors; step sizes and the noise level σ_k that priors are told are learned."""
+    """K iterations that share ``n_priors`` priors; step sizes and the noise level σ_k that priors are told are learned.
+
+    With an ``equilibrium`` the one iteration is repeated to its fixed point.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.iteration = ITERATIONS[config.iteration]
+        is_averaged = config.iteration == "averaged-resolvent"
+        self.iteration = AveragedResolvent(config.averaging) if is_averaged else ITERATIONS[config.iteration]
         n = config.n_iterations
-        self.priors = torch.nn.ModuleList(Prior(config.prior) for _ in range(config.n_priors))
+        self.priors = torch.nn.ModuleList(Prior(config.prior, config.lipschitz) for _ in range(config.n_priors))
         self.data_step = config.data_step.build(n) if config.data_step else None
         self.final_step = config.data_step.build(1, 0.0) if config.data_step and config.final_step else None
         self.sigma = torch.nn.Parameter(torch.linspace(0.2, 0.05, n)) if config.prior.is_conditioned else None
@@ -143,11 +188,16 @@ class Network(torch.nn.Module):
         return x if self.final_step is None else self.final_step(x, 0, data)
 
     def forward(self, x: torch.Tensor, source: DataSource | None, recompute: bool = False) -> Trace:
-        """All iterates from the start x (batch, 1, z, y, x).
+        """All iterates from the start x (batch, 1, z, y, x), or the fixed point alone.
 
         With ``recompute`` the backward pass computes every iteration again instead of keeping its activations: the
-        memory of one iteration for about a third more time.
+        memory of one iteration for about a third more time. A fixed point keeps those of one iteration anyway, and none then.
         """
+        if self.training:
+            refresh(self)
+        if self.config.equilibrium is not None:
+            assert source is not None
+            return Trace([self._fixed_point(x, source, self.config.equilibrium, recompute)])
         state, iterates = State(x), []
         for k in range(self.n_iterations):
             data = None if source is None else source.at(state.x, k)
@@ -157,6 +207,22 @@ class Network(torch.nn.Module):
         if source is not None:
             iterates[-1] = self.finish(state.x, source.at(state.x, self.n_iterations - 1))
         return Trace(iterates)
+
+    def _fixed_point(
+        self, x: torch.Tensor, source: DataSource, equilibrium: EquilibriumConfig, recompute: bool
+    ) -> torch.Tensor:
+        def evaluate(z: torch.Tensor) -> torch.Tensor:
+            return self.step(State(z), 0, source.at(z, 0)).x
+
+        return fixed_point(evaluate, x, equilibrium, recompute)
+
+    def penalty(self, x: torch.Tensor) -> torch.Tensor:
+        """What the Lipschitz constant of the first prior near x (batch, 1, z, y, x) adds to the loss; 0 without a penalty."""
+        chosen = self.config.lipschitz
+        if chosen.kind != "penalty":
+            return torch.zeros((), device=x.device)
+        found = lipschitz_at(lambda u: self.denoise(u, 0), x, chosen.ascent_steps)
+        return chosen.weight * barrier(found, chosen.bound).mean()
 
     def prior(self, k: int) -> Prior:
         """The prior of iteration k: the first K / n_priors iterations share one, the next the second, and so on."""

@@ -10,7 +10,6 @@ takes the relaxation from Vo et al., "Plug-and-Play Learned Proximal Trajectory 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +21,10 @@ from pydantic import Field
 from napari_unroll.events import Event, IterationDone
 from napari_unroll.methods.algorithms.passes import Clean, clean, prior_pass, relative_size
 from napari_unroll.methods.algorithms.post_processing import drunet
-from napari_unroll.methods.algorithms.reconstruct import NetworkParams, network_bytes
+from napari_unroll.methods.algorithms.reconstruct import NetworkParams, network_config
 from napari_unroll.methods.classical.momentum import Momentum
 from napari_unroll.methods.classical.strength import mean_eigenvalue
+from napari_unroll.methods.memory import Sizes, holding
 from napari_unroll.methods.patchwise import Stage, grid_of
 from napari_unroll.methods.problem import Method, Problem, as_values
 from napari_unroll.methods.steps.scale import intensity_scale
@@ -131,9 +131,12 @@ def _steps(problem: Problem, params: PnPParams, prior: Clean, start: torch.Tenso
     return _Steps(problem, params, prior, stepsize, weight / (1 + weight), n, intensity_scale(start))
 
 
-def _memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: PnPParams) -> int:
+def _memory(sizes: Sizes, params: PnPParams) -> int:
     """Iterates, extrapolated point, Aᴴy, gradient, step, the blended volume and its weights; one patch's activations."""
-    return 16 * 4 * math.prod(shape) + network_bytes(params, drunet("ct"), patch)
+    config = network_config(params, drunet("ct"))
+    return holding(volumes=16, measurements=2)(sizes, params) + sizes.n_patches * config.prior.activation_bytes(
+        sizes.patch
+    )
 
 
 PNP_PGD = Method(

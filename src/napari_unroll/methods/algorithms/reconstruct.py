@@ -2,7 +2,8 @@
 
 Efficient Unrolled Networks, arXiv 2601.02141, sec. 4.1 and algorithm 1. Stage 1: the data step is global, D_θ is applied patch by
 patch with overlap and blending. Stage 2: with the estimate as context every patch is an independent local problem for the same
-network; the exact operator is applied once, for the residual image r = Aᴴ(y − A x̂). One loop for every network.
+network; the exact operator is applied once, for the residual image r = Aᴴ(y − A x̂). One loop for every network. An equilibrium
+is the fixed point of stage 1: every evaluation is an iteration, and mixing comes between them.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import torch
 from pydantic import Field
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.events import Box, Event, IterationDone
+from napari_unroll.events import Box, Event, IterationDone, Warned
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
+from napari_unroll.methods.equilibrium.config import EquilibriumConfig
+from napari_unroll.methods.equilibrium.report import SolveReport, hearing, metrics
+from napari_unroll.methods.equilibrium.search import Search
+from napari_unroll.methods.memory import Sizes, holding
 from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
 from napari_unroll.methods.steps.data import Data
@@ -64,8 +69,32 @@ class UnrolledParams(NetworkParams):
     )
 
 
+class EquilibriumParams(NetworkParams):
+    """Choices of a reconstruction that is the fixed point of a network."""
+
+    self_ensemble: bool = Field(
+        False, description="Every pass of the network is the mean over the patch and its three mirror images."
+    )
+    n_iterations: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
+        "auto", description="Most evaluations of the network; auto: as many as in training."
+    )
+    tolerance: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        "auto", description="Relative change at which the fixed point counts as found; auto: as in training."
+    )
+    data_step: Literal["exact", "approximated"] = Field(
+        "exact", description="Operator of the data step: AᴴA, or its approximation."
+    )
+
+
 ONE_PASS = UnrolledParams()
 """What a network without data steps does with the choices that it does not have."""
+
+
+def _steps_of(params: NetworkParams) -> UnrolledParams:
+    """The choices about data steps."""
+    if isinstance(params, EquilibriumParams):
+        return UnrolledParams(data_step=params.data_step)
+    return params if isinstance(params, UnrolledParams) else ONE_PASS
 
 
 @dataclass
@@ -78,18 +107,30 @@ class _Run:
     unscaled_start: torch.Tensor
     scale: float = field(init=False)
     start: torch.Tensor = field(init=False)
+    reports: list[SolveReport] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.scale = intensity_scale(self.unscaled_start)
         self.start = self.unscaled_start / self.scale
-        self.steps = self.params if isinstance(self.params, UnrolledParams) else ONE_PASS
+        self.steps = _steps_of(self.params)
         self.adjoint = self.problem.adjoint / self.scale if self.network.config.has_data_steps else None
 
     @property
     def n_iterations(self) -> int:
-        """K, or as many as were asked for."""
+        """K, or as many as were asked for; of an equilibrium the most evaluations."""
+        if self.equilibrium is not None:
+            return self.equilibrium.max_evaluations
         asked = self.steps.n_iterations
         return self.network.n_iterations if asked == "auto" else asked
+
+    @property
+    def equilibrium(self) -> EquilibriumConfig | None:
+        """How the fixed point is looked for, None where iterations are counted."""
+        config, params = self.network.config.equilibrium, self.params
+        if config is None or not isinstance(params, EquilibriumParams):
+            return config
+        asked = {"max_evaluations": params.n_iterations, "tolerance": params.tolerance}
+        return config.model_copy(update={name: value for name, value in asked.items() if value != "auto"})
 
     def at(self, x: torch.Tensor, k: int) -> Data | None:
         """The data term of the whole volume around x.
@@ -99,9 +140,9 @@ class _Run:
         if self.adjoint is None:
             return None
         factors = _normal_of(self.problem)
-        exact = self._is_exact(k)
-        normal = self._exact_normal if exact else factors.apply
-        return Data(LocalProblem(factors, x, self.adjoint - normal(x)), factors, operator=normal)
+        exact = self._exact_normal if self._is_exact(k) else None
+        normal = exact or factors.apply
+        return Data(LocalProblem(factors, x, self.adjoint - normal(x)), factors, operator=exact)
 
     def _is_exact(self, k: int) -> bool:
         mode = self.steps.data_step
@@ -118,9 +159,12 @@ class _Run:
         return Data(local_problem(factors, context, residual, boxes), factors, boxes)
 
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
-        """D_θ of iteration k on a batch of patches."""
+        """D_θ of iteration k on a batch of patches; the fixed points in it report to ``reports``."""
         prior = partial(self.network.denoise, k=k)
-        return clean(prior, patch, self.problem.precision, self.params.self_ensemble)
+        with hearing() as heard:
+            cleaned = clean(prior, patch, self.problem.precision, self.params.self_ensemble)
+        self.reports += heard
+        return cleaned
 
 
 def reconstruct(
@@ -128,7 +172,7 @@ def reconstruct(
 ) -> Generator[Event, None, torch.Tensor]:
     """Both stages with a given network from the start x_0 (1, 1, z, y, x); returns the volume (z, y, x)."""
     run = _Run(problem, params, network, start)
-    x = yield from _whole_volume(run)
+    x = yield from (_whole_volume(run) if run.equilibrium is None else _equilibrium(run, run.equilibrium))
     if run.steps.refine:
         x = yield from _refine(run, x)
     return x[0, 0] * run.scale
@@ -139,24 +183,58 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
     kept, n, network = run.problem.state, run.n_iterations, run.network
     state: State = kept.get("network", State(run.start))
     for k in range(kept.get("iteration", 0), n):
-        with torch.no_grad():
-            data = run.at(state.x, k)
-            given = network.before(state, k, data)
-        cleaned = yield from _prior_pass(run, given, k, data)
-        with torch.no_grad():
-            state = network.after(state, cleaned, k, data)
-            if k + 1 == n:
+        n_heard = len(run.reports)
+        state = yield from _iterate(run, state, k)
+        if k + 1 == n:
+            with torch.no_grad():
                 state = State(network.finish(state.x, run.at(state.x, k)))
         kept.update(network=state, iteration=k + 1)
-        yield _iteration_done(run, state.x, k + 1)
+        yield _iteration_done(run, state.x, k + 1, run.reports[n_heard:])
+    yield from _unconverged(run.reports)
     return state.x
 
 
-def _iteration_done(run: _Run, x: torch.Tensor, k: int) -> IterationDone:
+def _equilibrium(run: _Run, settings: EquilibriumConfig) -> Generator[Event, None, torch.Tensor]:
+    """The fixed point of an iteration on the whole volume; the search for it is kept in the problem's state."""
+    search: Search = run.problem.state.setdefault("search", Search(settings, run.start))
+    while not search.is_over:
+        k = search.n_evaluations
+        state = yield from _iterate(run, State(search.point), k)
+        with torch.no_grad():
+            search.add(state.x)
+        yield _iteration_done(run, state.x, k + 1, [search.report()])
+    if not search.converged:
+        yield Warned(search.report().advice)
+        yield _iteration_done(run, search.best, search.n_evaluations, [search.report()])
+    return search.best
+
+
+def _iterate(run: _Run, state: State, k: int) -> Generator[Event, None, State]:
+    """Iteration k on the whole volume."""
+    with torch.no_grad():
+        data = run.at(state.x, k)
+        given = run.network.before(state, k, data)
+    cleaned = yield from _prior_pass(run, given, k, data)
+    with torch.no_grad():
+        return run.network.after(state, cleaned, k, data)
+
+
+def _iteration_done(run: _Run, x: torch.Tensor, k: int, reports: list[SolveReport]) -> IterationDone:
     """The residual costs a projection, which one pass of a network does without."""
     with torch.no_grad():
         residual = run.problem.residual(x * run.scale) if run.adjoint is not None else None
-    return IterationDone(k, run.n_iterations, residual=residual, values=as_values(x * run.scale))
+    return IterationDone(k, run.n_iterations, residual, as_values(x * run.scale), metrics(reports))
+
+
+def _unconverged(reports: list[SolveReport]) -> Generator[Warned, None, None]:
+    """Say how many of the fixed points inside of priors were not found."""
+    lost = [report for report in reports if not report.converged]
+    if lost:
+        worst = max(report.residual for report in lost)
+        yield Warned(
+            f"{len(lost)} of {len(reports)} fixed points inside the network were not found (not converged); the worst "
+            f"relative residual is {worst:.1e}. Their volumes are as far as the search came."
+        )
 
 
 def _prior_pass(run: _Run, given: torch.Tensor, k: int, data: Data | None) -> Generator[Event, None, torch.Tensor]:
@@ -226,8 +304,8 @@ def learned(
         start = yield from first_estimate(problem, trained.config.start_iterations)
         return (yield from reconstruct(problem, params, trained, start))
 
-    def memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: NetworkParams) -> int:
-        return _memory(shape, patch, params, network("ct"))
+    def memory(sizes: Sizes, params: NetworkParams) -> int:
+        return _memory(sizes, params, network("ct"))
 
     return Method(
         name=name,
@@ -246,15 +324,14 @@ def learned(
     )
 
 
-def _memory(
-    shape: tuple[int, int, int], patch: tuple[int, int, int], params: NetworkParams, default: NetworkConfig
-) -> int:
-    """Blending and iterates of the whole volume, the padded transform of the preconditioner, one patch's activations."""
-    voxels = shape[0] * shape[1] * shape[2]
-    return 8 * 4 * voxels + 4 * 4 * 8 * voxels + network_bytes(params, default, patch)
+def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
+    """Blending and iterates of the whole volume, the preconditioner's padded transform, one patch's activations."""
+    config = network_config(params, default)
+    mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
+    volumes = holding(volumes=40 + mixed, measurements=2) if config.has_data_steps else holding(volumes=8)
+    return volumes(sizes, params) + sizes.n_patches * config.prior.activation_bytes(sizes.patch)
 
 
-def network_bytes(params: NetworkParams, default: NetworkConfig, patch: tuple[int, int, int]) -> int:
-    """Activations of one patch in the chosen network, or in the ``default`` one where the choice is left open."""
-    config = default if params.weights == "auto" else find(params.weights).config
-    return config.prior.activation_bytes(patch)
+def network_config(params: NetworkParams, default: NetworkConfig) -> NetworkConfig:
+    """Of the chosen weights, or the ``default`` one where the choice is left open."""
+    return default if params.weights == "auto" else find(params.weights).config

@@ -17,6 +17,7 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.classical.conjugate_gradients import CGParams, LeastSquares, Linear
 from napari_unroll.methods.classical.strength import mean_eigenvalue
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 from napari_unroll.physics.coil_physics import csm_of
 
@@ -64,5 +65,6 @@ CG_SENSE = Method(
     source="Pruessmann, Weiger, Börnert, Boesiger 2001, doi:10.1002/mrm.1241",
     params=CGSenseParams,
     solve=solve,
+    memory=holding(volumes=6.5, measurements=1.9),
     modalities=frozenset({"mri"}),
 )

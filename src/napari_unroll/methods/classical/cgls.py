@@ -10,6 +10,7 @@ from pydantic import Field
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Event
 from napari_unroll.methods.classical.conjugate_gradients import CGParams, LeastSquares, Linear
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 from napari_unroll.normal.precondition import regularised_preconditioner
 
@@ -44,11 +45,6 @@ def _preconditioner(problem: Problem, params: CGLSParams) -> Linear | None:
     return regularised_preconditioner(problem.normal, params.damping)
 
 
-def _memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: CGLSParams) -> int:
-    """x, p, gradient, preconditioned gradient and their double-precision products, as float32 volumes."""
-    return 8 * 4 * shape[0] * shape[1] * shape[2]
-
-
 CGLS = Method(
     name="cgls",
     title="CGLS",
@@ -56,6 +52,6 @@ CGLS = Method(
     source="Björck 1996, algorithm 7.4.1",
     params=CGLSParams,
     solve=solve,
-    memory=_memory,
+    memory=holding(volumes=6.5, measurements=1.9),
     needs_normal=lambda params: params.precondition,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_unroll.methods.classical.fdk import FDKParams, solve
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method
 from napari_unroll.scan.geometry import ParallelBeam
 from napari_unroll.scan.scan import Scan
@@ -19,6 +20,7 @@ FBP = Method(
     source="Kak and Slaney 1988, doi:10.1137/1.9780898719277, eq. 3.61",
     params=FDKParams,
     solve=solve,
+    memory=holding(volumes=1, measurements=2),
     modalities=frozenset({"ct"}),
     iterative=False,
     refuses=_refuses,

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 
 from napari_unroll.events import Event, IterationDone
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
 
 
@@ -40,6 +41,7 @@ FDK = Method(
     source="Feldkamp, Davis, Kress 1984, doi:10.1364/JOSAA.1.000612",
     params=FDKParams,
     solve=solve,
+    memory=holding(volumes=1, measurements=2),
     modalities=frozenset({"ct"}),
     iterative=False,
 )

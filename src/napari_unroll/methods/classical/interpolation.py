@@ -7,6 +7,7 @@ from collections.abc import Generator
 import torch
 
 from napari_unroll.events import Event, IterationDone
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
 
 
@@ -28,6 +29,7 @@ INTERPOLATION = Method(
     source="Keys 1981, doi:10.1109/TASSP.1981.1163711",
     params=InterpolationParams,
     solve=solve,
+    memory=holding(volumes=2),
     modalities=frozenset({"image"}),
     iterative=False,
 )

@@ -20,6 +20,7 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.classical.fista import MARGIN
 from napari_unroll.methods.classical.iterations import IterativeParams, first_step, step_done
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 from napari_unroll.physics.laws import norm
 
@@ -89,4 +90,5 @@ SIRT = Method(
     source="Gregor and Benson 2008, doi:10.1109/TMI.2008.923696; Landweber 1951, doi:10.2307/2372313",
     params=SIRTParams,
     solve=solve,
+    memory=holding(volumes=4.3, measurements=3),
 )

@@ -16,6 +16,7 @@ from napari_unroll.events import Event
 from napari_unroll.methods.classical.conjugate_gradients import CGParams, LeastSquares, Linear
 from napari_unroll.methods.classical.differences import Differences
 from napari_unroll.methods.classical.strength import Strength, chosen, mean_eigenvalue
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 
 DEFAULT_STRENGTH = {
@@ -63,4 +64,5 @@ TIKHONOV = Method(
     source="Tikhonov and Arsenin 1977, Solutions of Ill-Posed Problems; Hansen 2010, doi:10.1137/1.9780898718836",
     params=TikhonovParams,
     solve=solve,
+    memory=holding(volumes=8.5, measurements=1.6),
 )

@@ -13,6 +13,7 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.classical import fista
 from napari_unroll.methods.classical.tv_objective import TVObjectiveParams, objective
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 
 
@@ -34,11 +35,6 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
     return (yield from fista.minimise(problem, params, goal.start, prox))
 
 
-def _memory(shape: tuple[int, int, int], patch: tuple[int, int, int], params: TVParams) -> int:
-    """Two iterates, gradient step, three dual fields and their temporaries, as float32 volumes."""
-    return 22 * 4 * shape[0] * shape[1] * shape[2]
-
-
 TV_FISTA = Method(
     name="tv-fista",
     title="Total variation",
@@ -46,5 +42,5 @@ TV_FISTA = Method(
     source="Beck and Teboulle 2009, doi:10.1137/080716542 and doi:10.1109/TIP.2009.2028250",
     params=TVParams,
     solve=solve,
-    memory=_memory,
+    memory=holding(volumes=19.5, measurements=2),
 )

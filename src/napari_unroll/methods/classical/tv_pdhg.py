@@ -19,6 +19,7 @@ from napari_unroll.methods.classical.fista import MARGIN
 from napari_unroll.methods.classical.iterations import first_step, step_done
 from napari_unroll.methods.classical.total_variation import into_balls
 from napari_unroll.methods.classical.tv_objective import TVObjective, TVObjectiveParams, objective
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 from napari_unroll.physics.laws import norm
 
@@ -103,4 +104,5 @@ TV_PDHG = Method(
     source="Chambolle and Pock 2011, doi:10.1007/s10851-010-0251-1, algorithm 1",
     params=PDHGParams,
     solve=solve,
+    memory=holding(volumes=14, measurements=4),
 )

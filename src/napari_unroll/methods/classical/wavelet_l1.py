@@ -21,6 +21,7 @@ from napari_unroll.methods.classical import fista
 from napari_unroll.methods.classical.iterations import IterativeParams
 from napari_unroll.methods.classical.strength import Strength, chosen, mean_eigenvalue, volume_scale
 from napari_unroll.methods.classical.wavelets import Shift, Wavelets, WaveletSparsity
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 
 DEFAULT_STRENGTH = {"ct": 0.2, "mri": 0.025, "image": 0.05}
@@ -78,4 +79,5 @@ WAVELET_L1 = Method(
     source="Daubechies, Defrise, De Mol 2004, doi:10.1002/cpa.20042; Lustig, Donoho, Pauly 2007, doi:10.1002/mrm.21391",
     params=WaveletParams,
     solve=solve,
+    memory=holding(volumes=11.5, measurements=2),
 )

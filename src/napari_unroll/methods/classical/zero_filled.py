@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 
 from napari_unroll.events import Event, IterationDone
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
 
 
@@ -49,6 +50,7 @@ ZERO_FILLED = Method(
     source="Roemer et al. 1990, doi:10.1002/mrm.1910160203 (combination of coils)",
     params=ZeroFilledParams,
     solve=solve,
+    memory=holding(volumes=1),
     modalities=frozenset({"mri"}),
     iterative=False,
 )

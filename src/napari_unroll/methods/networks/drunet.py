@@ -43,7 +43,7 @@ class DRUNetConfig(PriorConfig):
         """Its channels."""
         return str(self.channels)
 
-    def build(self) -> torch.nn.Module:
+    def build(self, is_normalised: bool = False) -> torch.nn.Module:
         """deepinv's network without its own padding; the residual form is the prior's."""
         return _Network(self.seen, self.parts, nc=self.channels, nb=self.blocks, dim=self.dim, pretrained=None)
 

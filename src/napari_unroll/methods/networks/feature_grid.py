@@ -104,6 +104,8 @@ def _at_voxels(level: torch.Tensor, shape: Shape, planes: slice) -> torch.Tensor
     """Features (feature, z, y, x) of one grid at the voxels of some planes: one product with a matrix per axis."""
     if any(have > want for have, want in zip(level.shape[1:], shape, strict=True)):
         return level.new_zeros(len(level), len(range(shape[0])[planes]), *shape[1:])
+    if level.shape[1:] == shape:
+        return level[:, planes]
     z, y, x = (_interpolation(have, want, level) for have, want in zip(level.shape[1:], shape, strict=True))
     along_z = (z[planes] @ level.flatten(2)).unflatten(2, level.shape[2:])
     return (y @ along_z) @ x.T

@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 
 from napari_unroll.errors import WeightsError
+from napari_unroll.methods.networks.convolution import SETTLE, refresh
 from napari_unroll.methods.networks.prior import Prior
-
-HEAD = "backbone.m_head.weight"
-"""The first convolution of a DRUNet."""
 
 
 def inflate(prior: Prior) -> Prior:
@@ -24,12 +22,16 @@ def inflate(prior: Prior) -> Prior:
     """
     if prior.config.dim != 2 or prior.config.neighbours:
         raise WeightsError("Only 2-D networks can be inflated; this one sees several slices already.")
-    inflated = Prior(prior.config.model_copy(update={"dim": 3}))
-    flat = dict(prior.backbone.named_modules())
+    inflated = Prior(prior.config.model_copy(update={"dim": 3}), prior.lipschitz)
+    flat, state = dict(prior.backbone.named_modules()), inflated.state_dict()
+    inflated.load_state_dict(
+        {name: known for name, known in prior.state_dict().items() if known.shape == state[name].shape}, strict=False
+    )
     with torch.no_grad():
         for name, module in inflated.backbone.named_modules():
             if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
                 module.weight.copy_(_thick(flat[name].weight, isinstance(module, torch.nn.ConvTranspose3d)))
+    refresh(inflated, SETTLE)
     return inflated
 
 
@@ -42,12 +44,13 @@ def with_neighbours(prior: Prior, n: int) -> Prior:
         raise WeightsError(
             f"This network cannot be made to see {n} neighbouring slices: it is 3-D, or sees more already."
         )
-    wider = Prior(prior.config.model_copy(update={"neighbours": n}))
-    known = prior.config.parts * (1 + 2 * prior.config.neighbours)
-    state = prior.state_dict()
-    head = torch.zeros_like(wider.state_dict()[HEAD])
-    head[:, :known], head[:, -1] = state[HEAD][:, :known], state[HEAD][:, -1]
-    wider.load_state_dict({**state, HEAD: head})
+    wider = Prior(prior.config.model_copy(update={"neighbours": n}), prior.lipschitz)
+    state, wanted = prior.state_dict(), wider.state_dict()
+    (name,) = (name for name in state if state[name].shape != wanted[name].shape)  # the first convolution
+    head, first, known = torch.zeros_like(wanted[name]), state[name], prior.config.seen
+    head[:, :known] = first[:, :known]
+    head[:, known + wider.config.seen - prior.config.seen :] = first[:, known:]  # σ, where it is told
+    wider.load_state_dict({**state, name: head})
     return wider
 
 

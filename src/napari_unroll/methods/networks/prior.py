@@ -5,14 +5,20 @@ Knows tensors only: no physics, no files.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
 
+from napari_unroll.methods.equilibrium.lipschitz import LipschitzConfig
 from napari_unroll.methods.problem import MethodParams
 
+FREE = LipschitzConfig()
+"""No bound."""
+SHARE = 0.1
+"""Of the network in a bounded prior, at the start of training; the rest is the identity."""
 DEPTH = 24
 """Voxels along z from which no resolution level of a prior is two deep."""
 
@@ -47,6 +53,12 @@ class PriorConfig(MethodParams):
         return self.parts * (1 + 2 * self.neighbours)
 
     @property
+    def copies(self) -> int:
+        """How often a voxel is seen at most: by its own slice and by those whose neighbour it is; end slices count repeated."""
+        n = self.neighbours
+        return max(1 + 2 * n, (n + 1) * (n + 2) // 2)
+
+    @property
     def title(self) -> str:
         """In words."""
         dimension = f"{self.dim}-D" if not self.neighbours else f"2.5-D ({1 + 2 * self.neighbours} slices)"
@@ -72,9 +84,17 @@ class PriorConfig(MethodParams):
         """Whether the network is told the noise level σ as one more channel."""
         return False
 
+    @property
+    def can_be_normalised(self) -> bool:
+        """Whether its convolutions can be normalised, so that the network has a Lipschitz constant of at most one."""
+        return False
+
     @abstractmethod
-    def build(self) -> torch.nn.Module:
-        """The network: ``seen`` channels (and σ) to ``parts`` channels, of which it is the update x ↦ x + update."""
+    def build(self, is_normalised: bool = False) -> torch.nn.Module:
+        """The network: ``seen`` channels (and σ) to ``parts`` channels, of which it is the update x ↦ x + update.
+
+        ``is_normalised`` is asked for only where it ``can_be_normalised``.
+        """
 
     @abstractmethod
     def activation_bytes(self, shape: tuple[int, int, int]) -> int:
@@ -84,15 +104,20 @@ class PriorConfig(MethodParams):
 class Prior(torch.nn.Module):
     """x ↦ x + network(x), or x + network([x, σ]) where the kind is conditioned on the noise level σ.
 
-    x is (batch, 1, z, y, x), real or complex; any size, padded by replication to what the network divides it by.
+    x is (batch, 1, z, y, x), real or complex; any size, padded by replication to what the network divides it by. With a
+    penalty it is L (x + network(x)); of normalised layers L ((1 − s) x + s network(x)) with a learned share s, which no input
+    takes further apart than L times.
     """
 
-    def __init__(self, config: PriorConfig) -> None:
+    def __init__(self, config: PriorConfig, lipschitz: LipschitzConfig = FREE) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.lipschitz = config, lipschitz
+        is_normalised = lipschitz.kind == "layers"
         # Channels-last also keeps torch off its slow convolutions, which it takes for one volume on one thread.
         self._layout = torch.channels_last_3d if config.dim == 3 else torch.channels_last
-        self.backbone = config.build().to(memory_format=self._layout)
+        self.backbone = config.build(is_normalised).to(memory_format=self._layout)
+        start = math.log(SHARE / (1 - SHARE))
+        self.share = torch.nn.Parameter(torch.tensor(start)) if is_normalised else None
 
     def forward(self, x: torch.Tensor, sigma: torch.Tensor | float) -> torch.Tensor:
         """The cleaned volume; ``sigma`` is one number, or one per volume (batch, 1, 1, 1, 1)."""
@@ -102,8 +127,15 @@ class Prior(torch.nn.Module):
             update = _unfolded(self._update(self._slices(channels), _folded(level)), x.shape)
         else:
             update = self._update(channels, level)
-        update = update.float()
-        return x + (torch.complex(update[:, :1], update[:, 1:]) if self.config.complex_valued else update)
+        update = update.to(channels.dtype)
+        return self._joined(x, torch.complex(update[:, :1], update[:, 1:]) if self.config.complex_valued else update)
+
+    def _joined(self, x: torch.Tensor, update: torch.Tensor) -> torch.Tensor:
+        """What the network adds to, or mixes into, its input."""
+        if self.share is not None:
+            share = self.share.sigmoid()
+            return self.lipschitz.bound * ((1 - share) * x + share * update / self.config.copies**0.5)
+        return x + update if self.lipschitz.kind == "free" else self.lipschitz.bound * (x + update)
 
     def _slices(self, channels: torch.Tensor) -> torch.Tensor:
         return _folded(_with_neighbours(channels, self.config.neighbours))

@@ -39,7 +39,7 @@ class UNetConfig(PriorConfig):
         """Its channels."""
         return str(self.channels)
 
-    def build(self) -> torch.nn.Module:
+    def build(self, is_normalised: bool = False) -> torch.nn.Module:
         """deepinv's network; the residual form is the prior's."""
         return _Network(
             self.seen, self.parts, residual=False, batch_norm=False, channels_per_scale=self.channels, dim=self.dim

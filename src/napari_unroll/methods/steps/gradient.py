@@ -30,6 +30,7 @@ class GradientStepConfig(MethodParams):
         description="0: M is one convolution, which suits Ñ = D·C. Above: M is the Chebyshev polynomial of this degree in Ñ, "
         "for multi-coil MRI.",
     )
+    is_shared: bool = Field(False, description="One η for all iterations, or one each.")
     substeps: int = Field(
         1,
         ge=1,
@@ -52,8 +53,8 @@ class GradientStepConfig(MethodParams):
         return f"preconditioner {self.preconditioner or 'none'}{polynomial}{parts}"
 
     def build(self, n_steps: int, length: float = 1.0) -> GradientStep:
-        """The module with its ``n_steps`` learned step sizes."""
-        return GradientStep(self, n_steps, length)
+        """The module with its learned step sizes, ``n_steps`` or one."""
+        return GradientStep(self, 1 if self.is_shared else n_steps, length)
 
 
 class GradientStep(torch.nn.Module):

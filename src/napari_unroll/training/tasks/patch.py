@@ -75,13 +75,20 @@ class PatchTask:
         """Of a batch with the contexts that are due: trajectories are no use before the network is."""
         contexts = TRUE_CONTEXTS if is_early else self._contexts
         batch = self.sampler.draw(self.options.batch_size, self.device, contexts)
-        source = None
-        if network.config.has_data_steps:
-            source = InContext(batch, self.factors[batch.protocol], self.operators[batch.protocol])
+        source = self.in_context(batch) if network.config.has_data_steps else None
         low = self.low_precision
         with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
-            trace = network(batch.start, source, self.options.recompute)
-        return loss(trace.iterates, batch, self.options.auxiliary)
+            trace = network(self._start(network, batch, contexts), source, self.options.recompute)
+        return loss(trace.iterates, batch, self.options.auxiliary) + network.penalty(trace.iterates[-1])
+
+    def in_context(self, batch: Batch) -> InContext:
+        """The data term of a batch."""
+        return InContext(batch, self.factors[batch.protocol], self.operators[batch.protocol])
+
+    def _start(self, network: Network, batch: Batch, contexts: Contexts) -> torch.Tensor:
+        """Where iterations begin; the search for a fixed point near the one that it had when the context was made."""
+        is_near = network.config.equilibrium is not None and contexts is not TRUE_CONTEXTS
+        return batch.contexts[-1] if is_near else batch.start
 
 
 @dataclass(frozen=True)

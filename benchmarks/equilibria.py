@@ -1,0 +1,142 @@
+"""What equilibria cost and whether their fixed points are found: the figures of docs/methods/equilibria.md.
+
+One generated cone beam of 16³ voxels for convergence, one slice without physics for the cost.
+
+    python benchmarks/equilibria.py
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.equilibrium.lipschitz import lipschitz_at
+from napari_unroll.methods.equilibrium.report import hearing
+from napari_unroll.methods.networks.shallow import ShallowConfig
+from napari_unroll.methods.registry import get
+from napari_unroll.methods.steps.data import Data
+from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.patches.context import LocalProblem
+from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.samples import sample_cone_beam
+
+SHAPE = (1, 1, 1, 64, 64)
+STAGES = 8
+
+
+class Scan:
+    """The data term of a cone beam of 16³ voxels and 12 views, around every iterate."""
+
+    def __init__(self) -> None:
+        scan = sample_cone_beam(16, 12, oversample=1)
+        self.physics = build_physics(scan, "cpu")
+        self.factors = fit_now(self.physics, FitOptions(n_test=0))
+        y = torch.from_numpy(scan.measurements)[None, None]
+        start = self.physics.A_dagger(y)
+        self.start = start / intensity_scale(start)
+        self.adjoint = self.physics.A_adjoint(y) / intensity_scale(start)
+
+    def at(self, x: torch.Tensor, k: int) -> Data:
+        normal = self.physics.normal
+        return Data(LocalProblem(self.factors, x, self.adjoint - normal(x)), self.factors, operator=normal)
+
+
+def shallow(scan: Scan, published: bool, seed: int) -> None:
+    """LUSER's block at the start of training: ‖J‖ at r = 0 and at the end, and the solves of eight stages."""
+    torch.manual_seed(seed)
+    prior = ShallowConfig(published=published)
+    network = Network(NetworkConfig(prior=prior, data_step={"preconditioner": None}, n_iterations=STAGES))
+    network = network.eval().requires_grad_(False)
+    with hearing() as reports:
+        network(scan.start, scan)
+    block = network.prior(0).backbone
+    injected = block.inject(scan.start)
+    found = block(scan.start)
+    with torch.enable_grad():
+        norm = float(lipschitz_at(lambda r: block.update(r, injected), found, 20).detach())
+    done = sum(r.converged for r in reports)
+    residual = max(r.residual for r in reports)
+    print(
+        f"LUSER block, published={published}, seed {seed}: {done} of {len(reports)} stages found, "
+        f"{[r.evaluations for r in reports]} evaluations, worst residual {residual:.1e}, ‖J‖ at the end {norm:.2g}"
+    )
+
+
+def solvers(scan: Scan, method: str, seed: int = 0) -> None:
+    """Evaluations to 1e-4 of an untrained network, on the whole volume."""
+    told = []
+    for solver in ("anderson", "damped", "plain"):
+        torch.manual_seed(seed)
+        config = get(method).learning.network("ct")
+        prior = config.prior.model_copy(update={"width": 16, "layers": 5})
+        equilibrium = config.equilibrium.model_copy(update={"solver": solver, "max_evaluations": 400})
+        network = Network(config.model_copy(update={"prior": prior, "equilibrium": equilibrium})).eval()
+        with hearing() as reports, torch.no_grad():
+            network(scan.start, scan)
+        told.append(f"{solver} {reports[0].evaluations}{'' if reports[0].converged else ' (not converged)'}")
+    print(f"{method}, untrained, 5×16: {', '.join(told)}")
+
+
+def cost(method: str) -> None:
+    """Bytes that a training step keeps for its backward pass, and its seconds, on one 64² slice with 64 channels."""
+    torch.manual_seed(0)
+    config = get(method).learning.network("ct")
+    prior = {"dim": 2, "neighbours": 0}
+    if config.prior.kind == "dncnn":
+        prior |= {"layers": 17, "width": 64}
+    if config.equilibrium is not None:
+        config = config.model_copy(
+            update={"equilibrium": config.equilibrium.model_copy(update={"max_evaluations": 20})}
+        )
+    network = Network(config.model_copy(update={"prior": config.prior.model_copy(update=prior)}))
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    begun = time.perf_counter()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), hearing() as reports:
+        out = network(torch.rand(SHAPE), Identity()).iterates[-1]
+        out.square().mean().backward()
+    weights = sum(p.nbytes for p in network.parameters())
+    evaluations = [r.evaluations for r in reports if not r.is_backward]
+    print(
+        f"{method}: {(sum(kept.values()) - weights) / 2**20:.1f} MiB kept, {time.perf_counter() - begun:.2f} s, "
+        f"{evaluations} evaluations"
+    )
+
+
+class Identity:
+    """A = 1 and y = 1: a data term that costs nothing."""
+
+    def at(self, x: torch.Tensor, k: int) -> Identity:
+        return self
+
+    def gradient(self, u: torch.Tensor) -> torch.Tensor:
+        return u - 1
+
+    def preconditioner(self, alpha: float | None, degree: int = 0):
+        return lambda g: g
+
+    def resolve(self, v: torch.Tensor, strength: torch.Tensor, tolerance: float, max_steps: int) -> torch.Tensor:
+        return (v + strength) / (1 + strength)
+
+
+def main() -> None:
+    scan = Scan()
+    for published in (True, False):
+        for seed in range(2):
+            shallow(scan, published, seed)
+    for method in ("deq4ip", "de-grad", "mol-lr", "mol-sn"):
+        solvers(scan, method)
+    for method in ("lu-dncnn", "luser-sw", "modl", "deq4ip", "de-grad", "mol-lr", "mol-sn"):
+        cost(method)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""What a run holds at its peak, counted in volumes and measurements.
+
+The counts are of arrays that exist at once, double-precision ones twice; ``benchmarks/memory.py`` holds them to measured peaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one volume and of the measurements, in the scan's own number type; the volume and a patch in voxels (z, y, x).
+
+    ``n_patches`` go through a network at once.
+    """
+
+    volume: int
+    measurements: int
+    shape: Shape
+    patch: Shape
+    n_patches: int = 1
+
+
+Memory = Callable[[Sizes, Any], int]
+"""(sizes, params) → bytes beyond the scan and what its operator takes."""
+
+
+def holding(volumes: float, measurements: float = 0.0) -> Memory:
+    """So many volumes and sets of measurements, whatever the params."""
+    return lambda sizes, params: round(volumes * sizes.volume + measurements * sizes.measurements)
+
+
+A_HANDFUL = holding(volumes=8, measurements=2)
+"""What is assumed of a method that does not say."""
