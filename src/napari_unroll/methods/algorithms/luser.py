@@ -19,7 +19,7 @@ from napari_unroll.scan.scan import Modality
 K = 8
 STEP = GradientStepConfig(preconditioner=None, is_shared=True)
 """The papers' plain gradient step; data steps of other lengths would hide what the prior does."""
-DNCNN: dict[Modality, dict[str, Any]] = {"ct": {"layers": 8, "width": 32}, "mri": {}}
+DNCNN: dict[Modality, dict[str, Any]] = {"ct": {"layers": 8, "width": 32}, "mri": {}, "image": {}}
 """The papers' 17 layers of 64 channels for slices; in 3-D a third of the width and half the depth fit a workstation."""
 START = 60
 """FISTA steps of total variation before the first iteration."""
