@@ -79,8 +79,8 @@ def in_own_process(table: Table, name: str, given: argparse.Namespace) -> Figure
         return pool.submit(trained, table, name, given).result()
 
 
-def quality(table: Table, row: Row, chosen: str, given: argparse.Namespace) -> dict[float, tuple[float, float]]:
-    """(SSIM, PSNR) per level, means over the held-out scans; empty where the method cannot run here."""
+def quality(table: Table, row: Row, chosen: str, given: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """(SSIM, PSNR) per level in words, means over the held-out scans; empty where the method cannot run here."""
     plan = EvaluationPlan(
         task=table.task, n=given.n, size=given.size, methods=(row.method,), weights=chosen, device="cpu",
         **{table.level_name: table.levels},
@@ -93,7 +93,7 @@ def quality(table: Table, row: Row, chosen: str, given: argparse.Namespace) -> d
             print(event.text, flush=True)
     levels = {level: [r for r in rows if r[table.level_name] == level] for level in table.levels}
     return {
-        level: (statistics.fmean(r["ssim"] for r in found), statistics.fmean(r["psnr"] for r in found))
+        f"{level:g}": (statistics.fmean(r["ssim"] for r in found), statistics.fmean(r["psnr"] for r in found))
         for level, found in levels.items()
         if found
     }
@@ -112,8 +112,10 @@ def shipped_seconds(row: Row, modality: str) -> float | None:
 def measure(table: Table, given: argparse.Namespace) -> list[Figures]:
     """Every row of a table."""
     networks = {name: in_own_process(table, name, given) for name in table.networks}
-    rows = []
-    for row in table.rows:
+    kept = given.work / table.task / "rows.json"
+    rows: list[Figures] = json.loads(kept.read_text()) if kept.is_file() else []
+    done = [row["title"] for row in rows]
+    for row in (row for row in table.rows if row.title not in done):
         if row.method not in registry.METHODS:
             raise SystemExit(f"The table names the method {row.method}, which is not in the registry.")
         costs = networks.get(row.network, {})
@@ -124,6 +126,7 @@ def measure(table: Table, given: argparse.Namespace) -> list[Figures]:
             "steps": costs.get("steps"), "quality": quality(table, row, costs.get("weights", row.weights), given),
         })  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
+        kept.write_text(json.dumps(rows))
     return rows
 
 
@@ -148,7 +151,7 @@ def table_page(table: Table, rows: list[Figures]) -> list[str]:
 
 
 def _quality(row: Figures, published: Any, level: float) -> str:
-    found, theirs = row["quality"].get(level), published.get(level)
+    found, theirs = row["quality"].get(f"{level:g}"), published.get(level)
     ours = f"{found[1]:.2f} / {found[0]:.3f}" if found else "not run: no weights here"
     return f"{ours} ({theirs[1]:.2f} / {theirs[0]:.3f})" if theirs else ours
 
