@@ -124,7 +124,7 @@ def train(setting: Setting, variant: Variant, folder: Path) -> dict[str, float]:
     sampler = PatchSampler([store.load(i) for i in range(len(store))], (variant.patch,) * 3, seed=0)
     physics = () if variant.partition == "approximated" else [build_physics(setting.scan(0), setting.device)]
     options = setting.options(variant.patch, variant.partition)
-    task = PatchTask(sampler, store.protocols(), options, physics, setting.device)
+    task = PatchTask(sampler, store.scanners(), options, physics, setting.device)
     trainer = Trainer(new_network(setting.config, options.seed), task, options, device=setting.device)
     begun, cpu = time.perf_counter(), time.process_time()
     with PeakMemory(setting.device) as peak:
@@ -143,7 +143,7 @@ def quality(setting: Setting, folder: Path) -> dict[str, Any]:
     """Mean PSNR and SSIM on the held-out scans, and the PSNR of the start that every network improves on."""
     network = Choices(method="unrolled-pgd", weights=str(folder / "network.safetensors"))
     start = Choices(method="tv-fista", params={"n_iterations": setting.start_iterations, "tolerance": 0.0})
-    factors = SampleStore(folder).protocols()[0]
+    factors = SampleStore(folder).scanners()[0]
     rows = []
     for path in sorted(folder.glob("held-out-*.h5")):
         scan = open_scan(str(path))
@@ -163,7 +163,7 @@ def _reconstruct(choices: Choices, device: str, scan: Scan, factors: NormalFacto
     return np.asarray(finished.result)
 
 
-def job(setting: Setting, variant: Variant, folder: Path) -> dict[str, Any]:
+def spec(setting: Setting, variant: Variant, folder: Path) -> dict[str, Any]:
     """One row: train, then evaluate."""
     torch.set_num_threads(setting.threads)
     return asdict(variant) | train(setting, variant, folder) | quality(setting, folder)
@@ -173,7 +173,7 @@ def in_own_process(setting: Setting, variant: Variant, folder: Path) -> dict[str
     """One row, from a process that has done nothing but imports before (where the system can fork a clean one)."""
     how = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     with ProcessPoolExecutor(1, multiprocessing.get_context(how)) as pool:
-        return pool.submit(job, setting, variant, folder).result()
+        return pool.submit(spec, setting, variant, folder).result()
 
 
 def prepare(setting: Setting, folder: Path) -> None:
@@ -181,7 +181,7 @@ def prepare(setting: Setting, folder: Path) -> None:
     store = SampleStore(folder)
     physics = build_physics(setting.scan(0), setting.device)
     factors = fit_now(physics, FitOptions(n_test=0))
-    store.add_protocol(factors, 0)
+    store.add_scanner(factors, 0)
     for seed in range(setting.objects):
         store.add(build_sample(setting.scan(seed), physics, setting.start_iterations, factors), 0)
     for i in range(setting.held_out):

@@ -103,7 +103,7 @@ def shipped_seconds(row: Row, modality: str) -> float | None:
     """How long the shipped weights of a row were trained, by their card."""
     method = registry.get(row.method)
     try:
-        found = weights.chosen(method.network_of or method.name, modality, "auto") if method.needs_weights else None
+        found = weights.select_weights(method.networks[0], modality, "auto") if method.needs_weights else None
     except WeightsError:
         return None
     return None if found is None else float(found.card.get("seconds", 0.0))

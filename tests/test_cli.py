@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
-from napari_unroll.cli.follow import ProgressBar, follow, handle_interrupts
+from napari_unroll.cli.progress import ProgressBar, handle_interrupts, run_with_progress
 from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods.registry import METHODS
@@ -150,7 +150,7 @@ def test_a_failed_run_has_code_1_and_a_cancelled_one_130(capsys):
 
     for outcome, code in ((Outcome.FAILED, 1), (Outcome.CANCELLED, 130)):
         with pytest.raises(typer.Exit) as leave:
-            follow(lambda stop, outcome=outcome: iter([Finished(outcome, advice="So it is.")]), "work")
+            run_with_progress(lambda stop, outcome=outcome: iter([Finished(outcome, advice="So it is.")]), "work")
         assert leave.value.exit_code == code
         assert "napari-unroll: So it is." in capsys.readouterr().err
 

@@ -127,7 +127,7 @@ def result_of(work: Generator[Any, None, T]) -> T:
             return end.value
 
 
-def retold(work: Generator[Event, None, T], retell: Callable[[Event], Event | None]) -> Generator[Event, None, T]:
+def map_events(work: Generator[Event, None, T], retell: Callable[[Event], Event | None]) -> Generator[Event, None, T]:
     """The same work with every event as ``retell`` tells it; None keeps it silent. Returns what the work returns."""
     try:
         while True:

@@ -21,7 +21,7 @@ def three(stop: Stop) -> Iterator[Event]:
     yield Finished(Outcome.COMPLETED, result=42)
 
 
-def follow(qtbot, runner: Runner, make, **kwargs):
+def run_with_progress(qtbot, runner: Runner, make, **kwargs):
     """Start a run, wait for its end; returns (events, finished)."""
     run = runner.start(make, **kwargs)
     events: list[Event] = []
@@ -41,7 +41,7 @@ def test_events_arrive_in_order_in_the_window_thread(qtbot):
         threads.add(threading.get_ident())
         sunk.append(event)
 
-    events, finished = follow(qtbot, runner, three, sink=sink)
+    events, finished = run_with_progress(qtbot, runner, three, sink=sink)
     assert [e.step for e in events if isinstance(e, Progress)] == [1, 2, 3]
     assert finished.result == 42
     assert sunk[:-1] == events
@@ -55,7 +55,7 @@ def test_runtime_errors_become_failures(qtbot):
         yield Started("broken")
         raise RuntimeError("CUDA out of memory")
 
-    _, finished = follow(qtbot, Runner(), broken)
+    _, finished = run_with_progress(qtbot, Runner(), broken)
     assert finished.outcome is Outcome.FAILED
     assert "out of memory" in finished.advice
 
@@ -65,12 +65,12 @@ def test_our_errors_keep_their_sentence(qtbot):
         raise ScanError("The detector has no pixels.")
         yield
 
-    _, finished = follow(qtbot, Runner(), broken)
+    _, finished = run_with_progress(qtbot, Runner(), broken)
     assert finished.advice == "The detector has no pixels."
 
 
 def test_a_run_without_end_is_completed(qtbot):
-    _, finished = follow(qtbot, Runner(), lambda stop: iter([Started("short")]))
+    _, finished = run_with_progress(qtbot, Runner(), lambda stop: iter([Started("short")]))
     assert finished.outcome is Outcome.COMPLETED
 
 
@@ -97,7 +97,7 @@ def test_cancel_is_heard_at_once_and_late_events_are_dropped(qtbot):
     assert run.stop.cancelled
     assert not runner.busy
     release.set()
-    _, finished = follow(qtbot, runner, three)
+    _, finished = run_with_progress(qtbot, runner, three)
     assert finished.result == 42
     assert len(ends) == 1
     assert len(events) == 1
@@ -121,7 +121,7 @@ def test_a_new_run_waits_until_the_old_one_has_left(qtbot):
     runner.start(slow)
     qtbot.waitUntil(lambda: inside.acquire(blocking=False), timeout=TIMEOUT_MS)
     active.clear()
-    follow(qtbot, runner, slow)
+    run_with_progress(qtbot, runner, slow)
     assert overlaps == [False, False]
 
 
@@ -159,7 +159,7 @@ def test_a_run_leaves_inside_a_step(qtbot):
     with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):
         pass
     runner.cancel()
-    _, finished = follow(qtbot, runner, three)
+    _, finished = run_with_progress(qtbot, runner, three)
     assert finished.result == 42
 
 
@@ -199,7 +199,7 @@ def test_torch_threads_are_set_in_the_worker(qtbot):
         seen.append(torch.get_num_threads())
         yield Finished(Outcome.COMPLETED)
 
-    follow(qtbot, Runner(), look)
+    run_with_progress(qtbot, Runner(), look)
     import os
 
     assert seen == [max(1, (os.cpu_count() or 2) - 1)]

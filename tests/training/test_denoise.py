@@ -16,9 +16,9 @@ from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.weights import find, load_network
 from napari_unroll.training.building import clean_volumes
+from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.samples import PatchSampler
 from napari_unroll.training.session import train
 from napari_unroll.training.symmetries import CUBE
@@ -95,14 +95,14 @@ def test_patches_may_be_thin(shape):
 @pytest.mark.parametrize("modality", ["ct", "mri", "image"])
 def test_clean_volumes_are_the_truth_of_the_scan_without_the_scan(modality):
     plan = TrainingPlan(method="dpir", modality=modality, size=16, levels=(4,), n_objects=1, n_held_out=1)
-    job = make_recipe(plan).training[0]
-    truth = torch.as_tensor(job.make().truth)
+    spec = split_dataset(plan).training[0]
+    truth = torch.as_tensor(spec.make().truth)
     expected = truth / intensity_scale(truth[None, None])
 
     def unwanted():
         raise AssertionError("a scan was made")
 
-    clean = clean_volumes(replace(job, make=unwanted))["truth"]
+    clean = clean_volumes(replace(spec, make=unwanted))["truth"]
     np.testing.assert_allclose(clean, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -15,11 +15,11 @@ from napari_unroll.methods.networks.dncnn import CNNConfig, DnCNNConfig
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.weights import load_network
 from napari_unroll.patches.context import LocalProblem
-from napari_unroll.training.building import Scanners, build, local_problems
+from napari_unroll.training.building import Operators, build, local_problems
 from napari_unroll.training.contexts import Contexts, Trajectory
+from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.samples import PatchSampler, SampleStore
 from napari_unroll.training.session import train
 from napari_unroll.training.tasks.patch import PatchTask
@@ -37,12 +37,12 @@ OPTIONS = TrainOptions(n_steps=2, patch_size=(8, 8, 8), log_every=1, context="tr
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    """Two samples of one protocol, its operator and factors."""
+    """Two samples of one scanner, its operator and factors."""
     store = SampleStore(tmp_path_factory.mktemp("samples"))
-    recipe = make_recipe(TrainingPlan(size=16, levels=(12,), n_objects=2, network={"start_iterations": 3}))
-    scanners = Scanners(store, "cpu")
-    list(build(store, recipe.training, local_problems(scanners, 3)))
-    return store, scanners.all_physics(recipe.training)
+    split = split_dataset(TrainingPlan(size=16, levels=(12,), n_objects=2, network={"start_iterations": 3}))
+    scanners = Operators(store, "cpu")
+    list(build(store, split.training, local_problems(scanners, 3)))
+    return store, scanners.all_physics(split.training)
 
 
 def network(config=CONFIG):
@@ -56,10 +56,10 @@ def test_the_context_of_an_equilibrium_is_its_fixed_point_with_the_exact_operato
     store, physics = samples
     volumes, _ = store.load(0)
     net = network().eval()
-    contexts, residuals = Trajectory(net, physics, store.protocols())(volumes, 0)
+    contexts, residuals = Trajectory(net, physics, store.scanners())(volumes, 0)
     assert contexts.shape == residuals.shape == (1, 16, 16, 16)
     x, r = (torch.from_numpy(v)[None] for v in (contexts, residuals))
-    data = Data(LocalProblem(store.protocol(0), x, r), store.protocol(0), operator=physics[0].normal)
+    data = Data(LocalProblem(store.scanner(0), x, r), store.scanner(0), operator=physics[0].normal)
     with torch.no_grad():
         again = net.step(State(x), 0, data).x
     assert torch.linalg.vector_norm(again - x) < 3e-5 * torch.linalg.vector_norm(x)
@@ -70,8 +70,8 @@ def test_the_cut_of_the_fixed_point_is_nearly_that_of_the_local_problem_with_the
     store, physics = samples
     sampler = PatchSampler([store.load(i) for i in range(2)], (16, 16, 16), 0)
     net = network().eval()
-    work = PatchTask(sampler, store.protocols(), OPTIONS, physics)
-    batch = sampler.draw(1, "cpu", Contexts(Trajectory(net, physics, store.protocols())))
+    work = PatchTask(sampler, store.scanners(), OPTIONS, physics)
+    batch = sampler.draw(1, "cpu", Contexts(Trajectory(net, physics, store.scanners())))
     source = work.in_context(batch)
     with torch.no_grad():
         (found,) = net(batch.start, source).iterates
@@ -84,11 +84,11 @@ def test_the_average_of_batch_normalisation_follows_its_statistics(samples):
     config = NetworkConfig(prior=prior, data_step={"preconditioner": None}, n_iterations=2)
     options = OPTIONS.model_copy(update={"n_steps": 3, "ema": 0.5})
     sampler = PatchSampler([store.load(0)], (8, 8, 8), 0)
-    job = Trainer(network(config), PatchTask(sampler, store.protocols(), options, physics), options)
+    spec = Trainer(network(config), PatchTask(sampler, store.scanners(), options, physics), options)
     means = []
-    for event in job.run():
+    for event in spec.run():
         if isinstance(event, IterationDone):
-            now, mean = (n.prior(0).backbone[3].running_mean.clone() for n in (job.network, job.average))
+            now, mean = (n.prior(0).backbone[3].running_mean.clone() for n in (spec.network, spec.average))
             means.append((now, mean))
     (_, first), (now, second) = means[0], means[1]
     decay = min(0.5, 2 / 12)

@@ -19,10 +19,10 @@ from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.weights import find, load_network, save_network
 from napari_unroll.physics.samples import sample_super_resolution
 from napari_unroll.pipeline.params import build, from_yaml, to_yaml
+from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.objects import FIRST_HELD_OUT
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
-from napari_unroll.training.recipe import make_recipe
+from napari_unroll.training.scanners import cone_beam_scanner, generated_scan, multi_coil_scanner
 from napari_unroll.training.session import train
 from napari_unroll.training.start_from import with_initial
 from tests.methods.operators import Plain
@@ -239,12 +239,12 @@ def test_figures_go_to_tensorboard_where_it_is_installed(tmp_path):
 
 
 def test_a_scanner_whose_objects_do_not_fit_is_refused_before_anything_runs(tmp_path, monkeypatch):
-    scan = generated_scan(cone_beam_protocol(12, 6), 0)
+    scan = generated_scan(cone_beam_scanner(12, 6), 0)
     write_scan(tmp_path / "scan.h5", scan)
     free = SimpleNamespace(available=4 * 6 * 24**3 - 1)
-    monkeypatch.setattr("napari_unroll.training.protocols.psutil.virtual_memory", lambda: free)
+    monkeypatch.setattr("napari_unroll.training.scanners.psutil.virtual_memory", lambda: free)
     with pytest.raises(ParameterError, match=r"24×24×24 voxels.*larger voxels"):
-        make_recipe(plan(scanner=str(tmp_path / "scan.h5"), levels=None))
+        split_dataset(plan(scanner=str(tmp_path / "scan.h5"), levels=None))
 
 
 def test_patience_ends_training(tmp_path):
@@ -257,39 +257,39 @@ def test_volumes_of_a_folder_are_split_by_file(tmp_path):
     rng = np.random.default_rng(0)
     for k in range(3):
         tifffile.imwrite(tmp_path / f"v{k}.tif", rng.random((9, 10, 11)).astype(np.float32) * (k + 1))
-    recipe = make_recipe(plan(volumes=str(tmp_path), n_objects=3))
-    assert [job.name.split()[-1] for job in recipe.training] == ["0", "1", "2"]
-    assert recipe.held_out[0].name.endswith(str(FIRST_HELD_OUT))
-    assert recipe.training[0].make().truth.max() > 0
+    split = split_dataset(plan(volumes=str(tmp_path), n_objects=3))
+    assert [spec.name.split()[-1] for spec in split.training] == ["0", "1", "2"]
+    assert split.held_out[0].name.endswith(str(FIRST_HELD_OUT))
+    assert split.training[0].make().truth.max() > 0
     with pytest.raises(ParameterError, match="holds 3 volumes"):
-        make_recipe(plan(volumes=str(tmp_path), n_held_out=3))
+        split_dataset(plan(volumes=str(tmp_path), n_held_out=3))
     failed = last_of(train(plan(volumes=str(tmp_path / "none")), tmp_path / "out", "cpu"))
     assert failed.outcome is Outcome.FAILED
     assert "no folder" in failed.advice
 
 
 def test_the_users_scanner_is_the_protocol(tmp_path):
-    scan = generated_scan(cone_beam_protocol(12, 10), 3)
+    scan = generated_scan(cone_beam_scanner(12, 10), 3)
     write_scan(tmp_path / "mine.h5", scan)
-    made = [job.make() for job in make_recipe(plan(scanner=str(tmp_path / "mine.h5"), levels=None)).training]
+    made = [spec.make() for spec in split_dataset(plan(scanner=str(tmp_path / "mine.h5"), levels=None)).training]
     assert made[0].fingerprint() == scan.fingerprint()
     assert float(made[0].measurements.max()) == pytest.approx(float(scan.measurements.max()), rel=0.3)
-    few = make_recipe(plan(scanner=str(tmp_path / "mine.h5"), levels=(5,))).training[0].make()
+    few = split_dataset(plan(scanner=str(tmp_path / "mine.h5"), levels=(5,))).training[0].make()
     assert few.measurements.shape[0] == 5
-    coils = generated_scan(multi_coil_protocol((4, 12, 12), 2, n_coils=2), 3)
+    coils = generated_scan(multi_coil_scanner((4, 12, 12), 2, n_coils=2), 3)
     write_scan(tmp_path / "coils.h5", coils)
     mri = {"modality": "mri", "scanner": str(tmp_path / "coils.h5")}
-    made = make_recipe(plan(levels=None, **mri)).training[0].make()
+    made = split_dataset(plan(levels=None, **mri)).training[0].make()
     np.testing.assert_array_equal(made.csm, coils.csm)
     with pytest.raises(UnrollError, match="is a MRI scan"):
-        make_recipe(plan(scanner=str(tmp_path / "coils.h5")))
+        split_dataset(plan(scanner=str(tmp_path / "coils.h5")))
 
 
 def test_scan_files_with_truth_are_used_as_they_are(tmp_path):
     for k in range(2):
-        write_scan(tmp_path / f"s{k}.h5", generated_scan(cone_beam_protocol(12, 6), k))
-    recipe = make_recipe(plan(scans=str(tmp_path)))
-    assert [len(recipe.protocols), len(recipe.training), len(recipe.held_out)] == [1, 1, 1]
+        write_scan(tmp_path / f"s{k}.h5", generated_scan(cone_beam_scanner(12, 6), k))
+    split = split_dataset(plan(scans=str(tmp_path)))
+    assert [len(split.scanners), len(split.training), len(split.held_out)] == [1, 1, 1]
     assert last_of(train(plan(scans=str(tmp_path)), tmp_path / "out", "cpu")).result
 
 
@@ -297,8 +297,8 @@ def test_image_plans_see_slices_and_know_blur_and_downsampling(tmp_path):
     made = TrainingPlan(modality="image", size=24)
     assert (made.network.prior.dim, made.network.prior.neighbours, made.network.prior.complex_valued) == (2, 0, False)
     assert made.options.patch_size[0] == 1
-    jobs = make_recipe(made).training
-    deblur, enlarge = jobs[0].make(), jobs[1].make()
+    specs = split_dataset(made).training
+    deblur, enlarge = specs[0].make(), specs[1].make()
     assert (deblur.modality, deblur.geometry.factor) == ("image", (1, 1, 1))
     assert (enlarge.geometry.factor, enlarge.grid.shape) == ((1, 3, 3), (1, 24, 24))
     assert deblur.truth.shape == (1, 24, 24)
@@ -321,7 +321,7 @@ def test_a_network_for_images_is_trained_like_any_other(tmp_path):
 def test_the_scanner_of_an_image_is_its_blur(tmp_path):
     scan = sample_super_resolution((1, 24, 21))
     write_scan(tmp_path / "small.h5", scan)
-    made = make_recipe(plan(modality="image", scanner=str(tmp_path / "small.h5"), levels=None)).training[0].make()
+    made = split_dataset(plan(modality="image", scanner=str(tmp_path / "small.h5"), levels=None)).training[0].make()
     assert made.geometry == scan.geometry
     with pytest.raises(ParameterError, match="leave them out"):
-        make_recipe(plan(modality="image", scanner=str(tmp_path / "small.h5"), levels=(3,)))
+        split_dataset(plan(modality="image", scanner=str(tmp_path / "small.h5"), levels=(3,)))

@@ -8,8 +8,8 @@ from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.xray import XRay
-from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
 from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.scanners import cone_beam_scanner, generated_scan, multi_coil_scanner
 from napari_unroll.training.symmetries import CUBE, IDENTITY, Symmetry, find_symmetries
 
 PARTS = ("truth", "start", "residual_truth", "residual_start")
@@ -28,7 +28,7 @@ def test_a_circular_orbit_is_as_symmetric_as_its_views(n_views, count):
 
 
 def test_coils_and_a_random_mask_have_no_symmetry():
-    scan = generated_scan(multi_coil_protocol((6, 12, 12), 2, n_coils=3), 0)
+    scan = generated_scan(multi_coil_scanner((6, 12, 12), 2, n_coils=3), 0)
     assert find_symmetries(build_physics(scan, "cpu")) == (IDENTITY,)
 
 
@@ -39,7 +39,7 @@ def test_symmetries_compose_as_they_act():
 
 
 def test_the_residual_of_the_turned_truth_is_the_turned_residual():
-    scan = generated_scan(cone_beam_protocol(12, 8), 0)
+    scan = generated_scan(cone_beam_scanner(12, 8), 0)
     physics = build_physics(scan, "cpu")
     rng = np.random.default_rng(0)
     truth, start = (rng.standard_normal((12, 12, 12)).astype(np.float32) for _ in range(2))
@@ -72,5 +72,5 @@ def test_every_part_of_a_sample_is_turned_alike():
 def test_the_store_keeps_the_symmetries_of_a_protocol(tmp_path):
     store = SampleStore(tmp_path)
     physics = XRay(*cone_beam_setup(8, 6))
-    store.add_protocol(fit_now(physics, FitOptions(n_test=0, n_probes=2)), 0, (IDENTITY, QUARTER))
+    store.add_scanner(fit_now(physics, FitOptions(n_test=0, n_probes=2)), 0, (IDENTITY, QUARTER))
     assert SampleStore(tmp_path).symmetries() == [(IDENTITY, QUARTER)]

@@ -19,14 +19,14 @@ from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
-from napari_unroll.training.building import Scanners, build, local_problems
+from napari_unroll.training.building import Operators, build, local_problems
 from napari_unroll.training.contexts import Contexts, Trajectory, true_context
+from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.precision import low_precision
-from napari_unroll.training.protocols import cone_beam_protocol, generated_scan, multi_coil_protocol
-from napari_unroll.training.recipe import make_recipe
 from napari_unroll.training.samples import Batch, PatchSampler, SampleStore
+from napari_unroll.training.scanners import cone_beam_scanner, generated_scan, multi_coil_scanner
 from napari_unroll.training.tasks.patch import InContext, PatchTask
 from napari_unroll.training.trainer import Trainer, new_network, schedule
 from napari_unroll.training.validation import Validation
@@ -41,8 +41,8 @@ OPTIONS = TrainOptions(
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     store = SampleStore(tmp_path_factory.mktemp("samples"))
-    recipe = make_recipe(TrainingPlan(size=16, levels=(8, 12), n_objects=4, network=CONFIG))
-    *_, last = build(store, recipe.training, local_problems(Scanners(store, "cpu"), CONFIG.start_iterations))
+    split = split_dataset(TrainingPlan(size=16, levels=(8, 12), n_objects=4, network=CONFIG))
+    *_, last = build(store, split.training, local_problems(Operators(store, "cpu"), CONFIG.start_iterations))
     assert (last.step, last.n_steps) == (4, 4)
     return store
 
@@ -52,7 +52,7 @@ def sampler(store, seed=0):
 
 
 def task(store, options=OPTIONS, **more):
-    return PatchTask(sampler(store), store.protocols(), options, **more)
+    return PatchTask(sampler(store), store.scanners(), options, **more)
 
 
 def trainer(store, state=None, options=OPTIONS, validate=None, **more):
@@ -60,23 +60,23 @@ def trainer(store, state=None, options=OPTIONS, validate=None, **more):
 
 
 def operators(*views):
-    return [build_physics(generated_scan(cone_beam_protocol(16, v), 0), "cpu") for v in views]
+    return [build_physics(generated_scan(cone_beam_scanner(16, v), 0), "cpu") for v in views]
 
 
 def test_samples_hold_volumes_and_their_residual_images(store):
-    sample, protocol = store.load(1)
-    scan = generated_scan(cone_beam_protocol(16, 12), 1)
+    sample, scanner = store.load(1)
+    scan = generated_scan(cone_beam_scanner(16, 12), 1)
     physics = build_physics(scan, "cpu")
     x, start = (torch.from_numpy(sample[n])[None, None] for n in ("truth", "start"))
     difference = physics.A_adjoint(physics.A(x - start))[0, 0].numpy()
     np.testing.assert_allclose(sample["residual_start"] - sample["residual_truth"], difference, rtol=1e-3, atol=1e-2)
-    assert protocol == 1
+    assert scanner == 1
     assert len(store) == 4
 
 
 def test_the_start_is_better_than_filtered_back_projection(store):
     sample, _ = store.load(0)
-    scan = generated_scan(cone_beam_protocol(16, 8), 0)
+    scan = generated_scan(cone_beam_scanner(16, 8), 0)
     physics = build_physics(scan, "cpu")
     quick = physics.A_dagger(torch.from_numpy(scan.measurements)[None, None])[0, 0].numpy()
     scale = scan.truth.max() / sample["truth"].max()
@@ -85,7 +85,7 @@ def test_the_start_is_better_than_filtered_back_projection(store):
 
 def test_an_exact_operator_makes_the_same_gradient_in_every_context(store):
     """With N exact on the whole volume the gradient at u is N u − Aᴴy, whatever the context."""
-    scan = generated_scan(multi_coil_protocol((4, 12, 12), 2, n_coils=2), 0)
+    scan = generated_scan(multi_coil_scanner((4, 12, 12), 2, n_coils=2), 0)
     physics = build_physics(scan, "cpu")
     factors = fit_now(physics, FitOptions(n_test=0))
     y = torch.from_numpy(scan.measurements)[None]
@@ -103,13 +103,13 @@ def test_an_exact_operator_makes_the_same_gradient_in_every_context(store):
 
 def test_trajectories_are_the_iterates_of_a_reconstruction(store):
     """And their residual images are Aᴴ(y − A x_k)."""
-    scan = generated_scan(cone_beam_protocol(16, 12), 1)
-    volumes, protocol = store.load(1)
-    factors = store.protocols()
+    scan = generated_scan(cone_beam_scanner(16, 12), 1)
+    volumes, scanner = store.load(1)
+    factors = store.scanners()
     physics = operators(8, 12)
     torch.manual_seed(0)
     network = Network(CONFIG)
-    contexts, residuals = Trajectory(network, physics, factors)(volumes, protocol)
+    contexts, residuals = Trajectory(network, physics, factors)(volumes, scanner)
     y = torch.from_numpy(scan.measurements)[None, None]
     problem = Problem(scan=scan, physics=physics[1], y=y, normal=factors[1])
     start = result_of(first_estimate(problem, CONFIG.start_iterations))
@@ -127,15 +127,15 @@ def test_trajectories_are_the_iterates_of_a_reconstruction(store):
 def test_costly_contexts_are_used_several_times(store):
     made = []
 
-    def make(volumes, protocol):
-        made.append(protocol)
-        return true_context(volumes, protocol)
+    def make(volumes, scanner):
+        made.append(scanner)
+        return true_context(volumes, scanner)
 
     draws = sampler(store, 3)
-    drawn = [draws.draw(1, "cpu", Contexts(make, 2, 5)).protocol for _ in range(60)]
-    for protocol in (0, 1):
-        n = drawn.count(protocol)
-        assert n / 5 <= made.count(protocol) <= n / 5 + 2
+    drawn = [draws.draw(1, "cpu", Contexts(make, 2, 5)).scanner for _ in range(60)]
+    for scanner in (0, 1):
+        n = drawn.count(scanner)
+        assert n / 5 <= made.count(scanner) <= n / 5 + 2
 
 
 def test_batches_are_cut_at_the_same_place_from_every_part(store):
@@ -143,20 +143,20 @@ def test_batches_are_cut_at_the_same_place_from_every_part(store):
     parts = {"truth": draw.truth, "start": draw.start, "residual_truth": draw.residuals[0]}
     assert all(values.shape == (3, 1, 8, 8, 8) for values in parts.values())
     assert torch.equal(draw.contexts[0], draw.truth)
-    samples = [s for s, p in (store.load(i) for i in range(len(store))) if p == draw.protocol]
+    samples = [s for s, p in (store.load(i) for i in range(len(store))) if p == draw.scanner]
     for j, box in enumerate(draw.boxes):
         assert any(
             all(np.array_equal(values[j, 0].numpy(), s[name][box]) for name, values in parts.items()) for s in samples
         )
 
 
-def error(network, job, store):
+def error(network, spec, store):
     """Mean squared error over the same patches, every time."""
     draws = sampler(store, 7)
     total = 0.0
     for _ in range(12):
         batch = draws.draw(1)
-        factors = job.task.factors[batch.protocol]
+        factors = spec.task.factors[batch.scanner]
         with torch.no_grad():
             out = network(batch.start, InContext(batch, factors, factors)).iterates[-1]
         total += float((out - batch.truth).square().mean())
@@ -170,12 +170,12 @@ def test_training_lowers_the_error(store, context):
         context=context,
     )  # fmt: skip
     physics = operators(8, 12)
-    job = trainer(store, options=options, physics=physics)
-    before = error(job.network, job, store)
-    *_, last = job.run()
+    spec = trainer(store, options=options, physics=physics)
+    before = error(spec.network, spec, store)
+    *_, last = spec.run()
     assert last.outcome is Outcome.COMPLETED
     assert len(last.history) == 200
-    after = error(last.result, job, store)
+    after = error(last.result, spec, store)
     assert after < 0.95 * before
 
 
@@ -196,18 +196,18 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(store, tmp_path):
 
 def test_stop_keeps_the_best_and_cancel_raises(store, tmp_path):
     stop, kept = Stop(), []
-    job = trainer(store, tmp_path / "a.state", validate=lambda net: Validation({"psnr": 1.0}, {}))
-    job.keep = lambda network, metrics: kept.append((job.step, metrics.get("psnr")))
-    events = job.run(stop)
+    spec = trainer(store, tmp_path / "a.state", validate=lambda net: Validation({"psnr": 1.0}, {}))
+    spec.keep = lambda network, metrics: kept.append((spec.step, metrics.get("psnr")))
+    events = spec.run(stop)
     for event in events:
         if isinstance(event, IterationDone) and "loss" in event.metrics:
             stop.finish()
     assert event.outcome is Outcome.FINISHED_EARLY
     assert kept == [(1, None)]  # the random network it began with was no result, this one was not measured yet
     kept.clear()
-    job = trainer(store, validate=lambda net: Validation({"psnr": float(job.step)}, {}))
-    job.keep = lambda network, metrics: kept.append((job.step, metrics["psnr"]))
-    list(job.run())
+    spec = trainer(store, validate=lambda net: Validation({"psnr": float(spec.step)}, {}))
+    spec.keep = lambda network, metrics: kept.append((spec.step, metrics["psnr"]))
+    list(spec.run())
     assert kept == [(3, 3.0), (6, 6.0)]
     stop = Stop()
     stop.cancel()
@@ -223,7 +223,7 @@ def test_a_damaged_state_is_refused_in_words(store, tmp_path):
 
 def test_seeds_of_evaluations_are_refused():
     with pytest.raises(ParameterError, match="held out"):
-        generated_scan(cone_beam_protocol(16, 4), HELD_OUT_SEED)
+        generated_scan(cone_beam_scanner(16, 4), HELD_OUT_SEED)
 
 
 def test_schedule_rises_then_falls():
@@ -236,15 +236,15 @@ def test_a_new_network_begins_in_the_context_of_the_truth(store):
     options = OPTIONS.model_copy(update={"context": "trajectory", "truth_share": 0.5})
     physics = operators(8, 12)
     for is_new, expected in ((True, [1, 1, 1, 2, 2, 2]), (False, [2] * 6)):
-        job = Trainer(Network(CONFIG), task(store, options, physics=physics), options, is_new=is_new)
-        seen, draw = [], job.task.sampler.draw
+        spec = Trainer(Network(CONFIG), task(store, options, physics=physics), options, is_new=is_new)
+        seen, draw = [], spec.task.sampler.draw
 
         def drawn(*given, seen=seen, draw=draw):
             seen.append(draw(*given))
             return seen[-1]
 
-        job.task.sampler.draw = drawn
-        list(job.run())
+        spec.task.sampler.draw = drawn
+        list(spec.run())
         assert [len(batch.contexts) for batch in seen] == expected
 
 
@@ -258,7 +258,7 @@ def test_the_exact_operator_can_take_the_place_of_the_approximation(store, parti
     """On a whole volume it makes the gradient of the whole problem, N u − Aᴴy."""
     options, physics = OPTIONS.model_copy(update={"partition": partition}), operators(8, 12)
     whole = PatchSampler([store.load(0)], (16, 16, 16), 0)
-    work = PatchTask(whole, store.protocols(), options, physics)
+    work = PatchTask(whole, store.scanners(), options, physics)
     batch = work.sampler.draw(1)
     u = torch.randn_like(batch.truth)
     exact = ExactNormal(physics[0]).restrict(batch.boxes)

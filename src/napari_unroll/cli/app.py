@@ -91,7 +91,7 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Also save the factors as .safetensors.")] = None,
 ) -> None:
     """Fit the approximation of AᴴA and report its error; --set takes form, n_probes, kernel, n_terms, seed."""
-    from napari_unroll.cli.follow import follow
+    from napari_unroll.cli.progress import run_with_progress
     from napari_unroll.cli.view import print_facts
     from napari_unroll.normal.cache import cached_fit
     from napari_unroll.normal.fit import FitOptions
@@ -103,7 +103,7 @@ def fit(
     options = build(FitOptions, _assignments(set_), "The fit")
     scan = _open(file, option)
     physics = build_physics(scan, device)
-    finished = follow(lambda stop: cached_fit(scan, physics, options, stop), "fit")
+    finished = run_with_progress(lambda stop: cached_fit(scan, physics, options, stop), "fit")
     print_facts({"operator": physics.reason, "form": finished.result.form, **facts(finished.result.info)})
     if out is not None:
         save(finished.result, out)
@@ -129,7 +129,7 @@ def reconstruct(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Reconstruct a volume. Ctrl-C finishes with what there is; a second Ctrl-C cancels."""
-    from napari_unroll.cli.follow import follow
+    from napari_unroll.cli.progress import run_with_progress
     from napari_unroll.cli.view import print_facts, print_quality
     from napari_unroll.io.atomic import check_target
     from napari_unroll.io.writers import suffix_of, write
@@ -148,7 +148,7 @@ def reconstruct(
     print_facts(plan.facts)
     if dry_run:
         return
-    finished = follow(lambda stop: run(plan, scan, stop), plan.title)
+    finished = run_with_progress(lambda stop: run(plan, scan, stop), plan.title)
     write(out, finished.result, plan.grid, record(plan, scan, finished), overwrite=overwrite)
     print_quality(finished.result, scan.truth if plan.roi is None or scan.truth is None else scan.truth[plan.roi])
     typer.echo(f"Wrote {out} in {finished.seconds:.1f} s.")

@@ -19,7 +19,7 @@ from shutil import which
 import numpy as np
 import typer
 
-from napari_unroll.cli.follow import follow
+from napari_unroll.cli.progress import run_with_progress
 from napari_unroll.cli.view import print_facts
 from napari_unroll.errors import DeviceError
 from napari_unroll.events import Finished
@@ -75,7 +75,7 @@ def has_display() -> bool:
 
 def _fit(scan: Scan) -> NormalFactors:
     physics = build_physics(scan)
-    finished = follow(lambda stop: cached_fit(scan, physics, stop=stop), "fitting the normal operator")
+    finished = run_with_progress(lambda stop: cached_fit(scan, physics, stop=stop), "fitting the normal operator")
     return finished.result
 
 
@@ -89,7 +89,7 @@ def _ready(name: str, scan: Scan) -> bool:
 def _reconstruct(name: str, scan: Scan, factors: NormalFactors, out: Path) -> Row:
     """Run one method; its volume replaces the one before, so that the last and strongest stays."""
     plan = resolve(Choices(method=name), scan)
-    finished = follow(lambda stop: run(plan, scan, stop, factors), plan.title)
+    finished = run_with_progress(lambda stop: run(plan, scan, stop, factors), plan.title)
     _write_result(out, plan, scan, finished)
     volume, truth = finished.result, np.asarray(scan.truth)
     return Row(name, round(psnr(volume, truth), 3), round(ssim(volume, truth), 4), round(finished.seconds, 2))

@@ -55,10 +55,10 @@ def run_evaluation(plan: Any, out: Path) -> None:
 
     Until then every reconstruction is a line of ``rows.jsonl`` there, as soon as it is measured.
     """
-    from napari_unroll.cli.follow import follow
+    from napari_unroll.cli.progress import run_with_progress
     from napari_unroll.pipeline.evaluate import evaluate as work
 
-    finished = follow(lambda stop: _written(work(plan, stop), out / ROWS), "evaluation")
+    finished = run_with_progress(lambda stop: _written(work(plan, stop), out / ROWS), "evaluation")
     write_text(out / "results.json", json.dumps(report(plan, finished.result), indent=2) + "\n")
     write_text(out / "results.md", page(plan, finished.result))
     (out / ROWS).unlink()

@@ -9,15 +9,15 @@ from typing import Any
 import typer
 
 from napari_unroll.cli.evaluate import numbers
-from napari_unroll.cli.follow import follow
+from napari_unroll.cli.progress import run_with_progress
 from napari_unroll.cli.view import print_facts
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.atomic import write_text
 from napari_unroll.physics.build import choose_device
 from napari_unroll.pipeline.params import build, parse_assignments, read_yaml, to_yaml
 from napari_unroll.scan.scan import MODALITIES
+from napari_unroll.training.dataset import DatasetSplit, split_dataset
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.recipe import Recipe, make_recipe
 from napari_unroll.training.session import train
 from napari_unroll.training.start_from import with_initial
 
@@ -26,11 +26,11 @@ def run_training(asked: Mapping[str, Any], sets: list[str], config: Path | None,
     """Train what was asked for, over ``sets``, over the file; leaves the program with code 2 on a wrong plan."""
     plan, _ = with_initial(make_plan(asked, sets, config))
     chosen = str(choose_device(device))
-    recipe = make_recipe(plan, chosen)
-    print_facts(facts(plan, recipe, out, chosen))
+    split = split_dataset(plan, chosen)
+    print_facts(facts(plan, split, out, chosen))
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "plan.yaml", to_yaml(plan))
-    finished = follow(lambda stop: train(plan, out, chosen, stop, recipe), f"training {plan.name}")
+    finished = run_with_progress(lambda stop: train(plan, out, chosen, stop, split), f"training {plan.name}")
     typer.echo(f"Wrote {finished.result}; use it: napari-unroll reconstruct SCAN --weights {finished.result}")
 
 
@@ -58,15 +58,15 @@ def parse_levels(text: str) -> list[float] | None:
     return list(numbers(text)) if text else None
 
 
-def facts(plan: TrainingPlan, recipe: Recipe, out: Path, device: str) -> dict[str, Any]:
+def facts(plan: TrainingPlan, split: DatasetSplit, out: Path, device: str) -> dict[str, Any]:
     """The plan in a few lines."""
     options = plan.options
     seconds = f"{options.max_seconds / 60:.3g} minutes" if options.max_seconds else "no time limit"
     return {
         "method": f"{plan.method}, {MODALITIES[plan.modality]}",
-        "scanner": list(dict.fromkeys(recipe.protocols)),
+        "scanner": list(dict.fromkeys(split.scanners)),
         "objects": plan.scans or plan.volumes or "generated",
-        "scans": f"{len(recipe.training)} for training, {len(recipe.held_out)} held out",
+        "scans": f"{len(split.training)} for training, {len(split.held_out)} held out",
         "network": plan.network.title,
         "begins with": plan.initial or "random weights",
         "budget": f"{seconds}, at most {options.n_steps} steps of {options.batch_size} patches {options.patch_size}",

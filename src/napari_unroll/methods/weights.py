@@ -94,7 +94,7 @@ def find(name_or_path: str) -> Weights:
     return Weights(path.stem, path, _card(path))
 
 
-def chosen(method: str, modality: Modality, name: str) -> Weights:
+def select_weights(method: str, modality: Modality, name: str) -> Weights:
     """The weights of that name or file; auto: the shipped ones of this method and modality. Raises WeightsError.
 
     Of several shipped ones those are taken whose card says that they are the ``default``.

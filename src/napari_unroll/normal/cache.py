@@ -54,14 +54,14 @@ def cached_fit(
     path = cache_path(scan, physics, options)
     factors = _found(path, physics)
     if factors is not None:
-        yield from _told_again(factors)
+        yield from _replay(factors)
     elif _worth_keeping(physics, options):
         yield from _kept(physics, options, stop, path)
     else:
         yield from fit(physics, options, stop)
 
 
-def _told_again(factors: NormalFactors) -> Iterator[Event]:
+def _replay(factors: NormalFactors) -> Iterator[Event]:
     """The events of the fit that made these factors, as far as they were kept."""
     history = factors.info.get("history", [])
     yield Started(f"Normal operator: {factors.form}, from the cache", 0, factors.shape)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.events import Box, Event, IterationDone, PatchDone, retold
+from napari_unroll.events import Box, Event, IterationDone, PatchDone, map_events
 from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import CartesianSampling
@@ -74,7 +74,7 @@ def _cut(truth: np.ndarray | None, box: Box) -> np.ndarray | None:
 
 def cropped(work: Generator[Event, None, torch.Tensor], crop: Box) -> Generator[Event, None, torch.Tensor]:
     """Events of a larger volume as events of the region that was asked for."""
-    return retold(work, lambda event: _of_region(event, crop))
+    return map_events(work, lambda event: _of_region(event, crop))
 
 
 def _of_region(event: Event, crop: Box) -> Event | None:

@@ -15,7 +15,18 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import Cancelled, FinishNow, MemoryExceeded, UnrollError
-from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, Progress, Started, Stop, Warned, retold
+from napari_unroll.events import (
+    Box,
+    Event,
+    Finished,
+    IterationDone,
+    Outcome,
+    Progress,
+    Started,
+    Stop,
+    Warned,
+    map_events,
+)
 from napari_unroll.interrupt import interruptible, shielded, stepwise
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
@@ -45,7 +56,7 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
     try:
-        volume = yield from interruptible(retold(_work(plan, scan, stop, factors), seen.note), stop)
+        volume = yield from interruptible(map_events(_work(plan, scan, stop, factors), seen.note), stop)
         finished = _completed(plan, volume, stop, seen)
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
@@ -115,7 +126,7 @@ def _surroundings(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[E
         return (yield from problem.find_quick())[0, 0].clamp(min=0)
     rough = get("tv-fista")
     params = rough.params(n_iterations=25, show_every=1000)  # type: ignore[call-arg]
-    return (yield from retold(rough.solve(problem, params), _as_surroundings))
+    return (yield from map_events(rough.solve(problem, params), _as_surroundings))
 
 
 def _as_surroundings(event: Event) -> Event:
@@ -146,7 +157,7 @@ def _solve(plan: Plan, problem: Problem, crop: Box | None, stop: Stop) -> Genera
     method = get(plan.method)
     while True:
         try:
-            work = retold(method.solve(problem, plan.params), problem.estimate.see)
+            work = map_events(method.solve(problem, plan.params), problem.estimate.see)
             x = yield from (work if crop is None else cropped(work, crop))
             with shielded():
                 return as_values(x)

@@ -1,4 +1,4 @@
-"""Building the samples that a recipe asks for: fit every protocol once, then simulate, start, and keep.
+"""Building the samples that a split asks for: fit every scanner once, then simulate, start, and keep.
 
 A generator of events that may be killed at any moment: what is in the store is not made again.
 """
@@ -18,7 +18,7 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.contexts import Volumes
-from napari_unroll.training.recipe import Job
+from napari_unroll.training.dataset import SampleSpec
 from napari_unroll.training.samples import Sample, SampleStore, build_clean_sample, build_sample
 from napari_unroll.training.symmetries import find_symmetries
 
@@ -26,57 +26,57 @@ MEMORY_SHARE = 0.4
 """The part of the memory available now that samples may take; beyond it they are read whenever they are used."""
 
 
-class Scanners:
-    """The operator and the factors of every protocol, made from the first scan that needs them."""
+class Operators:
+    """The operator and the factors of every scanner, made from the first scan that needs them."""
 
     def __init__(self, store: SampleStore, device: str) -> None:
         self.store, self.device = store, device
         self._physics: dict[int, VolumePhysics] = {}
         self._factors: dict[int, NormalFactors] = {}
 
-    def physics(self, protocol: int, scan: Scan) -> VolumePhysics:
-        """The operator of ``scan``, shared by its protocol; fits its approximation and finds its symmetries once."""
-        if protocol not in self._physics:
+    def physics(self, scanner: int, scan: Scan) -> VolumePhysics:
+        """The operator of ``scan``, shared by its scanner; fits its approximation and finds its symmetries once."""
+        if scanner not in self._physics:
             physics = build_physics(scan, self.device)
-            if not self.store.has_protocol(protocol):
-                self.store.add_protocol(fit_now(physics, FitOptions(n_test=0)), protocol, find_symmetries(physics))
-            self._physics[protocol] = physics
-        return self._physics[protocol]
+            if not self.store.has_scanner(scanner):
+                self.store.add_scanner(fit_now(physics, FitOptions(n_test=0)), scanner, find_symmetries(physics))
+            self._physics[scanner] = physics
+        return self._physics[scanner]
 
-    def all_physics(self, jobs: Sequence[Job]) -> list[VolumePhysics]:
-        """The operators of all protocols in their order, of those not yet made from the first job of each."""
-        first = {job.protocol: job for job in reversed(jobs)}
+    def all_physics(self, specs: Sequence[SampleSpec]) -> list[VolumePhysics]:
+        """The operators of all scanners in their order, of those not yet made from the first spec of each."""
+        first = {spec.scanner: spec for spec in reversed(specs)}
         return [self._physics.get(p) or self.physics(p, first[p].make()) for p in sorted(first)]
 
-    def factors(self, protocol: int) -> NormalFactors:
-        """The fitted factors of a protocol whose operator was made, on the device."""
-        if protocol not in self._factors:
-            self._factors[protocol] = self.store.protocol(protocol).to(self.device)
-        return self._factors[protocol]
+    def factors(self, scanner: int) -> NormalFactors:
+        """The fitted factors of a scanner whose operator was made, on the device."""
+        if scanner not in self._factors:
+            self._factors[scanner] = self.store.scanner(scanner).to(self.device)
+        return self._factors[scanner]
 
 
-def build(store: SampleStore, jobs: Sequence[Job], make: Callable[[Job], Volumes]) -> Iterator[Progress]:
-    """Make the samples that the store lacks, number i from job i. Where it is stopped, what was made stays."""
-    for i, job in enumerate(jobs):
+def build(store: SampleStore, specs: Sequence[SampleSpec], make: Callable[[SampleSpec], Volumes]) -> Iterator[Progress]:
+    """Make the samples that the store lacks, number i from spec i. Where it is stopped, what was made stays."""
+    for i, spec in enumerate(specs):
         if i not in store:
-            store.add(make(job), job.protocol, i)
-        yield Progress(i + 1, len(jobs), "building training samples")
+            store.add(make(spec), spec.scanner, i)
+        yield Progress(i + 1, len(specs), "building training samples")
 
 
-def local_problems(scanners: Scanners, start_iterations: int) -> Callable[[Job], Volumes]:
+def local_problems(operators: Operators, start_iterations: int) -> Callable[[SampleSpec], Volumes]:
     """How the samples of local problems are made."""
 
-    def make(job: Job) -> Volumes:
-        scan = job.make()
-        physics = scanners.physics(job.protocol, scan)
-        return build_sample(scan, physics, start_iterations, scanners.factors(job.protocol))
+    def make(spec: SampleSpec) -> Volumes:
+        scan = spec.make()
+        physics = operators.physics(spec.scanner, scan)
+        return build_sample(scan, physics, start_iterations, operators.factors(spec.scanner))
 
     return make
 
 
-def clean_volumes(job: Job) -> Volumes:
+def clean_volumes(spec: SampleSpec) -> Volumes:
     """The sample of a denoiser; nothing is measured for it."""
-    return build_clean_sample(job.truth())
+    return build_clean_sample(spec.truth())
 
 
 @dataclass(frozen=True)

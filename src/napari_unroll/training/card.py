@@ -6,11 +6,11 @@ from typing import Any
 
 from napari_unroll.environment import machine, software
 from napari_unroll.methods.algorithms.network import Network
+from napari_unroll.training.dataset import DatasetSplit
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.recipe import Recipe
 
 
-def model_card(plan: TrainingPlan, recipe: Recipe, network: Network, **facts: Any) -> dict[str, Any]:
+def model_card(plan: TrainingPlan, split: DatasetSplit, network: Network, **facts: Any) -> dict[str, Any]:
     """Plain values for JSON; ``facts`` (steps, seconds, figures before and after, …) are added as they are.
 
     The hash of the weights is added where they are written.
@@ -22,8 +22,8 @@ def model_card(plan: TrainingPlan, recipe: Recipe, network: Network, **facts: An
         "task": plan.task,
         "licence": plan.licence or "not stated",
         "architecture": f"{network.config.title}; {sum(p.numel() for p in network.parameters())} parameters",
-        "trained_on": _data(plan, recipe),
-        "held_out": [job.name for job in recipe.held_out],
+        "trained_on": _data(plan, split),
+        "held_out": [spec.name for spec in split.held_out],
         "noise": "as in the scans" if plan.scans and plan.task == "patch" else _noise(plan),
         "initialised_from": plan.initial or "random weights",
         **facts,
@@ -35,10 +35,10 @@ def model_card(plan: TrainingPlan, recipe: Recipe, network: Network, **facts: An
     }
 
 
-def _data(plan: TrainingPlan, recipe: Recipe) -> dict[str, Any]:
+def _data(plan: TrainingPlan, split: DatasetSplit) -> dict[str, Any]:
     objects = f"volumes in {plan.volumes}" if plan.volumes else "generated objects"
     source = f"scans in {plan.scans}" if plan.scans else objects
-    return {"scans": len(recipe.training), "objects": source, "protocols": list(recipe.protocols)}
+    return {"scans": len(split.training), "objects": source, "scanners": list(split.scanners)}
 
 
 def _noise(plan: TrainingPlan) -> str:

@@ -29,7 +29,7 @@ from napari_unroll.training.options import TrainOptions
 Volumes = dict[str, np.ndarray]
 """The volumes (z, y, x) of a sample by name."""
 MakeContexts = Callable[[Volumes, int], tuple[np.ndarray, np.ndarray]]
-"""(volumes, protocol) → x̂_k and r̂_k, (k, z, y, x) each; the last one stands for all later iterations."""
+"""(volumes, scanner) → x̂_k and r̂_k, (k, z, y, x) each; the last one stands for all later iterations."""
 PATCH, OVERLAP = 96, 8
 """Of the network's passes over whole volumes: up to this edge in one piece."""
 
@@ -39,12 +39,12 @@ def follows_trajectory(config: NetworkConfig, options: TrainOptions) -> bool:
     return config.has_data_steps and options.context == "trajectory"
 
 
-def true_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
+def true_context(volumes: Volumes, scanner: int) -> tuple[np.ndarray, np.ndarray]:
     """The truth for all iterations, as in the paper."""
     return volumes["truth"][None], volumes["residual_truth"][None]
 
 
-def no_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
+def no_context(volumes: Volumes, scanner: int) -> tuple[np.ndarray, np.ndarray]:
     """None at all, for networks that never look at the measurements."""
     return volumes["truth"][None][:0], volumes["truth"][None][:0]
 
@@ -53,7 +53,7 @@ def no_context(volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]
 class Contexts:
     """How contexts are made, and how often those that are costly to make are used again.
 
-    Per protocol ``n_open`` samples are held with their contexts, each until ``uses`` patches of it were drawn.
+    Per scanner ``n_open`` samples are held with their contexts, each until ``uses`` patches of it were drawn.
     """
 
     make: MakeContexts
@@ -69,7 +69,7 @@ class Trajectory:
     """The iterates x_k that the network makes of the whole volume with the exact operator, and their residual images.
 
     So iteration k of a local problem sees what it will see in a reconstruction. ``operators`` (exact) and
-    ``protocols`` (its factors) are one per protocol; ``low_precision`` is the type of autocast. One call costs K − 1
+    ``scanners`` (its factors) are one per scanner; ``low_precision`` is the type of autocast. One call costs K − 1
     exact applications of AᴴA and passes of the network, without gradients.
     """
 
@@ -77,19 +77,19 @@ class Trajectory:
         self,
         network: Network,
         operators: Sequence[VolumePhysics],
-        protocols: Sequence[NormalFactors],
+        scanners: Sequence[NormalFactors],
         low_precision: torch.dtype | None = None,
     ) -> None:
-        self.network, self.operators, self.protocols, self.low_precision = network, operators, protocols, low_precision
+        self.network, self.operators, self.scanners, self.low_precision = network, operators, scanners, low_precision
 
     @torch.no_grad()
-    def __call__(self, volumes: Volumes, protocol: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, volumes: Volumes, scanner: int) -> tuple[np.ndarray, np.ndarray]:
         """x_k and r_k = Aᴴ(y − A x_k), k = 0 … K − 1, (k, z, y, x) each; of y it needs the sample's residual image only.
 
         Of an equilibrium its fixed point alone, which is that of every local problem whatever Ñ is: what Ñ makes of u − P x̂ is
         nothing where u is P x̂.
         """
-        physics, factors = self.operators[protocol], self.protocols[protocol]
+        physics, factors = self.operators[scanner], self.scanners[scanner]
         start, first = (
             torch.from_numpy(volumes[name])[None, None].to(factors.device) for name in ("start", "residual_start")
         )
@@ -100,19 +100,19 @@ class Trajectory:
         equilibrium = self.network.config.equilibrium
         if equilibrium is not None:
             with hearing():  # no step of the training
-                found = solve(lambda x: self._iterate(State(x), residual(x), 0, protocol).x, start, equilibrium)
+                found = solve(lambda x: self._iterate(State(x), residual(x), 0, scanner).x, start, equilibrium)
             return _stacked([found]), _stacked([residual(found)])
         contexts, residuals, state = [start], [first], State(start)
         for k in range(self.network.n_iterations - 1):
-            state = self._iterate(state, residuals[-1], k, protocol)
+            state = self._iterate(state, residuals[-1], k, scanner)
             contexts.append(state.x)
             residuals.append(residual(state.x))
         return _stacked(contexts), _stacked(residuals)
 
-    def _iterate(self, state: State, residual: torch.Tensor, k: int, protocol: int) -> State:
+    def _iterate(self, state: State, residual: torch.Tensor, k: int, scanner: int) -> State:
         """The state after iteration k, with the prior in patches where the volume is large."""
-        x, network, factors = state.x, self.network, self.protocols[protocol]
-        data = Data(LocalProblem(factors, x, residual), factors, operator=self.operators[protocol].normal)
+        x, network, factors = state.x, self.network, self.scanners[scanner]
+        data = Data(LocalProblem(factors, x, residual), factors, operator=self.operators[scanner].normal)
         given = network.before(state, k, data)
 
         def apply(boxes: list[Box]) -> list[Patch]:

@@ -34,17 +34,17 @@ from napari_unroll.training.contexts import NO_CONTEXTS, TRUE_CONTEXTS, Contexts
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
 
 Sample = tuple[Volumes, int]
-"""The volumes of a sample by name, and its protocol."""
+"""The volumes of a sample by name, and its scanner."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Local problems of one protocol: tensors (batch, 1, z, y, x) divided by each scan's intensity scale.
+    """Local problems of one scanner: tensors (batch, 1, z, y, x) divided by each scan's intensity scale.
 
     ``contexts`` and ``residuals`` hold one tensor per iteration; the last one stands for all later iterations.
     """
 
-    protocol: int
+    scanner: int
     boxes: list[Box]
     truth: torch.Tensor
     start: torch.Tensor
@@ -88,7 +88,7 @@ def _scaled(volumes: dict[str, torch.Tensor], scale: float) -> Volumes:
 
 
 class SampleStore:
-    """A folder of samples (``samples.zarr``), of their protocols' factors and of the symmetries of these.
+    """A folder of samples (``samples.zarr``), of their scanners' factors and of the symmetries of these.
 
     Samples appear under their number only when complete, so that a killed build can go on.
     """
@@ -107,52 +107,52 @@ class SampleStore:
     def _path(self, index: int) -> Path:
         return self.folder / "samples.zarr" / f"{index:05d}"
 
-    def add(self, sample: Volumes, protocol: int, index: int | None = None) -> None:
-        """Keep a sample of ``protocol`` under ``index``, or after the others."""
+    def add(self, sample: Volumes, scanner: int, index: int | None = None) -> None:
+        """Keep a sample of ``scanner`` under ``index``, or after the others."""
         with replacing(self._path(len(self) if index is None else index), overwrite=True) as temporary:
-            group = zarr.open_group(str(temporary), mode="w", attributes={"protocol": protocol})
+            group = zarr.open_group(str(temporary), mode="w", attributes={"scanner": scanner})
             for name, values in sample.items():
                 group.create_array(name, data=values, chunks=values.shape)
 
     def load(self, index: int) -> Sample:
-        """Sample ``index`` and its protocol. Raises UnrollError where it is damaged."""
+        """Sample ``index`` and its scanner. Raises UnrollError where it is damaged."""
         check()
         try:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
             volumes = {name: np.asarray(array[:]) for name, array in sorted(group.arrays())}
-            return volumes, int(group.attrs["protocol"])
+            return volumes, int(group.attrs["scanner"])
         except (KeyError, ValueError, OSError, RuntimeError) as error:
             raise UnrollError(f"Sample {index} in {self.folder} is damaged; remove {self._path(index)}.") from error
 
-    def add_protocol(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
-        """Keep the fitted factors that all samples of protocol ``index`` share, and the symmetries of its operator."""
-        write_text(self.folder / f"protocol-{index}.json", json.dumps({"symmetries": symmetries}))
-        storage.save(factors, self.folder / f"protocol-{index}.safetensors")
+    def add_scanner(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
+        """Keep the fitted factors that all samples of scanner ``index`` share, and the symmetries of its operator."""
+        write_text(self.folder / f"scanner-{index}.json", json.dumps({"symmetries": symmetries}))
+        storage.save(factors, self.folder / f"scanner-{index}.safetensors")
 
-    def has_protocol(self, index: int) -> bool:
-        """Whether protocol ``index`` is kept."""
-        return (self.folder / f"protocol-{index}.safetensors").is_file()
+    def has_scanner(self, index: int) -> bool:
+        """Whether scanner ``index`` is kept."""
+        return (self.folder / f"scanner-{index}.safetensors").is_file()
 
-    def protocol(self, index: int) -> NormalFactors:
-        """The factors of protocol ``index``."""
-        return storage.load(self.folder / f"protocol-{index}.safetensors")
+    def scanner(self, index: int) -> NormalFactors:
+        """The factors of scanner ``index``."""
+        return storage.load(self.folder / f"scanner-{index}.safetensors")
 
-    def protocols(self) -> list[NormalFactors]:
-        """The factors of every protocol."""
-        n = len(list(self.folder.glob("protocol-*.safetensors")))
-        return [self.protocol(i) for i in range(n)]
+    def scanners(self) -> list[NormalFactors]:
+        """The factors of every scanner."""
+        n = len(list(self.folder.glob("scanner-*.safetensors")))
+        return [self.scanner(i) for i in range(n)]
 
     def symmetries(self) -> list[tuple[Symmetry, ...]]:
-        """The symmetries of every protocol's operator."""
-        n = len(list(self.folder.glob("protocol-*.safetensors")))
-        kept = [json.loads((self.folder / f"protocol-{i}.json").read_text())["symmetries"] for i in range(n)]
+        """The symmetries of every scanner's operator."""
+        n = len(list(self.folder.glob("scanner-*.safetensors")))
+        kept = [json.loads((self.folder / f"scanner-{i}.json").read_text())["symmetries"] for i in range(n)]
         return [tuple(Symmetry(tuple(axes), tuple(flips)) for axes, flips in one) for one in kept]
 
 
 class PatchSampler:
-    """Draws batches of random patches, all of one protocol.
+    """Draws batches of random patches, all of one scanner.
 
-    ``symmetries`` are those of each protocol; without them samples are used as they are. Complex samples also get a
+    ``symmetries`` are those of each scanner; without them samples are used as they are. Complex samples also get a
     random global phase then.
     """
 
@@ -166,18 +166,18 @@ class PatchSampler:
         if not samples:
             raise ScanError("There are no training samples; build some first.")
         self._samples = samples
-        self._by_protocol: dict[int, list[int]] = {}
-        for i, (_, protocol) in enumerate(samples):
-            self._by_protocol.setdefault(protocol, []).append(i)
+        self._by_scanner: dict[int, list[int]] = {}
+        for i, (_, scanner) in enumerate(samples):
+            self._by_scanner.setdefault(scanner, []).append(i)
         self._patch_size = patch_size
         self._symmetries = symmetries
         self._open: dict[tuple[int, int], _Visit] = {}
         self.rng = np.random.default_rng(seed)
 
     def draw(self, batch_size: int, device: torch.device | str = "cpu", contexts: Contexts = TRUE_CONTEXTS) -> Batch:
-        """A batch from a random protocol, patches at uniformly random places."""
-        protocol, boxes, (truth, start, *rest) = self._draw(batch_size, device, contexts)
-        return Batch(protocol, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :])
+        """A batch from a random scanner, patches at uniformly random places."""
+        scanner, boxes, (truth, start, *rest) = self._draw(batch_size, device, contexts)
+        return Batch(scanner, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :])
 
     def draw_clean(self, batch_size: int, device: torch.device | str = "cpu") -> torch.Tensor:
         """Patches of true volumes alone, (batch, 1, z, y, x)."""
@@ -187,35 +187,35 @@ class PatchSampler:
     def _draw(
         self, batch_size: int, device: torch.device | str, contexts: Contexts
     ) -> tuple[int, list[Box], list[torch.Tensor]]:
-        protocol = int(self.rng.choice(sorted(self._by_protocol)))
+        scanner = int(self.rng.choice(sorted(self._by_scanner)))
         boxes, cuts = [], []
         for _ in range(batch_size):
-            visit = self._visit(protocol, contexts)
-            box, patch = self._patch(visit, protocol)
+            visit = self._visit(scanner, contexts)
+            box, patch = self._patch(visit, scanner)
             boxes.append(box)
             # a copy: numpy calls a flipped axis of one voxel contiguous, torch does not
             cuts.append([torch.from_numpy(values.copy()) for values in patch])
-        return protocol, boxes, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
+        return scanner, boxes, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
 
-    def _visit(self, protocol: int, contexts: Contexts) -> list[np.ndarray]:
+    def _visit(self, scanner: int, contexts: Contexts) -> list[np.ndarray]:
         """The volumes of one of the open samples, or of a new one where it was used up."""
         place = int(self.rng.integers(contexts.n_open))
-        visit = self._open.get((protocol, place))
+        visit = self._open.get((scanner, place))
         if visit is None or visit.left < 1:
-            volumes, _ = self._samples[int(self.rng.choice(self._by_protocol[protocol]))]
-            estimates, residuals = contexts.make(volumes, protocol)
+            volumes, _ = self._samples[int(self.rng.choice(self._by_scanner[scanner]))]
+            estimates, residuals = contexts.make(volumes, scanner)
             known = [volumes[name] for name in ("truth", "start") if name in volumes]
             visit = _Visit([*known, *estimates, *residuals], contexts.uses)
-            self._open[protocol, place] = visit
+            self._open[scanner, place] = visit
         visit.left -= 1
         return visit.volumes
 
-    def _patch(self, volumes: Sequence[np.ndarray], protocol: int) -> tuple[Box, list[np.ndarray]]:
+    def _patch(self, volumes: Sequence[np.ndarray], scanner: int) -> tuple[Box, list[np.ndarray]]:
         """A random box of the volumes, all turned alike."""
         box = self._random_box(volumes[0].shape)
         if self._symmetries is None:
             return box, [v[box] for v in volumes]
-        known = self._symmetries[protocol]
+        known = self._symmetries[scanner]
         turn = known[int(self.rng.integers(len(known)))]
         patch = [turn.apply(v)[box] for v in volumes]
         if volumes[0].dtype.kind == "c":

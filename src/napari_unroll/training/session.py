@@ -24,8 +24,8 @@ from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.weights import save_network
 from napari_unroll.physics.build import choose_device
 from napari_unroll.training.card import model_card
+from napari_unroll.training.dataset import DatasetSplit, split_dataset
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.recipe import Recipe, make_recipe
 from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.start_from import with_initial
 from napari_unroll.training.tasks.prepare import PREPARE
@@ -39,17 +39,17 @@ MAY_CHANGE = {"options", "licence", "n_objects"}
 
 
 def train(
-    plan: TrainingPlan, out: Path, device: str = "auto", stop: Stop | None = None, recipe: Recipe | None = None
+    plan: TrainingPlan, out: Path, device: str = "auto", stop: Stop | None = None, split: DatasetSplit | None = None
 ) -> Iterator[Event]:
     """Train; the last event is Finished with the path of the best weights, or None where there are none.
 
-    ``recipe`` is ``make_recipe(plan)`` for who has it already: making it reads every scan file.
+    ``split`` is ``split_dataset(plan)`` for who has it already: making it reads every scan file.
     What goes wrong is not raised but an outcome with advice. Call again with the same folder to go on.
     """
     stop, begun = stop or Stop(), time.perf_counter()
     yield Started(f"training {plan.name}", 1000)
     try:
-        finished = yield from interruptible(_work(plan, Path(out), device, recipe), stop)
+        finished = yield from interruptible(_work(plan, Path(out), device, split), stop)
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
             raise
@@ -68,15 +68,15 @@ def _ended(wish: Cancelled | FinishNow) -> Finished:
     return Finished(Outcome.FINISHED_EARLY, advice="No network was trained yet; the samples made so far are kept.")
 
 
-def _work(plan: TrainingPlan, out: Path, device: str, recipe: Recipe | None) -> Any:
+def _work(plan: TrainingPlan, out: Path, device: str, split: DatasetSplit | None) -> Any:
     """The stages one after the other; returns Finished."""
     chosen = str(choose_device(device))
     plan, initial = with_initial(plan)
-    recipe = recipe or (yield from stepwise(lambda: make_recipe(plan, chosen), "looking at the data"))
+    split = split or (yield from stepwise(lambda: split_dataset(plan, chosen), "looking at the data"))
     _claim(plan, out)
-    store = SampleStore(out / "samples" / recipe.key)
-    prepared = yield from PREPARE[plan.task](plan, recipe, store, chosen)
-    keeper = _Keeper(plan, recipe, out)
+    store = SampleStore(out / "samples" / split.key)
+    prepared = yield from PREPARE[plan.task](plan, split, store, chosen)
+    keeper = _Keeper(plan, split, out)
     network = initial or new_network(plan.network, plan.options.seed)
     keeper.trainer = trainer = Trainer(
         network,
@@ -101,7 +101,7 @@ class _Keeper:
     """Writes the best network with its card, and tells how the training ended."""
 
     plan: TrainingPlan
-    recipe: Recipe
+    split: DatasetSplit
     out: Path
     trainer: Trainer | None = None
     first: dict[str, float] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class _Keeper:
             "psnr_before": before,
             "psnr_after": metrics.get("psnr"),
         }
-        card = model_card(self.plan, self.recipe, network, **facts)
+        card = model_card(self.plan, self.split, network, **facts)
         save_network(network, self.weights, self.plan.method, card, getattr(torch, self.plan.stored))
 
     def finished(self, event: Finished) -> Finished:

@@ -1,6 +1,6 @@
 """Symmetries of the voxel cube that a normal operator has: what a training sample may be turned into without a projector.
 
-If G N = N G for a flip or turn G, then (G x*, G x_0, G r*, G r_0) is a sample of the same protocol whenever
+If G N = N G for a flip or turn G, then (G x*, G x_0, G r*, G r_0) is a sample of the same scanner whenever
 (x*, x_0, r*, r_0) is one: Aᴴ(y − A x) of the turned object is the turned residual image. Works on arrays and a physics;
 knows no files and no networks.
 """

@@ -21,8 +21,8 @@ from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.patches.context import cut
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.scan.quality import psnr
-from napari_unroll.training.building import Scanners
-from napari_unroll.training.recipe import Job
+from napari_unroll.training.building import Operators
+from napari_unroll.training.dataset import SampleSpec
 from napari_unroll.training.tasks.denoise import noise_like
 
 
@@ -112,14 +112,14 @@ def middle_slice(volume: np.ndarray) -> np.ndarray:
 
 
 def prepare(
-    jobs: Sequence[Job], start_iterations: int, scanners: Scanners, found: list[HeldOutScan]
+    specs: Sequence[SampleSpec], start_iterations: int, operators: Operators, found: list[HeldOutScan]
 ) -> Iterator[Progress]:
     """Simulate the held-out scans and make their starts, into ``found``."""
-    for i, job in enumerate(jobs):
-        scan = job.make()
-        physics = scanners.physics(job.protocol, scan)
-        factors = scanners.factors(job.protocol)
+    for i, spec in enumerate(specs):
+        scan = spec.make()
+        physics = operators.physics(spec.scanner, scan)
+        factors = operators.factors(spec.scanner)
         problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device), normal=factors)
         start = result_of(first_estimate(problem, start_iterations))
         found.append(HeldOutScan(problem, np.asarray(scan.truth), start))
-        yield Progress(i + 1, len(jobs), "preparing held-out scans")
+        yield Progress(i + 1, len(specs), "preparing held-out scans")

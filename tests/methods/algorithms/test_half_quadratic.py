@@ -9,7 +9,7 @@ import pytest
 import torch
 from deepinv.optim.dpir import get_DPIR_params
 
-from napari_unroll.events import IterationDone, PatchDone, Progress, result_of, retold
+from napari_unroll.events import IterationDone, PatchDone, Progress, map_events, result_of
 from napari_unroll.methods.algorithms.half_quadratic import (
     FIRST_NOISE,
     HalfQuadraticParams,
@@ -133,7 +133,7 @@ def test_patches_stream_and_finishing_in_a_data_step_keeps_the_last_denoised_vol
     params = HalfQuadraticParams(**TIGHT | {"n_inner": 5})
     shown, patches = None, []
     work = half_quadratic(given, params, lambda x, sigma: x.clamp(min=0), given.physics.A_dagger(given.y))
-    for event in retold(work, given.estimate.see):
+    for event in map_events(work, given.estimate.see):
         patches += [event.consistency] if isinstance(event, PatchDone) else []
         if isinstance(event, IterationDone):
             shown = event.values

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_unroll.errors import WeightsError
-from napari_unroll.events import IterationDone, PatchDone, result_of, retold
+from napari_unroll.events import IterationDone, PatchDone, map_events, result_of
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.plug_and_play import MARGIN, PnPParams, accelerated
 from napari_unroll.methods.classical.strength import mean_eigenvalue
@@ -126,7 +126,7 @@ def test_patches_stream_and_finishing_keeps_those_that_have_arrived():
     params = PnPParams(**PLAIN, n_iterations=5)
     work = accelerated(given, params, lambda v: v - 1.0, given.physics.A_dagger(given.y))
     shown, n_patches = None, 0
-    for event in retold(work, given.estimate.see):
+    for event in map_events(work, given.estimate.see):
         if isinstance(event, IterationDone):
             assert event.residual is not None
             shown = event.values.copy()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unroll.methods.classical.strength import chosen, mean_eigenvalue, volume_scale
+from napari_unroll.methods.classical.strength import mean_eigenvalue, resolve_strength, volume_scale
 from tests.methods import tiny
 
 
@@ -22,5 +22,5 @@ def test_the_scale_is_that_of_the_object_not_of_the_empty_space():
 
 def test_auto_is_the_default_of_the_modality():
     defaults = {"ct": 0.1, "mri": 0.2}
-    assert chosen("auto", defaults, tiny.multicoil()) == 0.2
-    assert chosen(3.0, defaults, tiny.multicoil()) == 3.0
+    assert resolve_strength("auto", defaults, tiny.multicoil()) == 0.2
+    assert resolve_strength(3.0, defaults, tiny.multicoil()) == 3.0

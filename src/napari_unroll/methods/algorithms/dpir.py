@@ -17,7 +17,7 @@ from napari_unroll.methods.networks import ram
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.problem import Learning, Method, Problem
 from napari_unroll.methods.steps.start import first_estimate
-from napari_unroll.methods.weights import Weights, chosen, load, shipped_for
+from napari_unroll.methods.weights import Weights, load, select_weights, shipped_for
 from napari_unroll.scan.scan import Modality
 
 SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
@@ -58,8 +58,8 @@ def find_denoiser(modality: Modality, params: HalfQuadraticParams) -> Weights:
     """
     if modality == "image" and params.weights == "auto":
         flat = [w for w in shipped_for("dpir", "ct") if w.config.prior.dim == 2]
-        return (shipped_for("dpir", "image") or flat or [chosen("dpir", modality, "auto")])[0]
-    return chosen("dpir", modality, params.weights)
+        return (shipped_for("dpir", "image") or flat or [select_weights("dpir", modality, "auto")])[0]
+    return select_weights("dpir", modality, params.weights)
 
 
 def solve(problem: Problem, params: HalfQuadraticParams) -> Generator[Event, None, torch.Tensor]:

@@ -21,7 +21,7 @@ from napari_unroll.events import Event
 from napari_unroll.methods.algorithms.implicit_objective import ROUNDED, Objective, Penalty, data_parts, resampled
 from napari_unroll.methods.classical.differences import Differences
 from napari_unroll.methods.classical.iterations import IterativeParams, first_step, step_done
-from napari_unroll.methods.classical.strength import chosen, mean_eigenvalue, volume_scale
+from napari_unroll.methods.classical.strength import mean_eigenvalue, resolve_strength, volume_scale
 from napari_unroll.methods.memory import Sizes, holding
 from napari_unroll.methods.networks.feature_grid import SLAB_VOXELS, FeatureGrid, FeatureGridConfig, level_shapes
 from napari_unroll.methods.problem import Method, Problem
@@ -146,7 +146,7 @@ class _Fit:
 
     def _penalty(self, factor: int) -> Penalty | None:
         """TV on voxels ``factor`` times as large: fewer by factor³, slopes over factor times the way."""
-        weight = factor**2 * self.size * chosen(self.params.strength, DEFAULT_STRENGTH, self.problem.scan)
+        weight = factor**2 * self.size * resolve_strength(self.params.strength, DEFAULT_STRENGTH, self.problem.scan)
         if not weight:
             return None
         differences = Differences(self.problem.scan.grid.spacing_mm)

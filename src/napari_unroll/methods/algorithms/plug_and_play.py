@@ -29,7 +29,7 @@ from napari_unroll.methods.patchwise import Stage, grid_of
 from napari_unroll.methods.problem import Method, Problem, as_values
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
-from napari_unroll.methods.weights import chosen, load
+from napari_unroll.methods.weights import load, select_weights
 from napari_unroll.physics.laws import norm
 
 NETWORKS = ("drunet", "unet")
@@ -64,7 +64,7 @@ class PnPParams(NetworkParams):
 
 def solve(problem: Problem, params: PnPParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x), from the start that the network was trained for."""
-    weights = chosen(NETWORKS[0], problem.scan.modality, params.weights)
+    weights = select_weights(NETWORKS[0], problem.scan.modality, params.weights)
     network = load(weights, NETWORKS, problem.y.is_complex(), problem.device)
     start = yield from first_estimate(problem, network.config.start_iterations)
     return (yield from accelerated(problem, params, partial(network.denoise, k=0), start))
@@ -150,6 +150,6 @@ PNP_PGD = Method(
     needs_weights=True,
     patchwise=True,
     memory=_memory,
-    find_weights=lambda modality, params: chosen(NETWORKS[0], modality, params.weights),
+    find_weights=lambda modality, params: select_weights(NETWORKS[0], modality, params.weights),
     network_of=NETWORKS,
 )

@@ -30,7 +30,7 @@ from napari_unroll.methods.problem import Learning, Method, MethodParams, Proble
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
-from napari_unroll.methods.weights import chosen, find, load
+from napari_unroll.methods.weights import find, load, select_weights
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.scan.scan import Modality
@@ -299,7 +299,7 @@ def learned(
     """The row of a method whose network is trained: everything that such methods share is filled in."""
 
     def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
-        weights = chosen(name, problem.scan.modality, params.weights)
+        weights = select_weights(name, problem.scan.modality, params.weights)
         trained = load(weights, (name,), problem.y.is_complex(), problem.device)
         start = yield from first_estimate(problem, trained.config.start_iterations)
         return (yield from reconstruct(problem, params, trained, start))
@@ -319,7 +319,7 @@ def learned(
         iterative=iterative,
         memory=memory,
         needs_normal=(lambda params: True) if network("ct").has_data_steps else None,
-        find_weights=lambda modality, params: chosen(name, modality, params.weights),
+        find_weights=lambda modality, params: select_weights(name, modality, params.weights),
         learning=Learning(network=network, options=training),
     )
 

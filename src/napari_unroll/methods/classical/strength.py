@@ -20,7 +20,7 @@ Strength = Annotated[float, Field(gt=0, le=100)] | Literal["auto"]
 """A strength λ, or ``auto`` for the method's default."""
 
 
-def chosen(strength: float | str, defaults: Mapping[str, float], scan: Scan) -> float:
+def resolve_strength(strength: float | str, defaults: Mapping[str, float], scan: Scan) -> float:
     """The strength itself, or for ``auto`` the default of the scan's modality."""
     return defaults[scan.modality] if isinstance(strength, str) else strength
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.classical.conjugate_gradients import CGParams, LeastSquares, Linear
 from napari_unroll.methods.classical.differences import Differences
-from napari_unroll.methods.classical.strength import Strength, chosen, mean_eigenvalue
+from napari_unroll.methods.classical.strength import Strength, mean_eigenvalue, resolve_strength
 from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 
@@ -45,7 +45,7 @@ class TikhonovParams(CGParams):
 
 def solve(problem: Problem, params: TikhonovParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x); the residual is ‖A x − y‖ / ‖y‖ after every step."""
-    strength = chosen(params.strength, DEFAULT_STRENGTH[params.penalty], problem.scan)
+    strength = resolve_strength(params.strength, DEFAULT_STRENGTH[params.penalty], problem.scan)
     weight = strength * mean_eigenvalue(problem.physics)
     penalty = smoothness(problem, weight) if params.penalty == "gradient" else (lambda x: weight * x)
     return (yield from LeastSquares(problem, penalty).minimise(params))

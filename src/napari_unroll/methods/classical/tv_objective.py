@@ -13,7 +13,7 @@ from pydantic import Field
 
 from napari_unroll.events import Event
 from napari_unroll.methods.classical.iterations import IterativeParams
-from napari_unroll.methods.classical.strength import Strength, chosen, mean_eigenvalue, volume_scale
+from napari_unroll.methods.classical.strength import Strength, mean_eigenvalue, resolve_strength, volume_scale
 from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Problem
 from napari_unroll.physics.laws import norm
@@ -58,7 +58,7 @@ def objective(problem: Problem, params: TVObjectiveParams) -> Generator[Event, N
     """The objective of a problem; starts from the quick reconstruction."""
     quick = yield from problem.find_quick()
     positive = params.positivity and not quick.is_complex()
-    strength = chosen(params.strength, DEFAULT_STRENGTH, problem.scan)
+    strength = resolve_strength(params.strength, DEFAULT_STRENGTH, problem.scan)
     return TVObjective(
         problem=problem,
         tv=TotalVariation(problem.scan.grid.spacing_mm, positive),

@@ -19,7 +19,7 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.classical import fista
 from napari_unroll.methods.classical.iterations import IterativeParams
-from napari_unroll.methods.classical.strength import Strength, chosen, mean_eigenvalue, volume_scale
+from napari_unroll.methods.classical.strength import Strength, mean_eigenvalue, resolve_strength, volume_scale
 from napari_unroll.methods.classical.wavelets import Shift, Wavelets, WaveletSparsity
 from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
@@ -56,7 +56,7 @@ def solve(problem: Problem, params: WaveletParams) -> Generator[Event, None, tor
     positive = params.positivity and not quick.is_complex()
     transform = Wavelets(problem.shape, params.wavelet, params.level)
     sparsity = WaveletSparsity(transform, positive)
-    strength = chosen(params.strength, DEFAULT_STRENGTH, problem.scan)
+    strength = resolve_strength(params.strength, DEFAULT_STRENGTH, problem.scan)
     weight = strength * mean_eigenvalue(problem.physics) * volume_scale(quick)
 
     def prox(b: torch.Tensor, step: float, k: int) -> torch.Tensor:

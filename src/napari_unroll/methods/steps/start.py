@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from napari_unroll.events import Event, IterationDone, Progress, retold
+from napari_unroll.events import Event, IterationDone, Progress, map_events
 from napari_unroll.methods.classical import tv_fista
 from napari_unroll.methods.problem import Problem
 
@@ -23,7 +23,7 @@ def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None
         return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     params = tv_fista.TVParams(n_iterations=n_iterations, tolerance=0.0)
-    x = yield from retold(tv_fista.solve(inner, params), _as_first_estimate)
+    x = yield from map_events(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]
 
 

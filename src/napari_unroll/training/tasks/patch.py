@@ -23,27 +23,27 @@ from napari_unroll.training.precision import low_precision
 from napari_unroll.training.samples import Batch, PatchSampler
 
 N_OPEN = 4
-"""Samples per protocol whose trajectories are held at a time."""
+"""Samples per scanner whose trajectories are held at a time."""
 
 
 def operators_for(
     partition: str, factors: Sequence[NormalFactors], physics: Sequence[VolumePhysics]
 ) -> Sequence[Restrictable]:
-    """The normal operators of local problems, one per protocol.
+    """The normal operators of local problems, one per scanner.
 
     Raises ParameterError where exact operators are asked for and there are none.
     """
     if partition == "approximated":
         return factors
     if len(physics) != len(factors):
-        raise ParameterError(f"Training with partition={partition} needs the exact operator of every protocol.")
+        raise ParameterError(f"Training with partition={partition} needs the exact operator of every scanner.")
     return [WholeNormal(p) if partition == "global" else ExactNormal(p) for p in physics]
 
 
 class PatchTask:
     """Reconstruct patches whose surroundings are known.
 
-    ``factors`` are the fitted normal operators and ``physics`` the exact ones, one per protocol of the samples; the latter are
+    ``factors`` are the fitted normal operators and ``physics`` the exact ones, one per scanner of the samples; the latter are
     needed where contexts are trajectories, or where ``options.partition`` asks for exact operators in the loop.
     """
 
@@ -67,7 +67,7 @@ class PatchTask:
         if not follows_trajectory(average.config, self.options):
             return
         if len(self.physics) != len(self.factors):
-            raise ParameterError("Contexts from trajectories need the exact operator of every protocol.")
+            raise ParameterError("Contexts from trajectories need the exact operator of every scanner.")
         trajectory = Trajectory(average, self.physics, self.factors, self.low_precision)
         self._contexts = Contexts(trajectory, N_OPEN, self.options.context_uses)
 
@@ -83,7 +83,7 @@ class PatchTask:
 
     def in_context(self, batch: Batch) -> InContext:
         """The data term of a batch."""
-        return InContext(batch, self.factors[batch.protocol], self.operators[batch.protocol])
+        return InContext(batch, self.factors[batch.scanner], self.operators[batch.scanner])
 
     def _start(self, network: Network, batch: Batch, contexts: Contexts) -> torch.Tensor:
         """Where iterations begin; the search for a fixed point near the one that it had when the context was made."""
@@ -113,7 +113,7 @@ class InContext:
 def loss(iterates: Sequence[torch.Tensor], batch: Batch, auxiliary: float) -> torch.Tensor:
     """Mean squared error of the last iterate plus ``auxiliary`` times that of the others.
 
-    Per patch divided by the start's error, so that easy and hard protocols weigh the same.
+    Per patch divided by the start's error, so that easy and hard scanners weigh the same.
     """
     start = _errors(batch.start, batch) + 1e-4
     losses = [(_errors(x, batch) / start).mean() for x in iterates]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from napari_unroll.events import Progress
-from napari_unroll.training.building import Scanners, build, clean_volumes, load_samples, local_problems
+from napari_unroll.training.building import Operators, build, clean_volumes, load_samples, local_problems
 from napari_unroll.training.contexts import follows_trajectory
+from napari_unroll.training.dataset import DatasetSplit
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.recipe import Recipe
 from napari_unroll.training.samples import PatchSampler, SampleStore
 from napari_unroll.training.symmetries import CUBE, Symmetry
 from napari_unroll.training.tasks.denoise import DenoiseTask
@@ -30,34 +30,34 @@ class Prepared:
     validate: Validate
 
 
-Prepare = Callable[[TrainingPlan, Recipe, SampleStore, str], Generator[Progress, None, Prepared]]
+Prepare = Callable[[TrainingPlan, DatasetSplit, SampleStore, str], Generator[Progress, None, Prepared]]
 
 
 def _patches(
-    plan: TrainingPlan, recipe: Recipe, store: SampleStore, device: str
+    plan: TrainingPlan, split: DatasetSplit, store: SampleStore, device: str
 ) -> Generator[Progress, None, Prepared]:
     """Local problems."""
-    scanners, start, options = Scanners(store, device), plan.network.start_iterations, plan.options
-    yield from build(store, recipe.training, local_problems(scanners, start))
+    operators, start, options = Operators(store, device), plan.network.start_iterations, plan.options
+    yield from build(store, split.training, local_problems(operators, start))
     held_out: list[HeldOutScan] = []
-    yield from prepare(recipe.held_out, start, scanners, held_out)
+    yield from prepare(split.held_out, start, operators, held_out)
     is_needed = follows_trajectory(plan.network, options) or options.partition != "approximated"
-    physics = scanners.all_physics((*recipe.training, *recipe.held_out)) if is_needed else ()
-    sampler = _sampler(plan, store, len(recipe.training), store.symmetries())
-    return Prepared(PatchTask(sampler, store.protocols(), options, physics, device), HeldOut(held_out))
+    physics = operators.all_physics((*split.training, *split.held_out)) if is_needed else ()
+    sampler = _sampler(plan, store, len(split.training), store.symmetries())
+    return Prepared(PatchTask(sampler, store.scanners(), options, physics, device), HeldOut(held_out))
 
 
 def _volumes(
-    plan: TrainingPlan, recipe: Recipe, store: SampleStore, device: str
+    plan: TrainingPlan, split: DatasetSplit, store: SampleStore, device: str
 ) -> Generator[Progress, None, Prepared]:
     """Volumes with noise."""
-    yield from build(store, recipe.training, clean_volumes)
+    yield from build(store, split.training, clean_volumes)
     flips = [s for s in CUBE if s.axes == (0, 1, 2)]
-    sampler = _sampler(plan, store, len(recipe.training), [flips] * len(recipe.protocols))
+    sampler = _sampler(plan, store, len(split.training), [flips] * len(split.scanners))
     held_out = []
-    for i, job in enumerate(recipe.held_out):
-        held_out.append(clean_volumes(job)["truth"])
-        yield Progress(i + 1, len(recipe.held_out), "preparing held-out volumes")
+    for i, spec in enumerate(split.held_out):
+        held_out.append(clean_volumes(spec)["truth"])
+        yield Progress(i + 1, len(split.held_out), "preparing held-out volumes")
     return Prepared(DenoiseTask(sampler, plan.options, device), NoisyVolumes(held_out, device))
 
 

@@ -17,7 +17,7 @@ from napari_unroll.events import Event, Finished, IterationDone, Measured, Outco
 EXIT_CODES = {Outcome.FAILED: 1, Outcome.CANCELLED: 130}
 
 
-def follow(make: Callable[[Stop], Iterator[Event]], what: str) -> Finished:
+def run_with_progress(make: Callable[[Stop], Iterator[Event]], what: str) -> Finished:
     """Run ``make(stop)`` to its end under a progress bar; leaves the program where there is no result."""
     stop = Stop()
     finished = Finished(Outcome.FAILED, advice=f"{what} ended without saying how.")

@@ -1,6 +1,6 @@
-"""Scan protocols to train for: one scanner setting each, whose scans share a normal operator.
+"""Scan scanners to train for: one scanner setting each, whose scans share a normal operator.
 
-A protocol says on which grid objects are given, and scans them. Knows nothing of networks.
+A scanner says on which grid objects are given, and scans them. Knows nothing of networks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OBJECT_ARRAYS = 6
 """Float32 arrays of the object's grid that are held while an object is generated and projected."""
 
 
-class ScanProtocol(Protocol):
+class Scanner(Protocol):
     """One scanner setting."""
 
     @property
@@ -61,7 +61,7 @@ class ScanProtocol(Protocol):
 
 
 @dataclass(frozen=True)
-class XRayProtocol:
+class XRayScanner:
     """Projections of objects on a grid ``OVERSAMPLE`` times finer; ``thickest`` is their largest line integral."""
 
     name: str
@@ -94,7 +94,7 @@ class XRayProtocol:
 
 
 @dataclass(frozen=True)
-class CoilProtocol:
+class CoilScanner:
     """Cartesian multi-coil MRI with one sampling ``mask`` (z, y, x) and one set of coil maps ``csm`` (coil, z, y, x)."""
 
     name: str
@@ -118,7 +118,7 @@ class CoilProtocol:
 
 
 @dataclass(frozen=True)
-class ImageProtocol:
+class ImageScanner:
     """Images that are blurred, and perhaps downsampled, as ``sampling`` says."""
 
     name: str
@@ -148,36 +148,34 @@ def coil_covariance(noise: Noise, n_coils: int) -> np.ndarray | None:
     return np.asarray(noise.coil_correlation**steps)
 
 
-def cone_beam_protocol(n: int = 96, n_views: int = 50, noise: Noise | None = None, device: str = "cpu") -> XRayProtocol:
+def cone_beam_scanner(n: int = 96, n_views: int = 50, noise: Noise | None = None, device: str = "cpu") -> XRayScanner:
     """The built-in cone-beam orbit with ``n_views`` views on n³ voxels."""
     geometry, grid = cone_beam_setup(n, n_views)
-    return XRayProtocol(
-        f"cone beam, {n_views} views, {n} voxels cubed", geometry, grid, noise or Noise(), device=device
-    )
+    return XRayScanner(f"cone beam, {n_views} views, {n} voxels cubed", geometry, grid, noise or Noise(), device=device)
 
 
-def multi_coil_protocol(
+def multi_coil_scanner(
     shape: tuple[int, int, int] = (48, 96, 96),
     acceleration: float = 5,
     n_coils: int = 8,
     noise: Noise | None = None,
     setup_seed: int = 0,
-) -> CoilProtocol:
+) -> CoilScanner:
     """Coil maps and a Poisson-disc mask in (y, x) from ``setup_seed``; z is the fully sampled readout."""
     mask, csm, grid = multicoil_setup(shape, n_coils, acceleration, setup_seed)
     name = f"{n_coils} coils, R = {acceleration:g}, {'×'.join(map(str, shape))}"
-    return CoilProtocol(name, np.broadcast_to(mask, shape), csm, grid, noise or Noise())
+    return CoilScanner(name, np.broadcast_to(mask, shape), csm, grid, noise or Noise())
 
 
-def image_protocol(n: int = 64, factor: int = 1, noise: Noise | None = None) -> ImageProtocol:
+def image_scanner(n: int = 64, factor: int = 1, noise: Noise | None = None) -> ImageScanner:
     """Images of about n × n pixels: blurred (factor 1), or downsampled so many times."""
     n -= n % factor
     sampling = Blur(factor=factor).sampling((1, n, n))
     name = f"deblurring, {n} × {n}" if factor == 1 else f"{factor} times super-resolution, {n} × {n}"
-    return ImageProtocol(name, sampling, VolumeGrid(shape=sampling.shape), noise or Noise())
+    return ImageScanner(name, sampling, VolumeGrid(shape=sampling.shape), noise or Noise())
 
 
-def scanner_protocol(scan: Scan, noise: Noise, device: str = "cpu", n_views: int | None = None) -> ScanProtocol:
+def measured_scanner(scan: Scan, noise: Noise, device: str = "cpu", n_views: int | None = None) -> Scanner:
     """The scanner that took ``scan``: its geometry (``n_views`` evenly spaced views), mask and coil maps, or blur.
 
     Simulated X-ray objects are as thick as what was scanned. Raises ParameterError for scanners that cannot be simulated,
@@ -187,18 +185,18 @@ def scanner_protocol(scan: Scan, noise: Noise, device: str = "cpu", n_views: int
         geometry = scan.geometry if n_views is None else scan.geometry.subset(_spread(scan.geometry.n_views, n_views))
         thickest = max(0.1, float(np.quantile(scan.measurements, 0.999)))
         name = f"scanner of {scan.name}, {geometry.n_views} views"
-        protocol = XRayProtocol(name, geometry, scan.grid, noise, thickest, device)
-        _check_memory(protocol.object_grid)
-        return protocol
+        scanner = XRayScanner(name, geometry, scan.grid, noise, thickest, device)
+        _check_memory(scanner.object_grid)
+        return scanner
     if isinstance(scan.geometry, BlurredSampling):
-        return ImageProtocol(f"blur of {scan.name}", scan.geometry, scan.grid, noise)
+        return ImageScanner(f"blur of {scan.name}", scan.geometry, scan.grid, noise)
     if not isinstance(scan.geometry, CartesianSampling):
         raise ParameterError(
             f"Training simulates X-ray and Cartesian MRI scanners and blurred images; {scan.name} is neither."
         )
     csm = scan.csm if scan.csm is not None else csm_of(build_physics(scan, "cpu")).cpu().numpy()
     name = f"scanner of {scan.name}, R = {scan.geometry.acceleration:.3g}"
-    return CoilProtocol(name, np.array(scan.geometry.mask), csm, scan.grid, noise)
+    return CoilScanner(name, np.array(scan.geometry.mask), csm, scan.grid, noise)
 
 
 def _check_memory(grid: VolumeGrid) -> None:
@@ -211,10 +209,10 @@ def _check_memory(grid: VolumeGrid) -> None:
         )
 
 
-def generated_scan(protocol: ScanProtocol, seed: int) -> Scan:
+def generated_scan(scanner: Scanner, seed: int) -> Scan:
     """A scan of generated object ``seed``. Raises ParameterError for seeds that are kept for evaluation."""
-    make = generated(protocol.modality)
-    return protocol.simulate(make(protocol.object_grid, seed), seed)
+    make = generated(scanner.modality)
+    return scanner.simulate(make(scanner.object_grid, seed), seed)
 
 
 def _level(limits: tuple[float, float], rng: np.random.Generator) -> float:

@@ -1,6 +1,6 @@
-"""From a plan to the scans that it asks for: every training and held-out scan as a job that makes it.
+"""From a plan to the scans that it asks for: every training and held-out scan as a spec that makes it.
 
-Nothing is simulated here; jobs do that when they are called. Knows nothing of networks and training loops.
+Nothing is simulated here; specs do that when they are called. Knows nothing of networks and training loops.
 """
 
 from __future__ import annotations
@@ -22,92 +22,92 @@ from napari_unroll.scan.resample import block_mean
 from napari_unroll.scan.scan import MODALITIES, Scan
 from napari_unroll.training.objects import FIRST_HELD_OUT, Objects, from_folder, generated
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.protocols import (
-    ScanProtocol,
-    cone_beam_protocol,
-    image_protocol,
-    multi_coil_protocol,
-    scanner_protocol,
-)
 from napari_unroll.training.samples import true_volume
+from napari_unroll.training.scanners import (
+    Scanner,
+    cone_beam_scanner,
+    image_scanner,
+    measured_scanner,
+    multi_coil_scanner,
+)
 
 MRI_SETUPS = 4
 """Sets of generated coils and masks per acceleration, so that a network does not learn one of them by heart."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """A scan that can be made: its name, the index of its protocol, and how; ``truth`` makes its true volume alone."""
+class SampleSpec:
+    """A scan that can be made: its name, the index of its scanner, and how; ``truth`` makes its true volume alone."""
 
     name: str
-    protocol: int
+    scanner: int
     make: Callable[[], Scan]
     truth: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All scans of a training. ``protocols`` are names; ``key`` changes when training samples would."""
+class DatasetSplit:
+    """All scans of a training. ``scanners`` are names; ``key`` changes when training samples would."""
 
-    protocols: tuple[str, ...]
-    training: tuple[Job, ...]
-    held_out: tuple[Job, ...]
+    scanners: tuple[str, ...]
+    training: tuple[SampleSpec, ...]
+    held_out: tuple[SampleSpec, ...]
     key: str
 
 
-def make_recipe(plan: TrainingPlan, device: str = "cpu") -> Recipe:
+def split_dataset(plan: TrainingPlan, device: str = "cpu") -> DatasetSplit:
     """What the plan asks for. Raises UnrollError where a file is missing, unfit, or nothing is left to train on."""
     return _of_scans(plan) if plan.scans else _of_objects(plan, device)
 
 
-def _of_objects(plan: TrainingPlan, device: str) -> Recipe:
-    """Object i is scanned by protocol i modulo their number; held-out objects by every level at least once."""
-    protocols = _protocols(plan, device)
+def _of_objects(plan: TrainingPlan, device: str) -> DatasetSplit:
+    """Object i is scanned by scanner i modulo their number; held-out objects by every level at least once."""
+    scanners = _scanners(plan, device)
     objects = from_folder(plan.volumes, plan.modality, plan.n_held_out) if plan.volumes else generated(plan.modality)
-    n = len(protocols)
+    n = len(scanners)
 
-    def job(number: int, i: int) -> Job:
-        name = f"{protocols[i].name}, object {number}"
-        given = (protocols[i], objects, number)
-        return Job(name, i, partial(_scan, *given), partial(_truth, *given))
+    def spec(number: int, i: int) -> SampleSpec:
+        name = f"{scanners[i].name}, object {number}"
+        given = (scanners[i], objects, number)
+        return SampleSpec(name, i, partial(_scan, *given), partial(_truth, *given))
 
-    training = tuple(job(k, k % n) for k in range(plan.n_objects))
+    training = tuple(spec(k, k % n) for k in range(plan.n_objects))
     n_scans = max(n if plan.scanner else len(plan.chosen_levels), plan.n_held_out)
-    held_out = tuple(job(FIRST_HELD_OUT + k % plan.n_held_out, k % n) for k in range(n_scans))
+    held_out = tuple(spec(FIRST_HELD_OUT + k % plan.n_held_out, k % n) for k in range(n_scans))
     files = [(p.name, p.stat().st_size) for p in volume_files(plan.volumes)] if plan.volumes else []
     scanner = file_hash(Path(plan.scanner).expanduser()) if plan.scanner else ""
     held = plan.n_held_out if plan.volumes else 0
     levels = plan.levels if plan.scanner else plan.chosen_levels
     parts = (plan.modality, levels, plan.size, plan.noise.model_dump_json(), files, scanner, held)
     key = fingerprint(*parts, plan.network.start_iterations, plan.task)
-    return Recipe(tuple(p.name for p in protocols), training, held_out, key)
+    return DatasetSplit(tuple(p.name for p in scanners), training, held_out, key)
 
 
-def _scan(protocol: ScanProtocol, objects: Objects, number: int) -> Scan:
-    return protocol.simulate(objects(protocol.object_grid, number), number)
+def _scan(scanner: Scanner, objects: Objects, number: int) -> Scan:
+    return scanner.simulate(objects(scanner.object_grid, number), number)
 
 
-def _truth(protocol: ScanProtocol, objects: Objects, number: int) -> np.ndarray:
+def _truth(scanner: Scanner, objects: Objects, number: int) -> np.ndarray:
     """The object on the grid to be reconstructed; its unit is of no account to who asks for it alone."""
-    return block_mean(objects(protocol.object_grid, number), protocol.grid.shape)
+    return block_mean(objects(scanner.object_grid, number), scanner.grid.shape)
 
 
-def _protocols(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
+def _scanners(plan: TrainingPlan, device: str) -> list[Scanner]:
     if plan.scanner:
         return _scanner(plan, device)
     if plan.modality == "ct":
-        return [cone_beam_protocol(plan.size, int(v), plan.noise, device) for v in plan.chosen_levels]
+        return [cone_beam_scanner(plan.size, int(v), plan.noise, device) for v in plan.chosen_levels]
     if plan.modality == "image":
-        return [image_protocol(plan.size, int(factor), plan.noise) for factor in plan.chosen_levels]
+        return [image_scanner(plan.size, int(factor), plan.noise) for factor in plan.chosen_levels]
     shape = (max(8, plan.size // 2), plan.size, plan.size)
     return [
-        multi_coil_protocol(shape, r, noise=plan.noise, setup_seed=seed)
+        multi_coil_scanner(shape, r, noise=plan.noise, setup_seed=seed)
         for seed in range(MRI_SETUPS)
         for r in plan.chosen_levels
     ]
 
 
-def _scanner(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
+def _scanner(plan: TrainingPlan, device: str) -> list[Scanner]:
     scan = read(plan.scanner)  # type: ignore[arg-type]
     if scan.modality != plan.modality:
         raise ParameterError(
@@ -121,11 +121,11 @@ def _scanner(plan: TrainingPlan, device: str) -> list[ScanProtocol]:
     if plan.levels and max(plan.levels) > scan.measurements.shape[0]:
         raise ParameterError(f"The scanner has {scan.measurements.shape[0]} views; got {max(plan.levels):g} to choose.")
     views: list[int | None] = [int(v) for v in plan.levels] if plan.levels else [None]
-    return [scanner_protocol(scan, plan.noise, device, v) for v in views]
+    return [measured_scanner(scan, plan.noise, device, v) for v in views]
 
 
-def _of_scans(plan: TrainingPlan) -> Recipe:
-    """Scan files with their truth; the last ones by name are held out. Equal geometries share a protocol."""
+def _of_scans(plan: TrainingPlan) -> DatasetSplit:
+    """Scan files with their truth; the last ones by name are held out. Equal geometries share a scanner."""
     folder = Path(str(plan.scans)).expanduser()
     files = sorted(folder.glob("*.h5")) if folder.is_dir() else []
     if len(files) <= plan.n_held_out:
@@ -139,16 +139,16 @@ def _of_scans(plan: TrainingPlan) -> Recipe:
             done(k)
             prints.append(_checked(plan, file))
     known = list(dict.fromkeys(prints))
-    jobs = [_of_file(file, known.index(p)) for file, p in zip(files, prints, strict=True)]
+    specs = [_of_file(file, known.index(p)) for file, p in zip(files, prints, strict=True)]
     split = len(files) - plan.n_held_out
     names = tuple(f"scans like {files[prints.index(p)].name}" for p in known)
     sizes = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     key = fingerprint(sizes, plan.n_held_out, plan.network.start_iterations, plan.task)
-    return Recipe(names, tuple(jobs[:split]), tuple(jobs[split:]), key)
+    return DatasetSplit(names, tuple(specs[:split]), tuple(specs[split:]), key)
 
 
-def _of_file(file: Path, protocol: int) -> Job:
-    return Job(file.name, protocol, partial(read, file), lambda: true_volume(read(file)))
+def _of_file(file: Path, scanner: int) -> SampleSpec:
+    return SampleSpec(file.name, scanner, partial(read, file), lambda: true_volume(read(file)))
 
 
 def _checked(plan: TrainingPlan, file: Path) -> str:
