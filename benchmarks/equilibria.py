@@ -1,6 +1,6 @@
 """What equilibria cost and whether their fixed points are found: the figures of docs/methods/equilibria.md.
 
-One generated cone beam of 16³ voxels for convergence, one slice without physics for the cost.
+One generated cone beam of 16³ voxels and one coil scan of 8×24×24 for convergence, one slice without physics for the cost.
 
     python benchmarks/equilibria.py
 """
@@ -16,36 +16,37 @@ from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.equilibrium.lipschitz import lipschitz_at
 from napari_unroll.methods.equilibrium.report import hearing
 from napari_unroll.methods.networks.shallow import ShallowConfig
+from napari_unroll.methods.problem import measured
 from napari_unroll.methods.registry import get
-from napari_unroll.methods.steps.data import Data
+from napari_unroll.methods.steps import data
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import LocalProblem
 from napari_unroll.physics.build import build_physics
-from napari_unroll.physics.samples import sample_cone_beam
+from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.scan.scan import Scan
 
 SHAPE = (1, 1, 1, 64, 64)
 STAGES = 8
 
 
-class Scan:
-    """The data term of a cone beam of 16³ voxels and 12 views, around every iterate."""
+class Data:
+    """The exact data term of a scan around every iterate."""
 
-    def __init__(self) -> None:
-        scan = sample_cone_beam(16, 12, oversample=1)
+    def __init__(self, scan: Scan) -> None:
         self.physics = build_physics(scan, "cpu")
         self.factors = fit_now(self.physics, FitOptions(n_test=0))
-        y = torch.from_numpy(scan.measurements)[None, None]
+        y = measured(scan, "cpu")
         start = self.physics.A_dagger(y)
         self.start = start / intensity_scale(start)
         self.adjoint = self.physics.A_adjoint(y) / intensity_scale(start)
 
-    def at(self, x: torch.Tensor, k: int) -> Data:
+    def at(self, x: torch.Tensor, k: int) -> data.Data:
         normal = self.physics.normal
-        return Data(LocalProblem(self.factors, x, self.adjoint - normal(x)), self.factors, operator=normal)
+        return data.Data(LocalProblem(self.factors, x, self.adjoint - normal(x)), self.factors, operator=normal)
 
 
-def shallow(scan: Scan, published: bool, seed: int) -> None:
+def shallow(scan: Data, published: bool, seed: int) -> None:
     """LUSER's block at the start of training: ‖J‖ at r = 0 and at the end, and the solves of eight stages."""
     torch.manual_seed(seed)
     prior = ShallowConfig(published=published)
@@ -66,12 +67,12 @@ def shallow(scan: Scan, published: bool, seed: int) -> None:
     )
 
 
-def solvers(scan: Scan, method: str, seed: int = 0) -> None:
+def solvers(scan: Data, method: str, seed: int = 0) -> None:
     """Evaluations to 1e-4 of an untrained network, on the whole volume."""
     told = []
     for solver in ("anderson", "damped", "plain"):
         torch.manual_seed(seed)
-        config = get(method).learning.network("ct")
+        config = get(method).learning.network("mri")
         prior = config.prior.model_copy(update={"width": 16, "layers": 5})
         equilibrium = config.equilibrium.model_copy(update={"solver": solver, "max_evaluations": 400})
         network = Network(config.model_copy(update={"prior": prior, "equilibrium": equilibrium})).eval()
@@ -128,12 +129,12 @@ class Identity:
 
 
 def main() -> None:
-    scan = Scan()
+    cone, coils = Data(sample_cone_beam(16, 12, oversample=1)), Data(sample_multicoil((8, 24, 24), 4, 3))
     for published in (True, False):
         for seed in range(2):
-            shallow(scan, published, seed)
+            shallow(cone, published, seed)
     for method in ("deq4ip", "de-grad", "mol-lr", "mol-sn"):
-        solvers(scan, method)
+        solvers(coils, method)
     for method in ("lu-dncnn", "luser-sw", "modl", "deq4ip", "de-grad", "mol-lr", "mol-sn"):
         cost(method)
 
