@@ -26,6 +26,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "napari_unroll.pipeline.provenance",
         "napari_unroll.pipeline.run",
         "napari_unroll.pipeline.sources",
+        "napari_unroll.shutdown",
         "napari_unroll.weights",
     ),
     "training": ("napari_unroll.training.session",),
