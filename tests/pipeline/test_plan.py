@@ -4,6 +4,7 @@ import pytest
 
 from napari_unroll.errors import DeviceError, MemoryExceeded, ParameterError
 from napari_unroll.methods.registry import METHODS, get
+from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.plan import Choices, parse_roi, resolve
 from tests.methods import tiny
@@ -151,3 +152,13 @@ def test_every_method_estimates_its_memory(name):
         make() for make in (tiny.cone, tiny.parallel, tiny.multicoil, tiny.blurred) if not get(name).obstacle(make())
     )
     assert plan(scan, method=name).memory_bytes > scan.measurements.nbytes
+
+
+def test_patches_of_a_slice_overlap_as_those_of_a_volume():
+    """Axes that are not cut have no say: two slices of 128² in patches of 64² share 10 voxels, not 2."""
+    made = plan(sample_multicoil((2, 128, 128), n_coils=2), method="drunet", patch_size=64)
+    assert made.patch_size == (2, 64, 64)
+    assert made.overlap == 10
+    smaller = made.smaller()
+    assert smaller is not None
+    assert smaller.overlap == 10

@@ -103,7 +103,7 @@ class Plan:
         if max(self.patch_size) <= 16 or not get(self.method).patchwise:
             return None
         half: Shape = tuple(min(p, max(16, -(-p // 16) * 8)) for p in self.patch_size)  # type: ignore[assignment]
-        return replace(self, patch_size=half, overlap=min(self.overlap, min(half) // 2))
+        return replace(self, patch_size=half, overlap=min(self.overlap, _cut_edge(half, self.grid.shape) // 2))
 
 
 def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = None) -> Plan:
@@ -121,8 +121,9 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         check_volume(scan.geometry, grid)
     check_memory(scan, grid, device)
     patch, why = _patch_size(choices.patch_size, method, params, scan, grid, device)
-    overlap = max(2, min(patch) // 6) if choices.overlap == "auto" else choices.overlap
-    if overlap >= min(patch) and overlap > 0 and method.patchwise and min(patch) > 1:
+    edge = _cut_edge(patch, grid.shape)
+    overlap = max(2, edge // 6) if choices.overlap == "auto" else choices.overlap
+    if overlap >= edge and overlap > 0 and method.patchwise and edge > 1:
         raise ParameterError(f"The overlap ({overlap}) must be smaller than the patch {patch}; lower it.")
     if method.patchwise and len(PatchGrid(grid.shape, patch, overlap)) > MOST:
         raise ParameterError(
@@ -198,6 +199,11 @@ def _patch_size(
         return grid.shape, ""
     edge, why = auto_patch_size(method, params, scan, grid, device)
     return _clip(edge, grid.shape), why
+
+
+def _cut_edge(patch: Shape, shape: Shape) -> int:
+    """The least edge of a patch along the axes that are cut; thin volumes are whole along theirs."""
+    return min([p for p, n in zip(patch, shape, strict=True) if p < n], default=max(patch))
 
 
 def _clip(edge: int, shape: Shape) -> Shape:
