@@ -8,9 +8,9 @@ from napari_unroll.methods.networks.feature_grid import FeatureGrid, FeatureGrid
 SHAPE = (5, 9, 12)
 
 
-def random_grid(is_complex=False, **more):
+def random_grid(is_complex=False):
     """A network whose volume is not zero."""
-    grid = FeatureGrid(FeatureGridConfig(level_shapes(SHAPE, 3, 1.5, 2), 3, 8, is_complex=is_complex, **more))
+    grid = FeatureGrid(FeatureGridConfig(level_shapes(SHAPE, 3, 1.5, 2), 3, 8, 2, is_complex=is_complex))
     torch.manual_seed(1)
     with torch.no_grad():
         for p in grid.parameters():

@@ -35,6 +35,8 @@ STAGES = ((0.1, 4), (0.3, 2), (1.0, 1))
 """Until which part of the steps voxels are how many times larger."""
 LEAK = 0.1
 """Where attenuation would be negative, the fit sees this part of it, and so a gradient; shown is zero."""
+BETAS = (0.9, 0.99)
+"""Adam's decays of its two moments."""
 LAST_STEP = 0.05
 """The step size falls to this part of its start, along a cosine."""
 
@@ -82,8 +84,9 @@ def step_size(params: ImplicitParams, k: int) -> float:
 
 def coarsening(params: ImplicitParams, k: int) -> int:
     """How many times larger the voxels of step ``k`` (from 0) are."""
-    done = k / params.n_iterations
-    return next(factor for until, factor in STAGES if done < until) if params.coarse_to_fine else 1
+    if not params.coarse_to_fine:
+        return 1
+    return next(factor for until, factor in STAGES if k < until * params.n_iterations)
 
 
 def batch_of(seed: int, k: int, n: int) -> int:
@@ -155,9 +158,7 @@ class _Fit:
 
 def solve(problem: Problem, params: ImplicitParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x); ``residual`` is that of the measurements of the step's batch, before the step."""
-    if "fit" not in problem.state:
-        problem.state["fit"] = _begin(problem, params, (yield from problem.find_quick()))
-    fit: _Fit = problem.state["fit"]
+    fit = _fit_of(problem, params, (yield from problem.find_quick()))
     x: torch.Tensor = problem.state.get("x", problem.zeros())
     for k in range(first_step(problem), params.n_iterations):
         new, residual = fit.step(k)
@@ -170,18 +171,31 @@ def solve(problem: Problem, params: ImplicitParams) -> Generator[Event, None, to
     return x[0, 0]
 
 
-def _begin(problem: Problem, params: ImplicitParams, quick: torch.Tensor) -> _Fit:
-    config = FeatureGridConfig(
+def _fit_of(problem: Problem, params: ImplicitParams, quick: torch.Tensor) -> _Fit:
+    """The fit with the network and the moments of an earlier attempt, or with new ones."""
+    kept = problem.state
+    if "network" not in kept:
+        network = FeatureGrid(_architecture(problem, params), params.seed).to(problem.device)
+        kept.update(network=network, optimiser=torch.optim.Adam(network.parameters(), betas=BETAS))
+    scale = intensity_scale(quick)
+    return _Fit(
+        problem=problem,
+        params=params,
+        network=kept["network"],
+        optimiser=kept["optimiser"],
+        scale=scale,
+        mean=mean_eigenvalue(problem.physics),
+        size=volume_scale(quick) / scale,
+    )
+
+
+def _architecture(problem: Problem, params: ImplicitParams) -> FeatureGridConfig:
+    return FeatureGridConfig(
         shapes=level_shapes(problem.shape, params.n_levels, params.finest, params.growth),
         n_features=params.n_features,
         n_hidden=params.n_hidden,
         n_layers=params.n_layers,
         is_complex=problem.y.is_complex(),
-    )
-    network, scale = FeatureGrid(config, params.seed).to(problem.device), intensity_scale(quick)
-    optimiser = torch.optim.Adam(network.parameters(), betas=(0.9, 0.99))
-    return _Fit(
-        problem, params, network, optimiser, scale, mean_eigenvalue(problem.physics), volume_scale(quick) / scale
     )
 
 

@@ -33,9 +33,9 @@ class FeatureGridConfig:
     """
 
     shapes: tuple[Shape, ...]
-    n_features: int = 4
-    n_hidden: int = 32
-    n_layers: int = 2
+    n_features: int = 2
+    n_hidden: int = 16
+    n_layers: int = 1
     is_complex: bool = False
 
     @property
@@ -76,8 +76,8 @@ class FeatureGrid(torch.nn.Module):
                 FIRST_FEATURES * torch.randn(config.n_features, *shape) for shape in config.shapes
             )
             layers = [Voxelwise(n, m) for n, m in pairwise(config.widths)]
+            self.linear = Voxelwise(config.widths[0], config.widths[-1], bias=False)
         self.hidden, self.last = torch.nn.ModuleList(layers[:-1]), layers[-1]
-        self.linear = Voxelwise(config.widths[0], config.widths[-1], bias=False)
         for zero in (self.last.weight, self.last.bias, self.linear.weight):
             torch.nn.init.zeros_(zero)
 
