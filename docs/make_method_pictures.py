@@ -1,6 +1,6 @@
 """Run every method on the samples: the pictures and the figures of docs/methods.
 
-    python docs/make_method_pictures.py [--size 64] [--samples cone-beam parallel-beam multi-coil] [--methods cgls …]
+    python docs/make_method_pictures.py [--size 64] [--samples cone-beam …] [--methods cgls …]
 
 Each method runs with its defaults on one scan of every sample that it applies to, on the CPU; the middle slices become
 ``docs/images/methods_GROUP_SAMPLE.png``; PSNR and seconds of processor time go to ``docs/methods/figures.json`` and from there
@@ -27,7 +27,7 @@ from napari_unroll.events import Finished
 from napari_unroll.methods.registry import METHODS, has_weights
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
-from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.physics.samples import sample_cone_beam, sample_deblur, sample_multicoil, sample_super_resolution
 from napari_unroll.physics.simulate import Exposure, simulate_ct
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
@@ -41,16 +41,16 @@ FIGURES = HERE / "methods" / "figures.json"
 N_VIEWS = 50
 GROUPS = {
     "classical": (
-        "fdk", "fbp", "zero-filled", "cgls", "cg-sense", "sirt", "tikhonov", "wavelet-l1", "tv-pdhg", "tv-fista",
+        "fdk", "fbp", "zero-filled", "interpolation", "cgls", "cg-sense", "sirt", "tikhonov", "wavelet-l1", "tv-pdhg", "tv-fista",
     ),
     "learned": ("drunet", "pnp-pgd", "dpir", "unrolled-pgd"),
     "inr": ("inr",),
 }  # fmt: skip
-BESIDE = {"classical": (), "learned": ("tv-fista",), "inr": ("fdk", "zero-filled", "tv-fista")}
+BESIDE = {"classical": (), "learned": ("tv-fista",), "inr": ("fdk", "zero-filled", "interpolation", "tv-fista")}
 """What a group is shown beside, from the same run."""
 WARM_SIZE = 24
-WIDEST = 4
-"""Slices in a row."""
+WIDEST = 5
+"""Most slices in a row."""
 
 
 def parallel_beam(size: int) -> Scan:
@@ -65,10 +65,13 @@ SAMPLES = {
     "cone-beam": lambda size: sample_cone_beam(size, N_VIEWS),
     "parallel-beam": parallel_beam,
     "multi-coil": lambda size: sample_multicoil((size // 2, size, size)),
+    "deblur": lambda size: sample_deblur((1, 3 * size, 3 * size)),
+    "super-resolution": lambda size: sample_super_resolution((1, 3 * size, 3 * size)),
 }
 
 SPOKEN = {
-    "cone-beam": "cone beam, {0}³ voxels", "parallel-beam": "parallel beam, {0}³", "multi-coil": "MRI, {0}² in the plane"
+    "cone-beam": "cone", "parallel-beam": "parallel", "multi-coil": "MRI", "deblur": "blur",
+    "super-resolution": "super-resolution",
 }  # fmt: skip
 
 
@@ -102,6 +105,7 @@ def measured(scan: Scan, sample: str, size: int, names: list[str]) -> Iterator[t
         row = {
             "sample": sample,
             "method": name,
+            "size": size,
             "psnr": round(psnr(volume, truth), 2),
             "cpu_seconds": round(seconds, 1),
         }
@@ -117,8 +121,8 @@ def middle(volume: np.ndarray) -> np.ndarray:
 
 def montage(path: Path, slices: dict[str, np.ndarray], rows: dict[str, dict[str, Any]]) -> None:
     """The slices side by side, each under its name and PSNR."""
-    n_columns = min(WIDEST, len(slices))
-    n_rows = -(-len(slices) // n_columns)
+    n_rows = -(-len(slices) // WIDEST)
+    n_columns = -(-len(slices) // n_rows)
     size = (2 * n_columns, 2.25 * n_rows)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")
     brightest = float(np.quantile(slices["truth"], 0.998))
@@ -144,11 +148,9 @@ def write_figures(rows: list[dict[str, Any]]) -> None:
 
 
 def sentence(rows: list[dict[str, Any]]) -> str:
-    """The line of a method's section."""
-    found = [
-        f"{r['psnr']:.1f} dB in {r['cpu_seconds']:.1f} CPU s ({SPOKEN[r['sample']].format(r['size'])})" for r in rows
-    ]
-    return f"Measured: {', '.join(found)}." if found else "Measured: not yet."
+    """The line of a method's section; sizes and units are said on the page."""
+    found = [f"{r['psnr']:.1f} dB, {r['cpu_seconds']:.1f} s ({SPOKEN[r['sample']]})" for r in rows]
+    return f"Measured: {'; '.join(found)}." if found else "Measured: not yet."
 
 
 def fill(page: str, rows: list[dict[str, Any]]) -> str:
@@ -171,7 +173,12 @@ def fill_pages() -> None:
 def main() -> None:
     """Run, draw, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=64, help="voxels along an edge; MRI has half as many planes")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=64,
+        help="voxels along an edge; of images, a third",
+    )
     parser.add_argument("--samples", nargs="*", choices=SAMPLES, default=list(SAMPLES))
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(itertools.chain(*GROUPS.values())))
     given = parser.parse_args()
