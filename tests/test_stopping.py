@@ -74,6 +74,8 @@ def plain(name, work):
 
 
 SCANS = {"cone": cone, "parallel": tiny.parallel, "multi-coil": coils, "one slice": tiny.slice_mri}
+LEARNED = ("cone", "multi-coil")
+"""Scans of learned methods, which share one loop and take longest."""
 
 
 def method_case(name, make, folder):
@@ -85,7 +87,9 @@ def method_case(name, make, folder):
 
 for name, method in registry.METHODS.items():
     for title, make in SCANS.items():
-        if not method.obstacle(make()) and name != "dpir-ram":  # the loop of dpir, whose network takes minutes here
+        if method.obstacle(make()) or name == "dpir-ram":  # the loop of dpir, whose network takes minutes here
+            continue
+        if method.learning is None or title in LEARNED:
             CASES[f"{name}, {title}"] = partial(method_case, name, make)
 
 
