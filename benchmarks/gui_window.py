@@ -151,7 +151,7 @@ def open_all(sample: str, size: int, views: int, work: str = "") -> Any:
     from napari_unroll.gui import demo, jobs
     from napari_unroll.pipeline import sources
 
-    jobs.SAMPLES = {t: (name, SAMPLES[name](size, views)) for t, (name, _) in jobs.SAMPLES.items()}
+    jobs.SAMPLES = {t: (name, SAMPLES[name](size, views)) for t, (name, _) in jobs.SAMPLES.items() if name in SAMPLES}
     docks = demo.open_docks(window())
     docks.scan.session.set_scan(sources.sample(sample, SAMPLES[sample](size, views)))
     if work in ("", *NEED_THE_FIT):
