@@ -201,7 +201,7 @@ def _architecture(problem: Problem, params: ImplicitParams) -> FeatureGridConfig
 
 def _memory(sizes: Sizes, params: ImplicitParams) -> int:
     """Features and hidden layers of one slab with their gradients, grids with Adam's moments, a handful of volumes."""
-    per_voxel = 2 * params.n_levels * params.n_features + (params.n_layers + 2) * params.n_hidden
+    per_voxel = 2 * params.n_levels * params.n_features + (params.n_layers + 1) * params.n_hidden
     shapes = level_shapes(sizes.shape, params.n_levels, params.finest, params.growth)
     vertices = sum(math.prod(s) for s in shapes) * params.n_features
     own = 4 * (min(math.prod(sizes.shape), SLAB_VOXELS) * per_voxel + 5 * vertices)
