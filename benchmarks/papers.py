@@ -185,7 +185,8 @@ def page(paper: str, given: argparse.Namespace, results: dict[str, list[Figures]
         "voxels and measured brains of 12 coils, networks of 96.5 million parameters, days on an H100.", "",
         f"Ours: generated scans of {given.size}³ voxels (MRI: half as many planes), {given.n} held out per level; networks with",
         f"channels {given.channels}, trained from scratch for {given.minutes:g} minutes each on a CPU. So what can be compared is",
-        "the order of the rows, not their height. Rows of shipped weights say how long those were trained.", "",
+        "the order of the rows, not their height, and of unrolled 3-D networks, which took few steps in that time, not even",
+        "that. Rows of shipped weights say how long those were trained.", "",
         f"Written by `python benchmarks/papers.py --paper {paper}` on {machine()}.", "",
     ]  # fmt: skip
     for table in PAPERS[paper]:
