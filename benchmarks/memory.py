@@ -19,15 +19,21 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from napari_unroll.environment import PeakMemory, machine, software
+from napari_unroll.errors import WeightsError
 from napari_unroll.events import Finished, Outcome
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.problem import Method
 from napari_unroll.methods.registry import METHODS, get
+from napari_unroll.methods.weights import save_network
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
@@ -41,7 +47,7 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 
 HERE = Path(__file__).resolve().parent
-WARM_SIZE, N_VIEWS, N_ITERATIONS = 24, 50, 3
+WARM_SIZE, N_VIEWS, N_ITERATIONS, N_EVALUATIONS = 24, 50, 3, 8
 BAND = (0.9, 1.4)
 GLIBC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
 
@@ -71,10 +77,37 @@ SAMPLES: dict[str, Callable[[int], Scan]] = {
 }
 
 
-def plan_for(name: str, scan: Scan) -> Plan:
-    """The method's defaults on the CPU, few iterations."""
-    params = {"n_iterations": N_ITERATIONS} if "n_iterations" in get(name).params.model_fields else {}
+def plan_for(name: str, scan: Scan, folder: Path) -> Plan:
+    """The method's defaults on the CPU, few iterations; untrained weights where none are shipped."""
+    method = get(name)
+    params: dict[str, Any] = {"n_iterations": N_ITERATIONS} if "n_iterations" in method.params.model_fields else {}
+    if method.learning is not None and not is_shipped(method, scan):
+        params["weights"] = str(untrained(method, scan, folder))
     return resolve(Choices(method=name, params=params, device="cpu"), scan)
+
+
+def is_shipped(method: Method, scan: Scan) -> bool:
+    """Whether the package has weights of the method for such scans."""
+    assert method.find_weights is not None
+    try:
+        method.find_weights(scan.modality, method.params())
+    except WeightsError:
+        return False
+    return True
+
+
+def untrained(method: Method, scan: Scan, folder: Path) -> Path:
+    """Random weights of the method's own architecture, few evaluations where it is an equilibrium; memory is the same."""
+    assert method.learning is not None
+    config = method.learning.network(scan.modality)
+    assert isinstance(config, NetworkConfig)
+    if config.equilibrium is not None:
+        few = config.equilibrium.model_copy(update={"max_evaluations": N_EVALUATIONS})
+        config = config.model_copy(update={"equilibrium": few})
+    torch.manual_seed(0)
+    path = folder / f"{method.name}.safetensors"
+    save_network(Network(config), path, method.name)
+    return path
 
 
 def fitted(plan: Plan, scan: Scan) -> NormalFactors | None:
@@ -91,9 +124,14 @@ def reconstruct(plan: Plan, scan: Scan, factors: NormalFactors | None) -> None:
 
 def measure(name: str, sample: str, size: int) -> dict[str, Any]:
     """One row, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(name, sample, size, Path(folder))
+
+
+def _measure(name: str, sample: str, size: int, folder: Path) -> dict[str, Any]:
     for n in (WARM_SIZE, size):
         scan = SAMPLES[sample](n)
-        plan = plan_for(name, scan)
+        plan = plan_for(name, scan, folder)
         factors = fitted(plan, scan)
         gc.collect()
         if sys.platform == "linux":
@@ -112,7 +150,7 @@ def in_a_process(name: str, sample: str, size: int) -> dict[str, Any] | None:
     words = [sys.executable, __file__, "--one", name, sample, "--size", str(size)]
     done = subprocess.run(words, env={**os.environ, **GLIBC}, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {"sample": sample, "method": name, "error": (done.stderr or "it ended").strip().splitlines()[-1]}
+        return {"sample": sample, "method": name, "error": (done.stderr or "it ended").strip().splitlines()[-1][:120]}
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -16,7 +16,8 @@ Shape = tuple[int, int, int]
 class Sizes:
     """Bytes of one volume and of the measurements, in the scan's own number type; the volume and a patch in voxels (z, y, x).
 
-    ``n_patches`` go through a network at once.
+    ``n_patches`` go through a network at once. ``operator``: what one application of A takes and gives back, such as the
+    images of all coils.
     """
 
     volume: int
@@ -24,15 +25,26 @@ class Sizes:
     shape: Shape
     patch: Shape
     n_patches: int = 1
+    operator: int = 0
 
 
 Memory = Callable[[Sizes, Any], int]
-"""(sizes, params) → bytes beyond the scan and what its operator takes."""
+"""(sizes, params) → bytes beyond the scan, the result and a device's copies."""
 
 
 def holding(volumes: float, measurements: float = 0.0) -> Memory:
-    """So many volumes and sets of measurements, whatever the params."""
-    return lambda sizes, params: round(volumes * sizes.volume + measurements * sizes.measurements)
+    """So many volumes and sets of measurements beside an application of the operator, whatever the params."""
+    return lambda sizes, params: held_bytes(sizes, volumes, measurements) + sizes.operator
+
+
+def with_network(sizes: Sizes, activations: int, volumes: float, measurements: float = 0.0) -> int:
+    """Bytes of a run that applies in turn the operator and a network with ``activations`` bytes per patch."""
+    return held_bytes(sizes, volumes, measurements) + max(sizes.operator, sizes.n_patches * activations)
+
+
+def held_bytes(sizes: Sizes, volumes: float, measurements: float) -> int:
+    """Of so many volumes and sets of measurements."""
+    return round(volumes * sizes.volume + measurements * sizes.measurements)
 
 
 A_HANDFUL = holding(volumes=8, measurements=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,13 +11,17 @@ from napari_unroll.errors import MemoryExceeded, WeightsError
 from napari_unroll.methods.memory import Shape, Sizes
 from napari_unroll.methods.patchwise import batch_size
 from napari_unroll.methods.problem import Method
+from napari_unroll.physics.nufft import WIDTH
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 EDGES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 256)
 SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
+GRIDS = 3.5
+"""Oversampled k-spaces of all coils at once in gridding."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
 LARGEST_ON_CPU = 64
@@ -29,19 +34,40 @@ def voxels(shape: Shape) -> int:
 
 
 def base_bytes(scan: Scan, grid: VolumeGrid, device: str = "cpu") -> int:
-    """What every run holds beside the scan: its result, the images of all coils, and on a device of its own the scan too."""
+    """What every run holds beside the scan: its result, and on a device of its own the scan too."""
     itemsize = 8 if scan.modality == "mri" else 4
+    copied = 0 if device == "cpu" else scan.measurements.size * itemsize + _coil_images(scan)
+    return copied + itemsize * voxels(grid.shape)
+
+
+def operator_bytes(scan: Scan) -> int:
+    """What an application of the scan's operator takes for the moment: coil images, along trajectories wide grids too."""
+    if not isinstance(scan.geometry, NonCartesianSampling):
+        return COIL_IMAGES * _coil_images(scan)
+    n_axes = sum(n > 1 for n in scan.grid.shape)
+    taps = 12 * WIDTH * n_axes  # indices and weights of a sample
+    per_sample = taps + 2 * 8 * scan.geometry.n_coils
+    return round(COIL_IMAGES + GRIDS * 2**n_axes) * _coil_images(scan) + per_sample * math.prod(
+        scan.geometry.trajectory.shape[:2]
+    )
+
+
+def _coil_images(scan: Scan) -> int:
     n_coils = len(scan.measurements) if scan.modality == "mri" else 0
-    coil_images = n_coils * voxels(scan.grid.shape) * itemsize
-    copied = 0 if device == "cpu" else scan.measurements.size * itemsize + coil_images
-    return COIL_IMAGES * coil_images + copied + itemsize * voxels(grid.shape)
+    return 8 * n_coils * voxels(scan.grid.shape)
 
 
 def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu") -> int:
     """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
     itemsize = 8 if scan.modality == "mri" else 4
-    n_patches = 1 if patch == grid.shape else batch_size(torch.device(device))
-    sizes = Sizes(itemsize * voxels(grid.shape), itemsize * scan.measurements.size, grid.shape, patch, n_patches)
+    sizes = Sizes(
+        volume=itemsize * voxels(grid.shape),
+        measurements=itemsize * scan.measurements.size,
+        shape=grid.shape,
+        patch=patch,
+        n_patches=1 if patch == grid.shape else batch_size(torch.device(device)),
+        operator=operator_bytes(scan),
+    )
     return base_bytes(scan, grid, device) + method.memory(sizes, _with_weights(method, params, scan))
 
 
@@ -58,7 +84,7 @@ def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
 
 def check_memory(scan: Scan, grid: VolumeGrid, device: Device) -> None:
     """Raise MemoryExceeded where the device cannot hold even what every run holds."""
-    need = base_bytes(scan, grid, device.name)
+    need = base_bytes(scan, grid, device.name) + operator_bytes(scan)
     if need > device.free_bytes:
         raise MemoryExceeded(
             f"A volume of {grid.shape} voxels with its measurements needs about {gib(need)}, but {device.name} has "

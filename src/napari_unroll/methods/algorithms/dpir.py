@@ -12,7 +12,7 @@ from napari_unroll.events import Event
 from napari_unroll.methods.algorithms.half_quadratic import HalfQuadraticParams, half_quadratic
 from napari_unroll.methods.algorithms.network import NetworkConfig
 from napari_unroll.methods.algorithms.reconstruct import network_config
-from napari_unroll.methods.memory import Sizes, holding
+from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.networks import ram
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.problem import Learning, Method, Problem
@@ -21,7 +21,6 @@ from napari_unroll.methods.weights import Weights, load, select_weights, shipped
 from napari_unroll.scan.scan import Modality
 
 SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
-HELD = holding(volumes=14, measurements=2)
 """The estimate, Aᴴy, what conjugate gradients need, and their sums in double precision."""
 
 
@@ -79,11 +78,11 @@ def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, tor
 
 def _memory(sizes: Sizes, params: HalfQuadraticParams) -> int:
     config = network_config(params, _network("ct"))
-    return HELD(sizes, params) + sizes.n_patches * config.prior.activation_bytes(sizes.patch)
+    return with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes=14, measurements=2)
 
 
 def _memory_ram(sizes: Sizes, params: RAMParams) -> int:
-    return HELD(sizes, params) + ram.N_BYTES + sizes.n_patches * ram.activation_bytes(sizes.patch)
+    return ram.N_BYTES + with_network(sizes, ram.activation_bytes(sizes.patch), volumes=14, measurements=2)
 
 
 DPIR = Method(

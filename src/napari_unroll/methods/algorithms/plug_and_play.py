@@ -24,7 +24,7 @@ from napari_unroll.methods.algorithms.post_processing import drunet
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, network_config
 from napari_unroll.methods.classical.momentum import Momentum
 from napari_unroll.methods.classical.strength import mean_eigenvalue
-from napari_unroll.methods.memory import Sizes, holding
+from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.patchwise import Stage, grid_of
 from napari_unroll.methods.problem import Method, Problem, as_values
 from napari_unroll.methods.steps.scale import intensity_scale
@@ -134,9 +134,7 @@ def _steps(problem: Problem, params: PnPParams, prior: Clean, start: torch.Tenso
 def _memory(sizes: Sizes, params: PnPParams) -> int:
     """Iterates, extrapolated point, Aᴴy, gradient, step, the blended volume and its weights; one patch's activations."""
     config = network_config(params, drunet("ct"))
-    return holding(volumes=16, measurements=2)(sizes, params) + sizes.n_patches * config.prior.activation_bytes(
-        sizes.patch
-    )
+    return with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes=16, measurements=2)
 
 
 PNP_PGD = Method(

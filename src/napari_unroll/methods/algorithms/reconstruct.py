@@ -24,7 +24,7 @@ from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass,
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.report import SolveReport, hearing, metrics
 from napari_unroll.methods.equilibrium.search import Search
-from napari_unroll.methods.memory import Sizes, holding
+from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
 from napari_unroll.methods.steps.data import Data
@@ -328,8 +328,9 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     """Blending and iterates of the whole volume, the preconditioner's padded transform, one patch's activations."""
     config = network_config(params, default)
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
-    volumes = holding(volumes=40 + mixed, measurements=2) if config.has_data_steps else holding(volumes=8)
-    return volumes(sizes, params) + sizes.n_patches * config.prior.activation_bytes(sizes.patch)
+    held = 22 if config.prior.complex_valued else 40
+    volumes, measurements = (held + mixed, 2) if config.has_data_steps else (8, 1)
+    return with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements)
 
 
 def network_config(params: NetworkParams, default: NetworkConfig) -> NetworkConfig:

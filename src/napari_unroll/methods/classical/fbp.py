@@ -20,7 +20,7 @@ FBP = Method(
     source="Kak and Slaney 1988, doi:10.1137/1.9780898719277, eq. 3.61",
     params=FDKParams,
     solve=solve,
-    memory=holding(volumes=1, measurements=2),
+    memory=holding(volumes=0.5, measurements=1.2),
     modalities=frozenset({"ct"}),
     iterative=False,
     refuses=_refuses,

@@ -48,8 +48,8 @@ class DRUNetConfig(PriorConfig):
         return _Network(self.seen, self.parts, nc=self.channels, nb=self.blocks, dim=self.dim, pretrained=None)
 
     def activation_bytes(self, shape: tuple[int, int, int]) -> int:
-        """About six maps of the first level."""
-        return 6 * 4 * self.channels[0] * math.prod(shape)
+        """About six maps of the first level and four copies of the input."""
+        return 4 * (6 * self.channels[0] + 4 * self.seen) * math.prod(shape)
 
 
 class _Network(DRUNet):
