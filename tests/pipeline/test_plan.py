@@ -1,4 +1,5 @@
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +25,14 @@ def test_auto_may_be_said_aloud():
 
 def test_the_same_choices_give_the_same_plan():
     assert plan(method="cgls", params={"n_iterations": 4}) == plan(method="cgls", params={"n_iterations": 4})
+
+
+def test_missing_angles_are_told():
+    half = tiny.cone()
+    geometry = half.geometry.subset(range(half.geometry.n_views // 2))
+    few = replace(half, geometry=geometry, measurements=half.measurements[: geometry.n_views])
+    assert "of a complete scan" in plan(few, method="cgls").facts["note"]
+    assert "note" not in plan(method="cgls").facts
 
 
 def test_auto_decides_everything():

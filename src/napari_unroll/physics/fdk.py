@@ -17,6 +17,7 @@ from numba import njit
 from napari_unroll.errors import ParameterError
 from napari_unroll.interrupt import check
 from napari_unroll.physics.pool import parts, run_tasks
+from napari_unroll.physics.redundancy import WEDGE, redundancy_weights, widened
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 
 WINDOWS = ("ram-lak", "shepp-logan", "hann")
@@ -26,13 +27,18 @@ def reconstruct(
     projections: np.ndarray, geometry: ConeBeam | ParallelBeam, grid: VolumeGrid, window: str, n_threads: int
 ) -> np.ndarray:
     """Volume (z, y, x) in 1/mm from line integrals (view, row, column)."""
+    shares = redundancy_weights(geometry)
+    counts_pairs = isinstance(geometry, ConeBeam) or bool((shares != 0.5).any())
+    if counts_pairs:
+        projections = projections * shares[:, None, :]
+    geometry, columns = widened(geometry)
+    projections = np.pad(projections, ((0, 0), (0, 0), columns)) if any(columns) else projections
     plane = _DetectorPlanes(geometry)
     coefficients = plane.coefficients()
-    weights = angular_weights(geometry.angles_rad, 2 * np.pi if plane.cone else np.pi)
     if plane.cone:
-        weights = weights / 2  # a full turn measures every ray twice
-        projections = projections * plane.cosine()
+        projections *= plane.cosine()
     filtered = ramp_filter(projections, plane.pitch_at_axis(), window)
+    weights = angular_weights(geometry.angles_rad, 2 * np.pi if counts_pairs else np.pi)
     filtered *= weights[:, None, None].astype(np.float32)
     volume = np.zeros(grid.shape, np.float32)
     origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
@@ -50,7 +56,7 @@ def reconstruct(
 def angular_weights(angles_rad: np.ndarray, period: float) -> np.ndarray:
     """Arc that each view stands for, by half the gaps to its neighbours on the circle of ``period``.
 
-    Gaps of more than three times the median are missing wedges: nobody stands for them.
+    Missing wedges are nobody's: the views beside one stand for the median gap there.
     """
     angles = np.mod(angles_rad, period)
     if len(angles) == 1:
@@ -58,7 +64,7 @@ def angular_weights(angles_rad: np.ndarray, period: float) -> np.ndarray:
     order = np.argsort(angles)
     gaps = np.diff(np.append(angles[order], angles[order[0]] + period))
     typical = np.median(gaps[gaps > 1e-6 * period]) if (gaps > 1e-6 * period).any() else period
-    gaps = np.where(gaps > 3 * typical, typical, gaps)
+    gaps = np.where(gaps > WEDGE * typical, typical, gaps)
     weights = np.empty(len(angles))
     weights[order] = 0.5 * (gaps + np.roll(gaps, 1))
     return weights

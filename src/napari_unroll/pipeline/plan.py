@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import default_for, for_scan, get
 from napari_unroll.normal.fit import Form
 from napari_unroll.patches.grid import PatchGrid
+from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.memory import auto_patch_size, check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build, to_options
@@ -59,6 +61,10 @@ class Choices(Record):
     )
 
 
+LEAST_MISSING_DEG = 2.0
+"""A smaller gap than this is not worth a note."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell."""
@@ -96,6 +102,7 @@ class Plan:
             "device": f"{self.device}, {self.precision}",
             "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
             "command": self.command,
+            **({"note": " ".join(self.notes)} if self.notes else {}),
         }
 
     def smaller(self) -> Plan | None:
@@ -144,7 +151,20 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
         free_bytes=device.free_bytes,
         command=command(choices, method, params, scan),
-        notes=(why,) if why else (),
+        notes=tuple(note for note in (why, _angle_note(scan)) if note),
+    )
+
+
+def _angle_note(scan: Scan) -> str:
+    """What to expect where the views do not go far enough round."""
+    if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
+        return ""
+    missing = math.degrees(missing_arc(scan.geometry))
+    if missing < LEAST_MISSING_DEG:
+        return ""
+    return (
+        f"The views lack {missing:.0f}° of a complete scan: edges along the missing directions stay blurred, whatever the "
+        "method, and values there are not to be trusted."
     )
 
 
