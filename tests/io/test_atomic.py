@@ -7,7 +7,7 @@ import pytest
 
 import napari_unroll
 from napari_unroll.errors import ParameterError
-from napari_unroll.io.atomic import replacing, write_bytes, write_text
+from napari_unroll.io.atomic import check_target, replacing, write_bytes, write_text
 
 SOURCES = Path(napari_unroll.__file__).parent
 FORMATS = {"npy_volume.py", "ome_zarr.py", "tiff_volume.py"}
@@ -43,6 +43,22 @@ def _write_half(path):
 def test_a_missing_folder_is_said(tmp_path):
     with pytest.raises(ParameterError, match="no folder"):
         write_text(tmp_path / "none" / "a.txt", "x")
+
+
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path):
+    with pytest.raises(ParameterError, match="too long"):
+        check_target(tmp_path / ("a" * 250), overwrite=False)
+    with pytest.raises(ParameterError, match="MiB free"):
+        check_target(tmp_path / "a", overwrite=False, n_bytes=2**62)
+    with pytest.raises(ParameterError, match="cannot be written there"):
+        check_target(tmp_path / ("d" * 300) / "a", overwrite=False)
+    check_target(tmp_path / "a", overwrite=False, n_bytes=1)
+
+
+def test_a_folder_that_may_not_be_written_into_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # whoever runs the tests may be allowed everything
+    with pytest.raises(ParameterError, match="may not be written into"):
+        check_target(tmp_path / "a", overwrite=False)
 
 
 def test_nothing_of_the_package_writes_to_a_name_that_others_read():

@@ -95,3 +95,20 @@ def test_hardly_any_chunk_was_written(tmp_path):
         data[0, :64, :64] = 1
     with pytest.raises(FileFormatError, match="no measurement compresses"):
         read(tmp_path / "a.h5", angles="0:180")
+
+
+@pytest.mark.parametrize("way", ["link", "virtual"])
+def test_values_of_other_files_are_refused(tmp_path, way):
+    samples.write_dxchange(tmp_path / "other.h5")
+    path = samples.write_dxchange(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        shape = file["exchange/data"].shape
+        del file["exchange/data"]
+        if way == "link":
+            file["exchange/data"] = h5py.ExternalLink("other.h5", "exchange/data")
+        else:
+            layout = h5py.VirtualLayout(shape, "float32")
+            layout[...] = h5py.VirtualSource("other.h5", "exchange/data", shape)
+            file.create_virtual_dataset("exchange/data", layout)
+    with pytest.raises(FileFormatError, match="another file"):
+        read(path)

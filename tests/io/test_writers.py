@@ -8,7 +8,8 @@ import zarr
 
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.io import ome_zarr, tiff_volume
-from napari_unroll.io.writers import SUFFIXES, read_volume, suffix_of, write
+from napari_unroll.io.atomic import remove
+from napari_unroll.io.writers import SUFFIXES, read_volume, suffix_of, write, write_somewhere
 from napari_unroll.scan.geometry import VolumeGrid
 
 GRID = VolumeGrid(shape=(6, 7, 9), spacing_mm=(0.3, 0.2, 0.1), center_mm=(1.0, 0.0, -2.0))
@@ -139,6 +140,19 @@ def test_bad_luck_loses_nothing(tmp_path, suffix, monkeypatch):
         write(path, 2 * volume(), GRID, overwrite=True)
     np.testing.assert_array_equal(read_volume(path).values, volume())
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_finished_volume_is_written_somewhere(tmp_path, suffix):
+    taken = tmp_path / f"result{suffix}"
+    write(taken, volume(), GRID)
+    saved, trouble = write_somewhere(taken, 2 * volume(), GRID, RECORD)
+    assert str(saved) in trouble
+    assert "exists already" in trouble
+    np.testing.assert_array_equal(read_volume(saved).values, 2 * volume())
+    np.testing.assert_array_equal(read_volume(taken).values, volume())
+    remove(saved.parent)
+    assert write_somewhere(taken, 3 * volume(), GRID, RECORD, overwrite=True) == (taken, "")
 
 
 def test_records_of_plain_things(tmp_path):

@@ -132,7 +132,7 @@ def reconstruct(
     from napari_unroll.cli.progress import run_with_progress
     from napari_unroll.cli.view import print_facts, print_quality
     from napari_unroll.io.atomic import check_target
-    from napari_unroll.io.writers import suffix_of, write
+    from napari_unroll.io.writers import suffix_of, write_somewhere
     from napari_unroll.pipeline.plan import resolve
     from napari_unroll.pipeline.provenance import record
     from napari_unroll.pipeline.run import run
@@ -148,10 +148,15 @@ def reconstruct(
     print_facts(plan.facts)
     if dry_run:
         return
+    check_target(out, overwrite, plan.result_bytes)
     finished = run_with_progress(lambda stop: run(plan, scan, stop), plan.title)
-    write(out, finished.result, plan.grid, record(plan, scan, finished), overwrite=overwrite)
+    made = record(plan, scan, finished)
+    saved, trouble = write_somewhere(out, finished.result, plan.grid, made, overwrite=overwrite)
     print_quality(finished.result, scan.truth if plan.roi is None or scan.truth is None else scan.truth[plan.roi])
-    typer.echo(f"Wrote {out} in {finished.seconds:.1f} s.")
+    if trouble:
+        typer.echo(f"napari-unroll: {trouble}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"Wrote {saved} in {finished.seconds:.1f} s.")
 
 
 @app.command()

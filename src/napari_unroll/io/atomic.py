@@ -5,6 +5,7 @@ Logs that only grow by whole lines are the exception. It knows nothing of format
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from napari_unroll.errors import ParameterError
+
+LONGEST_NAME = 255
+"""Bytes of a name on the usual file systems."""
 
 
 @contextmanager
@@ -22,7 +26,7 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     ``path`` and ``overwrite`` is off.
     """
     check_target(path, overwrite)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    temporary = path.with_name(f"{_prefix()}{path.name}")
     try:
         yield temporary
         _rename(temporary, path)
@@ -41,19 +45,47 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def check_target(path: Path, overwrite: bool) -> None:
-    """Raise where the target exists and may not be replaced, or where its folder is missing."""
-    if path.exists() and not overwrite:
-        raise ParameterError(f"{path} exists already; choose another name, or allow overwriting.")
-    if not path.parent.is_dir():
-        raise ParameterError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
+def check_target(path: Path, overwrite: bool, n_bytes: int = 0) -> None:
+    """Raise where ``path`` surely cannot be written: before the work, not after it.
+
+    The target exists and may not be replaced, its name is too long, or its folder is missing, not to be written into, or on a
+    disk with less than ``n_bytes`` free. Raises ParameterError.
+    """
+    longest = LONGEST_NAME - len(_prefix())
+    if len(os.fsencode(path.name)) > longest:
+        raise ParameterError(
+            f"The name {path.name[:30]}… is too long for a file; choose one of at most {longest} bytes."
+        )
+    try:
+        if path.exists() and not overwrite:
+            raise ParameterError(f"{path} exists already; choose another name, or allow overwriting.")
+        if not path.parent.is_dir():
+            raise ParameterError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
+        free = shutil.disk_usage(path.parent).free
+    except OSError as error:
+        raise ParameterError(
+            f"{path.name} cannot be written there ({error.strerror}); choose another place."
+        ) from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ParameterError(
+            f"The folder {path.parent} may not be written into; choose another, or change its permissions."
+        )
+    if free < n_bytes:
+        raise ParameterError(
+            f"{path.name} needs about {n_bytes / 2**20:.0f} MiB, but its disk has {free / 2**20:.0f} MiB free; make room, or "
+            "choose another place."
+        )
+
+
+def _prefix() -> str:
+    return f".{uuid.uuid4().hex[:12]}-"
 
 
 def _rename(temporary: Path, path: Path) -> None:
     if not (path.is_dir() or temporary.is_dir()):
         temporary.replace(path)
         return
-    old = path.with_name(f".{uuid.uuid4().hex[:12]}-old-{path.name}")
+    old = path.with_name(f"{_prefix()}{path.name}")
     if path.exists():
         path.rename(old)
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,10 +21,24 @@ SLAB_BYTES = 32_000_000
 """Of a large dataset that is read at once: some hundredths of a second."""
 
 
+class OneFile(h5py.File):
+    """An HDF5 file that gives nothing which its links take from other files: those the user did not choose."""
+
+    def __getitem__(self, name: Any) -> Any:
+        """The object of this name. Raises FileFormatError where it lies in another file."""
+        found = super().__getitem__(name)
+        if isinstance(found, (h5py.Group, h5py.Dataset)) and found.file.filename != self.filename:
+            raise FileFormatError(
+                f"{Path(self.filename).name} takes {name} from another file by a link; open that file itself, or write one "
+                "self-contained file."
+            )
+        return found
+
+
 def open_hdf5(path: Path) -> h5py.File:
     """The file, opened for reading. Raises FileFormatError when it is truncated or damaged."""
     try:
-        return h5py.File(path, "r")
+        return OneFile(path, "r")
     except OSError as error:
         raise FileFormatError(
             f"{path.name} begins like an HDF5 file but cannot be opened ({error}); it is truncated or damaged. "
@@ -58,7 +73,7 @@ def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
         raise FileFormatError(f"{name} should have {ndim} axes; its shape is {data.shape}.")
     if data.size == 0:
         raise FileFormatError(f"{name} is empty: its shape is {data.shape}.")
-    if data.external:
+    if data.external or (data.is_virtual and any(source.file_name != "." for source in data.virtual_sources())):
         raise FileFormatError(f"{name} keeps its values in another file; write one self-contained file.")
     stored = data.id.get_storage_size()
     packed = data.id.get_create_plist().get_nfilters() > 0 or data.is_virtual

@@ -5,6 +5,7 @@ Every file carries the provenance record. Files appear under their name only whe
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,29 @@ def write(
         else:
             tiff_volume.write(temporary, checked, ome=suffix.startswith(".ome"))
     return path
+
+
+def write_somewhere(
+    path: Path,
+    volume: np.ndarray,
+    grid: VolumeGrid,
+    record: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> tuple[Path, str]:
+    """As :func:`write`, but a finished volume is never lost: what ``path`` refuses goes into a new temporary folder.
+
+    Returns where it is, and why it is not at ``path`` in words, or "". Raises the first error where nothing can be written.
+    """
+    try:
+        return write(path, volume, grid, record, overwrite=overwrite), ""
+    except (OSError, ParameterError) as error:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="napari-unroll-"))
+            saved = write(folder / f"result{suffix_of(path)}", volume, grid, record)
+        except (OSError, ParameterError):
+            raise error from None
+        return saved, f"{path} could not be written ({error}); the volume is in {saved}."
 
 
 def _checked_chunk(chunk: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -105,6 +105,11 @@ class Plan:
             **({"note": " ".join(self.notes)} if self.notes else {}),
         }
 
+    @property
+    def result_bytes(self) -> int:
+        """Of the written volume at most: uncompressed, with halved copies for viewers, or magnitude and phase."""
+        return 8 * math.prod(self.grid.shape)
+
     def smaller(self) -> Plan | None:
         """The plan with half the patch, or None when patches cannot shrink further."""
         if max(self.patch_size) <= 16 or not get(self.method).patchwise:
