@@ -54,6 +54,26 @@ def test_weights_of_another_network_are_refused(tmp_path):
         weights.load_network(path)
 
 
+def test_a_small_file_cannot_ask_for_a_large_network(tmp_path):
+    path = tmp_path / "small.safetensors"
+    large = NetworkConfig(prior=DRUNetConfig(channels=(512, 512, 1024, 1024)), n_iterations=8)
+    about = {"kind": "network", "version": "2", "method": "unrolled-pgd", "config": large.model_dump_json()}
+    save_file({"w": torch.zeros(3)}, path, metadata=about)
+    with pytest.raises(WeightsError, match="bytes can hold"):
+        weights.load_network(path)
+
+
+def test_what_the_card_does_not_describe_is_refused(tmp_path):
+    path = tmp_path / "net.safetensors"
+    weights.save_network(Network(CONFIG), path, "unrolled-pgd", {"modality": "ct"})
+    weights.load(weights.find(str(path)), ("unrolled-pgd",), False, "cpu")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="damaged"):
+        weights.load(weights.find(str(path)), ("unrolled-pgd",), False, "cpu")
+
+
 def test_unknown_names_say_what_there_is():
     with pytest.raises(WeightsError, match="No weights called 'nothing'"):
         weights.find("nothing")

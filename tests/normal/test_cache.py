@@ -55,6 +55,18 @@ def test_a_damaged_file_is_fitted_again(case):
     assert again.seconds == 0
 
 
+@pytest.mark.parametrize("place", [0.02, 0.5, 0.99])
+def test_a_flipped_bit_is_found(case, place):
+    *_, first = cached_fit(*case, OPTIONS)
+    path = cache_path(*case, OPTIONS)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+    *_, again = cached_fit(*case, OPTIONS)
+    assert again.seconds > 0
+    torch.testing.assert_close(again.result.kernel, first.result.kernel)
+
+
 def test_cancelled_fits_are_not_kept(case):
     stop = Stop()
     stop.cancel()

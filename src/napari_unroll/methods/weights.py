@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from napari_unroll.errors import WeightsError
 from napari_unroll.io.atomic import write_bytes, write_text
@@ -28,6 +30,8 @@ from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.scan.scan import MODALITIES, Modality
 
 MAX_BYTES = 2 * 1024**3
+SMALLEST_NUMBER = 2
+"""Bytes of a stored parameter: float16."""
 KIND, VERSION = "network", "2"
 
 Tensors = dict[str, torch.Tensor]
@@ -112,6 +116,11 @@ def select_weights(method: str, modality: Modality, name: str) -> Weights:
 
 def load(weights: Weights, methods: Sequence[str], complex_valued: bool, device: torch.device | str) -> Network:
     """The network of ``weights``. Raises WeightsError where it is for none of ``methods``, or for another modality."""
+    if weights.card.get("sha256", weights.sha256) != weights.sha256:
+        raise WeightsError(
+            f"{weights.path.name} is not the file that its card {weights.path.with_suffix('.json').name} describes: one of them "
+            "is damaged or from elsewhere. Copy both again, or remove the card."
+        )
     network = load_network(weights.path, device)
     if network.config.prior.complex_valued != complex_valued:
         complex_, real = "complex (MRI)", "real (CT, images)"
@@ -155,7 +164,7 @@ def save_network(
 def load_network(path: Path, device: torch.device | str = "cpu") -> Network:
     """Read a network. Raises WeightsError where the file is damaged, too large or of another kind."""
     header = read_header(path)
-    network = Network(_config(path, header))
+    network = _build(_config(path, header), path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -184,6 +193,31 @@ def _config(path: Path, header: Header) -> NetworkConfig:
         return NetworkConfig.model_validate(reader.config(header["config"]))
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise _no_network(path, error) from error
+
+
+def _build(config: NetworkConfig, path: Path) -> Network:
+    """The network of ``config``, of no more parameters than the file has room for: small files cannot ask for gigabytes.
+
+    Raises WeightsError at the first layer beyond that.
+    """
+    room, builder = path.stat().st_size // SMALLEST_NUMBER, threading.get_ident()
+    declared = 0
+
+    def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal declared
+        if threading.get_ident() == builder and parameter is not None:
+            declared += parameter.numel()
+        if declared > room:
+            raise WeightsError(
+                f"{path.name} describes a network of more parameters than its {path.stat().st_size} bytes can hold; it is "
+                "damaged, or was not written by this program. Choose other weights."
+            )
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        return Network(config)
+    finally:
+        counting.remove()
 
 
 def _no_network(path: Path, error: Exception) -> WeightsError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,8 @@ from napari_unroll.io.atomic import replacing
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitState
 
-FACTORS = "napari-unroll normal factors 1"
-STATE = "napari-unroll interrupted fit 1"
+FACTORS = "napari-unroll normal factors 2"
+STATE = "napari-unroll interrupted fit 2"
 
 
 def save(factors: NormalFactors, path: Any) -> None:
@@ -84,6 +85,7 @@ def _parts(f: NormalFactors) -> dict[str, torch.Tensor]:
 def _write(path: Path, mark: str, header: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
     about = header | {"format": mark, "complex": [name for name, t in tensors.items() if t.is_complex()]}
     plain = {name: _as_real(t).contiguous().cpu() for name, t in tensors.items()}
+    about["sha256"] = digest(about, plain)
     with replacing(path, overwrite=True) as temporary:
         save_file(plain, str(temporary), metadata={"napari_unroll": json.dumps(about)})
 
@@ -97,9 +99,21 @@ def _read(path: Path, mark: str, device: torch.device | str) -> tuple[dict[str, 
             if header.get("format") != mark:
                 raise FileFormatError(f"{path} holds no fitted normal operator; choose a file that a fit wrote.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header.pop("sha256", None) != digest(header, tensors):
+            raise ValueError("what was read is not what was written")
     except (SafetensorError, ValueError, OSError) as error:
         raise FileFormatError(f"{path} cannot be read as fitted factors ({error}); fit the operator again.") from error
     return header, {n: torch.view_as_complex(v) if n in header["complex"] else v for n, v in tensors.items()}
+
+
+def digest(about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of plain facts and of real tensors, in hexadecimal; compared when they are read again."""
+    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        array = tensors[name].detach().cpu().contiguous()
+        found.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+        found.update(array.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _as_real(t: torch.Tensor) -> torch.Tensor:
