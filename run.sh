@@ -5,7 +5,8 @@
 #   sh run.sh docs [options of sphinx]               the documentation, into docs/_build/html; warnings are errors
 #   sh run.sh install [demo|test|docs]               the environment only
 # On Debian and Ubuntu it installs the system libraries of Qt and OpenGL where it may, else it says what to type.
-# PYTHON names another interpreter (3.11 or newer), VENV another folder.
+# PYTHON names another interpreter (3.11 or newer), VENV another folder, WORKERS how many processes test (all processors,
+# four at most; 0: this one).
 set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
@@ -69,13 +70,14 @@ job=${1:-}
 case "$job" in
   demo | test | docs) extra=$(extra_of "$job") ;;
   install) extra=$(extra_of "${1:-demo}") ;;
-  *) sed -n '2,8s/^# //p' "$0"; exit 2 ;;
+  *) sed -n '2,9s/^# //p' "$0"; exit 2 ;;
 esac
 check_python "$job"
 install_libraries
 install_package "$extra"
 case "$job" in
   demo) exec "$venv/bin/napari-unroll" demo "$@" ;;
-  test) exec env -u DISPLAY -u WAYLAND_DISPLAY QT_QPA_PLATFORM=offscreen "$venv/bin/python" -m pytest "$@" ;;
+  test) exec env -u DISPLAY -u WAYLAND_DISPLAY QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" \
+    "$venv/bin/python" -m pytest --numprocesses="${WORKERS:-logical}" --maxprocesses=4 --dist=worksteal "$@" ;;
   docs) exec "$venv/bin/python" -m sphinx -q --fail-on-warning --keep-going -d docs/_build/doctrees "$@" docs docs/_build/html ;;
 esac
