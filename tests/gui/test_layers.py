@@ -1,5 +1,7 @@
 """Where layers lie, how complex volumes and streams become layers, and that removing them is safe."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,25 @@ def test_a_scan_shows_measurements_and_hides_its_truth(writer, model, cone_scan,
     assert not writer.ours("result")
 
 
+def test_the_view_follows_the_scan(writer, model, cone_scan):
+    writer.show_scan(cone_scan)
+    old = writer.show_volume("old", cone_scan.truth, cone_scan.grid, role="result")[0]
+    writer.show_scan(dataclasses.replace(cone_scan, truth=None))
+    (measured,) = writer.ours("measurements")
+    assert [layer for layer in model.layers if layer.visible] == [measured]
+    assert old in model.layers
+    low, high = measured.extent.world
+    np.testing.assert_allclose(model.dims.point, (low + high) / 2, atol=max(measured.scale))
+
+
+def test_layers_of_another_order_of_magnitude_leave_the_sliders_alone(writer, model, cone_scan):
+    writer.show_volume(
+        "in metres", cone_scan.truth, VolumeGrid(shape=cone_scan.grid.shape, spacing_mm=(1e3,) * 3), "result"
+    )
+    writer.show_scan(cone_scan)
+    assert all(n < 10_000 for n in model.dims.nsteps)
+
+
 def test_results_stream_into_one_layer(writer, model):
     view = writer.begin_result("r", GRID)
     values = np.random.default_rng(0).random(GRID.shape).astype(np.float32)
@@ -91,6 +112,15 @@ def test_a_cancelled_result_takes_its_layers_away(writer, model):
     view = writer.begin_result("r", GRID)
     writer.finish_result(view, None)
     assert len(model.layers) == 0
+
+
+def test_cancelling_brings_back_what_was_shown(writer, model, cone_scan):
+    writer.show_scan(cone_scan)
+    shown = [layer.visible for layer in model.layers]
+    view = writer.begin_result("r", cone_scan.grid)
+    assert [layer for layer in model.layers if layer.visible] == [view.layer]
+    writer.finish_result(view, None)
+    assert [layer.visible for layer in model.layers] == shown
 
 
 def test_a_result_that_the_user_removed_is_no_trouble(writer, model):

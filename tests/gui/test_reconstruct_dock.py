@@ -127,6 +127,19 @@ def test_run_cancel_run(dock, qtbot, cone_scan):
     assert results[0].data.max() == 8
 
 
+def test_a_result_that_is_taken_away_ends_its_run(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("slow")
+    dock.run_button.click()
+    until_gate(qtbot, dock)
+    dock.session.viewer.layers.remove(dock.view.layer)
+    assert dock.view is None
+    assert "removed" in dock.message.text()
+    assert not dock.session.layers.ours("result")
+    assert not dock.session.layers.ours("arrived")
+    GATE.set()
+
+
 def test_stages_are_drawn_one_after_the_other(dock):
     for iteration in (10, 20, 1, 2, 3):
         dock._draw_residual(IterationDone(iteration, 20, residual=0.1))

@@ -24,6 +24,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
 ARRIVED_BLOCK = 4
+SHARES_A_VIEW = 1000.0
+"""How many times larger another layer may be and still be shown beside one."""
 DIVERGING = "coolwarm"
 ATTENUATION = 0.3
 """Of the 3-D rendering: shows the surface where a plain maximum shows a white shape."""
@@ -68,8 +70,8 @@ class ResultView:
     ``sink`` is called in the worker's thread; the rest in the window's.
     """
 
-    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None) -> None:
-        self.layer, self.arrived = layer, arrived
+    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None, hidden: Sequence[Layer] = ()) -> None:
+        self.layer, self.arrived, self.hidden = layer, arrived, hidden
         self.streams = [layer] if arrived is None else [layer, arrived]
         self.n_patches = 0
         self._limits: tuple[float, float] | None = None
@@ -162,13 +164,29 @@ class LayerWriter:
         self._take_away(self.ours(role))
 
     def show_scan(self, scan: Scan) -> None:
-        """Put a scan's measurements and its truth into the viewer; those of an earlier scan go."""
+        """Put a scan's measurements and its truth into the viewer and look at them; those of an earlier scan go."""
         for role in ("measurements", "truth"):
             self.remove(role)
         if scan.truth is not None:
             self.show_truth(scan)
         for layer in scan_layers(scan):
             self._add(layer, "measurements")
+        self.turn_to(self.ours("measurements"))
+
+    def turn_to(self, layers: list[Layer]) -> None:
+        """Look at the middle of these layers; our others are hidden.
+
+        Those so much larger or smaller that no slider can serve both are taken away; results stay in the session.
+        """
+        sizes = [_size(layer) for layer in layers]
+        others = [layer for layer in self.ours() if layer not in layers]
+        apart = [o for o in others if not all(1 / SHARES_A_VIEW < _size(o) / size < SHARES_A_VIEW for size in sizes)]
+        self._take_away(apart)
+        self.show_only(
+            [*layers, *(layer for layer in self.viewer.layers if layer not in self.ours() and layer.visible)]
+        )
+        self.viewer.fit_to_view(layers=layers)
+        self.go_to_centre(layers[-1])
 
     def show_truth(self, scan: Scan) -> None:
         """The known volume, hidden until it is wanted."""
@@ -197,6 +215,7 @@ class LayerWriter:
 
         ``patchwise`` adds the coarse layer of arrived patches; ``limits`` are a reference's contrast.
         """
+        hidden = [layer for layer in self.ours() if layer.visible]
         self.hide()
         self.remove("arrived")
         if self.viewer.canvas.grid.enabled:
@@ -207,7 +226,7 @@ class LayerWriter:
             attenuation=ATTENUATION, **placement(grid),
         )  # fmt: skip
         layer = self._add(result, "result")
-        view = ResultView(layer, self._add_arrived(grid) if patchwise else None)
+        view = ResultView(layer, self._add_arrived(grid) if patchwise else None, hidden)
         if limits is not None:
             view.keep_contrast(limits)
         for layer in view.streams:
@@ -216,7 +235,7 @@ class LayerWriter:
         return view
 
     def finish_result(self, view: ResultView, values: np.ndarray | None) -> None:
-        """End the streaming with the final values, or take the layers away where there are none."""
+        """End the streaming with the final values; where there are none, show again what was shown before the run."""
         if values is not None and view.layer in self.viewer.layers:
             view.layer.data[:] = _real(values)
             if view._untouched() or view._limits is None:
@@ -225,6 +244,8 @@ class LayerWriter:
             self.streamer.finish(layer)
         if values is None:
             self._take_away(view.streams)
+            for layer in view.hidden:
+                layer.visible = True
         if values is not None and np.iscomplexobj(values):
             self._add_phase(view.layer, values)
 
@@ -307,6 +328,12 @@ class LayerWriter:
         centre = np.asarray(layer.extent.world).mean(axis=0)
         for axis, value in enumerate(centre):
             self.viewer.dims.set_point(axis, float(value))
+
+
+def _size(layer: Layer) -> float:
+    """The largest extent of a layer, in its world's units."""
+    low, high = np.asarray(layer.extent.world)
+    return float(np.max(high - low)) or 1.0
 
 
 def log_map(values: np.ndarray, floor: float) -> np.ndarray:

@@ -55,6 +55,7 @@ class ReconstructDock(parts.DockFrame):
         self._estimating.setInterval(150)
         self._estimating.timeout.connect(self.estimate)
         self.session.scan_changed.connect(self.show_scan)
+        self.session.layers_changed.connect(self._on_layers)
         self.session.weights_added.connect(self._list_weights)
         self.session.weights_chosen.connect(self.use_weights)
         self.session.runner.busy_changed.connect(self._on_busy)
@@ -304,6 +305,15 @@ class ReconstructDock(parts.DockFrame):
         if not busy:
             self.progress.reset()
 
+    def _on_layers(self) -> None:
+        """Whoever takes the result away wants no result."""
+        view = self.view
+        if view is not None and view.layer not in self.session.viewer.layers:
+            self.view = None
+            self.session.runner.cancel()
+            self.session.layers.finish_result(view, None)
+            self.message.say("The layer of the result was removed, so the run was ended.", "info")
+
     def _on_event(self, event: Event) -> None:
         if self.view is not None:
             self.view.follow_contrast(event)
@@ -323,13 +333,14 @@ class ReconstructDock(parts.DockFrame):
     def _on_finished(self, finished: Finished) -> None:
         view, plan, scan = self.view, self.plan, self.session.scan
         self.view = None
-        if view is not None:
-            self.session.layers.finish_result(view, finished.result)
+        if view is None:
+            return
+        self.session.layers.finish_result(view, finished.result)
         kind = {Outcome.FAILED: "error", Outcome.COMPLETED: "good"}.get(finished.outcome, "info")
         took = f" {parts.seconds(finished.seconds)}." if finished.result is not None else ""
         self.message.say(finished.advice + took, kind)
         self.progress.end(complete=finished.result is not None)
-        if finished.result is None or view is None or plan is None or scan is None:
+        if finished.result is None or plan is None or scan is None:
             return
         self._keep(view, plan, scan, finished)
 

@@ -79,6 +79,7 @@ class Session(QObject):
         scan = layer.metadata.get(SCAN)
         if isinstance(scan, Scan) and scan is not self.scan:
             self.set_scan(scan, show=False)
+            self.layers.turn_to([layer])
 
     def set_scan(self, scan: Scan, show: bool = True) -> None:
         """A scan is loaded: earlier factors no longer apply; a run on the earlier scan is cancelled."""
