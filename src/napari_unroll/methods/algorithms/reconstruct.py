@@ -20,8 +20,8 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, FixedPoint, IterationDone
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
-from napari_unroll.methods.algorithms.patch_history import SLACK, PatchHistory
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
+from napari_unroll.methods.algorithms.patch_history import SLACK, PatchHistory
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.report import SolveReport, hearing, metrics
 from napari_unroll.methods.equilibrium.search import Search
