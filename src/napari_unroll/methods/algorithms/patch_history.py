@@ -17,25 +17,24 @@ from napari_unroll.patches.context import cut
 from napari_unroll.patches.grid import PatchGrid
 
 Pass = Callable[..., Generator[Event, None, torch.Tensor]]
-SLACK = 0.5
-"""Part of the tolerance that the input of a settled patch may move."""
+SLACK = 0.25
+"""Part of the latest residual that the input of a settled patch may have moved."""
 
 
 class PatchHistory:
     """Of every patch of ``grid``, as arrays (z, y, x) of it: evaluations of the network, and how far the patch still moves.
 
     ``residuals`` are root mean squares of f(z) − z over the part of the volume that is the patch's own, relative to that of the
-    whole f(z): where all are below the tolerance, so is the whole. With a ``bound``, a patch is settled while the root mean
+    whole f(z): where all are below the tolerance, so is the whole. Where it ``keeps`` answers, a patch is settled while the root mean
     square of what its input changed by since its last evaluation is below ``bound`` times that of the whole input. Where
     Lip(D) ≤ L its kept answer is then wrong by L times that at most.
     """
 
-    def __init__(self, grid: PatchGrid, bound: float | None = None) -> None:
-        self.grid, self.bound = grid, bound
+    def __init__(self, grid: PatchGrid, keeps: bool = False) -> None:
+        self.grid, self.keeps, self.bound = grid, keeps, 0.0
         shape = tuple(len(starts) for starts in grid.starts)
         self.evaluations = np.zeros(shape, np.int32)
         self.residuals = np.full(shape, np.nan, np.float32)
-        self.skips = False
         self._seen: dict[int, tuple[torch.Tensor, Patch]] = {}
         self._n_left_out = 0
 
@@ -45,13 +44,13 @@ class PatchHistory:
         return self._n_left_out == 0
 
     def watch(self, given: torch.Tensor, over: Pass) -> Generator[Event, None, torch.Tensor]:
-        """A pass ``over`` the patches of ``given`` (1, 1, z, y, x), without the settled ones where it ``skips``."""
-        if self.bound is None:
+        """A pass ``over`` the patches of ``given`` (1, 1, z, y, x), without the settled ones where it ``keeps`` answers."""
+        if not self.keeps:
             cleaned = yield from over()
             self.evaluations += 1
             return cleaned
         with torch.no_grad():
-            done = self._settled(given) if self.skips else []
+            done = self._settled(given) if self.bound else []
         n = self._n_left_out = len(done)
         cleaned = yield from over(done=done)
         with torch.no_grad():
@@ -60,7 +59,6 @@ class PatchHistory:
 
     def _settled(self, given: torch.Tensor) -> list[Patch]:
         """The kept answers of patches whose input hardly changed."""
-        assert self.bound is not None
         most = self.bound * _rms(given)
         return [patch for last, patch in self._seen.values() if _rms(cut(given, [patch.box]) - last) < most]
 

@@ -209,7 +209,8 @@ def _equilibrium(run: _Run, settings: EquilibriumConfig) -> Generator[Event, Non
     history = run.history = _history_of(run, settings)
     while not search.is_over:
         k, point = search.n_evaluations, search.point
-        history.skips = not search.is_near and k + 1 < settings.max_evaluations
+        is_last = search.is_near or k + 1 >= settings.max_evaluations
+        history.bound = SLACK * search.residuals[-1] if search.residuals and not is_last else 0.0
         state = yield from _iterate(run, State(point), k)
         with torch.no_grad():
             search.add(state.x, history.is_whole)
@@ -227,7 +228,7 @@ def _history_of(run: _Run, settings: EquilibriumConfig) -> PatchHistory:
     is_skipping = isinstance(params, EquilibriumParams) and params.skip_settled
     kept: PatchHistory | None = run.problem.state.get("patches")
     if kept is None or kept.grid != grid:
-        kept = PatchHistory(grid, SLACK * settings.tolerance if is_skipping else None)
+        kept = PatchHistory(grid, is_skipping)
     run.problem.state["patches"] = kept
     return kept
 
