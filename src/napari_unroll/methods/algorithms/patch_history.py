@@ -25,8 +25,8 @@ class PatchHistory:
     """Of every patch of ``grid``, as arrays (z, y, x) of it: evaluations of the network, and how far the patch still moves.
 
     ``residuals`` are root mean squares of f(z) − z over the part of the volume that is the patch's own, relative to that of the
-    whole f(z): where all are below the tolerance, so is the whole. Where it ``keeps`` answers, a patch is settled while the root mean
-    square of what its input changed by since its last evaluation is below ``bound`` times that of the whole input. Where
+    whole f(z): where all are below the tolerance, so is the whole. Where it ``keeps`` answers, a patch is settled while the root
+    mean square of what its input changed by since its last evaluation is below ``bound`` times that of the whole input. Where
     Lip(D) ≤ L its kept answer is then wrong by L times that at most.
     """
 
