@@ -174,6 +174,18 @@ def test_an_attempt_goes_on_from_the_search_that_was_left():
     torch.testing.assert_close(torch.from_numpy(again[-1].values), volume)
 
 
+def test_smaller_patches_go_on_with_the_search_and_count_anew():
+    given, net = problem(tiny.cone(), **CUT), network("proximal-gradient")
+    run(given, net, n_iterations=2, tolerance=1e-6, skip_settled=True)
+    given.state["search"].config = net.config.equilibrium
+    smaller = problem(tiny.cone(), patch_size=(8,) * 3, overlap=2, state=given.state)
+    work = reconstruct(smaller, EquilibriumParams(skip_settled=True), net, given.physics.A_dagger(given.y))
+    told = last(list(work))
+    assert told.converged
+    assert told.maps["evaluations"].shape == (3, 3, 3)
+    assert told.maps["evaluations"].max() == told.figures["evaluations"] - 2
+
+
 def test_the_approximation_can_take_the_place_of_the_operator():
     given, net = problem(tiny.multicoil()), network("proximal-gradient", True)
     (_, exact, _), (_, near, _) = (run(given, net, data_step=step) for step in ("exact", "approximated"))
