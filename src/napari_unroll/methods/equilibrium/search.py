@@ -34,7 +34,7 @@ class Search:
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def add(self, value: torch.Tensor, is_exact: bool = True) -> None:
-        """Take f(point). A value that is not exact is mixed in, but is never the best, the last, or measured."""
+        """Take f(point). A value that is not exact is mixed in, but is neither the best, nor measured, nor ends the search."""
         residual = float(relative_change(self.point, value).max())
         self.residuals.append(residual)
         if is_exact:
