@@ -8,6 +8,7 @@ is the fixed point of stage 1: every evaluation is an iteration, and mixing come
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -245,7 +246,7 @@ def _fixed_point(network: Network, search: Search, history: PatchHistory) -> Fix
         report.converged,
         {
             "evaluations": report.evaluations,
-            "residual": report.residual,
+            "residual": report.residual if math.isfinite(report.residual) else None,
             "tolerance": search.config.tolerance,
             "measured_rate": report.rate,
             "promised_rate": promised,
