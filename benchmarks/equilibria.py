@@ -1,6 +1,7 @@
 """What equilibria cost and whether their fixed points are found: the figures of docs/methods/equilibria.md.
 
-One generated cone beam of 16³ voxels and one coil scan of 8×24×24 for convergence, one slice without physics for the cost.
+One generated cone beam of 16³ voxels and one coil scan of 8×24×24 for convergence, two cone beams of 40³ for patches, one slice
+without physics for the cost.
 
     python benchmarks/equilibria.py
 """
@@ -10,20 +11,27 @@ from __future__ import annotations
 import sys
 import time
 
+import numpy as np
 import torch
 
+from napari_unroll.events import FixedPoint, map_events, result_of
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.algorithms.reconstruct import EquilibriumParams, reconstruct
 from napari_unroll.methods.equilibrium.lipschitz import lipschitz_at
 from napari_unroll.methods.equilibrium.report import hearing
+from napari_unroll.methods.networks.convolution import refresh
 from napari_unroll.methods.networks.shallow import ShallowConfig
-from napari_unroll.methods.problem import measured
+from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.methods.steps import data
 from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import LocalProblem
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.physics.simulate import Exposure, simulate_ct
+from napari_unroll.scan.phantoms import ellipsoids
 from napari_unroll.scan.scan import Scan
 
 SHAPE = (1, 1, 1, 64, 64)
@@ -82,6 +90,35 @@ def solvers(scan: Data, method: str, seed: int = 0) -> None:
     print(f"{method}, untrained, 5×16: {', '.join(told)}")
 
 
+def small_object(n: int, n_views: int) -> Scan:
+    """The cone-beam sample's scanner around an object that fills an eighth of the volume."""
+    scan, half = sample_cone_beam(n, n_views, oversample=1), n // 2
+    truth = np.zeros((n,) * 3, np.float32)
+    truth[half // 2 :, half // 2 :, :half][:half, :half] = ellipsoids((half,) * 3, 10_003)
+    return simulate_ct(truth, scan.geometry, scan.grid, Exposure(photons=1e5), seed=1)
+
+
+def settled(scan: Scan, method: str) -> None:
+    """Evaluations of patches with and without those that have settled, on the whole volume, from total variation."""
+    physics, y = build_physics(scan, "cpu"), measured(scan, "cpu")
+    torch.manual_seed(0)
+    config = get(method).learning.network("ct")
+    prior = config.prior.model_copy(update={"width": 16, "layers": 5})
+    network = Network(config.model_copy(update={"prior": prior})).eval().requires_grad_(False)
+    refresh(network, 30)
+    common = {"scan": scan, "physics": physics, "y": y, "normal": fit_now(physics, FitOptions(n_test=0))}
+    start, found = result_of(first_estimate(Problem(**common), 60)), []
+    for skip in (False, True):
+        problem, begun = Problem(**common, patch_size=(14,) * 3, overlap=4), time.process_time()
+        work = reconstruct(problem, EquilibriumParams(skip_settled=skip), network, start)
+        told: list[FixedPoint] = []
+        found.append(
+            result_of(map_events(work, lambda e, told=told: told.append(e) if isinstance(e, FixedPoint) else e))
+        )
+        print(f"{method}, skip_settled={skip}: {time.process_time() - begun:.1f} s CPU, {told[-1].figures}")
+    print(f"apart: {float(torch.linalg.vector_norm(found[1] - found[0]) / torch.linalg.vector_norm(found[0])):.1e}")
+
+
 def cost(method: str) -> None:
     """Bytes that a training step keeps for its backward pass, and its seconds, on one 64² slice with 64 channels."""
     torch.manual_seed(0)
@@ -135,6 +172,9 @@ def main() -> None:
             shallow(cone, published, seed)
     for method in ("deq4ip", "de-grad", "mol-lr", "mol-sn"):
         solvers(coils, method)
+    for scan in (sample_cone_beam(40, 20, oversample=1), small_object(40, 20)):
+        for method in ("mol-sn", "deq4ip"):
+            settled(scan, method)
     for method in ("lu-dncnn", "luser-sw", "modl", "deq4ip", "de-grad", "mol-lr", "mol-sn"):
         cost(method)
 

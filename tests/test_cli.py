@@ -14,6 +14,7 @@ from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Sta
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.report import NORMS
+from tests.methods import tiny
 
 SAMPLE = ["sample:cone-beam", "-o", "n=16", "-o", "n_views=6"]
 
@@ -81,6 +82,19 @@ def test_the_command_in_the_record_makes_the_same_volume(tmp_path, monkeypatch):
     again = invoke(*words[1:])
     assert again.exit_code == 0, again.stderr
     np.testing.assert_array_equal(read_volume(tmp_path / "result.ome.zarr").values, read_volume(first).values)
+
+
+def test_a_fixed_point_that_was_not_found_is_said_and_recorded(tmp_path):
+    out, weights = tmp_path / "x.npy", tiny.weights(tmp_path, tiny.cone(), "mol-sn")
+    choices = ("--method", "mol-sn", "--weights", weights, "--set", "n_iterations=2", "--patch-size", "10")
+    done = invoke("reconstruct", *SAMPLE, *choices, "--out", out)
+    assert done.exit_code == 0, done.stderr
+    assert "not converged" in done.stderr
+    assert "2 evaluations, relative residual" in done.stderr
+    assert "The network saw each of 8 patches 2 times" in done.stderr
+    told = read_volume(out).record["fixed_point"]
+    assert told["converged"] is False
+    assert told["residual"] > told["tolerance"]
 
 
 def test_an_mri_sample_gives_a_complex_volume(tmp_path):

@@ -93,6 +93,13 @@ for name, method in registry.METHODS.items():
             CASES[f"{name}, {title}"] = partial(method_case, name, make)
 
 
+@case("deq4ip without settled patches")
+def _(folder):
+    params = tiny.quick_params(registry.get("deq4ip"), cone(), folder) | {"skip_settled": True}
+    plan = resolve(Choices(device="cpu", method="deq4ip", params=params, patch_size=8, overlap=2), cone())
+    return lambda stop: run(plan, cone(), stop)
+
+
 @case("region of CT")
 def _(folder):
     plan = resolve(Choices(device="cpu", method="cgls", params={"n_iterations": 2}, roi=(2, 6, 0, 12, 0, 12)), cone())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -90,6 +90,37 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class FixedPoint:
+    """How far the search for a fixed point z = f(z) has come: in words, in figures, and patch by patch.
+
+    ``maps`` hold one value per patch, (z, y, x) of the patch grid, by name; along each axis the patches are told apart at
+    ``edges``: voxels where one begins, and the volume's end.
+    """
+
+    text: str
+    converged: bool
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    edges: tuple[tuple[int, ...], ...] = ()
+
+    def spread(self, name: str, step: int = 1) -> np.ndarray:
+        """A map on the volume's grid, float32 (z, y, x); on every ``step``-th voxel of it."""
+        axes = []
+        for edges in self.edges:
+            voxels = np.arange(0, edges[-1], step)
+            axes.append(np.searchsorted(edges[1:-1], np.minimum(voxels + step // 2, edges[-1] - 1), side="right"))
+        return self.maps[name][np.ix_(*axes)].astype(np.float32)
+
+    def inside(self, box: Box) -> FixedPoint:
+        """The same for a region of the volume."""
+        cut = (
+            tuple(min(max(e - b.start, 0), b.stop - b.start) for e in es)
+            for es, b in zip(self.edges, box, strict=False)
+        )
+        return replace(self, edges=tuple(cut))
+
+
+@dataclass(frozen=True)
 class Warned:
     """Something the user should know; the work goes on."""
 
@@ -102,7 +133,8 @@ class Finished:
 
     ``result`` is what the work made (a volume as an array (z, y, x), fitted factors, a
     checkpoint path), None when nothing usable exists; ``advice`` says in words what happened and
-    what the user may do next; ``history`` is the residual history of iterative methods.
+    what the user may do next; ``history`` is the residual history of iterative methods,
+    ``fixed_point`` how the search for one went.
     """
 
     outcome: Outcome
@@ -110,9 +142,10 @@ class Finished:
     advice: str = ""
     seconds: float = 0.0
     history: tuple[float, ...] = ()
+    fixed_point: FixedPoint | None = None
 
 
-Event = Started | Progress | PatchDone | IterationDone | Pictures | Measured | Warned | Finished
+Event = Started | Progress | PatchDone | IterationDone | FixedPoint | Pictures | Measured | Warned | Finished
 
 
 T = TypeVar("T")

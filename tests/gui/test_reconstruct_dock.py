@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from napari_unroll.io.writers import read_volume
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, Problem
 from tests.gui.conftest import TIMEOUT_MS
+from tests.methods import tiny
 
 GATE = threading.Event()
 
@@ -262,3 +264,43 @@ def test_arrived_patches_can_be_shown(dock, qtbot, cone_scan):
     (layer,) = dock.session.layers.ours("arrived")
     assert layer.visible
     assert layer.data.min() == 0.5
+
+
+def edges_of(layer):
+    """Where a volume begins and ends, in mm."""
+    begin = np.array(layer.translate) - 0.5 * np.array(layer.scale)
+    return begin, begin + np.array(layer.data.shape) * layer.scale
+
+
+@pytest.mark.parametrize("n_iterations", [3, 200])
+def test_an_equilibrium_leaves_maps_of_its_patches_and_says_how_it_went(dock, qtbot, cone_scan, tmp_path, n_iterations):
+    dock.session.set_scan(cone_scan)
+    dock.session.use_weights(Path(tiny.weights(tmp_path, cone_scan, "mol-sn")), "mol-sn")
+    dock.params.fields["n_iterations"].set(n_iterations)
+    dock.settings.fields["patch_size"].set(10)
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    (result,) = dock.session.layers.ours("result")
+    evaluations, residual = dock.session.layers.ours("patches")
+    assert (evaluations.name, residual.name) == ("evaluations of patches", "residual of patches")
+    assert dock.session.viewer.layers.selection.active is result
+    n = finished.fixed_point.figures["evaluations"]
+    assert (evaluations.data == n).all()
+    assert residual.data.max() > residual.data.min() > 0
+    for layer in (evaluations, residual):
+        assert not layer.visible
+        assert np.allclose(edges_of(layer), edges_of(result))
+    converged = n_iterations == 200
+    assert finished.fixed_point.converged is converged
+    assert dock.message.kind == ("good" if converged else "warning")
+    assert ("not converged" in dock.message.text()) is not converged
+    assert "On this scan an iteration contracted to" in dock.message.text()
+    told = result.metadata["provenance"]["fixed_point"]
+    assert told["converged"] is converged
+    assert told["evaluations"] == n
+    assert told["measured_rate"] <= told["promised_rate"]
+    dock.choose("fdk")
+    dock.run_button.click()
+    assert ended(qtbot, dock).fixed_point is None
+    assert not dock.session.layers.ours("patches")

@@ -33,11 +33,22 @@ def test_no_more_boxes_than_needed():
     assert len(PatchGrid((1, 64, 64), 64, 8)) == 1
 
 
+@pytest.mark.parametrize("overlap", [0, 1, 3])
+def test_every_voxel_is_one_boxs_own(overlap):
+    grid = PatchGrid((7, 10, 13), (9, 4, 5), overlap)
+    seen = np.zeros(grid.shape, int)
+    for core, box in zip(grid.cores, grid.boxes, strict=True):
+        seen[core] += 1
+        assert all(b.start <= c.start < c.stop <= b.stop for b, c in zip(box, core, strict=True))
+    assert (seen == 1).all()
+
+
 def test_batches_keep_order():
     grid = PatchGrid((8, 8, 8), 4, 0)
     batches = grid.batches(3)
     assert [len(b) for b in batches] == [3, 3, 2]
     assert [b for batch in batches for b in batch] == grid.boxes
+    assert grid.batches(3, grid.boxes[1:5]) == [[grid.boxes[0], *grid.boxes[5:7]], [grid.boxes[7]]]
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(0, 0), (4, -1), ((4, 4, 0), 0)])

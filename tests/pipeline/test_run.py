@@ -112,6 +112,19 @@ def test_finish_now_keeps_what_there_is():
     assert len(event.history) == 3
 
 
+def test_a_search_that_is_asked_to_finish_says_how_far_it_came(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
+    scan, stop, finished = tiny.cone(), Stop(), None
+    params = {"weights": tiny.weights(tmp_path, scan, "mol-sn"), "tolerance": 1e-6}
+    for event in run(plan_for(scan, method="mol-sn", params=params), scan, stop):
+        if isinstance(event, IterationDone) and event.metrics.get("evaluations") == 2:
+            stop.finish()
+        finished = event
+    assert finished.outcome is Outcome.FINISHED_EARLY
+    assert "not converged): 2 evaluations" in finished.advice
+    assert not finished.fixed_point.converged
+
+
 def test_torch_really_says_out_of_memory():
     with pytest.raises(RuntimeError) as error:
         allocate_too_much()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Layer
 
-from napari_unroll.events import Event, IterationDone, PatchDone
+from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone
 from napari_unroll.gui.opengl import guard_removal
 from napari_unroll.gui.streaming import Streamer, StreamImage
 from napari_unroll.scan.blurring import BlurredSampling
@@ -23,7 +23,7 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
-ARRIVED_BLOCK = 4
+COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
 DIVERGING = "coolwarm"
@@ -34,6 +34,13 @@ ATTENUATION = 0.3
 def placement(grid: VolumeGrid) -> dict[str, Any]:
     """The layer arguments that put an array where ``grid`` lies."""
     return {"scale": grid.spacing_mm, "translate": grid.origin_mm, "units": "mm", "axis_labels": ("z", "y", "x")}
+
+
+def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
+    """The layer arguments for an array with one value per block of voxels of ``grid``."""
+    scale = tuple(s * COARSE_BLOCK for s in grid.spacing_mm)
+    shift = tuple(o + 0.5 * (COARSE_BLOCK - 1) * s for o, s in zip(grid.origin_mm, grid.spacing_mm, strict=True))
+    return {"scale": scale, "translate": shift, "units": "mm"}
 
 
 def grid_of(layer: Layer) -> VolumeGrid:
@@ -125,7 +132,7 @@ class ResultView:
     def _mark(self, event: PatchDone) -> None:
         if self.arrived is None:
             return
-        box = tuple(slice(b.start // ARRIVED_BLOCK, -(-b.stop // ARRIVED_BLOCK)) for b in event.box)
+        box = tuple(slice(b.start // COARSE_BLOCK, -(-b.stop // COARSE_BLOCK)) for b in event.box)
         shape = tuple(b.stop - b.start for b in box)
         value = 1.0 if event.consistency is None else event.consistency
         self.arrived.post(box, np.full(shape, value, np.float32))  # type: ignore[arg-type]
@@ -217,7 +224,7 @@ class LayerWriter:
         """
         hidden = [layer for layer in self.ours() if layer.visible]
         self.hide()
-        self.remove("arrived")
+        self._take_away([*self.ours("arrived"), *self.ours("patches")])
         if self.viewer.canvas.grid.enabled:
             self.viewer.canvas.grid.enabled = False
             self.viewer.reset_view()
@@ -249,6 +256,19 @@ class LayerWriter:
         if values is not None and np.iscomplexobj(values):
             self._add_phase(view.layer, values)
 
+    def show_patches(self, found: FixedPoint, grid: VolumeGrid) -> None:
+        """What a search for a fixed point tells of every patch: hidden layers over the volume, until the next run."""
+        active = self.viewer.layers.selection.active
+        for name in found.maps:
+            values = found.spread(name, COARSE_BLOCK)
+            high = float(np.nanmax(values, initial=0.0)) or 1.0
+            layer = Image(
+                values, name=f"{name} of patches", contrast_limits=(0, high), opacity=0.35, colormap="viridis",
+                visible=False, blending="translucent_no_depth", interpolation2d="nearest", **_coarse_placement(grid),
+            )  # fmt: skip
+            self._add(layer, "patches")
+        self.viewer.layers.selection.active = active
+
     def hide(self) -> None:
         """Hide our layers."""
         for layer in self.ours():
@@ -269,13 +289,10 @@ class LayerWriter:
         self.viewer.reset_view()
 
     def _add_arrived(self, grid: VolumeGrid) -> StreamImage:
-        shape = tuple(-(-n // ARRIVED_BLOCK) for n in grid.shape)
-        scale = tuple(s * ARRIVED_BLOCK for s in grid.spacing_mm)
-        shift = tuple(o + 0.5 * (ARRIVED_BLOCK - 1) * s for o, s in zip(grid.origin_mm, grid.spacing_mm, strict=True))
+        shape = tuple(-(-n // COARSE_BLOCK) for n in grid.shape)
         layer = StreamImage(
-            np.full(shape, np.nan, np.float32), name="arrived patches", scale=scale, translate=shift, units="mm",
-            colormap="viridis", contrast_limits=(0, 1), opacity=0.35, visible=False,
-            blending="translucent_no_depth",
+            np.full(shape, np.nan, np.float32), name="arrived patches", colormap="viridis", contrast_limits=(0, 1),
+            opacity=0.35, visible=False, blending="translucent_no_depth", **_coarse_placement(grid),
         )  # fmt: skip
         return self._add(layer, "arrived")
 

@@ -337,6 +337,8 @@ class ReconstructDock(parts.DockFrame):
             return
         self.session.layers.finish_result(view, finished.result)
         kind = {Outcome.FAILED: "error", Outcome.COMPLETED: "good"}.get(finished.outcome, "info")
+        if finished.fixed_point is not None and not finished.fixed_point.converged:
+            kind = "warning"
         took = f" {parts.seconds(finished.seconds)}." if finished.result is not None else ""
         self.message.say(finished.advice + took, kind)
         self.progress.end(complete=finished.result is not None)
@@ -348,6 +350,8 @@ class ReconstructDock(parts.DockFrame):
         record = provenance.record(plan, scan, finished)
         self.result = Result(view.layer.name, finished.result, plan.grid, record)
         view.layer.metadata["provenance"] = record
+        if finished.fixed_point is not None:
+            self.session.layers.show_patches(finished.fixed_point, plan.grid)
         self.save_button.setEnabled(True)
         self.session.add_result(self.result)
 

@@ -63,9 +63,7 @@ def sliding_window(
         blender.add(patch.box, patch.values)
     known = [patch.box for patch in done or ()]
     n_done = len(known)
-    for boxes in grid.batches(n_batch or batch_size(like.device)):
-        if all(box in known for box in boxes):
-            continue
+    for boxes in grid.batches(n_batch or batch_size(like.device), known):
         for patch in apply(boxes):
             blender.add(patch.box, patch.values)
             if done is not None:

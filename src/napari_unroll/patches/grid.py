@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
@@ -54,9 +55,22 @@ class PatchGrid:
     def __len__(self) -> int:
         return math.prod(len(starts) for starts in self.starts)
 
-    def batches(self, size: int) -> list[list[Box]]:
-        """The boxes in groups of at most ``size``."""
-        return [self.boxes[i : i + size] for i in range(0, len(self.boxes), max(1, size))]
+    @cached_property
+    def edges(self) -> tuple[tuple[int, ...], ...]:
+        """Along z, y, x where the part of the volume begins that is each box's own, half of every overlap, and the end."""
+        axes = zip(self.starts, self.patch_shape, self.shape, strict=True)
+        return tuple((0, *((a + p + b) // 2 for a, b in pairwise(starts)), n) for starts, p, n in axes)
+
+    @property
+    def cores(self) -> list[Box]:
+        """The part of the volume that is each box's own, in the order of ``boxes``."""
+        return [(z, y, x) for z, y, x in product(*([slice(*e) for e in pairwise(edges)] for edges in self.edges))]
+
+    def batches(self, size: int, without: Collection[Box] = ()) -> list[list[Box]]:
+        """The boxes in groups of at most ``size``, ``without`` these."""
+        left_out = {tuple(b.start for b in box) for box in without}
+        boxes = [box for box in self.boxes if tuple(b.start for b in box) not in left_out]
+        return [boxes[i : i + size] for i in range(0, len(boxes), max(1, size))]
 
 
 def _starts(n: int, p: int, overlap: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from napari_unroll.environment import software
 from napari_unroll.errors import WeightsError
-from napari_unroll.events import Finished
+from napari_unroll.events import Finished, FixedPoint
 from napari_unroll.methods.registry import get
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.scan.geometry import VolumeGrid, fingerprint
@@ -40,7 +40,13 @@ def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
         "outcome": str(finished.outcome),
         "seconds": round(finished.seconds, 3),
         "residuals": [float(f"{r:.6g}") for r in finished.history],
+        "fixed_point": _fixed_point(finished.fixed_point),
     }
+
+
+def _fixed_point(found: FixedPoint | None) -> dict[str, Any] | None:
+    """How the search went, None for a method that looks for none."""
+    return None if found is None else {"converged": found.converged, "text": found.text, **found.figures}
 
 
 def _weights(plan: Plan, scan: Scan) -> dict[str, str] | None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.events import Box, Event, IterationDone, PatchDone, map_events
+from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone, map_events
 from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import CartesianSampling
@@ -78,6 +78,8 @@ def cropped(work: Generator[Event, None, torch.Tensor], crop: Box) -> Generator[
 
 
 def _of_region(event: Event, crop: Box) -> Event | None:
+    if isinstance(event, FixedPoint):
+        return event.inside(crop)
     if isinstance(event, IterationDone) and event.values is not None:
         return replace(event, values=event.values[crop])
     return _cut_patch(event, crop) if isinstance(event, PatchDone) else event

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from napari_unroll.events import (
     Box,
     Event,
     Finished,
+    FixedPoint,
     IterationDone,
     Outcome,
     Progress,
@@ -66,17 +67,20 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
         if not isinstance(error, UnrollError):
             log.exception("%s failed", plan.title)
         finished = Finished(Outcome.FAILED, advice=translate(error, plan))
-    yield _stamped(finished, time.perf_counter() - begun, tuple(seen.residuals))
+    yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals))
 
 
 @dataclass
 class _Seen:
-    """What passed by on the way to the listener: the residual history."""
+    """What passed by on the way to the listener: the residual history, and how far the search for a fixed point has come."""
 
     residuals: list[float] = field(default_factory=list)
+    fixed_point: FixedPoint | None = None
 
     def note(self, event: Event) -> Event:
-        """Note a residual; the event goes on as it is."""
+        """Note it; the event goes on as it is."""
+        if isinstance(event, FixedPoint):
+            self.fixed_point = event
         if isinstance(event, IterationDone) and event.residual is not None:
             self.residuals.append(event.residual)
         return event
@@ -204,8 +208,5 @@ def _completed(plan: Plan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finis
         )
     outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
     residual = f" The residual is {seen.residuals[-1]:.2%} of the data." if seen.residuals else ""
-    return Finished(outcome, volume, f"{plan.title} {outcome}.{residual}")
-
-
-def _stamped(finished: Finished, seconds: float, history: tuple[float, ...]) -> Finished:
-    return Finished(finished.outcome, finished.result, finished.advice, seconds, history)
+    found = f" {seen.fixed_point.text}" if seen.fixed_point else ""
+    return Finished(outcome, volume, f"{plan.title} {outcome}.{residual}{found}", fixed_point=seen.fixed_point)

@@ -24,6 +24,31 @@ def gradients(net, iterate, target):
     return torch.cat([p.grad.flatten() for p in net.parameters()])
 
 
+@pytest.mark.parametrize("solver", ["anderson", "damped", "plain"])
+@pytest.mark.parametrize("iteration", ITERATIONS)
+def test_the_measured_rate_is_at_most_the_promised_one(iteration, solver):
+    net, data = network(iteration, bound=0.8), whole(rank=20)
+    settings = EXACT.model_copy(update={"solver": solver, "tolerance": 1e-8})
+    with hearing() as reports, torch.no_grad():
+        solve(lambda z: net.step(State(z), 0, data).x, volume(3), settings)
+    assert 0 < reports[0].rate <= net.promised_rate < 1
+
+
+@pytest.mark.parametrize("solver", ["anderson", "damped", "plain"])
+def test_the_measured_rate_of_a_plain_contraction_is_its_rate(solver):
+    with hearing() as reports:
+        solve(lambda z: 0.7 * z + 1, volume(3), EXACT.model_copy(update={"solver": solver, "tolerance": 1e-8}))
+    assert reports[0].rate == pytest.approx(0.7)
+
+
+def test_long_or_preconditioned_steps_and_free_networks_promise_nothing():
+    assert network("gradient", kind="penalty").promised_rate is None
+    net = network("gradient")
+    with torch.no_grad():
+        net.data_step.stepsize.fill_(1.5)
+    assert net.promised_rate is None
+
+
 def unrolled(net, x, data, n=400):
     for _ in range(n):
         x = net.step(State(x), 0, data).x

@@ -39,6 +39,10 @@ class Iteration(ABC):
     def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
         """The next state."""
 
+    def rate(self, prior: float) -> float | None:
+        """What an iteration contracts by where Lip(D) ≤ ``prior`` and its data step takes no two points apart, if anything."""
+        return None
+
 
 class OnePass(Iteration):
     """Post-processing: x = D(x_0)."""
@@ -65,6 +69,10 @@ class ProximalGradient(Iteration):
         """The answer."""
         return State(cleaned)
 
+    def rate(self, prior: float) -> float:
+        """That of the prior."""
+        return prior
+
 
 class GradientDescent(Iteration):
     """x_{k+1} = ½(x_k − η M ∇f(x_k)) + ½ D(x_k): a step along the gradient of data and regulariser, R(x) = x − D(x).
@@ -84,6 +92,10 @@ class GradientDescent(Iteration):
         """The mean of data step and answer."""
         return State((step(state.x) + cleaned) / 2)
 
+    def rate(self, prior: float) -> float:
+        """The mean of both."""
+        return (1 + prior) / 2
+
 
 class HalfQuadratic(Iteration):
     """x_{k+1} = (I + τ_k N)⁻¹(D(x_k) + τ_k Aᴴy): half-quadratic splitting, as MoDL unrolls it (doi:10.1109/TMI.2018.2865356)."""
@@ -97,6 +109,10 @@ class HalfQuadratic(Iteration):
     def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
         """The data step."""
         return State(step(cleaned))
+
+    def rate(self, prior: float) -> float:
+        """That of the prior."""
+        return prior
 
 
 class ADMM(Iteration):
@@ -135,6 +151,10 @@ class AveragedResolvent(Iteration):
     def after(self, state: State, cleaned: torch.Tensor, step: DataStep) -> State:
         """The data step from the mean of iterate and answer."""
         return State(step((1 - self.averaging) * state.x + self.averaging * cleaned))
+
+    def rate(self, prior: float) -> float:
+        """1 − α(1 − L)."""
+        return 1 - self.averaging * (1 - prior)
 
 
 ITERATIONS: dict[str, Iteration] = {

@@ -216,6 +216,13 @@ class Network(torch.nn.Module):
 
         return fixed_point(evaluate, x, equilibrium, recompute)
 
+    @property
+    def promised_rate(self) -> float | None:
+        """A bound on ‖f(z) − f(z')‖ / ‖z − z'‖ of an iteration that its layers guarantee, None where nothing does."""
+        if self.config.lipschitz.kind != "layers" or self.data_step is None or not self.data_step.is_nonexpansive:
+            return None
+        return self.iteration.rate(self.config.lipschitz.bound)
+
     def penalty(self, x: torch.Tensor) -> torch.Tensor:
         """What the Lipschitz constant of the first prior near x (batch, 1, z, y, x) adds to the loss; 0 without a penalty."""
         chosen = self.config.lipschitz

@@ -47,17 +47,19 @@ def prior_pass(
     stage: Stage,
     scale: float,
     distance: Distance = unknown,
+    done: list[Patch] | None = None,
 ) -> Generator[Event, None, torch.Tensor]:
     """``prior`` over the volume ``given`` (1, 1, z, y, x), patch by patch; returns what it makes of it.
 
-    ``scale`` turns values into the scan's units for events, ``distance`` says how far a patch is from the data.
+    ``scale`` turns values into the scan's units for events, ``distance`` says how far a patch is from the data; what
+    is in ``done`` is not made again (see ``sliding_window``).
     """
 
     def apply(boxes: list[Box]) -> list[Patch]:
         return [Patch(b, v, distance(b)) for b, v in zip(boxes, prior(cut(given, boxes)), strict=True)]
 
     grid = grid_of(problem)
-    return (yield from sliding_window(grid, given, apply, stage, scale))
+    return (yield from sliding_window(grid, given, apply, stage, scale, done=done))
 
 
 def relative_size(gradient: torch.Tensor, adjoint: torch.Tensor, box: Box) -> float:

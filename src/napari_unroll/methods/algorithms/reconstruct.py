@@ -8,6 +8,7 @@ is the fixed point of stage 1: every evaluation is an iteration, and mixing come
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,10 +18,11 @@ import torch
 from pydantic import Field
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.events import Box, Event, IterationDone, Warned
+from napari_unroll.events import Box, Event, FixedPoint, IterationDone
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
+from napari_unroll.methods.algorithms.patch_history import SLACK, PatchHistory
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.report import SolveReport, hearing, metrics
 from napari_unroll.methods.equilibrium.search import Search
@@ -84,8 +86,15 @@ class EquilibriumParams(NetworkParams):
     data_step: Literal["exact", "approximated"] = Field(
         "exact", description="Operator of the data step: AᴴA, or its approximation."
     )
+    skip_settled: bool = Field(
+        False,
+        description="The network leaves out patches whose input hardly changed since it saw them last; the last evaluation "
+        "is of all. Same tolerance; saves time where parts of the volume settle long before others.",
+    )
 
 
+KEPT_VOLUMES = 4
+"""Inputs and answers of all patches, which overlap, for those that may be left out."""
 ONE_PASS = UnrolledParams()
 """What a network without data steps does with the choices that it does not have."""
 
@@ -108,6 +117,7 @@ class _Run:
     scale: float = field(init=False)
     start: torch.Tensor = field(init=False)
     reports: list[SolveReport] = field(default_factory=list, init=False)
+    history: PatchHistory | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.scale = intensity_scale(self.unscaled_start)
@@ -197,16 +207,54 @@ def _whole_volume(run: _Run) -> Generator[Event, None, torch.Tensor]:
 def _equilibrium(run: _Run, settings: EquilibriumConfig) -> Generator[Event, None, torch.Tensor]:
     """The fixed point of an iteration on the whole volume; the search for it is kept in the problem's state."""
     search: Search = run.problem.state.setdefault("search", Search(settings, run.start))
+    history = run.history = _history_of(run, settings)
     while not search.is_over:
-        k = search.n_evaluations
-        state = yield from _iterate(run, State(search.point), k)
+        k, point = search.n_evaluations, search.point
+        is_last = search.is_near or k + 1 >= settings.max_evaluations
+        history.bound = SLACK * search.residuals[-1] if search.residuals and not is_last else 0.0
+        state = yield from _iterate(run, State(point), k)
         with torch.no_grad():
-            search.add(state.x)
+            search.add(state.x, history.is_whole)
+            history.moved(point, state.x)
+        yield _fixed_point(run.network, search, history)
         yield _iteration_done(run, state.x, k + 1, [search.report()])
     if not search.converged:
-        yield Warned(search.report().advice)
         yield _iteration_done(run, search.best, search.n_evaluations, [search.report()])
     return search.best
+
+
+def _history_of(run: _Run, settings: EquilibriumConfig) -> PatchHistory:
+    """That of an earlier attempt with the same patches, or a new one; kept in the problem's state."""
+    grid, params = grid_of(run.problem), run.params
+    is_skipping = isinstance(params, EquilibriumParams) and params.skip_settled
+    kept: PatchHistory | None = run.problem.state.get("patches")
+    if kept is None or kept.grid != grid:
+        kept = PatchHistory(grid, is_skipping)
+    run.problem.state["patches"] = kept
+    return kept
+
+
+def _fixed_point(network: Network, search: Search, history: PatchHistory) -> FixedPoint:
+    """How far the search has come, in words, figures and maps."""
+    report, promised = search.report(), network.promised_rate
+    measured = "" if report.rate is None else f"On this scan an iteration contracted to {report.rate:.2f} or less; "
+    whole = "" if len(history.grid) == 1 else " for volumes in one piece"
+    promise = "no guarantee by the network." if promised is None else f"the network guarantees {promised:.2f}{whole}."
+    words = [report.advice, f"{measured}{promise}" if measured else promise[:1].upper() + promise[1:], history.text]
+    return FixedPoint(
+        " ".join(word for word in words if word),
+        report.converged,
+        {
+            "evaluations": report.evaluations,
+            "residual": report.residual if math.isfinite(report.residual) else None,
+            "tolerance": search.config.tolerance,
+            "measured_rate": report.rate,
+            "promised_rate": promised,
+            "patch_evaluations": int(history.evaluations.sum()),
+        },
+        {"evaluations": history.evaluations.copy(), "residual": history.residuals.copy()},
+        history.grid.edges,
+    )
 
 
 def _iterate(run: _Run, state: State, k: int) -> Generator[Event, None, State]:
@@ -226,14 +274,17 @@ def _iteration_done(run: _Run, x: torch.Tensor, k: int, reports: list[SolveRepor
     return IterationDone(k, run.n_iterations, residual, as_values(x * run.scale), metrics(reports))
 
 
-def _unconverged(reports: list[SolveReport]) -> Generator[Warned, None, None]:
+def _unconverged(reports: list[SolveReport]) -> Generator[FixedPoint, None, None]:
     """Say how many of the fixed points inside of priors were not found."""
     lost = [report for report in reports if not report.converged]
     if lost:
         worst = max(report.residual for report in lost)
-        yield Warned(
-            f"{len(lost)} of {len(reports)} fixed points inside the network were not found (not converged); the worst "
-            f"relative residual is {worst:.1e}. Their volumes are as far as the search came."
+        most = max(report.evaluations for report in lost)
+        yield FixedPoint(
+            f"{len(lost)} of {len(reports)} fixed points inside the network were not found (not converged): {most} "
+            f"evaluations, the worst relative residual is {worst:.1e}. Their volumes are as far as the search came.",
+            converged=False,
+            figures={"evaluations": most, "residual": worst},
         )
 
 
@@ -245,7 +296,11 @@ def _prior_pass(run: _Run, given: torch.Tensor, k: int, data: Data | None) -> Ge
     distance: Distance = unknown
     if data is not None and run.adjoint is not None:
         distance = partial(relative_size, data.local.residual, run.adjoint)
-    return (yield from prior_pass(run.problem, given, prior, stage, run.scale, distance))
+    if run.history is None:
+        return (yield from prior_pass(run.problem, given, prior, stage, run.scale, distance))
+    return (
+        yield from run.history.watch(given, partial(prior_pass, run.problem, given, prior, stage, run.scale, distance))
+    )
 
 
 def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
@@ -328,6 +383,7 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     """Blending and iterates of the whole volume, the preconditioner's padded transform, one patch's activations."""
     config = network_config(params, default)
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
+    mixed += KEPT_VOLUMES * getattr(params, "skip_settled", False)
     held = 22 if config.prior.complex_valued else 40
     volumes, measurements = (held + mixed, 2) if config.has_data_steps else (8, 1)
     return with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements)

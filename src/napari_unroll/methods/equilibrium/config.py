@@ -37,4 +37,4 @@ class EquilibriumConfig(MethodParams):
     @property
     def volumes(self) -> int:
         """How many copies of z a search holds."""
-        return 2 * self.memory + 4 if self.solver == "anderson" else 4
+        return 2 * self.memory + 5 if self.solver == "anderson" else 5

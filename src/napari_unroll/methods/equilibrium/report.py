@@ -14,22 +14,20 @@ _heard: ContextVar[list[SolveReport] | None] = ContextVar("heard", default=None)
 class SolveReport:
     """The relative residual ‖f(z) − z‖ / ‖f(z)‖ of every evaluation, the worst of a batch; whether the last is small enough.
 
-    ``is_backward`` tells the solves of a gradient, q = Jᵀq + g, from those of a volume.
+    ``residual`` is the smallest that was reached; ``rate`` the largest measured ‖f(z) − f(z')‖ / ‖z − z'‖, None where there was
+    none to measure (see ``Search``). ``is_backward`` tells the solves of a gradient, q = Jᵀq + g, from those of a volume.
     """
 
     residuals: tuple[float, ...]
     converged: bool
     is_backward: bool = False
+    residual: float = float("inf")
+    rate: float | None = None
 
     @property
     def evaluations(self) -> int:
         """How often f was evaluated."""
         return len(self.residuals)
-
-    @property
-    def residual(self) -> float:
-        """The smallest that was reached."""
-        return min(self.residuals, default=float("inf"))
 
     @property
     def advice(self) -> str:

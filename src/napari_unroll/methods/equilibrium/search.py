@@ -19,20 +19,39 @@ class Search:
     """Looks for z = f(z) from ``start`` (batch, …).
 
     Evaluate f at ``point`` and ``add`` the value, until ``is_over``; ``best`` is the value that changed its point least.
+
+    ``rate`` is how f contracts as measured on the way: the largest ‖f(z) − f(z')‖ / ‖z − z'‖ of successive points, which costs
+    no evaluation, holds for every solver (of plain steps it is the ratio of successive residuals) and is never more than
+    a Lipschitz constant of f. Points within the tolerance of each other are left out: there rounding is measured.
     """
 
     def __init__(self, config: EquilibriumConfig, start: torch.Tensor) -> None:
         self.config, self.point, self.best = config, start, start
         self.residuals: list[float] = []
+        self.residual = math.inf
+        self.rate: float | None = None
         self._mixing = _Anderson(config.memory) if config.solver == "anderson" else None
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def add(self, value: torch.Tensor) -> None:
-        """Take f(point)."""
+    def add(self, value: torch.Tensor, is_exact: bool = True) -> None:
+        """Take f(point). A value that is not exact is mixed in, but is neither the best, nor measured, nor ends the search."""
         residual = float(relative_change(self.point, value).max())
-        if math.isfinite(residual) and residual <= min(self.residuals, default=math.inf):
-            self.best = value
         self.residuals.append(residual)
+        if is_exact:
+            self._measure_rate(value)
+            if math.isfinite(residual) and residual <= self.residual:
+                self.best, self.residual = value, residual
+        self._last = (self.point, value) if is_exact else None
         self.point = self._next(value)
+
+    def _measure_rate(self, value: torch.Tensor) -> None:
+        if self._last is None:
+            return
+        size = _inner(value, value).sqrt()
+        before, after = (_inner(d, d).sqrt() for d in (self.point - self._last[0], value - self._last[1]))
+        ratios = (after / before)[before > self.config.tolerance * size]
+        if len(ratios):
+            self.rate = max(float(ratios.max()), self.rate or 0.0)
 
     @property
     def n_evaluations(self) -> int:
@@ -40,9 +59,14 @@ class Search:
         return len(self.residuals)
 
     @property
-    def converged(self) -> bool:
-        """Whether the last value is a fixed point to the tolerance."""
+    def is_near(self) -> bool:
+        """Whether the last value, exact or not, is a fixed point to the tolerance."""
         return bool(self.residuals) and self.residuals[-1] < self.config.tolerance
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last value is exact, and a fixed point to the tolerance."""
+        return self.is_near and self._last is not None
 
     @property
     def is_over(self) -> bool:
@@ -52,7 +76,7 @@ class Search:
 
     def report(self, is_backward: bool = False) -> SolveReport:
         """How it went so far."""
-        return SolveReport(tuple(self.residuals), self.converged, is_backward)
+        return SolveReport(tuple(self.residuals), self.converged, is_backward, self.residual, self.rate)
 
     def _next(self, value: torch.Tensor) -> torch.Tensor:
         if self._mixing is not None:

@@ -68,6 +68,12 @@ class GradientStep(torch.nn.Module):
         self.config = config
         self.stepsize = torch.nn.Parameter(torch.full((n_steps,), length))
 
+    @property
+    def is_nonexpansive(self) -> bool:
+        """Whether it surely takes no two points apart: steps of 1/‖N‖ at most, and no preconditioner."""
+        lengths = self.stepsize / self.config.substeps
+        return self.config.preconditioner is None and bool(((lengths >= 0) & (lengths <= 1)).all())
+
     def forward(self, x: torch.Tensor, k: int, data: Data) -> torch.Tensor:
         """The step of iteration k from x (batch, 1, z, y, x)."""
         part = self.stepsize[min(k, len(self.stepsize) - 1)] / self.config.substeps

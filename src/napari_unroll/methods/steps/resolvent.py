@@ -49,6 +49,11 @@ class ResolventStep(torch.nn.Module):
         first = math.log(config.strength * max(length, 1e-6))
         self.log_strength = torch.nn.Parameter(torch.full((n_steps,), first))
 
+    @property
+    def is_nonexpansive(self) -> bool:
+        """Whether it surely takes no two points apart: N is positive (see ``Data.resolve``)."""
+        return True
+
     def forward(self, v: torch.Tensor, k: int, data: Data) -> torch.Tensor:
         """The step of iteration k from v (batch, 1, z, y, x)."""
         strength = self.log_strength[min(k, len(self.log_strength) - 1)].exp()
