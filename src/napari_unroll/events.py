@@ -83,7 +83,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one reconstruction of an evaluation: plain values by name, and the first of them in words."""
+    """Figures by name, as plain values, and the first of them in words: of a reconstruction, or what a run found."""
 
     row: Mapping[str, Any]
     text: str
@@ -110,6 +110,7 @@ class Finished:
     advice: str = ""
     seconds: float = 0.0
     history: tuple[float, ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
 
 
 Event = Started | Progress | PatchDone | IterationDone | Pictures | Measured | Warned | Finished

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from napari_unroll.events import (
     Event,
     Finished,
     IterationDone,
+    Measured,
     Outcome,
     Progress,
     Started,
@@ -66,17 +68,20 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
         if not isinstance(error, UnrollError):
             log.exception("%s failed", plan.title)
         finished = Finished(Outcome.FAILED, advice=translate(error, plan))
-    yield _stamped(finished, time.perf_counter() - begun, tuple(seen.residuals))
+    yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals), found=seen.found)
 
 
 @dataclass
 class _Seen:
-    """What passed by on the way to the listener: the residual history."""
+    """What passed by on the way to the listener: the residual history, and what the method measured of itself."""
 
     residuals: list[float] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
 
     def note(self, event: Event) -> Event:
-        """Note a residual; the event goes on as it is."""
+        """Note a residual or a measured figure; the event goes on as it is."""
+        if isinstance(event, Measured):
+            self.found.update(event.row)
         if isinstance(event, IterationDone) and event.residual is not None:
             self.residuals.append(event.residual)
         return event
@@ -205,7 +210,3 @@ def _completed(plan: Plan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finis
     outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
     residual = f" The residual is {seen.residuals[-1]:.2%} of the data." if seen.residuals else ""
     return Finished(outcome, volume, f"{plan.title} {outcome}.{residual}")
-
-
-def _stamped(finished: Finished, seconds: float, history: tuple[float, ...]) -> Finished:
-    return Finished(finished.outcome, finished.result, finished.advice, seconds, history)
