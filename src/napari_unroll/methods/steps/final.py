@@ -1,8 +1,9 @@
 """A last proximal data step after a learned method: x = argmin ‖A x − y‖² + m μ ‖x − z‖², z what the method made.
 
-A network knows the noise of its training data; what it smooths away of cleaner data comes back here, and its bias goes. μ is the
-mean eigenvalue of AᴴA, so that m has no unit. ``auto`` takes the m that best foretells measurements which the method, run once
-more, did not see, or a larger one that is hardly worse. Conjugate gradients serve all m at once (see ``lanczos``). Wraps a method's ``solve``; knows no network.
+A network knows the noise of its training data; what it smooths away of cleaner data comes back here, and its bias
+goes. μ is the mean eigenvalue of AᴴA, so that m has no unit. ``auto`` takes the m that best foretells measurements
+which the method, run once more, did not see, or a larger one that is hardly worse. Conjugate gradients serve all m at
+once (see ``lanczos``). Wraps a method's ``solve``; knows no network.
 """
 
 from __future__ import annotations
