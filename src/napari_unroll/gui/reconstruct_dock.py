@@ -247,7 +247,8 @@ class ReconstructDock(parts.DockFrame):
             return None
         patch = " × ".join(map(str, plan.patch_size))
         what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
-        self.memory.setText(f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free.")
+        takes = f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free."
+        self.memory.setText("\n".join([takes, *plan.outside]))
         return plan
 
     # running

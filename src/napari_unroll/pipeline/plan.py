@@ -15,6 +15,7 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
+from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import for_scan, get
@@ -69,7 +70,10 @@ LEAST_MISSING_DEG = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell."""
+    """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell.
+
+    ``outside`` says in what the scan differs from those that the weights were trained on, a sentence each.
+    """
 
     method: str
     params: MethodParams
@@ -85,6 +89,7 @@ class Plan:
     free_bytes: int
     command: str
     notes: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -102,6 +107,7 @@ class Plan:
             "volume": self.grid.shape,
             "patches": patches,
             "device": f"{self.device}, {self.precision}",
+            **({"outside": list(self.outside)} if self.outside else {}),
             "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
             "command": self.command,
             **({"note": " ".join(self.notes)} if self.notes else {}),
@@ -159,6 +165,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         free_bytes=device.free_bytes,
         command=command(choices, method, params, scan),
         notes=tuple(note for note in (why, _angle_note(scan)) if note),
+        outside=tuple(foreign(method, scan, params)),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.problem import Method
-from napari_unroll.methods.registry import METHODS, default_for
+from napari_unroll.methods.registry import METHODS, classical_default, default_for
 from napari_unroll.normal.cache import cache_folder
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.scan import Scan
@@ -34,5 +35,12 @@ def best_known(scan: Scan) -> Method | None:
 
 
 def automatic(scan: Scan) -> Method:
-    """What ``auto`` means: the best of a comparison on this scan, else the registry's default for it."""
-    return best_known(scan) or default_for(scan)
+    """What ``auto`` means: the best of a comparison on this scan, else the registry's default for it.
+
+    A network is the default only where the scan is like those that it was trained on.
+    """
+    known = best_known(scan)
+    if known is not None:
+        return known
+    default = default_for(scan)
+    return default if not foreign(default, scan) else classical_default()
