@@ -1,6 +1,7 @@
 """Which method for this scan? The one that best foretells measurements which no method saw, as a generator of events.
 
-Every method that applies runs quickly on what is kept, then the best two with their defaults. No truth is needed; the ordinary
+Every method that applies runs quickly on what is kept, then the best two of those that have quicker settings than
+their defaults run with these. No truth is needed; the ordinary
 ``resolve`` and ``run`` do the work. The verdict is remembered for the scan, so that ``auto`` takes it.
 """
 
@@ -31,7 +32,7 @@ from napari_unroll.scan.left_out import FRACTION, leave_out
 from napari_unroll.scan.scan import Scan
 
 N_FULL = 2
-"""Methods that run with their defaults after the quick round."""
+"""Of the methods that ran quickly, those that then run with their defaults."""
 QUICK_ITERATIONS = 50
 N_BOOTSTRAP = 500
 
@@ -122,8 +123,8 @@ def _try_all(scan: Scan, plan: ChoosePlan, tried: list[_Tried]) -> Iterator[Even
     for i, method in enumerate(methods):
         quick = quick_params(method)
         yield from _try(method, quick, "quick" if quick else "full", kept, left, plan, tried, (i, len(methods)))
-    best = sorted(tried, key=lambda t: t.row.error)[:N_FULL]
-    for i, found in enumerate(t for t in best if t.row.settings == "quick"):
+    quick_ones = sorted((t for t in tried if t.row.settings == "quick"), key=lambda t: t.row.error)
+    for i, found in enumerate(quick_ones[:N_FULL]):
         yield from _try(get(found.row.method), {}, "full", kept, left, plan, tried, (i, N_FULL))
 
 
