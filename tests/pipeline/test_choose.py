@@ -85,5 +85,7 @@ def test_it_tells_how_far_it_is():
     events = list(choose(known(tiny.cone(12, 20)), ChoosePlan(methods=("fdk", "cgls"), device="cpu")))
     assert isinstance(events[-1], Finished)
     assert events[-1].result.method == "cgls"
+    assert "can prefer the worse volume" in events[-1].advice
+    assert best_known(known(tiny.cone(12, 20))) is None
     assert any(isinstance(e, Progress) and e.text.startswith("cgls") for e in events)
     assert not [e for e in events if isinstance(e, Warned)]

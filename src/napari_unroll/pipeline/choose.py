@@ -1,8 +1,8 @@
 """Which method for this scan? The one that best foretells measurements which no method saw, as a generator of events.
 
-Every method that applies runs quickly on what is kept, then the best two of those that have quicker settings than
-their defaults run with these. No truth is needed; the ordinary
-``resolve`` and ``run`` do the work. The verdict is remembered for the scan, so that ``auto`` takes it.
+Every method that applies runs quickly on what is kept, then the best two of those that have quicker settings than their
+defaults run with these. No truth is needed; the ordinary ``resolve`` and ``run`` do the work. The verdict on an MRI scan
+is remembered, so that ``auto`` takes it; of X-rays the left-out error may rank wrongly, and the verdict says so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.left_out import LeftOut, with_coil_maps
 from napari_unroll.methods.problem import Method, MethodParams, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
+from napari_unroll.methods.steps.final import FORETOLD
 from napari_unroll.physics.build import build_physics
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
@@ -35,6 +36,7 @@ N_FULL = 2
 """Of the methods that ran quickly, those that then run with their defaults."""
 QUICK_ITERATIONS = 50
 N_BOOTSTRAP = 500
+DOUBT = "Of X-rays with few views this error can prefer the worse volume; compare by eye before you believe it."
 
 
 class ChoosePlan(MethodParams):
@@ -107,7 +109,9 @@ def choose(scan: Scan, plan: ChoosePlan | None = None, stop: Stop | None = None)
         )
         return
     verdict = _verdict(tried)
-    if outcome is Outcome.COMPLETED:
+    if scan.modality not in FORETOLD:
+        verdict = replace(verdict, text=f"{verdict.text} {DOUBT}")
+    elif outcome is Outcome.COMPLETED:
         _remember(scan, verdict)
     yield Finished(outcome, verdict, verdict.text)
 
