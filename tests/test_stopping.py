@@ -24,6 +24,7 @@ from napari_unroll.normal.fit import FitOptions, fit, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.pipeline import sources
+from napari_unroll.pipeline.choose import ChoosePlan, choose
 from napari_unroll.pipeline.evaluate import EvaluationPlan, evaluate
 from napari_unroll.pipeline.geometry_check import check_geometry
 from napari_unroll.pipeline.held_out import coils_of, cone_of
@@ -185,6 +186,11 @@ def _(folder):
 def _(folder):
     plan = EvaluationPlan(task="cone-beam", views=(6,), n=2, size=12, methods=("fdk", "cgls"), device="cpu")
     return partial(evaluate, plan)
+
+
+@case("comparison of methods")
+def _(folder):
+    return partial(choose, coils(), ChoosePlan(methods=("zero-filled", "cgls"), device="cpu"))
 
 
 def reading(name, write, **options):

@@ -83,7 +83,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of one reconstruction of an evaluation: plain values by name, and the first of them in words."""
+    """Figures by name, as plain values, and the first of them in words: of a reconstruction, or what a run found."""
 
     row: Mapping[str, Any]
     text: str
@@ -134,7 +134,7 @@ class Finished:
     ``result`` is what the work made (a volume as an array (z, y, x), fitted factors, a
     checkpoint path), None when nothing usable exists; ``advice`` says in words what happened and
     what the user may do next; ``history`` is the residual history of iterative methods,
-    ``fixed_point`` how the search for one went.
+    ``fixed_point`` how the search for one went, ``found`` what the method measured of itself, by name.
     """
 
     outcome: Outcome
@@ -143,6 +143,7 @@ class Finished:
     seconds: float = 0.0
     history: tuple[float, ...] = ()
     fixed_point: FixedPoint | None = None
+    found: Mapping[str, Any] = field(default_factory=dict)
 
 
 Event = Started | Progress | PatchDone | IterationDone | FixedPoint | Pictures | Measured | Warned | Finished

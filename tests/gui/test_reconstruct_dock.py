@@ -9,12 +9,14 @@ import pytest
 import torch
 from qtpy.QtWidgets import QApplication, QComboBox
 
-from napari_unroll.events import IterationDone, Outcome, PatchDone, Progress
+from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress
+from napari_unroll.gui import reconstruct_dock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.worker import Runner
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, Problem
+from napari_unroll.pipeline.choose import Row, Verdict
 from tests.gui.conftest import TIMEOUT_MS
 from tests.methods import tiny
 
@@ -304,3 +306,23 @@ def test_an_equilibrium_leaves_maps_of_its_patches_and_says_how_it_went(dock, qt
     dock.run_button.click()
     assert ended(qtbot, dock).fixed_point is None
     assert not dock.session.layers.ours("patches")
+
+
+def test_methods_are_compared_on_request(dock, qtbot, cone_scan, monkeypatch):
+    dock.which_button.click()
+    assert "open one in the Scan dock" in dock.message.text()
+    verdict = Verdict((Row("cgls", "full", 0.1, 0.01, 2.0, 30.0),), "cgls", "cgls foretells best.")
+    asked = []
+
+    def compare(scan, plan, stop):
+        asked.append(scan)
+        yield Finished(Outcome.COMPLETED, verdict, verdict.text)
+
+    monkeypatch.setattr(reconstruct_dock, "choose", compare)
+    dock.session.set_scan(cone_scan)
+    dock.which_button.click()
+    ended(qtbot, dock)
+    assert asked == [cone_scan]
+    assert "10.00% ± 1.00%" in dock.verdict.text()
+    assert not dock.verdict.isHidden()
+    assert dock.message.text() == verdict.text

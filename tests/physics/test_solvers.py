@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from napari_unroll.physics.solvers import conjugate_gradient_steps, conjugate_gradients
+from napari_unroll.physics.solvers import conjugate_gradient_steps, conjugate_gradients, lanczos
 
 SHAPE = (1, 2, 3, 4)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
@@ -133,3 +133,26 @@ def test_the_report_says_how_it_ended():
     assert (short.steps, short.converged) == (3, False)
     assert "Allow more steps" in short.advice
     assert conjugate_gradients(apply, b, max_steps=200).advice.endswith("e-05.")
+
+
+@every_dtype
+def test_one_krylov_space_makes_the_steps_of_conjugate_gradients_for_every_shift(dtype):
+    _, apply, b = problem(dtype, (40.0,))
+    vectors, T = lanczos(apply, b, 6)
+    gram = torch.stack([v.flatten() for v in vectors])
+    torch.testing.assert_close(gram.conj() @ gram.T, torch.eye(6, dtype=dtype), rtol=0, atol=1e-5)
+    for shift in (0.1, 3.0, 100.0):
+        start = torch.zeros(6, dtype=torch.float64)
+        start[0] = float(b.norm())
+        parts = torch.linalg.solve(T + shift * torch.eye(6, dtype=torch.float64), start).to(b.real.dtype)
+        x = sum(c * v for c, v in zip(parts, vectors, strict=True))
+        steps = conjugate_gradients(lambda u, s=shift: apply(u) + s * u, b, tolerance=0.0, max_steps=6)
+        torch.testing.assert_close(x, steps.x, rtol=1e-3, atol=1e-4)
+
+
+def test_a_krylov_space_ends_where_it_is_exhausted():
+    b = torch.ones(1, 1, 1, 2, 2)
+    vectors, T = lanczos(lambda u: 3 * u, b, 5)
+    assert len(vectors) == 1
+    torch.testing.assert_close(T, torch.tensor([[3.0]], dtype=torch.float64))
+    assert lanczos(lambda u: u, torch.zeros_like(b), 5)[0] == []

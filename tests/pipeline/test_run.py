@@ -171,7 +171,7 @@ def test_an_unrolled_network_goes_on_after_out_of_memory(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Network, "denoise", short_of_memory)
     scan = tiny.cone(24, 8)
-    params = {"weights": tiny.weights(tmp_path, scan)}
+    params = {"weights": tiny.weights(tmp_path, scan), "final_data_step": "none"}
     events = list(run(plan_for(scan, method="unrolled-pgd", params=params, patch_size=24), scan))
     assert events[-1].outcome is Outcome.COMPLETED, events[-1].advice
     assert [e.iteration for e in events if isinstance(e, IterationDone)] == [1, 2]

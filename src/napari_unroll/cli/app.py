@@ -1,4 +1,4 @@
-"""napari-unroll on the command line: info, fit, reconstruct, methods, evaluate, demo.
+"""napari-unroll on the command line: info, fit, choose, reconstruct, methods, evaluate, demo.
 
 The same pipeline as the docks, consumed in a loop with a progress bar. What goes wrong is one sentence on stderr.
 Exit codes: 0 done, 1 the run failed, 2 a bad file or parameter, 130 cancelled.
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from napari_unroll.cli.choose import choose
 from napari_unroll.cli.evaluate import evaluate
 from napari_unroll.errors import UnrollError
 from napari_unroll.shutdown import end_quickly
@@ -213,6 +214,7 @@ def demo(
     run_demo(out, headless=headless, size=size, views=views, window=window)
 
 
+app.command()(choose)
 app.command()(evaluate)
 
 

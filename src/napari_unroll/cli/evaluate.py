@@ -21,6 +21,9 @@ Files = Annotated[
 
 def evaluate(
     files: Files = [],  # noqa: B006 (typer reads the default)
+    suite: Annotated[
+        str, typer.Option(help="generated, or real: measured scans in the folder NAPARI_UNROLL_DATA.")
+    ] = "generated",
     task: Annotated[str, typer.Option(help="Held-out scans: cone-beam, multi-coil or all.")] = "all",
     views: Annotated[str, typer.Option(help="Views of cone-beam scans, with commas.")] = "30,50,100",
     acceleration: Annotated[str, typer.Option(help="Accelerations of multi-coil scans, with commas.")] = "5,10",
@@ -42,7 +45,7 @@ def evaluate(
     from napari_unroll.pipeline.params import build
 
     asked = {
-        "files": tuple(files), "task": task, "views": numbers(views), "acceleration": numbers(acceleration), "n": n,
+        "files": tuple(files), "suite": suite, "task": task, "views": numbers(views), "acceleration": numbers(acceleration), "n": n,
         "size": size, "volumes": None if volumes is None else str(volumes),
         "volume_sizes": numbers(volume_sizes) if volume_sizes else (), "methods": tuple(method), "weights": weights,
         "device": device,

@@ -22,10 +22,12 @@ from napari_unroll.gui.session import Result
 from napari_unroll.io import writers
 from napari_unroll.methods import registry, weights
 from napari_unroll.pipeline import provenance
+from napari_unroll.pipeline.choose import Verdict, choose
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.plan import Choices, Plan, resolve
 from napari_unroll.pipeline.run import run as run_plan
+from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.scan.scan import Scan
 
 AUTO = "automatic"
@@ -69,7 +71,14 @@ class ReconstructDock(parts.DockFrame):
         self.method.currentIndexChanged.connect(self._on_method)
         self.summary = parts.wrapped()
         self.params_fold = parts.Fold("Parameters of the method")
-        box = parts.section("Method", self.method, self.summary, self.params_fold)
+        self.which_button = parts.button(
+            "Which method for this scan?",
+            self.compare,
+            "Leave a few per cent of the measurements out, run the methods that apply, and see which foretells them best.",
+        )
+        self.verdict = parts.wrapped()
+        self.verdict.hide()
+        box = parts.section("Method", self.method, self.summary, self.which_button, self.verdict, self.params_fold)
         self.body.addWidget(box)
 
     def _build_settings(self) -> None:
@@ -137,7 +146,7 @@ class ReconstructDock(parts.DockFrame):
 
     @staticmethod
     def _auto_title(scan: Scan | None) -> str:
-        return AUTO if scan is None else f"{AUTO}: {registry.default_for(scan).title}"
+        return AUTO if scan is None else f"{AUTO}: {automatic(scan).title}"
 
     def choose(self, method: str) -> None:
         """Select a method by name; raises ParameterError for one that does not apply."""
@@ -150,7 +159,7 @@ class ReconstructDock(parts.DockFrame):
     def _method_name(self) -> str:
         name = self.method.currentData() or "auto"
         if name == "auto" and self.session.scan is not None:
-            return registry.default_for(self.session.scan).name
+            return automatic(self.session.scan).name
         return str(name)
 
     def _on_method(self, index: int = 0) -> None:
@@ -239,7 +248,8 @@ class ReconstructDock(parts.DockFrame):
             return None
         patch = " × ".join(map(str, plan.patch_size))
         what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
-        self.memory.setText(f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free.")
+        takes = f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free."
+        self.memory.setText("\n".join([takes, *plan.outside]))
         return plan
 
     # running
@@ -275,6 +285,25 @@ class ReconstructDock(parts.DockFrame):
         self.view, self.plan = view, plan
         self._show_arrived(self.arrived.isChecked())
         self.progress.start()
+
+    def compare(self) -> None:
+        """Compare the methods that apply to this scan on measurements that are left out."""
+        scan = self.session.scan
+        if scan is None:
+            self.message.say(NO_SCAN, "warning")
+            return
+        run = self.session.runner.start(lambda stop: choose(scan, None, stop), "comparison of methods")
+        run.finished.connect(self._on_compared)
+        self.message.say("")
+        self.progress.start()
+
+    def _on_compared(self, finished: Finished) -> None:
+        self.progress.end(complete=finished.result is not None)
+        self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+        if isinstance(finished.result, Verdict):
+            self.verdict.setText(_as_table(finished.result))
+            self.verdict.show()
+            self.show_scan(self.session.scan)
 
     def finish_now(self) -> None:
         """Ask for what there is."""
@@ -385,3 +414,14 @@ class ReconstructDock(parts.DockFrame):
             self.message.error(error)
             return
         self.message.say(f"Saved {path.name}.", "good")
+
+
+def _as_table(verdict: Verdict) -> str:
+    """The rows as rich text."""
+    head = "<tr><th>method</th><th>run</th><th>left-out error</th><th>time</th><th>memory</th></tr>"
+    cells = [
+        f"<tr><td>{r.method}&nbsp;</td><td>{r.settings}&nbsp;</td><td>{r.error:.2%} ± {r.spread:.2%}&nbsp;</td>"
+        f"<td>{r.seconds:.1f} s&nbsp;</td><td>{r.memory_mib:.0f} MiB</td></tr>"
+        for r in verdict.rows
+    ]
+    return f"<table>{head}{''.join(cells)}</table>"

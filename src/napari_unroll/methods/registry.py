@@ -59,7 +59,12 @@ def for_scan(scan: Scan) -> list[Method]:
 def default_for(scan: Scan) -> Method:
     """The strongest method that can run on this scan: an iterative one with weights for it, else total variation."""
     learned = [m for m in reversed(for_scan(scan)) if m.needs_weights and m.iterative]
-    return next((m for m in learned if _has_own_weights(m, scan)), METHODS["tv-fista"])
+    return next((m for m in learned if _has_own_weights(m, scan)), classical_default())
+
+
+def classical_default() -> Method:
+    """The strongest method without weights: total variation."""
+    return METHODS["tv-fista"]
 
 
 def _has_own_weights(method: Method, scan: Scan) -> bool:

@@ -114,3 +114,27 @@ def _solution(
 ) -> Solution:
     relative = _quotient(left, size, size > 0).flatten()
     return Solution(x, r, steps, relative, bool((left <= tolerance * size).all()), bool(negative.any()))
+
+
+@torch.no_grad()
+def lanczos(apply: Apply, b: torch.Tensor, n_steps: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Orthonormal vectors V of the Krylov space of N and b, the first along b, and T = Vᴴ N V (step, step), float64.
+
+    Conjugate gradients from zero make x = V (T + w)⁻¹ Vᴴ b of (N + w) x = b, whatever the shift w: one V serves all shifts.
+    Lanczos, doi:10.6028/jres.045.026, with full orthogonalisation; fewer vectors where the space is smaller, none for b = 0.
+    """
+    vectors: list[torch.Tensor] = []
+    T = torch.zeros(n_steps, n_steps, dtype=torch.float64)
+    q = b
+    for k in range(n_steps):
+        size = float(torch.linalg.vector_norm(q))
+        if size <= 1e-6 * float(T.abs().max()):
+            return vectors, T[:k, :k]
+        if k:
+            T[k, k - 1] = T[k - 1, k] = size
+        vectors.append(q / size)
+        q = apply(vectors[-1])
+        T[k, k] = float(_inner(vectors[-1], q).sum())
+        for v in vectors:
+            q = q - (v.conj() * q).sum() * v
+    return vectors, T

@@ -27,6 +27,7 @@ from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.held_out import Case, generated, of_file, of_volumes
+from napari_unroll.pipeline.measured import data_folder, measured_cases
 from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
@@ -41,6 +42,10 @@ Acceleration = Annotated[float, Field(ge=1, le=100_000)]
 class EvaluationPlan(MethodParams):
     """What to evaluate, on what."""
 
+    suite: Literal["generated", "real"] = Field(
+        "generated",
+        description="generated: held-out scans as below; real: measured scans in the folder NAPARI_UNROLL_DATA.",
+    )
     task: Literal["cone-beam", "multi-coil", "all"] = Field("all", description="Kind of generated or simulated scans.")
     views: tuple[Views, ...] = Field((30, 50, 100), description="Views of cone-beam scans.")
     acceleration: tuple[Acceleration, ...] = Field((5, 10), description="Accelerations of multi-coil scans.")
@@ -63,6 +68,8 @@ class EvaluationPlan(MethodParams):
 
 def cases(plan: EvaluationPlan) -> list[Case]:
     """The scans of a plan. Raises UnrollError where a file is missing or has no truth, or nothing is left."""
+    if plan.suite == "real":
+        return measured_cases(data_folder())
     found = [of_file(f) for f in plan.files]
     if not plan.files:
         found += generated(plan.tasks, plan.views, plan.acceleration, plan.size, plan.n)

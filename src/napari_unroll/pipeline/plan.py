@@ -15,15 +15,17 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
+from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
-from napari_unroll.methods.registry import default_for, for_scan, get
+from napari_unroll.methods.registry import for_scan, get
 from napari_unroll.normal.fit import Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.memory import auto_patch_size, check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build, to_options
+from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import Record
 from napari_unroll.scan.field_of_view import check_volume
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
@@ -37,7 +39,8 @@ class Choices(Record):
     """What the user wishes."""
 
     method: str = Field(
-        default="auto", description="Name of the method; auto takes the strongest that applies to the scan."
+        default="auto",
+        description="Name of the method; auto takes what a comparison on this scan found best, else the strongest that applies.",
     )
     params: dict[str, Any] = Field(default={}, description="Parameters of the method that differ from their defaults.")
     patch_size: Annotated[int, Field(ge=8, le=4096)] | Literal["auto"] = Field(
@@ -67,7 +70,10 @@ LEAST_MISSING_DEG = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell."""
+    """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell.
+
+    ``outside`` says in what the scan differs from those that the weights were trained on, a sentence each.
+    """
 
     method: str
     params: MethodParams
@@ -83,6 +89,7 @@ class Plan:
     free_bytes: int
     command: str
     notes: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -100,6 +107,7 @@ class Plan:
             "volume": self.grid.shape,
             "patches": patches,
             "device": f"{self.device}, {self.precision}",
+            **({"outside": list(self.outside)} if self.outside else {}),
             "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
             "command": self.command,
             **({"note": " ".join(self.notes)} if self.notes else {}),
@@ -157,6 +165,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         free_bytes=device.free_bytes,
         command=command(choices, method, params, scan),
         notes=tuple(note for note in (why, _angle_note(scan)) if note),
+        outside=tuple(foreign(method, scan, params)),
     )
 
 
@@ -199,7 +208,7 @@ def roi_box(roi: Sequence[int], shape: Shape) -> Box:
 
 
 def _method(name: str, scan: Scan) -> Method:
-    method = default_for(scan) if name == "auto" else get(name)
+    method = automatic(scan) if name == "auto" else get(name)
     obstacle = method.obstacle(scan)
     if obstacle:
         fitting = ", ".join(m.name for m in for_scan(scan))

@@ -25,6 +25,7 @@ def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
         "software": software(),
         "command": plan.command,
         "method": {"name": method.name, "source": method.source, "params": plan.params.model_dump(mode="json")},
+        "found": dict(finished.found),
         "weights": _weights(plan, scan),
         "plan": {
             "patch_size": list(plan.patch_size),

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from napari_unroll.events import (
     Finished,
     FixedPoint,
     IterationDone,
+    Measured,
     Outcome,
     Progress,
     Started,
@@ -67,20 +69,23 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
         if not isinstance(error, UnrollError):
             log.exception("%s failed", plan.title)
         finished = Finished(Outcome.FAILED, advice=translate(error, plan))
-    yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals))
+    yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals), found=seen.found)
 
 
 @dataclass
 class _Seen:
-    """What passed by on the way to the listener: the residual history, and how far the search for a fixed point has come."""
+    """What passed by: residuals, how far the search for a fixed point has come, what the method measured of itself."""
 
     residuals: list[float] = field(default_factory=list)
     fixed_point: FixedPoint | None = None
+    found: dict[str, Any] = field(default_factory=dict)
 
     def note(self, event: Event) -> Event:
         """Note it; the event goes on as it is."""
         if isinstance(event, FixedPoint):
             self.fixed_point = event
+        if isinstance(event, Measured):
+            self.found.update(event.row)
         if isinstance(event, IterationDone) and event.residual is not None:
             self.residuals.append(event.residual)
         return event

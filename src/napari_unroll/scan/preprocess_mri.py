@@ -23,10 +23,10 @@ def calibration_radius(mask: np.ndarray) -> float:
     if len(missing) == 0:
         return float("inf")
     offsets = missing - np.array([n // 2 for n in mask.shape])
-    return float(np.linalg.norm(offsets[:, _undersampled_axes(mask)], axis=1).min())
+    return float(np.linalg.norm(offsets[:, undersampled_axes(mask)], axis=1).min())
 
 
-def _undersampled_axes(mask: np.ndarray) -> list[int]:
+def undersampled_axes(mask: np.ndarray) -> list[int]:
     """Axes along which the mask changes."""
     return [a for a in range(3) if not (mask == np.take(mask, [0], axis=a)).all()]
 

@@ -16,6 +16,7 @@ from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.networks import ram
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.problem import Learning, Method, Problem
+from napari_unroll.methods.steps.final import with_final_step, with_memory_of_step
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import Weights, load, select_weights, shipped_for
 from napari_unroll.scan.scan import Modality
@@ -91,10 +92,10 @@ DPIR = Method(
     summary="Data steps and a DRUNet denoiser in turn while the noise level falls; the denoiser knows nothing of the scanner.",
     source=SOURCE,
     params=HalfQuadraticParams,
-    solve=solve,
+    solve=with_final_step(solve),
     needs_weights=True,
     patchwise=True,
-    memory=_memory,
+    memory=with_memory_of_step(_memory),
     find_weights=find_denoiser,
     learning=Learning(network=_network, options=_training, task="denoise"),
 )
@@ -105,9 +106,9 @@ DPIR_RAM = Method(
     summary="DPIR with deepinv's Reconstruct Anything Model as denoiser, slice by slice; you bring its weights.",
     source=f"{SOURCE}; Terris et al., Reconstruct Anything Model (2025), arXiv 2503.08915",
     params=RAMParams,
-    solve=solve_ram,
+    solve=with_final_step(solve_ram),
     needs_weights=True,
     patchwise=True,
-    memory=_memory_ram,
+    memory=with_memory_of_step(_memory_ram),
     find_weights=lambda modality, params: ram.find(params.weights),
 )

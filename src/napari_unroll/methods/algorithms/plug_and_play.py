@@ -27,6 +27,7 @@ from napari_unroll.methods.classical.strength import mean_eigenvalue
 from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.patchwise import Stage, grid_of
 from napari_unroll.methods.problem import Method, Problem, as_values
+from napari_unroll.methods.steps.final import with_final_step, with_memory_of_step
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import load, select_weights
@@ -144,10 +145,10 @@ PNP_PGD = Method(
     "needs no training of its own.",
     source="Efficient Unrolled Networks, arXiv 2601.02141, appendix A.1; Hurault et al. 2023, arXiv 2301.13731",
     params=PnPParams,
-    solve=solve,
+    solve=with_final_step(solve),
     needs_weights=True,
     patchwise=True,
-    memory=_memory,
+    memory=with_memory_of_step(_memory),
     find_weights=lambda modality, params: select_weights(NETWORKS[0], modality, params.weights),
     network_of=NETWORKS,
 )

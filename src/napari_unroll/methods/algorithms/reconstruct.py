@@ -30,6 +30,7 @@ from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
 from napari_unroll.methods.steps.data import Data
+from napari_unroll.methods.steps.final import DESCRIPTION, FinalStep, with_final_step, with_memory_of_step
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import find, load, select_weights
@@ -47,10 +48,13 @@ class NetworkParams(MethodParams):
         description="Every pass of the network is the mean over the patch and its three mirror images: better, but each "
         "takes as long as four.",
     )
+    final_data_step: FinalStep = Field("none", description=DESCRIPTION)
 
 
 class UnrolledParams(NetworkParams):
     """Choices of a reconstruction with a network that looks back at the measurements."""
+
+    final_data_step: FinalStep = Field("auto", description=DESCRIPTION)
 
     n_iterations: Annotated[int, Field(ge=1, le=50)] | Literal["auto"] = Field(
         "auto",
@@ -73,6 +77,8 @@ class UnrolledParams(NetworkParams):
 
 class EquilibriumParams(NetworkParams):
     """Choices of a reconstruction that is the fixed point of a network."""
+
+    final_data_step: FinalStep = Field("auto", description=DESCRIPTION)
 
     self_ensemble: bool = Field(
         False, description="Every pass of the network is the mean over the patch and its three mirror images."
@@ -368,11 +374,11 @@ def learned(
         summary=summary,
         source=source,
         params=params,
-        solve=solve,
+        solve=with_final_step(solve),
         needs_weights=True,
         patchwise=True,
         iterative=iterative,
-        memory=memory,
+        memory=with_memory_of_step(memory),
         needs_normal=(lambda params: True) if network("ct").has_data_steps else None,
         find_weights=lambda modality, params: select_weights(name, modality, params.weights),
         learning=Learning(network=network, options=training),

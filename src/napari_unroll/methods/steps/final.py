@@ -1,0 +1,143 @@
+"""A last proximal data step after a learned method: x = argmin ‖A x − y‖² + m μ ‖x − z‖², z what the method made.
+
+A network knows the noise of its training data; what it smooths away of cleaner data comes back here, and its bias
+goes. μ is the mean eigenvalue of AᴴA, so that m has no unit. ``auto`` takes the m that best foretells measurements
+which the method, run once more, did not see, or a larger one that is hardly worse. Conjugate gradients serve all m at
+once (see ``lanczos``). Wraps a method's ``solve``; knows no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from napari_unroll.errors import ScanError
+from napari_unroll.events import Event, IterationDone, Measured, Progress, Warned, map_events
+from napari_unroll.interrupt import stepwise
+from napari_unroll.methods.classical.strength import mean_eigenvalue
+from napari_unroll.methods.left_out import LeftOut, energies, split
+from napari_unroll.methods.memory import Memory, Sizes, holding
+from napari_unroll.methods.problem import Problem, Solve, as_values
+from napari_unroll.methods.steps.prox import proximal_steps
+from napari_unroll.physics.solvers import lanczos
+
+FinalStep = Annotated[float, Field(ge=1e-4, le=1e6)] | Literal["auto", "none"]
+"""m, or how it is found."""
+DESCRIPTION = (
+    "Weight of the network's result against the measurements in a last data step; less trusts the measurements more. auto: "
+    "for MRI the weight that best foretells 5 % of the measurements, left out of a quick run before, for others none."
+)
+WEIGHTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""Values of m among which ``auto`` chooses, beside no step at all."""
+FORETOLD = ("mri",)
+"""Modalities where ``auto`` looks. Of X-rays the left-out error praises steps that cost 3 dB: what the voxels cannot show of the
+object is alike in neighbouring views, so that fitting it foretells them."""
+MARGIN = 0.005
+"""Part of the left-out error that chance makes of it: of weights within it, the one that changes least is taken."""
+MAX_STEPS, TOLERANCE = 12, 1e-4
+"""Of conjugate gradients."""
+NAME = "final_data_step"
+QUICK = {NAME: "none", "self_ensemble": False, "refine": False}
+"""Choices of the run without the left-out measurements; it only has to tell what the network does to the data."""
+
+
+def with_final_step(solve: Solve) -> Solve:
+    """The same method, with the step that its params ask for after it."""
+
+    def stepped(problem: Problem, params: Any) -> Generator[Event, None, torch.Tensor]:
+        weight = getattr(params, NAME)
+        if weight == "auto":
+            weight = yield from _remembered(problem, params, solve)
+        z = yield from solve(problem, params)
+        return z if weight == "none" else (yield from data_step(problem, z, weight))
+
+    return stepped
+
+
+def with_memory_of_step(memory: Memory) -> Memory:
+    """What a method with such a step holds: that of the method, beside what the run before it leaves, or the step alone."""
+    beside, alone = holding(volumes=4, measurements=3), holding(volumes=MAX_STEPS + 12, measurements=4)
+
+    def stepped(sizes: Sizes, params: Any) -> int:
+        own = memory(sizes, params)
+        return own if getattr(params, NAME) == "none" else max(own + beside(sizes, params), alone(sizes, params))
+
+    return stepped
+
+
+def data_step(problem: Problem, z: torch.Tensor, weight: float) -> Generator[Event, None, torch.Tensor]:
+    """The step from z (z, y, x) with m = ``weight``; every conjugate gradient step is an event."""
+    absolute = weight * mean_eigenvalue(problem.physics)
+    x = z[None, None]
+    steps = proximal_steps(problem.physics.normal, problem.adjoint, x, absolute, TOLERANCE, MAX_STEPS)
+    for k, x in enumerate(steps):  # noqa: B007
+        yield Progress(k, MAX_STEPS, "last data step")
+    yield IterationDone(1, 1, problem.residual(x), as_values(x))
+    return x[0, 0]
+
+
+def _remembered(problem: Problem, params: Any, solve: Solve) -> Generator[Event, None, Any]:
+    """The weight for ``auto``, kept in the problem's state."""
+    if NAME not in problem.state:
+        problem.state[NAME] = yield from _found(problem, params, solve)
+        problem.state.pop("kept", None)
+    return problem.state[NAME]
+
+
+def _found(problem: Problem, params: Any, solve: Solve) -> Generator[Event, None, Any]:
+    if problem.scan.modality not in FORETOLD:
+        return "none"
+    try:
+        kept, left = yield from stepwise(lambda: split(problem), "leaving out some measurements")
+    except ScanError as error:
+        yield Warned(f"{error} So there is no last data step.")
+        return "none"
+    kept = replace(kept, state=problem.state.setdefault("kept", {}))
+    known = {name: value for name, value in QUICK.items() if name in type(params).model_fields}
+    z = yield from map_events(solve(kept, params.model_copy(update=known)), _as_quick_run)
+    errors = yield from stepwise(lambda: left_out_errors(kept, left, z), "weighing the last data step")
+    best = gentlest(errors)
+    found = {NAME: best, "left_out_error": errors[best], "left_out_error_without": errors["none"]}
+    step = "no last data step" if best == "none" else f"a last data step with weight {best:g}"
+    yield Measured(found, f"{step}: error of left-out measurements {errors[best]:.3%}, without {errors['none']:.3%}")
+    return best
+
+
+def gentlest(errors: Mapping[float | str, float]) -> float | str:
+    """No step, or else the largest weight, of which the error is within MARGIN of the least."""
+    enough = (1 + MARGIN) * min(errors.values())
+    good = [weight for weight, error in errors.items() if error <= enough]
+    return good[0] if good[0] == "none" else good[-1]
+
+
+def _as_quick_run(event: Event) -> Event:
+    """The run without the left-out measurements is shown, but its residuals are not those of the result."""
+    if isinstance(event, Progress):
+        return replace(event, text=f"leaving out measurements: {event.text}")
+    return replace(event, residual=None) if isinstance(event, IterationDone) else event
+
+
+@torch.no_grad()
+def left_out_errors(kept: Problem, left: LeftOut, z: torch.Tensor) -> dict[float | str, float]:
+    """‖A x − y‖² / ‖y‖² over what was left out, of z (z, y, x) itself ("none") and after a step from it with every weight.
+
+    With V, T of the Krylov space of N and b = −∇f(z) the step is V (T + m μ)⁻¹ Vᴴ b, so that V is projected only once.
+    """
+    x = z[None, None]
+    descent = kept.adjoint - kept.physics.normal(x)
+    vectors, T = lanczos(kept.physics.normal, descent, MAX_STEPS)
+    wrong, size = left.physics.A(x) - left.y, float(energies(left.y).sum())
+    images = [left.physics.A(v) for v in vectors]
+    mean, first = mean_eigenvalue(kept.physics), float(torch.linalg.vector_norm(descent))
+    errors: dict[float | str, float] = {"none": float(energies(wrong).sum()) / size}
+    for weight in WEIGHTS if vectors else ():
+        start = torch.zeros(len(T), dtype=torch.float64)
+        start[0] = first
+        parts = torch.linalg.solve(T + weight * mean * torch.eye(len(T), dtype=torch.float64), start)
+        change = sum((float(c) * image for c, image in zip(parts, images, strict=True)), torch.zeros_like(wrong))
+        errors[weight] = float(energies(wrong + change).sum()) / size
+    return errors

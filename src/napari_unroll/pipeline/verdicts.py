@@ -1,0 +1,46 @@
+"""What a comparison of methods found for a scan, on disk; and so which method is the automatic one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from napari_unroll.methods.domain import foreign
+from napari_unroll.methods.problem import Method
+from napari_unroll.methods.registry import METHODS, classical_default, default_for
+from napari_unroll.normal.cache import cache_folder
+from napari_unroll.scan.geometry import fingerprint
+from napari_unroll.scan.scan import Scan
+
+
+def verdict_path(scan: Scan) -> Path | None:
+    """The file for this scan, known by its geometry and where it came from; None where that is not known."""
+    made = scan.provenance
+    if not (made.sha256 or made.source):
+        return None
+    key = fingerprint(scan.fingerprint(), made.sha256, made.source if not made.sha256 else "", made.options, made.seed)
+    return cache_folder() / "verdicts" / f"{key}.json"
+
+
+def best_known(scan: Scan) -> Method | None:
+    """The method that a comparison on this scan found best; None where there was none, or the method is gone."""
+    path = verdict_path(scan)
+    if path is None:
+        return None
+    try:
+        found = METHODS.get(str(json.loads(path.read_text())["method"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if found is None or found.obstacle(scan) else found
+
+
+def automatic(scan: Scan) -> Method:
+    """What ``auto`` means: the best of a comparison on this scan, else the registry's default for it.
+
+    A network is the default only where the scan is like those that it was trained on.
+    """
+    known = best_known(scan)
+    if known is not None:
+        return known
+    default = default_for(scan)
+    return default if not foreign(default, scan) else classical_default()

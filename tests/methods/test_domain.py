@@ -1,0 +1,72 @@
+"""Cards beside scans: what is alike says nothing, what is not says one sentence."""
+
+from dataclasses import replace
+
+import pytest
+
+from napari_unroll.methods.domain import QUANTITIES, foreign, noise_level, outside
+from napari_unroll.methods.registry import get
+from napari_unroll.methods.weights import shipped
+from napari_unroll.physics.samples import sample_multicoil
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.verdicts import automatic
+from tests.methods import tiny
+
+
+@pytest.fixture(scope="module")
+def like_training():
+    return sample_multicoil((4, 64, 64), n_coils=8, acceleration=5)
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
+
+
+def test_scans_like_the_training_data_are_inside(like_training):
+    assert foreign(get("unrolled-pgd"), like_training) == []
+    assert foreign(get("unrolled-pgd"), tiny.cone(20, 30)) == []
+    assert automatic(like_training) is get("unrolled-pgd")
+
+
+def test_every_difference_is_a_sentence():
+    scan = sample_multicoil((4, 64, 64), n_coils=4, acceleration=3)
+    coils, acceleration = foreign(get("unrolled-pgd"), scan)
+    assert coils == "The network was trained for 8 coils; this scan has 4."
+    assert acceleration == "The network was trained for 5 to 10 times acceleration; this scan has 3."
+    assert automatic(scan) is get("tv-fista")
+
+
+def test_another_geometry_and_other_views_are_outside():
+    geometry, _ = foreign(get("unrolled-pgd"), tiny.parallel())
+    assert geometry == "The network was trained for cone beam; this scan is parallel beam."
+    (views,) = foreign(get("unrolled-pgd"), tiny.cone(20, 12))
+    assert "20 to 100 views; this scan has 12." in views
+
+
+def test_noise_is_found_from_the_samples_themselves(like_training):
+    level = noise_level(like_training)
+    assert 0.005 < level < 0.02
+    louder = replace(like_training, measurements=like_training.measurements * 3)
+    assert noise_level(louder) == pytest.approx(level, rel=1e-4)
+    assert noise_level(tiny.cone(20, 12)) is None
+
+
+def test_methods_without_weights_and_cards_without_numbers_say_nothing(like_training):
+    assert foreign(get("tv-fista"), like_training) == []
+    assert outside({}, like_training) == []
+    assert outside({"domain": {"views": [3, 4]}}, like_training) == []
+
+
+def test_the_plan_shows_them_before_anything_runs():
+    scan = sample_multicoil((2, 32, 32), n_coils=4, acceleration=3)
+    plan = resolve(Choices(method="unrolled-pgd", device="cpu"), scan)
+    assert any("8 coils" in sentence for sentence in plan.facts["outside"])
+
+
+def test_shipped_networks_of_scanners_have_numbers_that_are_known():
+    for weights in shipped().values():
+        if not weights.name.startswith("denoiser"):
+            domain = weights.card["domain"]
+            assert set(domain) - {"geometries"} <= set(QUANTITIES)
+            assert all(domain[name][0] <= domain[name][1] for name in domain if name != "geometries")
