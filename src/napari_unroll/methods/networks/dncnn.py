@@ -12,12 +12,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from napari_unroll.methods.networks.convolution import convolution
+from napari_unroll.methods.networks.convolution import beginning_small, convolution
 from napari_unroll.methods.networks.prior import PriorConfig, Width
-
-FIRST = 0.1
-"""Factor of the last layer at the start of training: a prior that leaves volumes nearly as they are, so that iterations begin
-as the classical ones that they unroll. Normalised layers do not feel it; there the learned share does the same."""
 
 
 class StackConfig(PriorConfig):
@@ -58,11 +54,7 @@ class StackConfig(PriorConfig):
             parts += [norm(self.width)] if has_batch_norm else []
             parts += [torch.nn.ReLU()]
         last = layer(self.width, self.parts)
-        if not is_normalised:
-            with torch.no_grad():
-                for values in last.parameters():
-                    values.mul_(FIRST)
-        return torch.nn.Sequential(*parts, last)
+        return torch.nn.Sequential(*parts, last if is_normalised else beginning_small(last))
 
 
 class DnCNNConfig(StackConfig):
