@@ -12,8 +12,13 @@ from typing import Any
 from napari_unroll.events import Finished, IterationDone
 from napari_unroll.pipeline.params import build
 from napari_unroll.training import trainer
+from napari_unroll.training.building import load_samples
+from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.samples import PatchSampler, SampleStore
 from napari_unroll.training.session import train
+from napari_unroll.training.tasks.patch import PatchTask
+from napari_unroll.training.tasks.task import Task
 
 SIZE = 48
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
@@ -42,7 +47,6 @@ OPTIONS = {
     "validate_every": 1_000_000,
     "validation_share": 1,
     "log_every": 10,
-    
 }
 CONTEXT = {"ct": "start", "mri": "truth"}
 """Coils are exact on patches; what approximates a cone beam would learn from the truth what only the truth can tell."""
@@ -67,6 +71,15 @@ def plan_of(modality: str, method: str, seconds: float) -> TrainingPlan:
         "size": SIZE, "n_objects": N_OBJECTS, "network": NETWORKS[method], "options": options,
         "stored": "float16", "licence": "BSD-3-Clause",
     })  # fmt: skip
+
+
+def task_of(plan: TrainingPlan, folder: Path) -> Task:
+    """The task of a training whose samples lie in ``folder``."""
+    store = SampleStore(folder / "samples" / split_dataset(plan).key)
+    sampler = PatchSampler(
+        load_samples(store, N_OBJECTS), plan.options.patch_size, plan.options.seed, store.symmetries()
+    )
+    return PatchTask(sampler, store.scanners(), plan.options)
 
 
 def trained(modality: str, method: str, seconds: float, folder: Path) -> Path:
