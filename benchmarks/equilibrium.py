@@ -111,11 +111,9 @@ def started(modality: str, case: Case) -> Started:
 def curve(scan: Started, network: Network, params: NetworkParams) -> list[float]:
     """PSNR (dB) after every iteration."""
     scan.problem.state.clear()
-    found = []
-    for event in reconstruct(scan.problem, params, network, scan.start):
-        if isinstance(event, IterationDone) and event.volume is not None:
-            found.append(round(psnr(event.volume, scan.truth), 2))
-    return found
+    events = reconstruct(scan.problem, params, network, scan.start)
+    volumes = (event.volume for event in events if isinstance(event, IterationDone))
+    return [round(psnr(volume, scan.truth), 2) for volume in volumes if volume is not None]
 
 
 def as_trained(network: Network) -> NetworkParams:

@@ -23,7 +23,8 @@ from napari_unroll.training.tasks.task import Task
 SIZE = 48
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
 N_OBJECTS = 24
-PATCH = {"ct": (8, 32, 32), "mri": (4, 24, 24)}
+PATCH = {"ct": (8, 32, 32), "mri": (2, 48, 48)}
+"""Whole planes for MRI, whose undersampling couples (y, x): what an equilibrium is on a part of a plane, with the rest known, tells little of the whole one."""
 FLAT = {"dim": 2, "neighbours": 2}
 """2.5-D priors: a pass over a volume costs little more than in 2-D, and both scanners can be compared."""
 CNN = {"prior": {**FLAT, "width": 32}, "data_step": {"tolerance": 1e-3, "max_steps": 8, "strength": 3}}
@@ -93,8 +94,7 @@ def trained(modality: str, method: str, seconds: float, folder: Path) -> Path:
 
     def uncounted(self: trainer.Trainer) -> Any:
         begun = time.process_time()
-        for event in measure(self):
-            yield event
+        yield from measure(self)
         clock.spent += time.process_time() - begun
         self.elapsed = clock.monotonic() - self._begin
         self._validated_at = self.elapsed
