@@ -24,7 +24,8 @@ SIZE = 48
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
 N_OBJECTS = 24
 PATCH = {"ct": (8, 32, 32), "mri": (2, 48, 48)}
-"""Whole planes for MRI, whose undersampling couples (y, x): what an equilibrium is on a part of a plane, with the rest known, tells little of the whole one."""
+"""Whole planes for MRI, whose undersampling couples (y, x): an equilibrium on part of a plane, with the truth around it, is far
+from that of the whole plane."""
 FLAT = {"dim": 2, "neighbours": 2}
 """2.5-D priors: a pass over a volume costs little more than in 2-D, and both scanners can be compared."""
 CNN = {"prior": {**FLAT, "width": 32}, "data_step": {"tolerance": 1e-3, "max_steps": 8, "strength": 3}}
