@@ -67,7 +67,6 @@ CASES = {
     ),
     "mri": (
         Case("R = 5", 5, 0.01),
-        Case("R = 3", 3, 0.01),
         Case("R = 15", 15, 0.01),
         Case("R = 5, noise 0.06", 5, 0.06),
     ),
@@ -110,7 +109,7 @@ def curve(scan: Started, network: Network, params: NetworkParams) -> list[float]
     """PSNR (dB) after every iteration."""
     scan.problem.state.clear()
     events = reconstruct(scan.problem, params, network, scan.start)
-    volumes = (event.volume for event in events if isinstance(event, IterationDone))
+    volumes = (event.values for event in events if isinstance(event, IterationDone))
     return [round(psnr(volume, scan.truth), 2) for volume in volumes if volume is not None]
 
 
