@@ -107,6 +107,11 @@ def test_methods_of_a_scan_fit_its_geometry():
     assert "MRI" in get("fbp").obstacle(tiny.multicoil())
 
 
+def test_the_default_is_the_best_trained_network():
+    """Not one of the small networks that are shipped so that their methods run."""
+    assert default_for(tiny.cone()).name == default_for(tiny.multicoil()).name == "unrolled-pgd"
+
+
 def test_the_default_needs_no_missing_weights():
     for make in tiny.SCANS.values():
         assert has_weights(default_for(make()), make())

@@ -91,8 +91,8 @@ def test_shipped_weights_load_and_have_cards():
 def test_shipped_weights_are_found_by_method_and_modality():
     assert {w.name for w in weights.shipped_for("unrolled-pgd")} == {"cone-beam", "multi-coil"}
     assert weights.select_weights("drunet", "mri", "auto").name == "multi-coil-post-processing"
-    with pytest.raises(WeightsError, match="No unet weights for CT are shipped; train some"):
-        weights.select_weights("unet", "ct", "auto")
+    with pytest.raises(WeightsError, match="No lu-dncnn weights for CT are shipped; train some"):
+        weights.select_weights("lu-dncnn", "ct", "auto")
 
 
 def test_weights_for_another_method_or_modality_are_refused():

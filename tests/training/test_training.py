@@ -248,6 +248,15 @@ def test_a_new_network_begins_in_the_context_of_the_truth(store):
         assert [len(batch.contexts) for batch in seen] == expected
 
 
+def test_in_the_start_s_context_the_first_gradient_is_that_of_the_scan(store):
+    """∇f(x_0) = −Aᴴ(y − A x_0) whatever Ñ is, and no operator is needed."""
+    work = task(store, OPTIONS.model_copy(update={"context": "start"}))
+    batch = work.sampler.draw(2, contexts=work._contexts)
+    torch.testing.assert_close(work.in_context(batch).at(batch.start, 1).gradient(batch.start), -batch.residuals[0])
+    torch.testing.assert_close(batch.contexts[0], batch.start)
+    assert torch.isfinite(work.loss(Network(CONFIG), True))
+
+
 def test_trajectories_without_the_exact_operator_are_refused(store):
     with pytest.raises(ParameterError, match="exact operator"):
         trainer(store, options=OPTIONS.model_copy(update={"context": "trajectory"}))

@@ -44,6 +44,11 @@ def true_context(volumes: Volumes, scanner: int) -> tuple[np.ndarray, np.ndarray
     return volumes["truth"][None], volumes["residual_truth"][None]
 
 
+def start_context(volumes: Volumes, scanner: int) -> tuple[np.ndarray, np.ndarray]:
+    """The start for all iterations: nothing that only the truth could tell, and nothing to be made."""
+    return volumes["start"][None], volumes["residual_start"][None]
+
+
 def no_context(volumes: Volumes, scanner: int) -> tuple[np.ndarray, np.ndarray]:
     """None at all, for networks that never look at the measurements."""
     return volumes["truth"][None][:0], volumes["truth"][None][:0]
@@ -62,6 +67,7 @@ class Contexts:
 
 
 TRUE_CONTEXTS = Contexts(true_context)
+START_CONTEXTS = Contexts(start_context)
 NO_CONTEXTS = Contexts(no_context)
 
 

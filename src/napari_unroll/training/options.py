@@ -41,10 +41,10 @@ class TrainOptions(MethodParams):
     )
     warmup: int = Field(100, ge=0, le=1_000_000, description="Steps of linear warm-up.")
     ema: float = Field(0.995, ge=0, lt=1, description="Decay of the exponential moving average of the weights.")
-    context: Literal["truth", "trajectory"] = Field(
+    context: Literal["truth", "start", "trajectory"] = Field(
         "truth",
-        description="What surrounds a patch: the truth (paper; right where the approximation is exact), or the network's own "
-        "iterates with the exact operator.",
+        description="What surrounds a patch: the truth (paper; right where the approximation is exact), the start (as cheap, "
+        "holds nothing but the scan), or the network's own iterates with the exact operator.",
     )
     truth_share: float = Field(
         0.5,

@@ -11,6 +11,7 @@ from napari_unroll.methods.equilibrium.report import hearing
 from napari_unroll.methods.networks.dncnn import CNNConfig, DnCNNConfig
 from napari_unroll.methods.networks.prior import Prior
 from napari_unroll.methods.networks.shallow import ShallowConfig
+from napari_unroll.methods.networks.unet import UNetConfig
 from napari_unroll.methods.registry import METHODS
 from tests.methods.operators import Plain
 
@@ -62,6 +63,15 @@ def test_the_block_converges_with_its_gain_and_not_as_published(dim, published):
     with hearing() as reports, torch.no_grad():
         prior(torch.randn(1, 1, 6, 16, 16), 0.0)
     assert all(report.converged != published for report in reports)
+
+
+@pytest.mark.parametrize("config", [DnCNNConfig, CNNConfig, ShallowConfig, UNetConfig])
+def test_priors_begin_near_the_identity(config):
+    """So that training begins at the classical iteration, and gains from there."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, 3, 16, 16)
+    with torch.no_grad():
+        assert (Prior(config(**FLAT))(x, 0.0) - x).norm() < 0.1 * x.norm()
 
 
 @pytest.mark.parametrize("config", [DnCNNConfig, CNNConfig, ShallowConfig])

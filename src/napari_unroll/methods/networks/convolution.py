@@ -21,6 +21,8 @@ SETTLE = 20
 """Power iterations from random vectors."""
 STEPS = 2
 """Power iterations per step of the optimiser."""
+FIRST = 0.1
+"""Factor of a prior's last layer at the start of training."""
 
 
 class _Normalised(_ConvNd):
@@ -83,6 +85,17 @@ def convolution(
     """A convolution that keeps the size of its images, plain or of norm at most one."""
     plain, bounded = {2: (torch.nn.Conv2d, NormalisedConv2d), 3: (torch.nn.Conv3d, NormalisedConv3d)}[dim]
     return (bounded if is_normalised else plain)(n_in, n_out, size, padding=size // 2, bias=bias)
+
+
+@torch.no_grad()
+def beginning_small(last: torch.nn.Module) -> torch.nn.Module:
+    """The last layer of a prior, which leaves volumes nearly as they are at first: iterations begin as the classical ones.
+
+    Normalised layers do not feel it; there the learned share does the same.
+    """
+    for values in last.parameters():
+        values.mul_(FIRST)
+    return last
 
 
 def refresh(network: torch.nn.Module, n_steps: int = STEPS) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from napari_unroll.methods.networks.convolution import convolution
+from napari_unroll.methods.networks.convolution import beginning_small, convolution
 from napari_unroll.methods.networks.prior import PriorConfig, Width
 
 
@@ -53,7 +53,8 @@ class StackConfig(PriorConfig):
             parts += [layer(self.width, self.width)]
             parts += [norm(self.width)] if has_batch_norm else []
             parts += [torch.nn.ReLU()]
-        return torch.nn.Sequential(*parts, layer(self.width, self.parts))
+        last = layer(self.width, self.parts)
+        return torch.nn.Sequential(*parts, last if is_normalised else beginning_small(last))
 
 
 class DnCNNConfig(StackConfig):

@@ -2,7 +2,7 @@
 
 Guan, Jin, Romberg, Davenport, "Loop Unrolled Shallow Equilibrium Regularizer" (2022), arXiv 2210.04987, eq. 7 and table 1:
 r = mix(data(r) ⊕ inject(d)), from r = 0. As published it does not contract, because group normalisation voids the norms of the
-convolutions (docs/methods/equilibria.md); a learned gain of 0.1 before the output mends that.
+convolutions (docs/methods/equilibria.md); a learned gain of 0.02 before the output mends that.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from napari_unroll.methods.equilibrium.layer import fixed_point
 from napari_unroll.methods.networks.convolution import convolution
 from napari_unroll.methods.networks.prior import PriorConfig
 
-GAIN = 0.1
+GAIN = 0.02
 """Of the output at the start of training."""
 
 

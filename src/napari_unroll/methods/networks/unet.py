@@ -7,12 +7,13 @@ Jin et al., "Deep Convolutional Neural Network for Inverse Problems in Imaging" 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from deepinv.models import UNet
 from pydantic import Field
 
+from napari_unroll.methods.networks.convolution import beginning_small
 from napari_unroll.methods.networks.prior import PriorConfig, Width
 
 
@@ -52,6 +53,10 @@ class UNetConfig(PriorConfig):
 
 class _Network(UNet):
     """U-Net on what is already a multiple of its strides."""
+
+    def __init__(self, *sizes: Any, **choices: Any) -> None:
+        super().__init__(*sizes, **choices)
+        beginning_small(self.Conv_1x1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network alone."""

@@ -17,7 +17,7 @@ from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.context import ExactNormal, LocalNormal, LocalProblem, Restrictable, WholeNormal
 from napari_unroll.physics.volume_physics import VolumePhysics
-from napari_unroll.training.contexts import TRUE_CONTEXTS, Contexts, Trajectory, follows_trajectory
+from napari_unroll.training.contexts import START_CONTEXTS, TRUE_CONTEXTS, Contexts, Trajectory, follows_trajectory
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.precision import low_precision
 from napari_unroll.training.samples import Batch, PatchSampler
@@ -60,7 +60,7 @@ class PatchTask:
         self.operators = operators_for(options.partition, self.factors, physics)
         self.low_precision = low_precision(options.precision, device)
         self.rng = sampler.rng
-        self._contexts = TRUE_CONTEXTS
+        self._contexts = START_CONTEXTS if options.context == "start" else TRUE_CONTEXTS
 
     def begin(self, average: Network) -> None:
         """Contexts may be what the averaged network makes. Raises ParameterError where they need operators that are missing."""
@@ -73,7 +73,7 @@ class PatchTask:
 
     def loss(self, network: Network, is_early: bool) -> torch.Tensor:
         """Of a batch with the contexts that are due: trajectories are no use before the network is."""
-        contexts = TRUE_CONTEXTS if is_early else self._contexts
+        contexts = TRUE_CONTEXTS if is_early and self.options.context == "trajectory" else self._contexts
         batch = self.sampler.draw(self.options.batch_size, self.device, contexts)
         source = self.in_context(batch) if network.config.has_data_steps else None
         low = self.low_precision

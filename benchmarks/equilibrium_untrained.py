@@ -1,15 +1,13 @@
-"""What equilibria cost and whether their fixed points are found: the figures of docs/methods/equilibria.md.
+"""What equilibria cost and whether their fixed points are found before any training; run by ``equilibrium.py --untrained``.
 
 One generated cone beam of 16³ voxels and one coil scan of 8×24×24 for convergence, two cone beams of 40³ for patches, one slice
 without physics for the cost.
-
-    python benchmarks/equilibria.py
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -131,22 +129,25 @@ def cost(method: str) -> None:
             update={"equilibrium": config.equilibrium.model_copy(update={"max_evaluations": 20})}
         )
     network = Network(config.model_copy(update={"prior": config.prior.model_copy(update=prior)}))
+    begun = time.process_time()
+    with hearing() as reports:
+        kept = kept_bytes(network, lambda: network(torch.rand(SHAPE), Identity()).iterates[-1].square().mean())
+    evaluations = [r.evaluations for r in reports if not r.is_backward]
+    print(f"{method}: {kept / 2**20:.1f} MiB kept, {time.process_time() - begun:.2f} s, {evaluations} evaluations")
+
+
+def kept_bytes(network: Network, loss: Callable[[], torch.Tensor]) -> int:
+    """What a training step keeps for its backward pass, besides weights."""
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    begun = time.perf_counter()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), hearing() as reports:
-        out = network(torch.rand(SHAPE), Identity()).iterates[-1]
-        out.square().mean().backward()
-    weights = sum(p.nbytes for p in network.parameters())
-    evaluations = [r.evaluations for r in reports if not r.is_backward]
-    print(
-        f"{method}: {(sum(kept.values()) - weights) / 2**20:.1f} MiB kept, {time.perf_counter() - begun:.2f} s, "
-        f"{evaluations} evaluations"
-    )
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss().backward()
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    return sum(size for place, size in kept.items() if place not in own)
 
 
 class Identity:
@@ -166,18 +167,15 @@ class Identity:
 
 
 def main() -> None:
+    """Print everything."""
     cone, coils = Data(sample_cone_beam(16, 12, oversample=1)), Data(sample_multicoil((8, 24, 24), 4, 3))
     for published in (True, False):
         for seed in range(2):
             shallow(cone, published, seed)
-    for method in ("deq4ip", "de-grad", "mol-lr", "mol-sn"):
+    for method in ("deq4ip", "de-grad", "mol-sn"):
         solvers(coils, method)
     for scan in (sample_cone_beam(40, 20, oversample=1), small_object(40, 20)):
         for method in ("mol-sn", "deq4ip"):
             settled(scan, method)
     for method in ("lu-dncnn", "luser-sw", "modl", "deq4ip", "de-grad", "mol-lr", "mol-sn"):
         cost(method)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
