@@ -1,0 +1,187 @@
+"""The page of a comparison over seeds: tables, ranks, and which of the paper's orders came out, all from the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from paper_studies import Claim, Comparison, Study
+from perturbations import ASCENTS, SHARE
+
+from napari_unroll.environment import machine
+
+Figures = dict[str, Any]
+GIGABYTES = (8, 10, 24)
+
+
+def page(paper: str, study: Study, settings: Figures, rows: list[Figures], costs: list[Figures]) -> str:
+    """The whole page as Markdown."""
+    lines = [f"# {study.title}", "", *study.about, ""]
+    lines += _setting(study, settings, rows)
+    lines += [
+        f"Written by `python benchmarks/papers.py --paper {paper}` on {machine()}, which others used meanwhile.",
+        "",
+    ]
+    for table in study.comparisons:
+        lines += _table(table, [row for row in rows if row["table"] == table.name], settings["seeds"])
+    lines += _memory(study, costs)
+    return "\n".join(lines)
+
+
+def _setting(study: Study, settings: Figures, rows: list[Figures]) -> list[str]:
+    sizes = ", ".join(f"{plan['size']}²" for plan in study.plans.values())
+    seconds = [row["trained_seconds"] for row in rows if "trained_seconds" in row]
+    spent = f" (measured: {min(seconds):.0f} to {max(seconds):.0f} s)" if seconds else ""
+    return [
+        f"Ours: generated slices of {sizes} voxels; every network has {60 * settings['minutes']:.0f} s of one CPU core for its",
+        f"training{spent}, validation included, from the start Aᴴy or y, with a quarter of the paper's channels.",
+        f"{settings['seeds']} seeds of weights and patches; {settings['n']} held-out scans, the same for all. Means ± standard",
+        "deviation over seeds. The order of the rows can be compared, not their height: minutes of a CPU are no days of a",
+        "GPU, and what takes longer per step got fewer steps.", "",
+    ]  # fmt: skip
+
+
+def _table(table: Comparison, rows: list[Figures], n_seeds: int) -> list[str]:
+    """One table and what became of the paper's order in it."""
+    heads = ["method", "PSNR", "SSIM", *(["the paper's"] if table.published else []), "rank by seed"]
+    heads += ["CPU s per slice", "steps", "CPU s per step"]
+    heads += ["lost to noise", "lost at worst"] if table.perturbed else []
+    lines = [f"## {table.title}", "", *_about(table), "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    ranks = ranked(rows, table)
+    for method in (*table.classical, *table.networks):
+        own = [row for row in rows if row["method"] == method]
+        if own:
+            lines.append("| " + " | ".join(_cells(method, own, table, ranks)) + " |")
+    seeds = complete_seeds(rows, table)
+    if len(seeds) < n_seeds:
+        lines += ["", f"{len(seeds)} of {n_seeds} seeds are complete; ranks and what follows are of those."]
+    return [*lines, "", *_claims(table, rows, seeds)]
+
+
+def _about(table: Comparison) -> list[str]:
+    lines = ["PSNR in dB. Ranks are among the trained methods, one per seed."]
+    if table.published:
+        lines.append(f"The paper's PSNR and SSIM: {table.source}, the better of final and auxiliary loss.")
+    if table.perturbed:
+        lines.append(
+            f"Lost: dB of PSNR when {100 * SHARE:g} % of the measurements' norm is added, as Gaussian noise, or as the worst"
+        )
+        lines.append(f"that {ASCENTS} steps of gradient ascent through the network find.")
+    return [*lines, ""]
+
+
+def _cells(method: str, own: Sequence[Figures], table: Comparison, ranks: dict[str, list[int]]) -> list[str]:
+    def mean(name: str, form: str) -> str:
+        values = [row[name] for row in own if name in row]
+        return form.format(fmean(values)) if values else ""
+
+    cells = [f"`{method}`", _spread(own, "psnr", 2), _spread(own, "ssim", 3)]
+    if table.published:
+        found = table.published.get(method)
+        cells.append(f"{found[0]:.2f} / {found[1]:.3f}" if found else "")
+    cells.append(", ".join(map(str, ranks.get(method, []))))
+    cells += [mean("seconds", "{:.2f}"), mean("trained_steps", "{:.0f}"), mean("trained_seconds_per_step", "{:.2f}")]
+    return [*cells, *((_spread(own, "lost_noise", 2), _spread(own, "lost", 2)) if table.perturbed else ())]
+
+
+def _spread(rows: Sequence[Figures], name: str, digits: int) -> str:
+    values = [row[name] for row in rows if name in row]
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{spread}"
+
+
+def complete_seeds(rows: Sequence[Figures], table: Comparison) -> list[int]:
+    """The seeds for which every network was trained."""
+    seeds = sorted({row["seed"] for row in rows if row["method"] in table.networks})
+    done = {(row["method"], row["seed"]) for row in rows}
+    return [seed for seed in seeds if all((method, seed) in done for method in table.networks)]
+
+
+def ranked(rows: Sequence[Figures], table: Comparison) -> dict[str, list[int]]:
+    """method → its rank by PSNR among the networks, for every complete seed."""
+    ranks: dict[str, list[int]] = {}
+    for seed in complete_seeds(rows, table):
+        found = {row["method"]: row["psnr"] for row in rows if row["seed"] == seed and row["method"] in table.networks}
+        for rank, method in enumerate(sorted(found, key=lambda m: -found[m]), start=1):
+            ranks.setdefault(method, []).append(rank)
+    return ranks
+
+
+def _claims(table: Comparison, rows: Sequence[Figures], seeds: Sequence[int]) -> list[str]:
+    """Pair by pair, then in one sentence."""
+    if not table.claims or not seeds:
+        return []
+    lines = [
+        "| the paper: ahead | behind | by | source | seeds that agree | our difference, dB | |", "|---" * 7 + "|",
+    ]  # fmt: skip
+    verdicts = []
+    for claim in table.claims:
+        gains = differences(claim, rows, seeds)
+        verdicts.append(verdict(gains))
+        agree = sum(gain > 0 for gain in gains)
+        by = "PSNR" if claim.what == "psnr" else "least lost at worst"
+        lines.append(
+            f"| `{claim.better}` | `{claim.worse}` | {by} | {claim.source} | {agree} of {len(gains)} "
+            f"| {fmean(gains):+.2f} | {verdicts[-1]} |"
+        )
+    counts = {word: verdicts.count(word) for word in ("reproduced", "undecided", "not reproduced")}
+    told = ", ".join(f"{n} {word}" for word, n in counts.items())
+    return [
+        f"Of the paper's {len(verdicts)} orders of two: {told}. Reproduced: all seeds agree; not reproduced: none does.", "",
+        *lines, "",
+    ]  # fmt: skip
+
+
+def differences(claim: Claim, rows: Sequence[Figures], seeds: Sequence[int]) -> list[float]:
+    """By how many dB ``better`` is ahead of ``worse``, for every seed."""
+
+    def value(method: str, seed: int) -> float:
+        own = [row for row in rows if row["method"] == method]
+        row = next((row for row in own if row["seed"] == seed), own[0])
+        return float(row["psnr"] if claim.what == "psnr" else -row[claim.what])
+
+    return [value(claim.better, seed) - value(claim.worse, seed) for seed in seeds]
+
+
+def verdict(gains: Sequence[float]) -> str:
+    """In words."""
+    agree = sum(gain > 0 for gain in gains)
+    return {len(gains): "reproduced", 0: "not reproduced"}.get(agree, "undecided")
+
+
+def _memory(study: Study, costs: Sequence[Figures]) -> list[str]:
+    """Largest batches by the bytes that a step keeps; relative to the first method, as the paper's."""
+    capacity = " / ".join(map(str, GIGABYTES))
+    heads = ["method", "weights", "kept per slice, MiB", f"largest batch in {capacity} GB", "times the first"]
+    heads += ["the paper's weights", f"its largest batch in {capacity} GB", "times the first"] if study.batches else []
+    lines = [
+        "## Memory of training", "",
+        "What a training step keeps for its backward pass besides weights, on one slice of 64² voxels without physics, 64",
+        "channels in 2-D (DnCNN of 17 layers). Batch: what fits beside weights, gradients and two moments of Adam.", "",
+        "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|",
+    ]  # fmt: skip
+    for row in costs:
+        sizes = [int((gb * 1e9 - 16 * row["n_parameters"]) // row["bytes"]) for gb in GIGABYTES]
+        cells = [f"`{row['method']}`", f"{row['n_parameters']:,}", f"{row['bytes'] / 2**20:.1f}"]
+        cells += [" / ".join(map(str, sizes)), f"{costs[0]['bytes'] / row['bytes']:.1f}"]
+        if study.batches:
+            *batches, n_parameters = study.batches[row["method"]]
+            first = float(study.batches[costs[0]["method"]][2])
+            cells += [n_parameters, " / ".join(batches), f"{float(batches[2]) / first:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    if study.batches:
+        lines += ["", "The paper's: LUSER, table 3, deblurring; times the first at 24 GB."]
+    return [*lines, "", *_memory_order(study, costs)]
+
+
+def _memory_order(study: Study, costs: Sequence[Figures]) -> list[str]:
+    if not study.batches:
+        return []
+    theirs = {method: float(batches[2]) for method, batches in study.batches.items()}
+    ours = {row["method"]: -row["bytes"] for row in costs}
+    pairs = [(a, b) for a in theirs for b in theirs if theirs[a] > theirs[b]]
+    agree = sum(ours[a] > ours[b] for a, b in pairs)
+    return [f"Of the paper's {len(pairs)} orders of two by memory, {agree} came out here.", ""]
