@@ -30,7 +30,7 @@ def page(paper: str, study: Study, settings: Figures, rows: list[Figures], costs
 
 
 def _setting(study: Study, settings: Figures, rows: list[Figures]) -> list[str]:
-    sizes = ", ".join(f"{plan['size']}²" for plan in study.plans.values())
+    sizes = ", ".join(f"{plan['patch'][-1]}²" for plan in study.plans.values())
     seconds = [row["trained_seconds"] for row in rows if "trained_seconds" in row]
     spent = f" (measured: {min(seconds):.0f} to {max(seconds):.0f} s)" if seconds else ""
     return [

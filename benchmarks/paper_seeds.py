@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from equilibria import kept_bytes, wide_network
 from paper_pages import page
-from paper_studies import Comparison, Study
+from paper_studies import Comparison, Make, Study
 from paper_training import Figures, in_own_process
 from perturbations import lost_psnr
 
 from napari_unroll.environment import machine, software
 from napari_unroll.events import Finished
 from napari_unroll.io.atomic import write_text
+from napari_unroll.io.scan_file import write_scan
 from napari_unroll.methods.registry import get
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
@@ -39,6 +40,8 @@ OPTIONS = {
     "validate_every": 10**6, "validation_share": 0.1,
 }  # fmt: skip
 """Of every training, whatever its method prefers: patches are whole slices, so there is no context to look up."""
+N_SCANS = 33
+"""Scans that are written to train on where a plan has some of its own."""
 UNTRAINED = -1
 """The seed of classical methods."""
 
@@ -48,8 +51,20 @@ def plan_of(study: Study, shared: str, method: str, seed: int, given: argparse.N
     own = next(c.networks[method] for c in study.comparisons if c.shared == shared and method in c.networks)
     plan = dict(study.plans[shared])
     options = {**OPTIONS, "patch_size": plan.pop("patch"), "max_seconds": 60.0 * given.minutes, "seed": seed}
+    if "scans" in plan:
+        plan["scans"] = str(written(plan["scans"], given.work / given.paper / f"scans-{shared}"))
     network = {**own, "start_iterations": 0}
     return build(TrainingPlan, {**plan, "name": method, "method": method, "network": network, "options": options})
+
+
+def written(make: Make, folder: Path) -> Path:
+    """The folder with the scans to train on, whose last one validates."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(N_SCANS):
+        path = folder / f"{seed:02}.h5"
+        if not path.is_file():
+            write_scan(path, make(seed))
+    return folder
 
 
 def folder_of(study: Study, shared: str, method: str, seed: int, given: argparse.Namespace) -> Path:

@@ -25,7 +25,7 @@ from napari_unroll.scan.scan import Scan
 
 SHARE = 0.05
 """Norm of a perturbation over that of the measurements."""
-ASCENTS = 6
+ASCENTS = 5
 """Steps of gradient ascent."""
 
 
