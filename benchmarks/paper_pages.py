@@ -70,7 +70,7 @@ def _table(table: Comparison, rows: list[Figures], n_seeds: int) -> list[str]:
 
 
 def _about(table: Comparison) -> list[str]:
-    lines = ["PSNR in dB. Ranks are among the trained methods, one per seed."]
+    lines = ["PSNR in dB. Networks begin with the first row. Ranks are among the trained methods, one per seed."]
     if table.published:
         lines.append(f"The paper's PSNR and SSIM: {table.source}, the better of final and auxiliary loss.")
     if table.perturbed:

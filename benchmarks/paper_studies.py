@@ -143,7 +143,7 @@ MOL = Study(
         "doi:10.1109/TCI.2023.3252268; four-fold parallel MRI of measured brains (Calgary), trained on GPUs. The figures of its",
         "tables are not in the text that was at hand (the supplement's table I is a picture there), so its order is compared,",
         "as the supplement's text says it: MOL-LR at par with MoDL and ADMM-Net with a slight drop, MOL-SN, DE-GRAD, U-Net and",
-        "SENSE below them. Every network here has the same five layers; eight conjugate gradients solve a data step, and fixed",
+        "SENSE below them. All networks but the U-Net have the same five layers; eight conjugate gradients solve a data step, fixed",
         "points are looked for to 10⁻³ within 20 evaluations.",
     ),
     plans={
