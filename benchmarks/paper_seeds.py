@@ -69,7 +69,7 @@ def written(make: Make, folder: Path) -> Path:
 
 def folder_of(study: Study, shared: str, method: str, seed: int, given: argparse.Namespace) -> Path:
     """Where a training lives; all of them share one folder of samples."""
-    folder: Path = given.work / given.paper / f"{method}-{seed}"
+    folder: Path = given.work / given.paper / f"{shared}-{method}-{seed}"
     samples = given.work / given.paper / f"samples-{shared}"
     for path in (folder, samples):
         path.mkdir(parents=True, exist_ok=True)
@@ -112,14 +112,12 @@ def measured(table: Comparison, scans: Any, method: str, seed: int, costs: Figur
 
 
 def jobs(study: Study, given: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
-    """(plan, method, seed): classical methods first, then all networks of a seed before the next seed."""
+    """(plan, method, seed) of one plan after the other: classical methods, then all networks of a seed before the next seed."""
     for shared in study.plans:
         tables = [table for table in study.comparisons if table.shared == shared]
-        yield from ((shared, m, UNTRAINED) for m in dict.fromkeys(m for t in tables for m in t.classical))
-    for seed in range(given.seeds):
-        for shared in study.plans:
-            tables = [table for table in study.comparisons if table.shared == shared]
-            yield from ((shared, m, seed) for m in dict.fromkeys(m for t in tables for m in t.networks))
+        yield from ((shared, method, UNTRAINED) for method in dict.fromkeys(m for t in tables for m in t.classical))
+        networks = list(dict.fromkeys(method for table in tables for method in table.networks))
+        yield from ((shared, method, seed) for seed in range(given.seeds) for method in networks)
 
 
 def memory(study: Study, path: Path) -> list[Figures]:
