@@ -36,7 +36,7 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.training.plan import TrainingPlan
 
 OPTIONS = {
-    "batch_size": 2, "context": "truth", "precision": "float32", "warmup": 20, "ema": 0.98, "log_every": 1,
+    "batch_size": 2, "context": "truth", "precision": "float32", "log_every": 1,
     "validate_every": 10**6, "validation_share": 0.1,
 }  # fmt: skip
 """Of every training, whatever its method prefers: patches are whole slices, so there is no context to look up."""
@@ -50,7 +50,13 @@ def plan_of(study: Study, shared: str, method: str, seed: int, given: argparse.N
     """The training of one network."""
     own = next(c.networks[method] for c in study.comparisons if c.shared == shared and method in c.networks)
     plan = dict(study.plans[shared])
-    options = {**OPTIONS, "patch_size": plan.pop("patch"), "max_seconds": 60.0 * given.minutes, "seed": seed}
+    options = {
+        **OPTIONS,
+        **study.options,
+        "patch_size": plan.pop("patch"),
+        "max_seconds": 60.0 * given.minutes,
+        "seed": seed,
+    }
     if "scans" in plan:
         plan["scans"] = str(written(plan["scans"], given.work / given.paper / f"scans-{shared}"))
     network = {**own, "start_iterations": 0}
@@ -107,7 +113,7 @@ def measured(table: Comparison, scans: Any, method: str, seed: int, costs: Figur
     row = {"table": table.name, "method": method, "seed": seed, **quality(scans, method, weights)}
     if table.perturbed and costs:
         row |= lost_psnr(Path(weights), [table.perturbed(FIRST_SEED + i) for i in range(n_perturbed)])
-    kept = ("seconds", "steps", "seconds_per_step", "memory_mib")
+    kept = ("seconds", "steps", "seconds_per_step", "memory_mib", "psnr_untrained", "psnr")
     return {**row, **{f"trained_{name}": costs[name] for name in kept if name in costs}}
 
 

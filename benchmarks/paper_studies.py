@@ -52,8 +52,9 @@ class Comparison:
 class Study:
     """A paper: its words for the page's top, its tables, the trainings (modality → plan), methods of the memory table.
 
-    ``scans`` of a plan makes its training scans by their seeds; without it they are those of the plan's scanner.
-    ``batches``: method → largest batches in 8, 10 and 24 GB and number of parameters, as printed.
+    ``scans`` of a plan makes its training scans by their seeds; without it they are those of the plan's scanner. ``options``
+    are how fast all networks learn. ``batches``: method → largest batches in 8, 10 and 24 GB and number of parameters, as
+    printed.
     """
 
     title: str
@@ -61,6 +62,7 @@ class Study:
     plans: Mapping[str, Mapping[str, Any]]
     comparisons: tuple[Comparison, ...]
     memory: tuple[str, ...]
+    options: Mapping[str, float]
     batches: Mapping[str, tuple[str, str, str, str]] = field(default_factory=dict)
 
 
@@ -129,6 +131,7 @@ LUSER = Study(
         ),
     ),
     memory=("lu-dncnn", "deq4ip", "luser-sw", "luser-dw"),
+    options={"learning_rate": 1e-3, "warmup": 20, "ema": 0.98},
     batches={
         "lu-dncnn": ("1", "1", "4", "558,580"), "deq4ip": ("16", "16", "68", "558,580"),
         "luser-sw": ("10", "14", "34", "96,503"), "luser-dw": ("10", "14", "34", "770,073"),
@@ -171,6 +174,7 @@ MOL = Study(
         ),
     ),
     memory=("modl", "admm-net", "mol-lr", "mol-sn", "de-grad", "deq4ip", "unet"),
+    options={"learning_rate": 5e-3, "warmup": 2, "ema": 0.9},
 )  # fmt: skip
 
 STUDIES = {"luser": LUSER, "mol": MOL}

@@ -37,12 +37,15 @@ def trained(plan: TrainingPlan, folder: Path, threads: int) -> Figures:
         (folder / "finished").touch()
     log = [json.loads(line) for line in (folder / "training.log.jsonl").read_text().splitlines()]
     steps = [line for line in log if "seconds_per_step" in line]
+    untrained, *validations = [line["psnr"] for line in log if "psnr" in line]
     return {
         "weights": str(path),
         "seconds": steps[-1]["seconds"],
         "steps": steps[-1]["step"],
         "seconds_per_step": statistics.median(line["seconds_per_step"] for line in steps),
         "memory_mib": max(line["peak_memory_bytes"] for line in steps) / 2**20,
+        "psnr_untrained": untrained,
+        "psnr": max(validations),
     }
 
 
