@@ -84,7 +84,9 @@ def _about(table: Comparison) -> list[str]:
         lines.append(
             f"Lost: dB of PSNR when {100 * SHARE:g} % of the measurements' norm is added, as Gaussian noise, or as the worst"
         )
-        lines.append(f"that {ASCENTS} steps of gradient ascent through the network find.")
+        lines.append(
+            f"that {ASCENTS} steps of gradient ascent through the network find. What is poor to begin with has little to lose."
+        )
     return [*lines, ""]
 
 
