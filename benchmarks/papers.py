@@ -1,38 +1,37 @@
 """The tables of a paper at the size that this machine allows: its figures beside ours.
 
     python benchmarks/papers.py --paper efficient-unrolling [--quick] [--size 64] [--minutes 10] [--n 3] [--out docs/papers]
+    python benchmarks/papers.py --paper luser|mol [--quick] [--minutes 0.75] [--seeds 3] [--deadline 40]
 
-Networks of a table are trained from scratch by ``training.session.train`` for ``--minutes`` each, on generated objects, in
-processes of their own; a second call goes on from what is in ``--work``. Then every row reconstructs the same held-out scans by
-the ordinary ``evaluate``. Rows of shipped weights stand beside them, with the time that those were trained for. Table 3 is the
-ablation of ``benchmarks/ablation.py``. Writes PAPER.md and PAPER.json.
+Networks of a table are trained from scratch by ``training.session.train`` for ``--minutes`` of the CPU each, on generated objects,
+in processes of their own; a second call goes on from what is in ``--work``. Then every row reconstructs the same held-out scans.
+Efficient unrolling: rows of shipped weights stand beside them, with the time that those were trained for; table 3 is the
+ablation of ``benchmarks/ablation.py``. LUSER and MOL: small networks over several seeds, see ``paper_seeds``. Writes PAPER.md
+and PAPER.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import ablation
-import torch
+import paper_seeds
+from paper_studies import STUDIES
 from paper_tables import ABLATION, PAPERS, Row, Table
+from paper_training import Figures, in_own_process
 
 from napari_unroll.environment import machine, software
 from napari_unroll.errors import WeightsError
-from napari_unroll.events import Finished, Measured, Warned
+from napari_unroll.events import Measured, Warned
 from napari_unroll.methods import registry, weights
 from napari_unroll.pipeline.evaluate import EvaluationPlan, evaluate
 from napari_unroll.pipeline.params import build
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.session import train
-
-Figures = dict[str, Any]
 
 
 def plan_of(table: Table, name: str, given: argparse.Namespace) -> TrainingPlan:
@@ -49,34 +48,6 @@ def plan_of(table: Table, name: str, given: argparse.Namespace) -> TrainingPlan:
     }
     network = {**own["network"], "prior": {**own["network"]["prior"], "channels": given.channels}}
     return build(TrainingPlan, {**wanted, "method": own["method"], "network": network, "options": options})
-
-
-def trained(table: Table, name: str, given: argparse.Namespace) -> Figures:
-    """Weights of one network, what its training cost and how long it took; runs in a process of its own."""
-    torch.set_num_threads(given.threads)
-    folder = given.work / table.task / name
-    path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        *_, last = train(plan_of(table, name, given), folder, "cpu")
-        assert isinstance(last, Finished)
-        if last.result is None:
-            raise SystemExit(f"{table.task}, {name}: {last.advice}")
-    log = [json.loads(line) for line in (folder / "training.log.jsonl").read_text().splitlines()]
-    steps = [line for line in log if "seconds_per_step" in line]
-    return {
-        "weights": str(path),
-        "seconds": steps[-1]["seconds"],
-        "steps": steps[-1]["step"],
-        "seconds_per_step": statistics.median(line["seconds_per_step"] for line in steps),
-        "memory_mib": max(line["peak_memory_bytes"] for line in steps) / 2**20,
-    }
-
-
-def in_own_process(table: Table, name: str, given: argparse.Namespace) -> Figures:
-    """From a process that has done nothing but imports before, so that its peak memory is its own."""
-    how = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    with ProcessPoolExecutor(1, multiprocessing.get_context(how)) as pool:
-        return pool.submit(trained, table, name, given).result()
 
 
 def quality(table: Table, row: Row, chosen: str, given: argparse.Namespace) -> dict[str, tuple[float, float]]:
@@ -111,8 +82,11 @@ def shipped_seconds(row: Row, modality: str) -> float | None:
 
 def measure(table: Table, given: argparse.Namespace) -> list[Figures]:
     """Every row of a table."""
-    networks = {name: in_own_process(table, name, given) for name in table.networks}
-    kept = given.work / table.task / "rows.json"
+    folder = given.work / table.task
+    networks = {
+        name: in_own_process(plan_of(table, name, given), folder / name, given.threads) for name in table.networks
+    }
+    kept = folder / "rows.json"
     rows: list[Figures] = json.loads(kept.read_text()) if kept.is_file() else []
     done = [row["title"] for row in rows]
     for row in (row for row in table.rows if row.title not in done):
@@ -206,13 +180,16 @@ def ablated(given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Parse, train, measure, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--paper", choices=PAPERS, default="efficient-unrolling")
+    parser.add_argument("--paper", choices=(*PAPERS, *STUDIES), default="efficient-unrolling")
     parser.add_argument(
         "--quick", action="store_true", help="minutes: shows that everything runs, not what it is worth"
     )
     parser.add_argument("--size", type=int, default=64, help="voxels along an edge")
-    parser.add_argument("--minutes", type=float, default=10, help="time for the training of each network")
-    parser.add_argument("--n", type=int, default=3, help="held-out scans per level")
+    parser.add_argument("--minutes", type=float, help="CPU time of each training; default 10, with seeds 0.75")
+    parser.add_argument("--n", type=int, help="held-out scans per level; default 3, with seeds 8")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network (luser, mol)")
+    parser.add_argument("--perturbed", type=int, default=2, help="scans that are perturbed (mol)")
+    parser.add_argument("--deadline", type=float, help="minutes after which no other training begins (luser, mol)")
     parser.add_argument("--patch", type=int, default=32, help="edge of training patches (CT)")
     parser.add_argument("--objects", type=int, default=24, help="training objects")
     parser.add_argument("--channels", type=int, nargs=4, default=(16, 32, 64, 128), help="channels of every prior")
@@ -222,12 +199,20 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("unroll-papers"), help="folder of trainings")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs" / "papers")
     given = parser.parse_args()
+    is_study = given.paper in STUDIES
     given.channels = tuple(given.channels)
+    given.minutes = given.minutes or (0.75 if is_study else 10)
+    given.n = given.n or (8 if is_study else 3)
     if given.quick:
         given.size, given.minutes, given.n, given.patch, given.objects = 24, 0.1, 1, 16, 2
         given.channels = (4, 4, 4, 4)
+        given.seeds, given.perturbed = 1, 1
+        given.minutes = 0.12 if is_study else 0.1
     for folder in (given.work, given.out):
         folder.mkdir(parents=True, exist_ok=True)
+    if is_study:
+        paper_seeds.compare(STUDIES[given.paper], given)
+        return
     results = {table.task: measure(table, given) for table in PAPERS[given.paper]}
     found = ablated(given)
     name = given.paper.replace("-", "_")
