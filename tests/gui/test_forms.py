@@ -16,7 +16,7 @@ from napari_unroll.pipeline.plan import Choices
 
 RECORDS: list[type[BaseModel]] = [
     Choices, FitOptions, LayerGeometry, VolumeChoice,
-    *(m.params for m in METHODS.values()), *{r.options for r in FORMATS.values()},
+    *dict.fromkeys(m.params for m in METHODS.values()), *dict.fromkeys(r.options for r in FORMATS.values()),
 ]  # fmt: skip
 
 
