@@ -26,7 +26,7 @@ def _isolated(tmp_path, monkeypatch):
 def test_scans_like_the_training_data_are_inside(like_training):
     assert foreign(get("unrolled-pgd"), like_training) == []
     assert foreign(get("unrolled-pgd"), tiny.cone(20, 30)) == []
-    assert automatic(like_training) is get("unrolled-pgd")
+    assert automatic(like_training) == (get("unrolled-pgd"), [])
 
 
 def test_every_difference_is_a_sentence():
@@ -34,7 +34,9 @@ def test_every_difference_is_a_sentence():
     coils, acceleration = foreign(get("unrolled-pgd"), scan)
     assert coils == "The network was trained for 8 coils; this scan has 4."
     assert acceleration == "The network was trained for 5 to 10 times acceleration; this scan has 3."
-    assert automatic(scan) is get("tv-fista")
+    method, why = automatic(scan)
+    assert method is get("tv-fista")
+    assert why[-1] == "So auto takes tv-fista, not unrolled-pgd."
 
 
 def test_another_geometry_and_other_views_are_outside():
@@ -61,7 +63,7 @@ def test_methods_without_weights_and_cards_without_numbers_say_nothing(like_trai
 def test_the_plan_shows_them_before_anything_runs():
     scan = sample_multicoil((2, 32, 32), n_coils=4, acceleration=3)
     plan = resolve(Choices(method="unrolled-pgd", device="cpu"), scan)
-    assert any("8 coils" in sentence for sentence in plan.facts["outside"])
+    assert any("8 coils" in sentence for sentence in plan.facts["caution"])
 
 
 def test_shipped_networks_of_scanners_have_numbers_that_are_known():

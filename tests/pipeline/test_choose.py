@@ -37,7 +37,9 @@ def test_the_method_that_fits_better_wins_and_is_taken_by_auto():
     assert all(np.isfinite([r.error, r.spread, r.seconds, r.memory_mib]).all() for r in verdict.rows)
     assert "cg-sense foretells" in verdict.text
     assert len([e for e in events if isinstance(e, Measured)]) == 2
-    assert automatic(scan) is get("cg-sense")
+    method, why = automatic(scan)
+    assert method is get("cg-sense")
+    assert "left-out" in why[0]
     assert json.loads(verdict_path(scan).read_text())["method"] == "cg-sense"
 
 

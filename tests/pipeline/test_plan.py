@@ -31,8 +31,9 @@ def test_missing_angles_are_told():
     half = tiny.cone()
     geometry = half.geometry.subset(range(half.geometry.n_views // 2))
     few = replace(half, geometry=geometry, measurements=half.measurements[: geometry.n_views])
-    assert "of a complete scan" in plan(few, method="cgls").facts["note"]
-    assert "note" not in plan(method="cgls").facts
+    (told,) = plan(few, method="cgls").facts["caution"]
+    assert "of a complete scan" in told
+    assert "caution" not in plan(method="cgls").facts
 
 
 def test_auto_decides_everything():

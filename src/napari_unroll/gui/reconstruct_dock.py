@@ -146,7 +146,7 @@ class ReconstructDock(parts.DockFrame):
 
     @staticmethod
     def _auto_title(scan: Scan | None) -> str:
-        return AUTO if scan is None else f"{AUTO}: {automatic(scan).title}"
+        return AUTO if scan is None else f"{AUTO}: {automatic(scan)[0].title}"
 
     def choose(self, method: str) -> None:
         """Select a method by name; raises ParameterError for one that does not apply."""
@@ -159,7 +159,7 @@ class ReconstructDock(parts.DockFrame):
     def _method_name(self) -> str:
         name = self.method.currentData() or "auto"
         if name == "auto" and self.session.scan is not None:
-            return automatic(self.session.scan).name
+            return automatic(self.session.scan)[0].name
         return str(name)
 
     def _on_method(self, index: int = 0) -> None:
@@ -249,7 +249,7 @@ class ReconstructDock(parts.DockFrame):
         patch = " × ".join(map(str, plan.patch_size))
         what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
         takes = f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free."
-        self.memory.setText("\n".join([takes, *plan.outside]))
+        self.memory.setText("\n".join([takes, *plan.cautions]))
         return plan
 
     # running

@@ -72,7 +72,7 @@ LEAST_MISSING_DEG = 2.0
 class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell.
 
-    ``outside`` says in what the scan differs from those that the weights were trained on, a sentence each.
+    ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
     """
 
     method: str
@@ -89,7 +89,7 @@ class Plan:
     free_bytes: int
     command: str
     notes: tuple[str, ...] = ()
-    outside: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -107,10 +107,9 @@ class Plan:
             "volume": self.grid.shape,
             "patches": patches,
             "device": f"{self.device}, {self.precision}",
-            **({"outside": list(self.outside)} if self.outside else {}),
+            **({"caution": list(self.cautions)} if self.cautions else {}),
             "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
             "command": self.command,
-            **({"note": " ".join(self.notes)} if self.notes else {}),
         }
 
     @property
@@ -133,7 +132,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     meets the region, MemoryExceeded where the plan surely does not fit.
     """
     device = choose(choices.device, probe() if devices is None else devices)
-    method = _method(choices.method, scan)
+    method, why_this = _method(choices.method, scan)
     params = _params(method, choices)
     box = None if choices.roi is None else roi_box(choices.roi, scan.grid.shape)
     grid = scan.grid if box is None else scan.grid.restrict(box)
@@ -164,22 +163,22 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
         free_bytes=device.free_bytes,
         command=command(choices, method, params, scan),
-        notes=tuple(note for note in (why, _angle_note(scan)) if note),
-        outside=tuple(foreign(method, scan, params)),
+        notes=(why,) if why else (),
+        cautions=(*_missing_angles(scan), *why_this, *foreign(method, scan, params)),
     )
 
 
-def _angle_note(scan: Scan) -> str:
-    """What to expect where the views do not go far enough round."""
+def _missing_angles(scan: Scan) -> list[str]:
+    """What to expect where the views do not go far enough round, at most one sentence."""
     if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
-        return ""
+        return []
     missing = math.degrees(missing_arc(scan.geometry))
     if missing < LEAST_MISSING_DEG:
-        return ""
-    return (
+        return []
+    return [
         f"The views lack {missing:.0f}° of a complete scan: edges along the missing directions stay blurred, whatever the "
         "method, and values there are not to be trusted."
-    )
+    ]
 
 
 def parse_roi(text: str, shape: Shape) -> tuple[int, ...]:
@@ -207,13 +206,13 @@ def roi_box(roi: Sequence[int], shape: Shape) -> Box:
     return z, y, x
 
 
-def _method(name: str, scan: Scan) -> Method:
-    method = automatic(scan) if name == "auto" else get(name)
+def _method(name: str, scan: Scan) -> tuple[Method, list[str]]:
+    method, why = automatic(scan) if name == "auto" else (get(name), [])
     obstacle = method.obstacle(scan)
     if obstacle:
         fitting = ", ".join(m.name for m in for_scan(scan))
         raise ParameterError(f"{obstacle}; choose one of {fitting}.")
-    return method
+    return method, why
 
 
 def _params(method: Method, choices: Choices) -> MethodParams:

@@ -34,13 +34,16 @@ def best_known(scan: Scan) -> Method | None:
     return None if found is None or found.obstacle(scan) else found
 
 
-def automatic(scan: Scan) -> Method:
-    """What ``auto`` means: the best of a comparison on this scan, else the registry's default for it.
+def automatic(scan: Scan) -> tuple[Method, list[str]]:
+    """What ``auto`` means, and why where it is not the registry's default: the best of a comparison on this scan, if any.
 
     A network is the default only where the scan is like those that it was trained on.
     """
     known = best_known(scan)
     if known is not None:
-        return known
-    default = default_for(scan)
-    return default if not foreign(default, scan) else classical_default()
+        return known, [f"{known.title} foretold left-out measurements of this scan best, so auto takes it."]
+    default, classical = default_for(scan), classical_default()
+    reasons = foreign(default, scan)
+    if not reasons:
+        return default, []
+    return classical, [*reasons, f"So auto takes {classical.name}, not {default.name}."]
