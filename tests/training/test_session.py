@@ -91,6 +91,7 @@ def test_training_tells_its_stages_and_writes_weights_with_their_card(tmp_path):
     found = find(str(finished.result))
     assert found.card["sha256"] == found.sha256
     assert found.card["licence"] == "CC0-1.0"
+    assert found.card["domain"]["geometries"] == ["ConeBeam"]
     assert found.card["psnr_after"] == max(f["psnr"] for f in figures[1:])
     assert found.card["psnr_before"]["start"] == figures[0]["psnr_start"]
 

@@ -23,6 +23,7 @@ def model_card(plan: TrainingPlan, split: DatasetSplit, network: Network, **fact
         "licence": plan.licence or "not stated",
         "architecture": f"{network.config.title}; {sum(p.numel() for p in network.parameters())} parameters",
         "trained_on": _data(plan, split),
+        "domain": _domain(plan),
         "held_out": [spec.name for spec in split.held_out],
         "noise": "as in the scans" if plan.scans and plan.task == "patch" else _noise(plan),
         "initialised_from": plan.initial or "random weights",
@@ -39,6 +40,16 @@ def _data(plan: TrainingPlan, split: DatasetSplit) -> dict[str, Any]:
     objects = f"volumes in {plan.volumes}" if plan.volumes else "generated objects"
     source = f"scans in {plan.scans}" if plan.scans else objects
     return {"scans": len(split.training), "objects": source, "scanners": list(split.scanners)}
+
+
+def _domain(plan: TrainingPlan) -> dict[str, Any]:
+    """What scans are compared with (``methods.domain``); empty where the scanner or the scans are the user's own."""
+    if plan.scans or plan.scanner or plan.task == "denoise" or plan.modality == "image":
+        return {}
+    levels = [min(plan.chosen_levels), max(plan.chosen_levels)]
+    if plan.modality == "ct":
+        return {"geometries": ["ConeBeam"], "views": levels}
+    return {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma)}
 
 
 def _noise(plan: TrainingPlan) -> str:
