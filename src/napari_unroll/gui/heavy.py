@@ -21,6 +21,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "napari_unroll.normal.inspect",
         "napari_unroll.normal.report",
         "napari_unroll.physics.samples",
+        "napari_unroll.pipeline.choose",
         "napari_unroll.pipeline.geometry_check",
         "napari_unroll.pipeline.metrics",
         "napari_unroll.pipeline.provenance",
