@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from napari_unroll.methods import domain
 from napari_unroll.methods.domain import QUANTITIES, foreign, noise_level, outside
 from napari_unroll.methods.registry import get
 from napari_unroll.methods.weights import shipped
 from napari_unroll.physics.samples import sample_multicoil
+from napari_unroll.pipeline.devices import Device
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.verdicts import automatic
 from tests.methods import tiny
@@ -72,3 +74,12 @@ def test_shipped_networks_of_scanners_have_numbers_that_are_known():
             domain = weights.card["domain"]
             assert set(domain) - {"geometries"} <= set(QUANTITIES)
             assert all(domain[name][0] <= domain[name][1] for name in domain if name != "geometries")
+
+
+def test_the_noise_of_a_scan_is_measured_once(monkeypatch):
+    scan, calls = sample_multicoil((2, 32, 32), n_coils=8, acceleration=5), []
+    found = domain.low_resolution_images
+    monkeypatch.setattr(domain, "low_resolution_images", lambda *given: calls.append(1) or found(*given))
+    plans = [resolve(Choices(), scan, [Device("cpu", "CPU", 2**33)]) for _ in range(3)]
+    assert plans[0] == plans[1] == plans[2]
+    assert len(calls) == 1

@@ -16,7 +16,7 @@ from napari_unroll.errors import WeightsError
 from napari_unroll.methods.problem import Method
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam
 from napari_unroll.scan.preprocess_mri import low_resolution_images
-from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.scan import Scan, once_per_scan
 
 GEOMETRIES = {
     "ConeBeam": "cone beam", "ParallelBeam": "parallel beam", "CartesianSampling": "Cartesian k-space",
@@ -41,6 +41,7 @@ def _acceleration(scan: Scan) -> float | None:
     return scan.geometry.acceleration if isinstance(scan.geometry, CartesianSampling) else None
 
 
+@once_per_scan
 def noise_level(scan: Scan) -> float | None:
     """Standard deviation of Cartesian k-space over the brightest voxel of its coils' root sum of squares.
 

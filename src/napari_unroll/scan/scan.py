@@ -5,8 +5,11 @@ Values only; no files, no devices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import wraps
+from typing import Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -17,6 +20,7 @@ from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBea
 from napari_unroll.scan.limits import LARGEST_VALUE
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
+T = TypeVar("T")
 Modality = Literal["ct", "mri", "image"]
 Geometry = ConeBeam | ParallelBeam | CartesianSampling | NonCartesianSampling | BlurredSampling
 MODALITIES: dict[Modality, str] = {"ct": "CT", "mri": "MRI", "image": "image"}
@@ -27,6 +31,19 @@ AXES: dict[Modality, dict[int, str]] = {
     "image": {3: "(z, y, x)"},
 }
 """Of measurements, by their number."""
+
+
+def once_per_scan(function: Callable[[Scan], T]) -> Callable[[Scan], T]:
+    """The same function, worked out once for every scan: scans never change, and plans ask the same of one at every edit."""
+    known: WeakKeyDictionary[Scan, T] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembered(scan: Scan) -> T:
+        if scan not in known:
+            known[scan] = function(scan)
+        return known[scan]
+
+    return remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +125,7 @@ class Scan:
             return "image"
         return "mri" if isinstance(self.geometry, (CartesianSampling, NonCartesianSampling)) else "ct"
 
+    @once_per_scan
     def fingerprint(self) -> str:
         """Hash of geometry, grid and coil maps: equal fingerprints share a normal operator."""
         parts = [self.geometry, self.grid]
