@@ -1,6 +1,6 @@
 """Equilibria beside unrolled networks, trained for the same processor seconds: the figures of docs/methods/equilibria.md.
 
-    python benchmarks/equilibrium.py [--minutes 1] [--work /tmp/equilibrium] [--out benchmarks/results] [--untrained]
+    python benchmarks/equilibrium.py [--minutes 1] [--work FOLDER] [--out benchmarks/results] [--untrained]
 
 One generated cone beam and one generated coil scanner. Networks are trained by ``training.session.train`` unless they lie in
 ``--work`` already, MODALITY/METHOD each. Then every network reconstructs the same held-out scans by the code that reconstructs

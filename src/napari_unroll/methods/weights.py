@@ -46,7 +46,7 @@ class Weights:
     path: Path
     card: dict[str, Any]
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of the file, for provenance."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()

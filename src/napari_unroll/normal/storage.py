@@ -85,7 +85,7 @@ def _parts(f: NormalFactors) -> dict[str, torch.Tensor]:
 def _write(path: Path, mark: str, header: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
     about = header | {"format": mark, "complex": [name for name, t in tensors.items() if t.is_complex()]}
     plain = {name: _as_real(t).contiguous().cpu() for name, t in tensors.items()}
-    about["sha256"] = digest(about, plain)
+    about["sha256"] = _digest(about, plain)
     with replacing(path, overwrite=True) as temporary:
         save_file(plain, str(temporary), metadata={"napari_unroll": json.dumps(about)})
 
@@ -99,14 +99,14 @@ def _read(path: Path, mark: str, device: torch.device | str) -> tuple[dict[str, 
             if header.get("format") != mark:
                 raise FileFormatError(f"{path} holds no fitted normal operator; choose a file that a fit wrote.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header.pop("sha256", None) != digest(header, tensors):
+        if header.pop("sha256", None) != _digest(header, tensors):
             raise ValueError("what was read is not what was written")
     except (SafetensorError, ValueError, OSError) as error:
         raise FileFormatError(f"{path} cannot be read as fitted factors ({error}); fit the operator again.") from error
     return header, {n: torch.view_as_complex(v) if n in header["complex"] else v for n, v in tensors.items()}
 
 
-def digest(about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 of plain facts and of real tensors, in hexadecimal; compared when they are read again."""
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):

@@ -72,7 +72,7 @@ def redundancy_weights(geometry: CtGeometry) -> np.ndarray:
     """
     gamma = fan_angles(geometry)
     half = np.full(gamma.shape, 0.5, np.float32)
-    arc = covered_arc(geometry.angles_rad) if _is_circle(geometry) else None
+    arc = _circular_arc(geometry)
     if arc is None:
         return half
     if arc.is_full:
@@ -89,7 +89,7 @@ def widened(geometry: CtGeometry) -> tuple[CtGeometry, tuple[int, int]]:
     Of half acquisitions only. What the ramp filter spreads beyond the narrower side belongs to the voxels there.
     """
     gamma = fan_angles(geometry)
-    arc = covered_arc(geometry.angles_rad) if _is_circle(geometry) else None
+    arc = _circular_arc(geometry)
     n = _unpaired(gamma) if arc is not None and arc.is_full else 0
     if n == 0:
         return geometry, (0, 0)
@@ -108,6 +108,11 @@ def missing_arc(geometry: CtGeometry) -> float:
         return 0.0
     fan = 2 * float(np.abs(fan_angles(geometry)).max()) if isinstance(geometry, ConeBeam) else 0.0
     return max(0.0, np.pi + fan - arc.length)
+
+
+def _circular_arc(geometry: CtGeometry) -> Arc | None:
+    """The covered arc; None where the orbit is no circle, too."""
+    return covered_arc(geometry.angles_rad) if _is_circle(geometry) else None
 
 
 def _is_circle(geometry: CtGeometry) -> bool:

@@ -24,7 +24,7 @@ from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.left_out import LeftOut, with_coil_maps
 from napari_unroll.methods.problem import Method, MethodParams, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
-from napari_unroll.methods.steps.final import FORETOLD
+from napari_unroll.methods.steps.final import FORETOLD, QUICK
 from napari_unroll.physics.build import build_physics
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
@@ -142,7 +142,7 @@ def _split(scan: Scan, plan: ChoosePlan) -> tuple[Scan, LeftOut]:
 def quick_params(method: Method) -> dict[str, Any]:
     """What makes a method faster than its defaults do, and not much worse; empty where nothing does."""
     fields, quick = method.params.model_fields, dict[str, Any]()
-    for name, value in {"self_ensemble": False, "final_data_step": "none", "refine": False}.items():
+    for name, value in QUICK.items():
         if name in fields and fields[name].default != value:
             quick[name] = value
     most = fields["n_iterations"].default if "n_iterations" in fields else 0

@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.pipeline.held_out import FIRST_SEED, Case
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
-from napari_unroll.scan.preprocess_mri import AXES
+from napari_unroll.scan.preprocess_mri import centred_ifft
 from napari_unroll.scan.sampling_masks import poisson_disc_mask
 from napari_unroll.scan.scan import Provenance, Scan
 
@@ -84,9 +83,6 @@ def of_slice(path: Path, mask: Callable[[tuple[int, int]], np.ndarray]) -> Scan:
 
 def combined(kspace: np.ndarray, csm: np.ndarray) -> np.ndarray:
     """Σ S̄ x / Σ |S|² of the coil images x of full k-space; zero where no coil sees anything."""
-    images = scipy.fft.fftshift(
-        scipy.fft.ifftn(scipy.fft.ifftshift(kspace, axes=AXES), axes=AXES, norm="ortho"), axes=AXES
-    )
     seen = (np.abs(csm) ** 2).sum(0)
-    image = (csm.conj() * images).sum(0) / np.maximum(seen, 1e-12)
+    image = (csm.conj() * centred_ifft(kspace)).sum(0) / np.maximum(seen, 1e-12)
     return np.where(seen > 1e-6 * seen.max(), image, 0).astype(np.complex64)

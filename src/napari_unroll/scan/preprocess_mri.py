@@ -40,9 +40,14 @@ def low_resolution_images(kspace: np.ndarray, radius: float) -> np.ndarray:
     with stage(len(kspace), "coil maps") as done:
         for k, coil in enumerate(kspace):
             done(k)
-            shifted = scipy.fft.ifftshift(coil * weight[0], axes=AXES)
-            images[k] = scipy.fft.fftshift(scipy.fft.ifftn(shifted, axes=AXES, norm="ortho"), axes=AXES)
+            images[k] = centred_ifft(coil * weight[0])
     return images
+
+
+def centred_ifft(kspace: np.ndarray) -> np.ndarray:
+    """Orthonormal inverse FFT over z, y, x, the middles of k-space and image at index n // 2."""
+    shifted = scipy.fft.ifftshift(kspace, axes=AXES)
+    return np.asarray(scipy.fft.fftshift(scipy.fft.ifftn(shifted, axes=AXES, norm="ortho"), axes=AXES))
 
 
 def _hann(n: int, radius: float) -> np.ndarray:

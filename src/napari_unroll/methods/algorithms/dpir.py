@@ -22,7 +22,6 @@ from napari_unroll.methods.weights import Weights, load, select_weights, shipped
 from napari_unroll.scan.scan import Modality
 
 SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
-"""The estimate, Aᴴy, what conjugate gradients need, and their sums in double precision."""
 
 
 class RAMParams(HalfQuadraticParams):
@@ -78,6 +77,7 @@ def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, tor
 
 
 def _memory(sizes: Sizes, params: HalfQuadraticParams) -> int:
+    """The estimate, Aᴴy, what conjugate gradients need, and their sums in double precision; one patch's activations."""
     config = network_config(params, _network("ct"))
     return with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes=14, measurements=2)
 

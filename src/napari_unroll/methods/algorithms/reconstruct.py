@@ -302,11 +302,8 @@ def _prior_pass(run: _Run, given: torch.Tensor, k: int, data: Data | None) -> Ge
     distance: Distance = unknown
     if data is not None and run.adjoint is not None:
         distance = partial(relative_size, data.local.residual, run.adjoint)
-    if run.history is None:
-        return (yield from prior_pass(run.problem, given, prior, stage, run.scale, distance))
-    return (
-        yield from run.history.watch(given, partial(prior_pass, run.problem, given, prior, stage, run.scale, distance))
-    )
+    over = partial(prior_pass, run.problem, given, prior, stage, run.scale, distance)
+    return (yield from (over() if run.history is None else run.history.watch(given, over)))
 
 
 def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
