@@ -73,6 +73,13 @@ def test_the_view_follows_the_scan(writer, model, cone_scan):
     np.testing.assert_allclose(model.dims.point, (low + high) / 2, atol=max(measured.scale))
 
 
+def test_a_result_is_first_seen_in_its_middle(writer, model, cone_scan):
+    writer.show_scan(cone_scan)
+    view = writer.begin_result("r", cone_scan.grid)
+    z = view.layer.world_to_data(model.dims.point)[0]
+    assert abs(z - (cone_scan.grid.shape[0] - 1) / 2) <= 1
+
+
 def test_layers_of_another_order_of_magnitude_leave_the_sliders_alone(writer, model, cone_scan):
     writer.show_volume(
         "in metres", cone_scan.truth, VolumeGrid(shape=cone_scan.grid.shape, spacing_mm=(1e3,) * 3), "result"

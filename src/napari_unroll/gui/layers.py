@@ -62,12 +62,13 @@ def contrast(values: np.ndarray, low: float = 0.5, high: float = 99.8) -> tuple[
 
 
 def projections_placement(scan: Scan) -> dict[str, Any]:
-    """Views stacked along z in the volume's steps, detector pixels at the size they have at the rotation axis."""
+    """Views stacked along z in the volume's steps about its middle, detector pixels as large as they are at the rotation axis."""
     geometry, grid = scan.geometry, scan.grid
     shrink = 1 / magnification(geometry)  # type: ignore[arg-type]
     pv, pu = (p * shrink for p in geometry.pixel_mm)  # type: ignore[union-attr]
     rows, columns = geometry.detector_shape  # type: ignore[union-attr]
-    translate = (grid.origin_mm[0], -0.5 * (rows - 1) * pv, -0.5 * (columns - 1) * pu)
+    first = grid.center_mm[0] - 0.5 * (geometry.n_views - 1) * grid.spacing_mm[0]  # type: ignore[union-attr]
+    translate = (first, -0.5 * (rows - 1) * pv, -0.5 * (columns - 1) * pu)
     return {"scale": (grid.spacing_mm[0], pv, pu), "translate": translate, "units": "mm"}
 
 
