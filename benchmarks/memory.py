@@ -30,6 +30,7 @@ import torch
 from napari_unroll.environment import PeakMemory, machine, software
 from napari_unroll.errors import WeightsError
 from napari_unroll.events import Finished, Outcome
+from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.registry import METHODS, get
@@ -176,16 +177,22 @@ def main() -> None:
         print(json.dumps(measure(*given.one, given.size)))
         return
     print("| sample | method | estimate / MiB | measured / MiB | ratio |\n|---|---|---|---|---|")
-    rows = []
+    rows = earlier(given.json, given.size)
     for sample in given.samples:
         for name in given.methods:
             row = in_a_process(name, sample, given.size)
             if row is not None:
-                rows.append(row)
+                rows[sample, name] = row
                 print(line(row), flush=True)
-    facts = {"size": given.size, "machine": machine(), "software": software(), "rows": rows}
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(facts, indent=1) + "\n")
+                facts = {"size": given.size, "machine": machine(), "software": software(), "rows": [*rows.values()]}
+                write_text(given.json, json.dumps(facts, indent=1) + "\n")
+
+
+def earlier(path: Path, size: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of an earlier run at the same size, which rows of this one replace."""
+    facts = json.loads(path.read_text()) if path.exists() else {}
+    rows = facts.get("rows", []) if facts.get("size") == size else []
+    return {(row["sample"], row["method"]): row for row in rows}
 
 
 if __name__ == "__main__":
