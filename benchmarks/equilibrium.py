@@ -64,9 +64,12 @@ CASES = {
     "ct": (
         Case("50 views", 50, 1e5),
         Case("20 views", 20, 1e5),
+        Case("150 views", 150, 1e5),
+        Case("50 views, 3000 photons", 50, 3e3),
     ),
     "mri": (
         Case("R = 5", 5, 0.01),
+        Case("R = 3", 3, 0.01),
         Case("R = 15", 15, 0.01),
         Case("R = 5, noise 0.06", 5, 0.06),
     ),

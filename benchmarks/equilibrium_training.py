@@ -22,7 +22,7 @@ from napari_unroll.training.tasks.task import Task
 
 SIZE = 48
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
-N_OBJECTS = 24
+N_OBJECTS = 64
 PATCH = {"ct": (8, 32, 32), "mri": (2, 48, 48)}
 """Whole planes for MRI, whose undersampling couples (y, x): an equilibrium on part of a plane, with the truth around it, is far
 from that of the whole plane."""
@@ -52,7 +52,7 @@ OPTIONS = {
 }
 CONTEXT = {"ct": "start", "mri": "truth"}
 """Coils are exact on patches; what approximates a cone beam would learn from the truth what only the truth can tell."""
-N_VALIDATIONS = 1
+N_VALIDATIONS = 3
 
 
 class Clock:
