@@ -22,7 +22,7 @@ from napari_unroll.training.tasks.task import Task
 
 SIZE = 48
 LEVELS: dict[str, tuple[float, ...]] = {"ct": (30, 50, 100), "mri": (5, 10)}
-N_OBJECTS = 64
+N_OBJECTS = {"ct": 32, "mri": 64}
 PATCH = {"ct": (8, 32, 32), "mri": (2, 48, 48)}
 """Whole planes for MRI, whose undersampling couples (y, x): an equilibrium on part of a plane, with the truth around it, is far
 from that of the whole plane."""
@@ -70,7 +70,7 @@ def plan_of(modality: str, method: str, seconds: float) -> TrainingPlan:
     options = {**OPTIONS, "context": CONTEXT[modality], "patch_size": PATCH[modality], "max_seconds": seconds}
     return build(TrainingPlan, {
         "name": f"{method}-{modality}", "modality": modality, "method": method, "levels": LEVELS[modality],
-        "size": SIZE, "n_objects": N_OBJECTS, "network": NETWORKS[method], "options": options,
+        "size": SIZE, "n_objects": N_OBJECTS[modality], "network": NETWORKS[method], "options": options,
         "stored": "float16", "licence": "BSD-3-Clause",
     })  # fmt: skip
 
@@ -79,7 +79,7 @@ def task_of(plan: TrainingPlan, folder: Path) -> Task:
     """The task of a training whose samples lie in ``folder``."""
     store = SampleStore(folder / "samples" / split_dataset(plan).key)
     sampler = PatchSampler(
-        load_samples(store, N_OBJECTS), plan.options.patch_size, plan.options.seed, store.symmetries()
+        load_samples(store, N_OBJECTS[plan.modality]), plan.options.patch_size, plan.options.seed, store.symmetries()
     )
     return PatchTask(sampler, store.scanners(), plan.options)
 
