@@ -1,17 +1,15 @@
 """Cards beside scans: what is alike says nothing, what is not says one sentence."""
 
-from dataclasses import replace
-
 import pytest
 
-from napari_unroll.methods import domain
-from napari_unroll.methods.domain import QUANTITIES, foreign, noise_level, outside
+from napari_unroll.methods.domain import QUANTITIES, foreign, outside
 from napari_unroll.methods.registry import get
 from napari_unroll.methods.weights import shipped
-from napari_unroll.physics.samples import sample_multicoil
+from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.verdicts import automatic
+from napari_unroll.scan import noise
 from tests.methods import tiny
 
 
@@ -48,12 +46,9 @@ def test_another_geometry_and_other_views_are_outside():
     assert "20 to 100 views; this scan has 12." in views
 
 
-def test_noise_is_found_from_the_samples_themselves(like_training):
-    level = noise_level(like_training)
-    assert 0.005 < level < 0.02
-    louder = replace(like_training, measurements=like_training.measurements * 3)
-    assert noise_level(louder) == pytest.approx(level, rel=1e-4)
-    assert noise_level(tiny.cone(20, 12)) is None
+def test_photons_are_compared():
+    (photons,) = foreign(get("unrolled-pgd"), sample_cone_beam(24, 30, photons=1e3, oversample=1))
+    assert "3e+04 to 3e+05 photons per pixel; this scan has 1" in photons
 
 
 def test_methods_without_weights_and_cards_without_numbers_say_nothing(like_training):
@@ -78,8 +73,8 @@ def test_shipped_networks_of_scanners_have_numbers_that_are_known():
 
 def test_the_noise_of_a_scan_is_measured_once(monkeypatch):
     scan, calls = sample_multicoil((2, 32, 32), n_coils=8, acceleration=5), []
-    found = domain.low_resolution_images
-    monkeypatch.setattr(domain, "low_resolution_images", lambda *given: calls.append(1) or found(*given))
+    found = noise.low_resolution_images
+    monkeypatch.setattr(noise, "low_resolution_images", lambda *given: calls.append(1) or found(*given))
     plans = [resolve(Choices(), scan, [Device("cpu", "CPU", 2**33)]) for _ in range(3)]
     assert plans[0] == plans[1] == plans[2]
     assert len(calls) == 1

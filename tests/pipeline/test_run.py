@@ -13,6 +13,7 @@ from napari_unroll.pipeline import run as run_module
 from napari_unroll.pipeline.failures import is_out_of_memory
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
+from napari_unroll.scan.noise import measured_noise
 from tests.methods import tiny
 
 EVERY = tiny.applicable()
@@ -239,3 +240,19 @@ def test_a_run_that_nobody_drains_costs_nothing():
     begun = time.perf_counter()
     run(plan_for(tiny.cone(), method="tv-fista"), tiny.cone())
     assert time.perf_counter() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"), [(0.3, "holds some of the noise"), (1.1, "fits the data"), (4, "too smooth")]
+)
+def test_the_residual_is_told_in_the_noise_of_the_scan(offered, fit, words):
+    share = measured_noise(tiny.cone()).share
+
+    def solve(problem, params):
+        x = torch.ones(problem.shape)
+        yield IterationDone(1, 1, residual=fit * share, values=x.numpy())
+        return x
+
+    last = outcome_of(solve, offered)[-1]
+    assert f"{fit:.2g} times the noise of the scan" in last.advice
+    assert words in last.advice

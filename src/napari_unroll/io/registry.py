@@ -30,6 +30,7 @@ from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.reader import Reader, parse_options
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
+from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Provenance, Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
@@ -155,6 +156,8 @@ def summary(scan: Scan) -> dict[str, Any]:
     else:
         facts |= _blur(geometry) if isinstance(geometry, BlurredSampling) else _beam(geometry)
         facts |= {"value range": (float(values.min()), float(values.max()))}
+    noise = measured_noise(scan)
+    facts |= {} if noise is None else {"noise": noise.text}
     facts |= {"volume": scan.grid.shape, "voxel mm": scan.grid.spacing_mm, "truth": scan.truth is not None}
     return facts | {"notes": list(scan.notes)}
 

@@ -1,7 +1,7 @@
 """Is a scan like what a network was trained on? Numbers of its card (``domain``) beside those of the scan, in sentences.
 
-A card says {"geometries": [names], and ranges [low, high] of views, coils, acceleration, voxel_mm, noise}. Ranges are widened by
-SLACK. What a card leaves open is not compared; a card without the record knows nothing.
+A card says {"geometries": [names], and ranges [low, high] of QUANTITIES}. Ranges are widened by their slack.
+What a card leaves open is not compared; a card without the record knows nothing.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from napari_unroll.errors import WeightsError
 from napari_unroll.methods.problem import Method
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam
-from napari_unroll.scan.preprocess_mri import low_resolution_images
-from napari_unroll.scan.scan import Scan, once_per_scan
+from napari_unroll.scan.noise import photons, relative_deviation
+from napari_unroll.scan.scan import Scan
 
 GEOMETRIES = {
     "ConeBeam": "cone beam", "ParallelBeam": "parallel beam", "CartesianSampling": "Cartesian k-space",
@@ -41,32 +39,13 @@ def _acceleration(scan: Scan) -> float | None:
     return scan.geometry.acceleration if isinstance(scan.geometry, CartesianSampling) else None
 
 
-@once_per_scan
-def noise_level(scan: Scan) -> float | None:
-    """Standard deviation of Cartesian k-space over the brightest voxel of its coils' root sum of squares.
-
-    From the median of the tenth of the samples that lies furthest out, where there is little but noise; the voxel is that of an
-    image from the middle of k-space. None for other scans.
-    """
-    geometry = scan.geometry
-    if not isinstance(geometry, CartesianSampling):
-        return None
-    axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in geometry.shape]
-    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
-    radius = np.broadcast_to(z**2 + y**2 + x**2, geometry.shape)[geometry.mask]
-    outer = np.flatnonzero(geometry.mask)[radius >= np.quantile(radius, 0.9)]
-    samples = np.abs(scan.measurements.reshape(len(scan.measurements), -1)[:, outer])
-    images = low_resolution_images(scan.measurements, 16.0)
-    brightest = float(np.linalg.norm(images, axis=0).max())
-    return float(np.median(samples)) / np.sqrt(np.log(2)) / max(brightest, 1e-30)
-
-
 QUANTITIES = {
     "views": _Quantity("views", 1.1, _views),
     "coils": _Quantity("coils", 1.0, lambda scan: float(len(scan.measurements)) if scan.modality == "mri" else None),
     "acceleration": _Quantity("times acceleration", 1.1, _acceleration),
     "voxel_mm": _Quantity("mm voxels in the plane", 1.1, lambda scan: max(scan.grid.spacing_mm[1:])),
-    "noise": _Quantity("of the brightest voxel as noise", 2.0, noise_level),
+    "photons": _Quantity("photons per pixel", 2.0, photons),
+    "noise": _Quantity("of the brightest voxel as noise", 2.0, relative_deviation),
 }
 
 

@@ -41,9 +41,15 @@ from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import is_out_of_memory, memory_advice, translate
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
+from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 
 log = logging.getLogger(__name__)
+NOISE_FITS = (0.8, 1.5)
+"""Of a residual over the noise of the scan, where the volume fits the data and no more than the data."""
+OVERFITS = "the volume holds some of the noise"
+FITS = "the volume fits the data"
+UNDERFITS = "noise does not explain the rest; the volume may be too smooth, or geometry or coil maps inexact"
 
 
 def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors | None = None) -> Iterator[Event]:
@@ -60,7 +66,7 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     yield Started(plan.title, 0, plan.grid.shape)
     try:
         volume = yield from interruptible(map_events(_work(plan, scan, stop, factors), seen.note), stop)
-        finished = _completed(plan, volume, stop, seen)
+        finished = _completed(plan, scan, volume, stop, seen)
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
             raise
@@ -205,13 +211,23 @@ def _ended(plan: Plan, wish: Cancelled | FinishNow) -> Finished:
     return Finished(Outcome.FINISHED_EARLY, advice=f"{plan.title} had no estimate yet to finish with.")
 
 
-def _completed(plan: Plan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finished:
+def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finished:
     if not np.isfinite(volume).all():
         return Finished(
             Outcome.FAILED,
             advice=f"{plan.title} diverged: the volume holds NaN or infinity. Check the measurements and the geometry.",
         )
     outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
-    residual = f" The residual is {seen.residuals[-1]:.2%} of the data." if seen.residuals else ""
+    residual = f" {_fit_in_words(plan, scan, seen.residuals[-1])}" if seen.residuals else ""
     found = f" {seen.fixed_point.text}" if seen.fixed_point else ""
     return Finished(outcome, volume, f"{plan.title} {outcome}.{residual}{found}", fixed_point=seen.fixed_point)
+
+
+def _fit_in_words(plan: Plan, scan: Scan, residual: float) -> str:
+    """What is left of the data, and how much of it is noise; of a region's own scan the noise is not known."""
+    text, noise = f"The residual is {residual:.2%} of the data", measured_noise(scan)
+    if noise is None or not noise.share or plan.roi is not None:
+        return f"{text}."
+    ratio = residual / noise.share
+    verdict = OVERFITS if ratio < NOISE_FITS[0] else UNDERFITS if ratio > NOISE_FITS[1] else FITS
+    return f"{text}, {ratio:.2g} times the noise of the scan: {verdict}."

@@ -48,7 +48,8 @@ def _domain(plan: TrainingPlan) -> dict[str, Any]:
         return {}
     levels = [min(plan.chosen_levels), max(plan.chosen_levels)]
     if plan.modality == "ct":
-        return {"geometries": ["ConeBeam"], "views": levels}
+        photons = {} if plan.noise.kind == "gaussian" else {"photons": list(plan.noise.photons)}
+        return {"geometries": ["ConeBeam"], "views": levels, **photons}
     return {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma)}
 
 

@@ -1,0 +1,121 @@
+"""How noisy a scan is, from its measurements alone: photons per pixel of X-rays, the standard deviation of k-space.
+
+Values only. Of images and of k-space along a trajectory nothing is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam
+from napari_unroll.scan.preprocess_mri import low_resolution_images
+from napari_unroll.scan.scan import Scan, once_per_scan
+
+NORMAL_MAD = 0.6745
+"""Median of |x| over its standard deviation, of a normal x."""
+THIN = 0.1
+"""Share of the rays that photons are counted on: those that met least, where the object shows least. Edges of objects that are
+rough at the size of a pixel count as noise, of one-row detectors most: then photons are too few."""
+FEWEST, MOST = 1.0, 1e15
+MOST_PIXELS = 4_000_000
+"""Looked at; of larger scans only some of the views are."""
+OUTER = 0.1
+"""Share of the samples of k-space, furthest from its middle, that hold little but noise."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What was found: in words, and ``share`` = ‖noise‖ / ‖measurements‖, the residual that the true volume would have."""
+
+    text: str
+    share: float
+
+
+@once_per_scan
+def measured_noise(scan: Scan) -> Noise | None:
+    """The noise of a scan; None where it cannot be told from the measurements."""
+    n = photons(scan)
+    if n is not None:
+        return _counting(scan, n)
+    sigma = sample_deviation(scan)
+    if sigma is None:
+        return None
+    assert isinstance(scan.geometry, CartesianSampling)
+    n_samples = scan.geometry.n_coils * int(scan.geometry.mask.sum())
+    level = relative_deviation(scan)
+    return Noise(
+        f"{level:.2%} of the brightest voxel (measured at the border of k-space)",
+        _share(scan.measurements, n_samples * sigma**2),
+    )
+
+
+@once_per_scan
+def photons(scan: Scan) -> float | None:
+    """Photons per pixel without an object that would give such noise, of line integrals; None for other scans.
+
+    A line integral p of N exp(−p) photons has the variance exp(p) / N. Differences of neighbouring pixels that vanish where
+    these are smooth hold little of the object; where the rays are thin their median tells N.
+    """
+    if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
+        return None
+    detail, mean = _differences(_some(scan.measurements))
+    if not mean.size:  # fewer than five columns
+        return None
+    thin = mean <= np.quantile(mean, THIN)
+    deviation = float(np.median(np.abs(detail[thin] * np.exp(-0.5 * np.clip(mean[thin], -2, 20))))) / NORMAL_MAD
+    return float(np.clip(deviation**-2, FEWEST, MOST)) if deviation > 0 else MOST
+
+
+def _some(p: np.ndarray) -> np.ndarray:
+    return p[:: -(-p.size // MOST_PIXELS)]
+
+
+def _differences(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Differences with the variance of one pixel, and means, of squares of four pixels; of five in a row where rows are single."""
+    if p.shape[1] > 1:
+        p = p[:, : p.shape[1] // 2 * 2, : p.shape[2] // 2 * 2]
+        a, b, c, d = p[:, ::2, ::2], p[:, ::2, 1::2], p[:, 1::2, ::2], p[:, 1::2, 1::2]
+        return (a - b - c + d) / 2, (a + b + c + d) / 4
+    a, b, c, d, e = (p[..., i : p.shape[2] - 4 + i] for i in range(5))
+    return (a - 4 * b + 6 * c - 4 * d + e) / np.sqrt(70), c
+
+
+def _counting(scan: Scan, n: float) -> Noise:
+    if n >= MOST:
+        return Noise("none that can be measured", 0.0)
+    p = _some(scan.measurements)
+    energy = float(np.exp(np.clip(p, -2, np.log(n))).sum(dtype=np.float64)) / n  # beyond log n no photon arrives
+    return Noise(f"as of {n:.2g} photons per pixel without an object (measured on thin rays)", _share(p, energy))
+
+
+def _share(y: np.ndarray, energy: float) -> float:
+    return float(np.sqrt(energy)) / max(float(np.linalg.norm(y)), 1e-30)
+
+
+@once_per_scan
+def sample_deviation(scan: Scan) -> float | None:
+    """Standard deviation σ of the noise of Cartesian k-space, E|n|² = σ²; None for other scans.
+
+    From the median magnitude of the tenth of the samples that lies furthest out, where there is little but noise.
+    """
+    geometry = scan.geometry
+    if not isinstance(geometry, CartesianSampling):
+        return None
+    axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in geometry.shape]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+    radius = np.broadcast_to(z**2 + y**2 + x**2, geometry.shape)[geometry.mask]
+    outer = np.flatnonzero(geometry.mask)[radius >= np.quantile(radius, 1 - OUTER)]
+    samples = np.abs(scan.measurements.reshape(len(scan.measurements), -1)[:, outer])
+    return float(np.median(samples)) / float(np.sqrt(np.log(2)))
+
+
+@once_per_scan
+def relative_deviation(scan: Scan) -> float | None:
+    """The same over the brightest voxel of the coils' root sum of squares, from the middle of k-space."""
+    sigma = sample_deviation(scan)
+    if sigma is None:
+        return None
+    brightest = float(np.linalg.norm(low_resolution_images(scan.measurements, 16.0), axis=0).max())
+    return sigma / max(brightest, 1e-30)

@@ -1,0 +1,75 @@
+"""The noise that is measured is the noise that was put in."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_unroll.physics.samples import sample_cone_beam, sample_deblur, sample_multicoil
+from napari_unroll.physics.simulate import Exposure, simulate_ct
+from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
+from napari_unroll.scan.noise import MOST, measured_noise, photons, relative_deviation, sample_deviation
+
+
+@pytest.mark.parametrize("n", [3e3, 1e5, 1e6])
+def test_photons_are_counted(n):
+    scan = sample_cone_beam(32, 20, photons=n, oversample=1)
+    assert photons(scan) == pytest.approx(n, rel=0.2)
+
+
+def test_the_share_is_the_residual_of_the_truth():
+    geometry = ConeBeam.circular(
+        angles_rad=np.linspace(0, 6, 30),
+        detector_shape=(32, 48),
+        pixel_mm=(1.0, 1.0),
+        source_origin_mm=200,
+        source_detector_mm=300,
+    )
+    grid = VolumeGrid(shape=(32, 32, 32))
+    volume = np.exp(-((np.indices(grid.shape) - 15.5) ** 2).sum(0) / 72).astype(np.float32)
+    clean, noisy = (simulate_ct(volume, geometry, grid, Exposure(photons=n), seed=0) for n in (0.0, 1e4))
+    share = np.linalg.norm(noisy.measurements - clean.measurements) / np.linalg.norm(noisy.measurements)
+    found = measured_noise(noisy)
+    assert found is not None
+    assert found.share == pytest.approx(share, rel=0.15)
+    assert "photons per pixel" in found.text
+
+
+def test_one_row_detectors_are_measured_along_the_row():
+    scan = sample_cone_beam(64, 40, photons=1e4, oversample=1)
+    row = replace(
+        scan,
+        measurements=scan.measurements[:, 32:33],
+        geometry=ConeBeam.circular(
+            angles_rad=scan.geometry.angles_rad,
+            detector_shape=(1, scan.measurements.shape[2]),
+            pixel_mm=scan.geometry.pixel_mm,
+            source_origin_mm=scan.geometry.source_origin_mm,
+            source_detector_mm=scan.geometry.source_detector_mm,
+        ),
+        grid=VolumeGrid(shape=(1, 64, 64), spacing_mm=scan.grid.spacing_mm),
+        truth=None,
+    )
+    assert photons(row) == pytest.approx(1e4, rel=0.5)
+
+
+def test_constant_views_have_no_noise():
+    scan = sample_cone_beam(16, 4, oversample=1)
+    flat = replace(scan, measurements=np.ones_like(scan.measurements))
+    assert photons(flat) == MOST
+    assert measured_noise(flat).share == 0
+
+
+def test_k_space_noise_is_found_from_its_border():
+    scan = sample_multicoil((4, 64, 64), n_coils=8, acceleration=5)
+    level = relative_deviation(scan)
+    assert 0.005 < level < 0.02
+    louder = replace(scan, measurements=scan.measurements * 3)
+    assert relative_deviation(louder) == pytest.approx(level, rel=1e-4)
+    assert sample_deviation(louder) == pytest.approx(3 * sample_deviation(scan), rel=1e-4)
+    assert 0 < measured_noise(scan).share < 1
+
+
+def test_of_pictures_nothing_is_said():
+    scan = sample_deblur((1, 32, 32))
+    assert (photons(scan), sample_deviation(scan), measured_noise(scan)) == (None, None, None)
