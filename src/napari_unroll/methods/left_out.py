@@ -12,16 +12,25 @@ import torch
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.left_out import FRACTION, leave_out
 from napari_unroll.scan.scan import Scan
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Measurements that were left out, ``y`` with a batch axis, and the ``physics`` that foretells them."""
+    """Measurements that were left out, ``y`` with a batch axis, and the ``physics`` that foretells them.
+
+    ``sampled`` (z, y, x) is where Cartesian k-space holds them, None where all of ``y`` does.
+    """
 
     physics: VolumePhysics
     y: torch.Tensor
+    sampled: torch.Tensor | None = None
+
+    def samples(self, y: torch.Tensor) -> torch.Tensor:
+        """Of measurements those that were left out: all, or of Cartesian k-space (1, coil, sample)."""
+        return y if self.sampled is None else y[..., self.sampled]
 
     @torch.no_grad()
     def error(self, x: torch.Tensor) -> float:
@@ -61,4 +70,11 @@ def split(problem: Problem, fraction: float = FRACTION, seed: int = 0) -> tuple[
         y=measured(parts.kept, device),
         state={},
     )
-    return kept, LeftOut(build_physics(parts.left_out, device), measured(parts.left_out, device))
+    return kept, of_scan(parts.left_out, device)
+
+
+def of_scan(scan: Scan, device: str) -> LeftOut:
+    """The measurements of a scan that was left out of another."""
+    geometry = scan.geometry
+    sampled = torch.tensor(geometry.mask, device=device) if isinstance(geometry, CartesianSampling) else None
+    return LeftOut(build_physics(scan, device), measured(scan, device), sampled)

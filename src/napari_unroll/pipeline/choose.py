@@ -21,8 +21,8 @@ from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollErr
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.io.atomic import write_text
-from napari_unroll.methods.left_out import LeftOut, with_coil_maps
-from napari_unroll.methods.problem import Method, MethodParams, measured
+from napari_unroll.methods.left_out import LeftOut, of_scan, with_coil_maps
+from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.steps.final import FORETOLD, QUICK
 from napari_unroll.physics.build import build_physics
@@ -135,8 +135,7 @@ def _try_all(scan: Scan, plan: ChoosePlan, tried: list[_Tried]) -> Iterator[Even
 def _split(scan: Scan, plan: ChoosePlan) -> tuple[Scan, LeftOut]:
     whole = with_coil_maps(scan, build_physics(scan, plan.device))
     parts = leave_out(whole, plan.fraction, plan.seed)
-    physics = build_physics(parts.left_out, plan.device)
-    return parts.kept, LeftOut(physics, measured(parts.left_out, physics.device))
+    return parts.kept, of_scan(parts.left_out, plan.device)
 
 
 def quick_params(method: Method) -> dict[str, Any]:

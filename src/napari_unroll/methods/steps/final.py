@@ -20,7 +20,7 @@ from napari_unroll.events import Event, IterationDone, Measured, Progress, Warne
 from napari_unroll.interrupt import stepwise
 from napari_unroll.methods.classical.strength import mean_eigenvalue
 from napari_unroll.methods.left_out import LeftOut, energies, split
-from napari_unroll.methods.memory import Memory, Sizes, holding
+from napari_unroll.methods.memory import Memory, Sizes, held_bytes, holding
 from napari_unroll.methods.problem import Problem, Solve, as_values
 from napari_unroll.methods.steps.prox import proximal_steps
 from napari_unroll.physics.solvers import lanczos
@@ -60,11 +60,11 @@ def with_final_step(solve: Solve) -> Solve:
 
 def with_memory_of_step(memory: Memory) -> Memory:
     """What a method with such a step holds: that of the method, beside what the run before it leaves, or the step alone."""
-    beside, alone = holding(volumes=4, measurements=3), holding(volumes=MAX_STEPS + 12, measurements=4)
+    alone = holding(volumes=MAX_STEPS + 12, measurements=4)
 
     def stepped(sizes: Sizes, params: Any) -> int:
         own = memory(sizes, params)
-        return own if getattr(params, NAME) == "none" else max(own + beside(sizes, params), alone(sizes, params))
+        return own if getattr(params, NAME) == "none" else max(own + held_bytes(sizes, 4, 3), alone(sizes, params))
 
     return stepped
 
@@ -130,8 +130,8 @@ def left_out_errors(kept: Problem, left: LeftOut, z: torch.Tensor) -> dict[float
     x = z[None, None]
     descent = kept.adjoint - kept.physics.normal(x)
     vectors, T = lanczos(kept.physics.normal, descent, MAX_STEPS)
-    wrong, size = left.physics.A(x) - left.y, float(energies(left.y).sum())
-    images = [left.physics.A(v) for v in vectors]
+    wrong, size = left.samples(left.physics.A(x) - left.y), float(energies(left.y).sum())
+    images = [left.samples(left.physics.A(v)) for v in vectors]
     mean, first = mean_eigenvalue(kept.physics), float(torch.linalg.vector_norm(descent))
     errors: dict[float | str, float] = {"none": float(energies(wrong).sum()) / size}
     for weight in WEIGHTS if vectors else ():
