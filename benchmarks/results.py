@@ -1,6 +1,7 @@
 """Every registered method on held-out scans: writes docs/results.md and docs/results.json.
 
-    python benchmarks/results.py [--quick] [--size 64] [--n 3] [--volumes FOLDER] [--volume-sizes 64 128] [--out docs]
+    python benchmarks/results.py [--quick] [--size 64] [--n 3] [--volumes FOLDER] [--volume-sizes 64 128]
+                                 [--suite all] [--methods …] [--out docs]
 
 The same as ``napari-unroll evaluate`` with these defaults; see docs/evaluation.md.
 """
@@ -23,10 +24,20 @@ def main() -> None:
     parser.add_argument("--volumes", help="folder of measured volumes")
     parser.add_argument("--volume-sizes", type=int, nargs="*", default=(), help="voxels along an edge of their scans")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "docs")
+    parser.add_argument("--suite", default="generated", help="generated, real or all (NAPARI_UNROLL_DATA)")
+    parser.add_argument("--methods", nargs="*", default=(), help="none: every one that applies")
     given = parser.parse_args()
     size, n = (32, 1) if given.quick else (given.size, given.n)
     run_evaluation(
-        EvaluationPlan(size=size, n=n, volumes=given.volumes, volume_sizes=tuple(given.volume_sizes)), given.out
+        EvaluationPlan(
+            suite=given.suite,
+            size=size,
+            n=n,
+            volumes=given.volumes,
+            volume_sizes=tuple(given.volume_sizes),
+            methods=tuple(given.methods),
+        ),
+        given.out,
     )
 
 

@@ -1,11 +1,15 @@
 """The suite of measured scans: masks, reference and rows; the scans themselves where their folder is at hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.pipeline.evaluate import EvaluationPlan, cases
+from napari_unroll.pipeline.evaluate import EvaluationPlan, cases, evaluate
+from napari_unroll.pipeline.held_out import Case
 from napari_unroll.pipeline.measured import combined, disc, lines, measured_cases, of_slice
+from napari_unroll.scan.left_out import leave_out
 from tests.methods import tiny
 
 
@@ -40,7 +44,40 @@ def test_without_the_folder_it_says_what_is_missing(tmp_path, monkeypatch):
 
 def test_the_measured_scans_are_made(shared_data):
     found = measured_cases(shared_data)
-    assert [case.level for case in found] == [5, 3, 10, 4]
-    scan = found[-1].make()
+    assert {case.part for case in found} == {"measured"}
+    undersampled = [case for case in found if "pyqmri" in case.data]
+    assert [case.level for case in undersampled] == [5, 3, 10, 4]
+    scan = undersampled[-1].make()
     assert scan.geometry.acceleration == pytest.approx(4.0)
     assert np.abs(scan.truth).max() > 0
+
+
+@pytest.mark.parametrize("data", ["tooth, two rows", "brain slice of sigpy", "radial brain slice", "walnut, 10 views"])
+def test_scans_without_a_truth_are_made_in_two_parts(shared_data, data):
+    (case,) = (case for case in measured_cases(shared_data) if case.data == data)
+    parts = case.make()
+    assert parts.kept.grid == parts.left_out.grid
+    if case.task != "multi-coil":
+        assert parts.kept.geometry.n_views == case.level
+        assert 1 <= parts.left_out.geometry.n_views < case.level
+    elif data.endswith("sigpy"):
+        assert parts.kept.geometry.acceleration == pytest.approx(case.level, rel=0.02)
+
+
+def test_few_views_of_a_fan_foretell_others(shared_data):
+    cases = [case for case in measured_cases(shared_data) if "HTC" in case.data]
+    assert [case.level for case in cases] == [30, 50, 100]
+    parts = cases[0].make()
+    assert (parts.kept.geometry.n_views, parts.left_out.geometry.n_views) == (30, 40)
+    assert not set(parts.kept.geometry.angles_rad) & set(parts.left_out.geometry.angles_rad)
+
+
+def test_rows_without_a_truth_have_the_error_of_what_was_left_out(monkeypatch):
+    scan = replace(tiny.cone(16, 12), truth=None)
+    case = Case("cone-beam", 11, "tiny", "tiny", lambda: leave_out(scan), part="measured")
+    monkeypatch.setattr("napari_unroll.pipeline.evaluate.cases", lambda plan: [case])
+    *_, last = evaluate(EvaluationPlan(methods=("fdk", "cgls"), device="cpu"))
+    fdk, cgls = last.result
+    assert "psnr" not in fdk
+    assert 0 < cgls["left_out"] < fdk["left_out"] < 1
+    assert cgls["noise"].startswith("as of")

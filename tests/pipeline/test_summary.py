@@ -4,9 +4,10 @@ from scipy.stats import ttest_rel
 from napari_unroll.pipeline.summary import comparisons, means, paired_t_interval, tables
 
 
-def row(method, scan, psnr, data="generated", ood=False, **more):
+def row(method, scan, psnr, data="generated", ood=False, part="generated", **more):
     numbers = {"ssim": 0.9, "nrmse": 0.1, "residual": 0.02, "seconds": 1.0, "peak_memory_mib": 10.0}
     about = {
+        "part": part,
         "task": "cone-beam",
         "views": 30,
         "method": method,
@@ -47,18 +48,33 @@ def test_only_scans_of_both_methods_are_compared():
 
 
 def test_tables_tell_spread_gain_and_what_is_out_of_distribution():
-    text = "\n".join(tables([*ROWS, row("unrolled-pgd", "foot", 20.0, data="foot", ood=True)]))
+    foot = row("unrolled-pgd", "foot", 20.0, data="foot", ood=True, part="simulated", domain="out", noise="2 % (so)")
+    text = "\n".join(tables([*ROWS, foot]))
     assert "32.00 ± 2.65 / 0.900 / 2.00% / 1.0 s" in text
-    assert "against tv-fista at 30 views: +0.83 dB (95 %: -2.29 to +3.96), better on 2 of 3" in text
-    assert "cone-beam, foot (1 scan each, out of distribution for the networks)" in text
+    assert "| *unrolled-pgd over tv-fista* | +0.83 dB (-2.29 to +3.96), 2 of 3 |" in text
+    assert "## Simulated scans of measured volumes\n\n### cone-beam, foot (1 scan each, other objects" in text
+    assert "| *in the domain of its weights* | out |\n| *noise* | 2 % |" in text
 
 
-def test_kinds_of_data_are_compared_together_too():
-    foot = [row("unrolled-pgd", "0", 20.0, data="foot"), row("tv-fista", "0", 21.0, data="foot")]
-    *_, pooled = comparisons([*ROWS, *foot])
-    assert pooled["data"] == "all data"
-    assert (pooled["n"], pooled["wins"]) == (4, 2)
-    assert pooled["gain"] == pytest.approx((1 - 0.5 + 2 - 1) / 4, abs=1e-3)
-    assert [g["data"] for g in comparisons(ROWS)] == ["generated"]
-    assert "## cone-beam, all data" in tables([*ROWS, *foot])
-    assert not any("all data" in line for line in tables(ROWS))
+def test_parts_are_never_compared_or_averaged_together():
+    foot = [row(m, "0", p, part="simulated") for m, p in (("unrolled-pgd", 20.0), ("tv-fista", 21.0))]
+    assert [(g["part"], g["gain"], g["n"]) for g in comparisons([*ROWS, *foot])] == [
+        ("generated", 0.833, 3),
+        ("simulated", -1.0, 1),
+    ]
+    assert len(means([*ROWS, *foot])) == 4
+
+
+def test_without_a_truth_the_error_of_left_out_measurements_is_compared_in_db():
+    rows = [row(m, "0", 0, part="measured", left_out=e) for m, e in (("unrolled-pgd", 0.001), ("tv-fista", 0.01))]
+    for without in rows:
+        del without["psnr"]
+    assert comparisons(rows)[0]["gain"] == pytest.approx(10)
+    text = "\n".join(tables(rows))
+    assert "| unrolled-pgd | 0.100% / 2.00% / 1.0 s |" in text
+
+
+def test_what_did_not_converge_is_told():
+    (mean,) = means([row("mol-lr", str(i), 20.0, converged=i > 0) for i in range(3)])
+    assert mean["converged"] is False
+    assert "1.0 s, not converged |" in "\n".join(tables([row("mol-lr", "0", 20.0, converged=False)]))

@@ -22,7 +22,7 @@ Files = Annotated[
 def evaluate(
     files: Files = [],  # noqa: B006 (typer reads the default)
     suite: Annotated[
-        str, typer.Option(help="generated, or real: measured scans in the folder NAPARI_UNROLL_DATA.")
+        str, typer.Option(help="generated; real: measured scans in the folder NAPARI_UNROLL_DATA; all: both.")
     ] = "generated",
     task: Annotated[str, typer.Option(help="Held-out scans: cone-beam, multi-coil or all.")] = "all",
     views: Annotated[str, typer.Option(help="Views of cone-beam scans, with commas.")] = "30,50,100",
@@ -111,7 +111,9 @@ def page(plan: Any, rows: list[dict[str, Any]]) -> str:
         "# Results", "",
         paragraph(
             "Mean PSNR in dB (± standard deviation over scans) / SSIM / residual ‖Ax − y‖ / ‖y‖ / seconds without the fit of "
-            "the normal operator. Written by `napari-unroll evaluate`."
+            "the normal operator; where there is no truth, the error ‖Ax − y‖² / ‖y‖² of measurements that no method saw "
+            "instead of the first two. Margins are mean differences on the same scans, with their 95 % confidence "
+            "interval where there are several, and the number of scans won. Written by `napari-unroll evaluate`."
             f"{'' if plan.files and not plan.volumes else simulated}"
         ), "",
         *tables(rows), "", paragraph(f"Made on {machine()} with {versions}."),

@@ -18,6 +18,8 @@ from napari_unroll.environment import PeakMemory
 from napari_unroll.errors import Cancelled, FinishNow, ParameterError, WeightsError
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
+from napari_unroll.methods.domain import outside
+from napari_unroll.methods.left_out import LeftOut, of_scan
 from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.weights import find
@@ -31,6 +33,7 @@ from napari_unroll.pipeline.measured import data_folder, measured_cases
 from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
+from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 
 Row = dict[str, Any]
@@ -42,9 +45,9 @@ Acceleration = Annotated[float, Field(ge=1, le=100_000)]
 class EvaluationPlan(MethodParams):
     """What to evaluate, on what."""
 
-    suite: Literal["generated", "real"] = Field(
+    suite: Literal["generated", "real", "all"] = Field(
         "generated",
-        description="generated: held-out scans as below; real: measured scans in the folder NAPARI_UNROLL_DATA.",
+        description="generated: held-out scans as below; real: measured scans in the folder NAPARI_UNROLL_DATA; all: both.",
     )
     task: Literal["cone-beam", "multi-coil", "all"] = Field("all", description="Kind of generated or simulated scans.")
     views: tuple[Views, ...] = Field((30, 50, 100), description="Views of cone-beam scans.")
@@ -68,14 +71,16 @@ class EvaluationPlan(MethodParams):
 
 def cases(plan: EvaluationPlan) -> list[Case]:
     """The scans of a plan. Raises UnrollError where a file is missing or has no truth, or nothing is left."""
+    measured_ones = [] if plan.suite == "generated" else measured_cases(data_folder())
     if plan.suite == "real":
-        return measured_cases(data_folder())
+        return measured_ones
     found = [of_file(f) for f in plan.files]
     if not plan.files:
         found += generated(plan.tasks, plan.views, plan.acceleration, plan.size, plan.n)
     if plan.volumes:
         sizes = plan.volume_sizes or (plan.size,)
         found += of_volumes(Path(plan.volumes).expanduser(), plan.tasks, plan.views, plan.acceleration, sizes)
+    found += measured_ones
     if not found:
         raise ParameterError("There is nothing to evaluate on; give files, a folder of volumes, or n of at least 1.")
     return found
@@ -84,9 +89,10 @@ def cases(plan: EvaluationPlan) -> list[Case]:
 def evaluate(plan: EvaluationPlan, stop: Stop | None = None) -> Iterator[Event]:
     """Reconstruct and measure: a Measured event per row; the last event is Finished with all, also those before a stop.
 
-    A row: task, views or acceleration, data, scan, method, weights, ood, psnr (dB), ssim, nrmse, residual
-    ‖A x − y‖ / ‖y‖, seconds, peak_memory_mib. A cancelled evaluation keeps its rows too. Raises UnrollError before
-    anything runs where the plan cannot work.
+    A row: part, task, views or acceleration, data, scan, noise (in words), method, weights, ood, domain, then psnr (dB), ssim and
+    nrmse, or where there is no truth left_out = ‖A x − y‖² / ‖y‖² of measurements that the method did not see; residual
+    ‖A x − y‖ / ‖y‖, converged (fixed points only), seconds, peak_memory_mib. A cancelled evaluation keeps its rows too. Raises
+    UnrollError before anything runs where the plan cannot work.
     """
     stop = stop or Stop()
     for name in plan.methods:
@@ -122,7 +128,8 @@ def _rows(plan: EvaluationPlan, scans: list[Case], rows: list[Row]) -> Iterator[
 
 def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, int]) -> Iterator[Event]:
     """One scan with every method; rows are appended as they come."""
-    scan = case.make()
+    made = case.make()
+    scan, unseen = (made, None) if isinstance(made, Scan) else (made.kept, of_scan(made.left_out, plan.device))
     physics = build_physics(scan, plan.device)
     *_, fitted = cached_fit(scan, physics, FitOptions(n_test=0))
     assert isinstance(fitted, Finished)
@@ -131,15 +138,22 @@ def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, in
         return
     for method in _methods(scan, plan):
         yield Progress(*step, f"{case.title}: {method.name}")
-        row = _measure(method, scan, physics, fitted.result, plan)
+        row = _measure(method, scan, unseen, physics, fitted.result, plan)
         if isinstance(row, str):
             yield Warned(f"{case.title}, {method.name}: {row}")
         else:
             about = _about(method, scan, plan, case)
             level = int(case.level) if case.level == int(case.level) else case.level
-            rows.append({"task": case.task, case.level_name: level, "method": method.name, "data": case.data,
-                         "scan": case.scan, **about, **row})  # fmt: skip
-            yield Measured(rows[-1], f"{case.title}, {method.name}: {rows[-1]['psnr']:.2f} dB")
+            noise = measured_noise(scan)
+            rows.append({"part": case.part, "task": case.task, case.level_name: level, "method": method.name,
+                         "data": case.data, "scan": case.scan, "noise": noise.text if noise else None,
+                         **about, **row})  # fmt: skip
+            yield Measured(rows[-1], f"{case.title}, {method.name}: {quality(rows[-1])}")
+
+
+def quality(row: Row) -> str:
+    """The row's figure of merit in words."""
+    return f"{row['psnr']:.2f} dB" if "psnr" in row else f"{row['left_out']:.3%} of what was left out"
 
 
 def _methods(scan: Scan, plan: EvaluationPlan) -> list[Method]:
@@ -156,7 +170,12 @@ def _ready(method: Method, scan: Scan, weights: str) -> bool:
 
 
 def _measure(
-    method: Method, scan: Scan, physics: VolumePhysics, factors: NormalFactors, plan: EvaluationPlan
+    method: Method,
+    scan: Scan,
+    unseen: LeftOut | None,
+    physics: VolumePhysics,
+    factors: NormalFactors,
+    plan: EvaluationPlan,
 ) -> Row | str:
     """The numbers of one reconstruction, or why there is none; one that was stopped has none."""
     chosen = resolve(Choices(method=method.name, weights=plan.weights, device=plan.device), scan)
@@ -165,15 +184,23 @@ def _measure(
     assert isinstance(finished, Finished)
     if finished.result is None:
         return finished.advice
-    truth = np.asarray(scan.truth)
+    volume = finished.result
     return {
-        "psnr": psnr(finished.result, truth),
-        "ssim": ssim(finished.result, truth),
-        "nrmse": nrmse(finished.result, truth),
-        "residual": residual(physics, scan, finished.result),
+        **(_against_truth(volume, np.asarray(scan.truth)) if unseen is None else _against_unseen(volume, unseen)),
+        "residual": residual(physics, scan, volume),
+        "converged": finished.fixed_point.converged if finished.fixed_point else None,
         "seconds": finished.seconds,
         "peak_memory_mib": peak.n_bytes / 2**20,
     }
+
+
+def _against_truth(volume: np.ndarray, truth: np.ndarray) -> Row:
+    return {"psnr": psnr(volume, truth), "ssim": ssim(volume, truth), "nrmse": nrmse(volume, truth)}
+
+
+def _against_unseen(volume: np.ndarray, unseen: LeftOut) -> Row:
+    x = torch.from_numpy(np.ascontiguousarray(volume)).to(unseen.y.device, unseen.physics.dtype)[None, None]
+    return {"left_out": unseen.error(x)}
 
 
 def residual(physics: VolumePhysics, scan: Scan, volume: np.ndarray) -> float:
@@ -185,15 +212,16 @@ def residual(physics: VolumePhysics, scan: Scan, volume: np.ndarray) -> float:
 
 
 def _about(method: Method, scan: Scan, plan: EvaluationPlan, case: Case) -> Row:
-    """The weights' name, and whether the scan is of another kind than they were trained on."""
+    """The weights' name, whether the data are of another kind than theirs, and whether the scan's numbers are in their domain."""
     if not method.needs_weights or method.find_weights is None:
-        return {"weights": None, "ood": False}
+        return {"weights": None, "ood": False, "domain": None}
     values = {} if plan.weights == "auto" else {"weights": plan.weights}
     try:
         weights = method.find_weights(scan.modality, method.params(**values))
     except WeightsError:
-        return {"weights": None, "ood": True}
-    return {"weights": str(weights.name), "ood": out_of_distribution(weights.card, case)}
+        return {"weights": None, "ood": True, "domain": None}
+    domain = "out" if outside(weights.card, scan) else "in"
+    return {"weights": str(weights.name), "ood": out_of_distribution(weights.card, case), "domain": domain}
 
 
 def out_of_distribution(card: dict[str, Any], case: Case) -> bool:

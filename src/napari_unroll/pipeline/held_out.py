@@ -21,6 +21,7 @@ from napari_unroll.physics.simulate import simulate_ct, simulate_mri
 from napari_unroll.pipeline.sources import PREFIX, open_scan
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import ConeBeam
+from napari_unroll.scan.left_out import Parts
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
 from napari_unroll.scan.resample import resized, shrunk
 from napari_unroll.scan.scan import Scan
@@ -28,6 +29,14 @@ from napari_unroll.scan.scan import Scan
 Task = Literal["cone-beam", "parallel-beam", "multi-coil", "image"]
 LEVEL_NAMES = {"cone-beam": "views", "parallel-beam": "views", "multi-coil": "acceleration", "image": "factor"}
 """What the level of a task counts."""
+
+PARTS = {
+    "generated": "Generated scans, like those of the training",
+    "simulated": "Simulated scans of measured volumes",
+    "measured": "Measured scans",
+    "files": "Scan files",
+}
+"""Where scans come from; what holds for one part need not hold for another, so they are never averaged together."""
 
 FIRST_SEED = HELD_OUT_SEED + 500
 """Seeds of generated objects count from here."""
@@ -43,15 +52,17 @@ MRI_SUFFIXES = (".nii", ".nii.gz", ".npz")
 class Case:
     """One scan: its task and level (views, acceleration or factor), what it shows, which one it is, and how it is made.
 
-    ``folder`` is where the volume or scan file lies, empty for generated scans.
+    Without a truth it is made as Parts, of which methods see one and are judged by the other. ``folder`` is where the volume or
+    scan file lies, empty for generated scans; ``part`` one of PARTS.
     """
 
     task: Task
     level: float
     data: str
     scan: str
-    make: Callable[[], Scan]
+    make: Callable[[], Scan | Parts]
     folder: str = ""
+    part: str = "generated"
 
     @property
     def level_name(self) -> str:
@@ -96,10 +107,11 @@ def of_volumes(
             name = path.name.split(".")[0] + (f" at {size} voxels" if several else "")
             if task == "cone-beam":
                 for v in views:
-                    yield Case("cone-beam", v, name, name, partial(cone_of, path, size, v), str(folder))
+                    yield Case("cone-beam", v, name, name, partial(cone_of, path, size, v), str(folder), "simulated")
             else:
                 for r in accelerations:
-                    yield Case("multi-coil", r, name, name, partial(coils_of, path, size, r), str(folder))
+                    make = partial(coils_of, path, size, r)
+                    yield Case("multi-coil", r, name, name, make, str(folder), "simulated")
 
 
 def _no_finer(path: Path, sizes: Sequence[int]) -> list[int]:
@@ -127,7 +139,7 @@ def of_file(source: str) -> Case:
     if source.startswith(PREFIX):
         return Case(task, level, "generated", source, partial(open_scan, source))
     path = Path(source)
-    return Case(task, level, path.stem, source, partial(open_scan, source), str(path.parent))
+    return Case(task, level, path.stem, source, partial(open_scan, source), str(path.parent), "files")
 
 
 def cone_of(path: Path, size: int, views: int) -> Scan:

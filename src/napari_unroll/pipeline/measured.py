@@ -1,21 +1,25 @@
-"""Measured scans that the suite ``real`` is made of: retrospective undersampling of k-space that was measured in full.
+"""Measured scans that the suite ``real`` is made of. Files come from a folder of the user's; what it lacks is left out.
 
-The reference is the coil combination Σ S̄ x / Σ |S|² of the images of all samples, with the noise that they have. Files come from a
-folder of the user's; what it lacks is left out of the suite.
+k-space that was measured in full is undersampled here, and the reference is the coil combination Σ S̄ x / Σ |S|² of the images of
+all samples, with the noise that they have. All other scans have no truth: methods see a part of them and foretell the rest.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.pipeline.held_out import FIRST_SEED, Case
-from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
+from napari_unroll.io.registry import read
+from napari_unroll.pipeline.held_out import FIRST_SEED, Case, Task
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, VolumeGrid
+from napari_unroll.scan.left_out import Parts, leave_out
 from napari_unroll.scan.preprocess_mri import centred_ifft
 from napari_unroll.scan.sampling_masks import poisson_disc_mask
 from napari_unroll.scan.scan import Provenance, Scan
@@ -23,6 +27,35 @@ from napari_unroll.scan.scan import Provenance, Scan
 SLICE = "pyqmri_cartesian/brain_13coil_fa4.npz"
 CALIBRATION = 16
 ACCELERATIONS = (5.0, 3.0, 10.0)
+FAN, FAN_VIEWS = "htc2022_fan/htc2022_ta_full.mat", (30, 50, 100)
+N_UNSEEN = 40
+"""Views of a full orbit that are foretold where methods see few."""
+
+
+@dataclass(frozen=True)
+class WithoutTruth:
+    """A file of a measured scan, the options to read it with, and how much of it is left out."""
+
+    path: str
+    task: Task
+    data: str
+    level: float
+    options: dict[str, Any] = field(default_factory=dict)
+    fraction: float = 0.05
+
+    def parts(self, folder: Path) -> Parts:
+        """What methods see, and what they foretell."""
+        return leave_out(read(folder / self.path, **self.options), self.fraction, FIRST_SEED)
+
+
+WITHOUT_TRUTH = (
+    WithoutTruth("walnut_cwi_10view", "cone-beam", "walnut, 10 views", 9, {"bin": 8}, 0.1),
+    WithoutTruth("dls24737_parallel3d/dls24737_transmission.npz", "parallel-beam", "DLS 24737", 86, {"bin": 2}),
+    WithoutTruth("tooth_aps/tooth.h5", "parallel-beam", "tooth, two rows", 172, {"bin": 2}),
+    WithoutTruth("sigpy_brain_ksp/cartesian_ksp.npy", "multi-coil", "brain slice of sigpy", 8.5),
+    WithoutTruth("pyqmri_radial/VFA_radial_smalltest.h5", "multi-coil", "radial brain slice", 12),
+)
+"""Levels are the views that methods see, or the acceleration of what they see, of spokes by π/2 · edge / spokes."""
 
 
 def data_folder() -> Path:
@@ -37,16 +70,45 @@ def data_folder() -> Path:
 
 def measured_cases(folder: Path) -> list[Case]:
     """The suite's scans in ``folder``. Raises ParameterError where it has none of them."""
+    found = [*_undersampled(folder), *_fans(folder), *_without_truth(folder)]
+    if not found:
+        raise ParameterError(f"{folder} holds none of the suite's measured scans; expected {SLICE} there, for example.")
+    return found
+
+
+def _undersampled(folder: Path) -> Iterator[Case]:
     path = folder / SLICE
-    if not path.is_file():
-        raise ParameterError(f"{folder} holds none of the suite's measured scans; expected {SLICE} there.")
     discs = [(r, "Poisson disc", partial(disc, r)) for r in ACCELERATIONS]
-    kinds = [*discs, (4.0, "lines", partial(lines, 4.0))]
-    return [
-        Case("multi-coil", r, f"measured brain slice, {kind}", f"{path.stem}, {kind}", partial(of_slice, path, mask),
-             str(folder))
-        for r, kind, mask in kinds
-    ]  # fmt: skip
+    for r, kind, mask in [*discs, (4.0, "lines", partial(lines, 4.0))] if path.is_file() else ():
+        make = partial(of_slice, path, mask)
+        yield _case("multi-coil", r, f"brain slice of pyqmri, {kind}", f"{path.stem}, {kind}", make, folder)
+
+
+def _fans(folder: Path) -> Iterator[Case]:
+    path = folder / FAN
+    for n in FAN_VIEWS if path.is_file() else ():
+        yield _case("cone-beam", n, "fan beam of HTC 2022, disc ta", path.stem, partial(few_views, path, n), folder)
+
+
+def _without_truth(folder: Path) -> Iterator[Case]:
+    for scan in WITHOUT_TRUTH:
+        if (folder / scan.path).exists():
+            yield _case(scan.task, scan.level, scan.data, scan.path, partial(scan.parts, folder), folder)
+
+
+def _case(task: Task, level: float, data: str, name: str, make: Callable[[], Scan | Parts], folder: Path) -> Case:
+    return Case(task, level, data, name, make, str(folder), "measured")
+
+
+def few_views(path: Path, n: int, **options: Any) -> Parts:
+    """``n`` views of a full orbit, evenly spread, and N_UNSEEN of the others, which methods foretell."""
+    scan = read(path, **{"bin": 2, **options})
+    assert isinstance(scan.geometry, ConeBeam)
+    total = scan.geometry.n_views
+    seen = np.unique(np.linspace(0, total, n, endpoint=False).round().astype(int))
+    others = np.setdiff1d(np.arange(total), seen)
+    unseen = others[np.linspace(0, len(others) - 1, N_UNSEEN).round().astype(int)]
+    return Parts(scan.subset(seen), scan.subset(unseen))
 
 
 def disc(acceleration: float, shape: tuple[int, int]) -> np.ndarray:

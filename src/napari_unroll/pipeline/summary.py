@@ -5,6 +5,7 @@ Knows rows only (see ``evaluate``).
 
 from __future__ import annotations
 
+import math
 import statistics
 import textwrap
 from collections.abc import Sequence
@@ -13,13 +14,13 @@ from typing import Any
 from scipy.stats import t as student
 
 from napari_unroll.pipeline.evaluate import Row
-from napari_unroll.pipeline.held_out import LEVEL_NAMES
+from napari_unroll.pipeline.held_out import LEVEL_NAMES, PARTS
 
 REFERENCE = "unrolled-pgd"
-ALL = "all data"
-"""Name of all kinds of data of a task together."""
-DIGITS = {"psnr": 3, "ssim": 4, "nrmse": 4, "residual": 5, "seconds": 2, "peak_memory_mib": 1}
-WITH_DEVIATION = ("psnr", "ssim", "nrmse")
+RIVAL = "tv-fista"
+"""What a learned method has to be better than."""
+DIGITS = {"psnr": 3, "left_out": 6, "ssim": 4, "nrmse": 4, "residual": 5, "seconds": 2, "peak_memory_mib": 1}
+WITH_DEVIATION = ("psnr", "left_out", "ssim", "nrmse")
 LEVEL_FORMATS = {
     "cone-beam": "{:g} views",
     "parallel-beam": "{:g} views",
@@ -33,12 +34,17 @@ def level(row: Row) -> float:
     return float(row[LEVEL_NAMES[row["task"]]])
 
 
+def score(row: Row) -> float:
+    """dB, more is better: the PSNR, or of the error of left-out measurements −10 log₁₀."""
+    return float(row["psnr"]) if "psnr" in row else -10 * math.log10(max(row["left_out"], 1e-30))
+
+
 def _key(row: Row) -> tuple[Any, ...]:
-    return row["task"], row["data"], level(row)
+    return row["part"], row["task"], row["data"], level(row)
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
-    """One row per task, data, level and method: means, ``…_std`` (None for one scan), and the number of scans ``n``."""
+    """One row per part, task, data, level and method: means, ``…_std`` (None for one scan), and the number of scans ``n``."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((*_key(row), row["method"]), []).append(row)
@@ -48,39 +54,39 @@ def means(rows: Sequence[Row]) -> list[Row]:
 def _mean(group: list[Row]) -> Row:
     row = {k: v for k, v in group[0].items() if k != "scan"}
     for name, digits in DIGITS.items():
-        row[name] = round(statistics.fmean(r[name] for r in group), digits)
-    for name in WITH_DEVIATION:
-        row[f"{name}_std"] = round(statistics.stdev(r[name] for r in group), DIGITS[name]) if len(group) > 1 else None
-    return row | {"ood": any(r["ood"] for r in group), "n": len(group)}
+        if name in row:
+            row[name] = round(statistics.fmean(r[name] for r in group), digits)
+            if name in WITH_DEVIATION:
+                several = len(group) > 1
+                row[f"{name}_std"] = round(statistics.stdev(r[name] for r in group), digits) if several else None
+    lost = [r.get("converged") is False for r in group]
+    out = [r.get("domain") == "out" for r in group]
+    return row | {
+        "ood": any(r["ood"] for r in group),
+        "domain": "out" if any(out) else row.get("domain"),
+        "converged": not any(lost) if row.get("converged") is not None else None,
+        "n": len(group),
+    }
 
 
 def comparisons(rows: Sequence[Row], reference: str = REFERENCE) -> list[Row]:
-    """PSNR of ``reference`` minus that of every other method on the same scans, per task, data and level.
+    """Score of ``reference`` minus that of every other method on the same scans, per part, task, data and level.
 
     ``gain`` is the mean difference in dB, ``ci95`` its 95 % confidence interval by the paired t distribution (None for one
-    scan), ``wins`` the number of scans on which the reference is better. Where a task has several kinds of data, their scans
-    together are one more, ``ALL``.
+    scan), ``wins`` the number of scans on which the reference is better.
     """
     scores: dict[tuple[Any, ...], dict[str, dict[Any, float]]] = {}
-    for row in (*rows, *_pooled(rows)):
-        scores.setdefault(_key(row), {}).setdefault(row["method"], {})[row["scan"]] = row["psnr"]
+    for row in rows:
+        scores.setdefault(_key(row), {}).setdefault(row["method"], {})[row["scan"]] = score(row)
     found = []
-    for (task, data, at), methods in scores.items():
+    for (part, task, data, at), methods in scores.items():
         ours = methods.pop(reference, {})
         for method, theirs in methods.items():
             differences = [ours[scan] - theirs[scan] for scan in ours.keys() & theirs.keys()]
             if differences:
-                about = {"task": task, "data": data, LEVEL_NAMES[task]: at, "method": reference, "against": method}
-                found.append(about | paired_t_interval(differences))
+                about = {"part": part, "task": task, "data": data, LEVEL_NAMES[task]: at, "method": reference}
+                found.append(about | {"against": method} | paired_t_interval(differences))
     return found
-
-
-def _pooled(rows: Sequence[Row]) -> list[Row]:
-    """The rows of tasks with several kinds of data, as one kind."""
-    kinds: dict[str, set[str]] = {}
-    for row in rows:
-        kinds.setdefault(row["task"], set()).add(row["data"])
-    return [{**r, "data": ALL, "scan": (r["data"], r["scan"])} for r in rows if len(kinds[r["task"]]) > 1]
 
 
 def paired_t_interval(differences: Sequence[float]) -> Row:
@@ -94,13 +100,15 @@ def paired_t_interval(differences: Sequence[float]) -> Row:
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
-    """Markdown lines: a table per task and data, below each what the reference gains, and at the end its gains on all data."""
+    """Markdown lines: a heading per part, in it a table per task and data that ends with the reference's gain over RIVAL."""
     lines: list[str] = []
-    averaged, gains = means(rows), comparisons(rows)
-    for task, data in dict.fromkeys((r["task"], r["data"]) for r in averaged):
-        lines += ["", *_table(_select(averaged, task, data)), *_comparison_lines(_select(gains, task, data))]
-    for task in dict.fromkeys(g["task"] for g in gains if g["data"] == ALL):
-        lines += ["", f"## {task}, {ALL}", *_comparison_lines(_select(gains, task, ALL))]
+    averaged, gains = means(rows), [g for g in comparisons(rows) if g["against"] == RIVAL]
+    kinds = list(dict.fromkeys((r["part"], r["task"], r["data"]) for r in averaged))
+    for part in PARTS:
+        own = [kind for kind in kinds if kind[0] == part]
+        lines += ["", f"## {PARTS[part]}"] if own else []
+        for kind in own:
+            lines += ["", *_table(_select(averaged, kind), _select(gains, kind))]
     return lines[1:]
 
 
@@ -109,35 +117,47 @@ def paragraph(text: str) -> str:
     return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
-def _select(rows: Sequence[Row], task: str, data: str) -> list[Row]:
-    return [row for row in rows if (row["task"], row["data"]) == (task, data)]
+def _select(rows: Sequence[Row], kind: tuple[str, str, str]) -> list[Row]:
+    return [row for row in rows if (row["part"], row["task"], row["data"]) == kind]
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
+def _table(rows: Sequence[Row], gains: Sequence[Row]) -> list[str]:
     task, levels, n = rows[0]["task"], sorted({level(r) for r in rows}), max(r["n"] for r in rows)
-    other = ", out of distribution for the networks" if any(r["ood"] for r in rows) else ""
-    head = [f"## {task}, {rows[0]['data']} ({n} scan{'s' if n > 1 else ''} each{other})", ""]
+    other = ", other objects than those of the training" if any(r["ood"] for r in rows) else ""
+    head = [f"### {task}, {rows[0]['data']} ({n} scan{'s' if n > 1 else ''} each{other})", ""]
     head += [
-        "| method | " + " | ".join(LEVEL_FORMATS[task].format(at) for at in levels) + " |",
+        _line(*(LEVEL_FORMATS[task].format(at) for at in levels), first="method"),
         "|---" * (len(levels) + 1) + "|",
     ]
-    cells = {(r["method"], level(r)): _cell(r) for r in rows}
     methods = dict.fromkeys(r["method"] for r in rows)
-    return head + [f"| {m} | " + " | ".join(cells.get((m, at), "") for at in levels) + " |" for m in methods]
+    body = [_line(*(_cell(rows, m, at) for at in levels), first=m) for m in methods]
+    margins = {level(g): _format_gain(g) for g in gains}
+    if margins:
+        body.append(_line(*(margins.get(at, "") for at in levels), first=f"*{REFERENCE} over {RIVAL}*"))
+    domains = {level(r): r["domain"] for r in rows if r["method"] == REFERENCE and r.get("domain")}
+    if domains:
+        body.append(_line(*(domains.get(at, "") for at in levels), first="*in the domain of its weights*"))
+    noises = {level(r): r.get("noise") or "" for r in rows}
+    if any(noises.values()) and rows[0]["part"] != "generated":
+        body.append(_line(*(noises[at].split(" (")[0] for at in levels), first="*noise*"))
+    return head + body
 
 
-def _cell(row: Row) -> str:
+def _line(*cells: str, first: str) -> str:
+    return f"| {' | '.join((first, *cells))} |"
+
+
+def _cell(rows: Sequence[Row], method: str, at: float) -> str:
+    row = next((r for r in rows if r["method"] == method and level(r) == at), None)
+    if row is None:
+        return ""
+    lost = ", not converged" if row.get("converged") is False else ""
+    if "psnr" not in row:
+        return f"{row['left_out']:.3%} / {row['residual']:.2%} / {row['seconds']:.1f} s{lost}"
     spread = "" if row["psnr_std"] is None else f" ± {row['psnr_std']:.2f}"
-    return f"{row['psnr']:.2f}{spread} / {row['ssim']:.3f} / {row['residual']:.2%} / {row['seconds']:.1f} s"
-
-
-def _comparison_lines(found: Sequence[Row]) -> list[str]:
-    lines = [
-        f"* against {g['against']} at {LEVEL_FORMATS[g['task']].format(level(g))}: {_format_gain(g)}" for g in found
-    ]
-    return ["", f"{REFERENCE}, PSNR on the same scans:", "", *lines] if lines else []
+    return f"{row['psnr']:.2f}{spread} / {row['ssim']:.3f} / {row['residual']:.2%} / {row['seconds']:.1f} s{lost}"
 
 
 def _format_gain(g: Row) -> str:
-    interval = "" if g["ci95"] is None else f" (95 %: {g['ci95'][0]:+.2f} to {g['ci95'][1]:+.2f})"
-    return f"{g['gain']:+.2f} dB{interval}, better on {g['wins']} of {g['n']}"
+    interval = "" if g["ci95"] is None else f" ({g['ci95'][0]:+.2f} to {g['ci95'][1]:+.2f}), {g['wins']} of {g['n']}"
+    return f"{g['gain']:+.2f} dB{interval}"
