@@ -117,4 +117,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=CircularOptions,
+    holds="frames with image keys and angles, wherever in the tree they lie",
 )

@@ -26,8 +26,8 @@ from napari_unroll.io import (
     walnut,
 )
 from napari_unroll.io.guards import container, file_hash, readable, translated
-from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.reader import Reader, parse_options
+from napari_unroll.io.unknown import unsupported
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
 from napari_unroll.scan.scan import Provenance, Scan
@@ -60,6 +60,9 @@ CONTAINERS = {
     "tiff": "a TIFF file",
     "png": "a PNG file",
     "mrc": "an MRC file",
+    "mat": "a MATLAB file",
+    "ole": "an OLE container",
+    "text": "a text file",
 }
 
 
@@ -75,16 +78,7 @@ def find_reader(path: Path | str) -> Reader:
         with translated(path, CONTAINERS[kind]):
             if reader.sniff(path):
                 return reader
-    raise FileFormatError(_unsupported(path, kind, candidates))
-
-
-def _unsupported(path: Path, kind: str, candidates: list[Reader]) -> str:
-    if not candidates:
-        known = ", ".join(sorted({reader.title for reader in READERS}))
-        return f"{path.name} is of no kind that is read here (by its content); expected one of: {known}."
-    known = "; or ".join(f"{reader.title} ({reader.expects})" for reader in candidates)
-    held = f" It holds {Archive(path)}." if kind == "npz" else ""
-    return f"{path.name} is {CONTAINERS[kind]}, but not one that is read here; expected {known}.{held}"
+    raise FileFormatError(unsupported(path, kind, CONTAINERS.get(kind, ""), READERS))
 
 
 def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan:
@@ -113,7 +107,7 @@ def _reader_named(path: Path, name: str) -> Reader:
         raise ParameterError(f"There is no format {name!r}; choose one of: {', '.join(FORMATS)}.")
     kind = container(path)
     if FORMATS[name].container != kind:
-        what = CONTAINERS.get(kind, "of an unknown kind")
+        what = CONTAINERS.get(kind, "of a kind that is not known")
         raise FileFormatError(
             f"{path.name} is {what}; {FORMATS[name].title} needs {CONTAINERS[FORMATS[name].container]}."
         )
