@@ -8,6 +8,8 @@ import mrcfile
 import numpy as np
 import tifffile
 
+from tests.io.ole import ole_bytes
+
 N_VIEWS, ROWS, COLS, AXIS = 13, 6, 32, 17.25
 ANGLES_DEG = np.linspace(0, 180, N_VIEWS)
 
@@ -92,3 +94,29 @@ def kspace(shape: tuple[int, ...] = (3, 4, 10, 12)) -> np.ndarray:
     full = rng.normal(size=shape) + 1j * rng.normal(size=shape)
     full[..., ::2, :] = 0
     return full.astype(np.complex64)
+
+
+def write_txrm(path: Path, views: np.ndarray | None = None, **changed: bytes | None) -> Path:
+    """A Zeiss cone-beam tomography; ``changed`` streams replace those of this name, None leaves one out."""
+    raw, flat, dark = counts()
+    raw = (raw.astype(np.float32) - dark) if views is None else views
+    n, kind = len(raw), np.int32(10 if raw.dtype.kind == "f" else 5)
+    streams = {
+        "ImageInfo/NoOfImages": np.int32(n).tobytes(),
+        "ImageInfo/ImageHeight": np.int32(raw.shape[1]).tobytes(),
+        "ImageInfo/ImageWidth": np.int32(raw.shape[2]).tobytes(),
+        "ImageInfo/DataType": kind.tobytes(),
+        "ImageInfo/PixelSize": np.float32(4).tobytes(),
+        "ImageInfo/XrayGeometry": np.int32(1).tobytes(),
+        "ImageInfo/StoRADistance": np.full(n, -20, "<f4").tobytes(),
+        "ImageInfo/DtoRADistance": np.full(n, 30, "<f4").tobytes(),
+        "ImageInfo/Angles": np.linspace(0, 180, n).astype("<f4").tobytes(),
+        "Alignment/X-Shifts": bytes(4 * n),
+        "Alignment/Y-Shifts": bytes(4 * n),
+        "ReferenceData/DataType": np.int32(10).tobytes(),
+        "ReferenceData/Image": (flat.astype("<f4") - dark).astype("<f4").tobytes(),
+        **{f"ImageData1/Image{k + 1}": view.tobytes() for k, view in enumerate(raw)},
+        **changed,
+    }
+    path.write_bytes(ole_bytes({name: data for name, data in streams.items() if data is not None}))
+    return path

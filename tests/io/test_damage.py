@@ -33,6 +33,7 @@ def write_sample(name, folder):
         "imagej.tif": lambda: tifffile.imwrite(path, views, imagej=True),
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
         "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
+        "zeiss.txrm": lambda: samples.write_txrm(path),
     }
     makers[name]()
     return path, RANGE if path.suffix in (".tif", ".mrc") or name == "views.npy" else {}
@@ -51,6 +52,7 @@ FILES = (
     "imagej.tif",
     "scan.h5",
     "picture.png",
+    "zeiss.txrm",
 )
 
 
@@ -65,7 +67,7 @@ def test_cut_files(tmp_path, name):
             scan = read(path, **options)
         except FileFormatError:
             continue
-        assert path.suffix in (".tif", ".png"), f"{name} cut at {cut} of {len(whole)} was read"
+        assert path.suffix in (".tif", ".png", ".txrm"), f"{name} cut at {cut} of {len(whole)} was read"
         np.testing.assert_array_equal(scan.measurements, original.measurements)
 
 

@@ -24,6 +24,7 @@ from napari_unroll.io import (
     scan_file,
     tiff_stack,
     walnut,
+    zeiss,
 )
 from napari_unroll.io.guards import container, file_hash, readable, translated
 from napari_unroll.io.reader import Reader, parse_options
@@ -49,6 +50,7 @@ READERS: tuple[Reader, ...] = (
     kspace.NPY_READER,
     numpy_ct.NPY_READER,
     blurred_picture.PNG_READER,
+    zeiss.READER,
 )
 """In the order in which they are asked."""
 FORMATS: dict[str, Reader] = {reader.name: reader for reader in READERS}
