@@ -1,5 +1,6 @@
 """The smallest OLE container (MS-CFB, version 3) that holds given streams: a writer for tests, as no library writes them."""
 
+import itertools
 import struct
 
 SECTOR, MINI, CUTOFF = 512, 64, 4096
@@ -30,7 +31,7 @@ def ole_bytes(streams):
         children.setdefault("", []).append(len(entries) - 1)
     entries[0][3] = children[""][0]
     for siblings in children.values():
-        for one, following in zip(siblings, siblings[1:], strict=False):
+        for one, following in itertools.pairwise(siblings):
             entries[one][2] = following
     mini = b"".join(minis)
     entries[0][4], entries[0][5] = add(mini, fat, SECTOR, sectors), len(mini)

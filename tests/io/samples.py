@@ -120,3 +120,19 @@ def write_txrm(path: Path, views: np.ndarray | None = None, **changed: bytes | N
     }
     path.write_bytes(ole_bytes({name: data for name, data in streams.items() if data is not None}))
     return path
+
+
+def write_xtekct(folder: Path, *, views: Path | None = None, **changed: object) -> Path:
+    """A Nikon scan in a folder: settings and one TIFF per view of a white level of 60000."""
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "Name": "part", "InputSeparator": "_", "InputFolderName": "", "SrcToObject": 60.0, "SrcToDetector": 120.0,
+        "DetectorPixelsX": COLS, "DetectorPixelsY": ROWS, "DetectorPixelSizeX": 0.2, "DetectorPixelSizeY": 0.2,
+        "Projections": N_VIEWS, "InitialAngle": 30.0, "AngularStep": 15.0, "WhiteLevel": 60000, "ObjectOffsetX": 0.0,
+        **changed,
+    }  # fmt: skip
+    lines = [f"{key}={value}" for key, value in settings.items() if value is not None]
+    (folder / "part.xtekct").write_text("\n".join(["[XTekCT]", *lines, "[CTPro]", "Filter_Material=None", ""]))
+    for k, view in enumerate(60000 * np.exp(-line_integrals())):
+        tifffile.imwrite((views or folder) / f"part_{k + 1:04d}.tif", view.round().astype(np.uint16))
+    return folder / "part.xtekct"

@@ -34,6 +34,7 @@ def write_sample(name, folder):
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
         "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
         "zeiss.txrm": lambda: samples.write_txrm(path),
+        "part.xtekct": lambda: samples.write_xtekct(folder),
     }
     makers[name]()
     return path, RANGE if path.suffix in (".tif", ".mrc") or name == "views.npy" else {}
@@ -56,6 +57,10 @@ FILES = (
 )
 
 
+TEXT = ("part.xtekct",)
+"""Settings beside views: cut at a line they are whole settings of another scan."""
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_cut_files(tmp_path, name):
     path, options = write_sample(name, tmp_path)
@@ -71,7 +76,7 @@ def test_cut_files(tmp_path, name):
         np.testing.assert_array_equal(scan.measurements, original.measurements)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FILES + TEXT)
 def test_altered_files(tmp_path, name):
     path, options = write_sample(name, tmp_path)
     whole, rng = path.read_bytes(), np.random.default_rng(1)
@@ -93,3 +98,13 @@ def test_cut_picture_in_a_folder(tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(FileFormatError, match="no file"):
         read(folder)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_cut_settings(tmp_path, name):
+    path, _ = write_sample(name, tmp_path)
+    whole = path.read_bytes()
+    for cut in np.random.default_rng(0).integers(0, len(whole), 25):
+        path.write_bytes(whole[:cut])
+        with suppress(FileFormatError):
+            read(path)

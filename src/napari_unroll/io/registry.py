@@ -18,6 +18,7 @@ from napari_unroll.io import (
     dxchange,
     kspace,
     mrc,
+    nikon,
     numpy_ct,
     nxtomo,
     radial,
@@ -41,6 +42,7 @@ READERS: tuple[Reader, ...] = (
     radial.HDF5_READER,
     mrc.READER,
     walnut.READER,
+    nikon.FOLDER_READER,
     tiff_stack.FOLDER_READER,
     tiff_stack.FILE_READER,
     blurred_picture.TIFF_READER,
@@ -51,6 +53,7 @@ READERS: tuple[Reader, ...] = (
     numpy_ct.NPY_READER,
     blurred_picture.PNG_READER,
     zeiss.READER,
+    nikon.READER,
 )
 """In the order in which they are asked."""
 FORMATS: dict[str, Reader] = {reader.name: reader for reader in READERS}
