@@ -136,3 +136,35 @@ def write_xtekct(folder: Path, *, views: Path | None = None, **changed: object) 
     for k, view in enumerate(60000 * np.exp(-line_integrals())):
         tifffile.imwrite((views or folder) / f"part_{k + 1:04d}.tif", view.round().astype(np.uint16))
     return folder / "part.xtekct"
+
+
+def write_cil(path: Path, data: np.ndarray | None = None, labels: tuple[str, ...] = (), **changed: object) -> Path:
+    """CIL's layout. ``changed``: datasets under config, attributes of the data after a dot, of the angles after an @."""
+    config = {
+        "source/position": [0, -60, 0], "detector/position": [0, 40, 0], "detector/direction_x": [1, 0, 0],
+        "detector/direction_y": [0, 0, 1], "rotation_axis/position": [0, 0, 0], "rotation_axis/direction": [0, 0, 1],
+        "angles": ANGLES_DEG,
+    }  # fmt: skip
+    attributes = {
+        "data_type": "AcquisitionData", "geometry": "cone", "dimension": "3D", "num_channels": 1, "num_pixels_h": COLS,
+        "pixel_size_h": 0.2, "panel_origin": "bottom-left", "num_pixels_v": ROWS, "pixel_size_v": 0.4,
+    }  # fmt: skip
+    data = np.exp(-line_integrals()) if data is None else data
+    labels = labels or ("angle", "vertical", "horizontal")
+    attributes |= {f"dim{k}": label for k, label in enumerate(labels)}
+    attributes |= {name[1:]: value for name, value in changed.items() if name.startswith(".")}
+    config |= {name: value for name, value in changed.items() if name[0] not in ".@"}
+    with h5py.File(path, "w") as file:
+        file.attrs["creator"] = np.bytes_("NEXUSDataWriter.py")
+        file["entry1/tomo_entry/data/data"] = data
+        for name, value in attributes.items():
+            if value is not None:
+                file["entry1/tomo_entry/data/data"].attrs[name] = value
+        for name, value in config.items():
+            if value is not None:
+                file[f"entry1/tomo_entry/config/{name}"] = np.asarray(value, np.float32)
+        if config["angles"] is not None:
+            about = {"@angle_unit": "degree", "@initial_angle": 0.0, **changed}
+            for name in ("angle_unit", "initial_angle"):
+                file["entry1/tomo_entry/config/angles"].attrs[name] = about[f"@{name}"]
+    return path

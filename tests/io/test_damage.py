@@ -33,6 +33,7 @@ def write_sample(name, folder):
         "imagej.tif": lambda: tifffile.imwrite(path, views, imagej=True),
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
         "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
+        "cil.nxs": lambda: samples.write_cil(path),
         "zeiss.txrm": lambda: samples.write_txrm(path),
         "part.xtekct": lambda: samples.write_xtekct(folder),
     }
@@ -53,6 +54,7 @@ FILES = (
     "imagej.tif",
     "scan.h5",
     "picture.png",
+    "cil.nxs",
     "zeiss.txrm",
 )
 

@@ -15,6 +15,7 @@ import numpy as np
 from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
 from napari_unroll.io import (
     blurred_picture,
+    cil,
     dxchange,
     kspace,
     mrc,
@@ -38,6 +39,7 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 READERS: tuple[Reader, ...] = (
     scan_file.READER,
     dxchange.READER,
+    cil.READER,
     nxtomo.READER,
     radial.HDF5_READER,
     mrc.READER,

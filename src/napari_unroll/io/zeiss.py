@@ -25,7 +25,7 @@ from napari_unroll.io.views import Views
 from napari_unroll.scan.limits import MOST
 from napari_unroll.scan.scan import Scan
 
-TYPES = {5: np.dtype("<u2"), 10: np.dtype("<f4")}
+TYPES: dict[float, np.dtype] = {5: np.dtype("<u2"), 10: np.dtype("<f4")}
 PER_GROUP = 100
 """Pictures in one storage ImageData1, ImageData2, ..."""
 CONE = 1
@@ -71,7 +71,7 @@ class Container:
         code = self.number(stream, "<i4")
         if code not in TYPES:
             raise FileFormatError(f"{self.name} holds pictures of type {code:g}; expected 5 (uint16) or 10 (float32).")
-        return TYPES[int(code)]
+        return TYPES[code]
 
 
 def _open(path: Path) -> Any:
