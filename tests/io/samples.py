@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import mrcfile
 import numpy as np
+import scipy.io
 import tifffile
 
 from tests.io.ole import ole_bytes
@@ -167,4 +168,18 @@ def write_cil(path: Path, data: np.ndarray | None = None, labels: tuple[str, ...
             about = {"@angle_unit": "degree", "@initial_angle": 0.0, **changed}
             for name in ("angle_unit", "initial_angle"):
                 file["entry1/tomo_entry/config/angles"].attrs[name] = about[f"@{name}"]
+    return path
+
+
+MATLAB_PARAMETERS = {
+    "geometryType": "Cone", "distanceSourceOrigin": 410.66, "distanceSourceDetector": 553.74, "distanceUnit": "mm",
+    "pixelSizePost": 0.2, "angles": ANGLES_DEG,
+}  # fmt: skip
+
+
+def write_mat(path: Path, **changed: object) -> Path:
+    """The central row as a fan beam, in the struct of the Helsinki data; None leaves a parameter out."""
+    parameters = {name: value for name, value in (MATLAB_PARAMETERS | changed).items() if value is not None}
+    struct = {"type": "2d", "sinogram": line_integrals()[:, 0].astype(np.float64), "parameters": parameters}
+    scipy.io.savemat(path, {"CtDataFull": struct}, do_compression=True)
     return path

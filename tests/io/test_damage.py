@@ -33,6 +33,7 @@ def write_sample(name, folder):
         "imagej.tif": lambda: tifffile.imwrite(path, views, imagej=True),
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
         "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
+        "fan.mat": lambda: samples.write_mat(path),
         "cil.nxs": lambda: samples.write_cil(path),
         "zeiss.txrm": lambda: samples.write_txrm(path),
         "part.xtekct": lambda: samples.write_xtekct(folder),
@@ -55,6 +56,7 @@ FILES = (
     "scan.h5",
     "picture.png",
     "cil.nxs",
+    "fan.mat",
     "zeiss.txrm",
 )
 

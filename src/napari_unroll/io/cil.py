@@ -145,17 +145,17 @@ def _facts(path: Path, file: h5py.File, frames: Frames, notes: list[str]) -> Fac
     table, pixel = _table(path, file, frames.data)
     angles = _angles(path, file)
     notes.append(f"CIL's geometry of a {'parallel' if table.parallel else 'cone'} beam; its lengths are taken as mm.")
-    distances: dict[str, float] = {}
-    if not table.parallel:
-        to_axis, to_detector = (float(np.linalg.norm(p - table.ray)) for p in (table.axis, table.detector))
-        distances = {"source_origin_mm": to_axis, "source_detector_mm": to_detector}
+    to_axis, to_detector = (
+        None if table.parallel else float(np.linalg.norm(p - table.ray)) for p in (table.axis, table.detector)
+    )
     return Facts(
         angles=-angles,
         angle_unit="radians",
         pixel_mm=pixel,
         vectors=table.vectors(angles),
         beam="parallel" if table.parallel else "cone",
-        **distances,
+        source_origin_mm=to_axis,
+        source_detector_mm=to_detector,
     )
 
 

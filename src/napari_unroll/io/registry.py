@@ -18,6 +18,7 @@ from napari_unroll.io import (
     cil,
     dxchange,
     kspace,
+    matlab,
     mrc,
     nikon,
     numpy_ct,
@@ -42,6 +43,7 @@ READERS: tuple[Reader, ...] = (
     cil.READER,
     nxtomo.READER,
     radial.HDF5_READER,
+    matlab.HDF5_READER,
     mrc.READER,
     walnut.READER,
     nikon.FOLDER_READER,
@@ -54,6 +56,7 @@ READERS: tuple[Reader, ...] = (
     kspace.NPY_READER,
     numpy_ct.NPY_READER,
     blurred_picture.PNG_READER,
+    matlab.READER,
     zeiss.READER,
     nikon.READER,
 )
