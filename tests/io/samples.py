@@ -1,5 +1,6 @@
 """Small generated projections and the files that hold them."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -182,4 +183,53 @@ def write_mat(path: Path, **changed: object) -> Path:
     parameters = {name: value for name, value in (MATLAB_PARAMETERS | changed).items() if value is not None}
     struct = {"type": "2d", "sinogram": line_integrals()[:, 0].astype(np.float64), "parameters": parameters}
     scipy.io.savemat(path, {"CtDataFull": struct}, do_compression=True)
+    return path
+
+
+def write_hspy(path: Path, *, etspy: bool = True, tilts: np.ndarray | None = None, **axis: object) -> Path:
+    """A HyperSpy stack whose first axis is one of degrees; ``tilts`` of the stage, metadata as ETSpy leaves them."""
+    stack = line_integrals().swapaxes(1, 2) if etspy else line_integrals()
+    first = {"name": "Projections", "units": "degrees", "offset": 0.0, "scale": 15.0, "size": N_VIEWS} | axis
+    with h5py.File(path, "w") as file:
+        group = file.create_group("Experiments/__unnamed__")
+        group.create_dataset("data", data=stack, compression="gzip")
+        others = [{"name": name, "units": "nm", "offset": 0.0, "scale": 2.5} for name in "yx"]
+        for k, about in enumerate([first, *others]):
+            group.create_group(f"axis-{k}").attrs.update({key: v for key, v in about.items() if v is not None})
+        if etspy:
+            group.create_group("metadata/Tomography").attrs["tiltaxis"] = -2.5
+        if tilts is not None:
+            group["metadata/Acquisition_instrument/TEM/Stage/tilt_alpha"] = tilts
+    return path
+
+
+def write_ncem(path: Path, along: int = 0, units: str = "[deg]") -> Path:
+    """An EMD file of Berkeley's layout with the tilts along axis ``along``."""
+    names = [("y", "[n_m]"), ("x", "[n_m]")]
+    names.insert(along, ("tilt", units))
+    stack = np.moveaxis(line_integrals(), 0, along)
+    with h5py.File(path, "w") as file:
+        file.attrs["version_major"] = 0
+        group = file.create_group("data/series")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = stack
+        for k, (name, unit) in enumerate(names):
+            angles = np.deg2rad(ANGLES_DEG) if "rad" in unit else ANGLES_DEG
+            dim = group.create_dataset(
+                f"dim{k + 1}", data=angles if name == "tilt" else 2.5 * np.arange(stack.shape[k])
+            )
+            dim.attrs["name"], dim.attrs["units"] = np.bytes_(name), np.bytes_(unit)
+    return path
+
+
+def write_velox(path: Path, *, tilted: bool = True) -> Path:
+    """An EMD file of Velox: pictures (y, x, frame) and one column of JSON per frame."""
+    with h5py.File(path, "w") as file:
+        file["Data/Image/0a1b/Data"] = np.moveaxis((line_integrals() * 10_000).astype(np.uint16), 0, 2)
+        columns = np.zeros((500, N_VIEWS), np.uint8)
+        for k, angle in enumerate(np.deg2rad(ANGLES_DEG)):
+            stage = {"AlphaTilt": str(angle)} if tilted else {}
+            text = json.dumps({"Stage": stage, "BinaryResult": {"PixelSize": {"width": "2.5e-9"}, "PixelUnitX": "m"}})
+            columns[: len(text), k] = np.frombuffer(text.encode(), np.uint8)
+        file["Data/Image/0a1b/Metadata"] = columns
     return path
