@@ -233,3 +233,34 @@ def write_velox(path: Path, *, tilted: bool = True) -> Path:
             columns[: len(text), k] = np.frombuffer(text.encode(), np.uint8)
         file["Data/Image/0a1b/Metadata"] = columns
     return path
+
+
+def write_skyscan(folder: Path, **changed: object) -> Path:
+    """A SkyScan scan in a folder: settings and one corrected TIFF per view with air at 58000, and one that is no view."""
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "Filename Prefix": "bone~00", "Number Of Files": N_VIEWS, "Number Of Rows": ROWS, "Number Of Columns": COLS,
+        "Object to Source (mm)": 24.755, "Camera to Source (mm)": 286.0, "Image Pixel Size (um)": 7.0, "Depth (bits)": 16,
+        "Rotation Step (deg)": 15.0, "Use 360 Rotation": "NO", "Flat Field Correction": "ON", "Rotation Direction": "CC",
+        **changed,
+    }  # fmt: skip
+    lines = [f"{key}={value}" for key, value in settings.items() if value is not None]
+    system = ["[System]", "Scanner=SkyScan1275", "Camera Pixel Size (um)=75.0", "[Acquisition]"]
+    (folder / "bone~.log").write_text("\r\n".join([*system, *lines, "[Reconstruction]", "Postalignment=-1.00", ""]))
+    for k, view in enumerate(58000 * np.exp(-line_integrals())):
+        tifffile.imwrite(folder / f"bone~00{k:08d}.tif", view.round().astype(np.uint16))
+    tifffile.imwrite(folder / "bone~00_spr.tif", np.zeros((3, 3), np.uint16))
+    return folder / "bone~.log"
+
+
+def write_raw(path: Path, **changed: object) -> Path:
+    """Big-endian numbers behind 7 bytes, and their description; a ``path`` with any suffix but .raw is the description's."""
+    about = {
+        "file": f"{path.stem}.raw", "shape": [N_VIEWS, ROWS, COLS], "dtype": "float32", "byte_order": "big",
+        "offset_bytes": 7, "angles": ANGLES_DEG.tolist(), "pixel_mm": 0.5, "values": "line-integrals", **changed,
+    }  # fmt: skip
+    about = {name: value for name, value in about.items() if value is not None}
+    path.with_suffix(".raw").write_bytes(bytes(7) + line_integrals().astype(">f4").tobytes())
+    lines = (f"{name}: {json.dumps(value)}" for name, value in about.items())
+    path.write_text(json.dumps(about) if path.suffix == ".json" else "\n".join(lines))
+    return path

@@ -39,6 +39,8 @@ def write_sample(name, folder):
         "velox.emd": lambda: samples.write_velox(path),
         "cil.nxs": lambda: samples.write_cil(path),
         "zeiss.txrm": lambda: samples.write_txrm(path),
+        "bone~.log": lambda: samples.write_skyscan(folder),
+        "views.yaml": lambda: samples.write_raw(path),
         "part.xtekct": lambda: samples.write_xtekct(folder),
     }
     makers[name]()
@@ -67,7 +69,7 @@ FILES = (
 )
 
 
-TEXT = ("part.xtekct",)
+TEXT = ("part.xtekct", "bone~.log", "views.yaml")
 """Settings beside views: cut at a line they are whole settings of another scan."""
 
 

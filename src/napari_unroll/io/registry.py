@@ -26,7 +26,9 @@ from napari_unroll.io import (
     numpy_ct,
     nxtomo,
     radial,
+    raw,
     scan_file,
+    skyscan,
     tiff_stack,
     walnut,
     zeiss,
@@ -51,6 +53,7 @@ READERS: tuple[Reader, ...] = (
     mrc.READER,
     walnut.READER,
     nikon.FOLDER_READER,
+    skyscan.FOLDER_READER,
     tiff_stack.FOLDER_READER,
     tiff_stack.FILE_READER,
     blurred_picture.TIFF_READER,
@@ -63,6 +66,9 @@ READERS: tuple[Reader, ...] = (
     matlab.READER,
     zeiss.READER,
     nikon.READER,
+    skyscan.READER,
+    raw.READER,
+    raw.RAW_READER,
 )
 """In the order in which they are asked."""
 FORMATS: dict[str, Reader] = {reader.name: reader for reader in READERS}
@@ -77,6 +83,7 @@ CONTAINERS = {
     "mat": "a MATLAB file",
     "ole": "an OLE container",
     "text": "a text file",
+    "": "a file of raw numbers",
 }
 
 
