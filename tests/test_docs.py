@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from docs import make_formats_table
 from docs.make_method_pictures import FIGURES, fill
 
 from napari_unroll.methods.registry import METHODS
@@ -88,6 +89,11 @@ def test_the_page_of_methods_has_the_registry_s_table_and_every_method_is_descri
     assert methods_table() in index.read_text(encoding="utf-8")
     described = "".join(page.read_text(encoding="utf-8") for page in pages)
     assert not [method for method in METHODS if f"`{method}`" not in described]
+
+
+def test_the_page_of_formats_has_the_registry_s_table() -> None:
+    page = make_formats_table.PAGE.read_text(encoding="utf-8")
+    assert make_formats_table.fill(page) == page, "run python docs/make_formats_table.py"
 
 
 def test_the_figures_in_the_sections_of_methods_are_the_measured_ones() -> None:

@@ -33,6 +33,15 @@ def write_sample(name, folder):
         "imagej.tif": lambda: tifffile.imwrite(path, views, imagej=True),
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
         "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
+        "fan.mat": lambda: samples.write_mat(path),
+        "tilts.hspy": lambda: samples.write_hspy(path),
+        "tilts.emd": lambda: samples.write_ncem(path),
+        "velox.emd": lambda: samples.write_velox(path),
+        "cil.nxs": lambda: samples.write_cil(path),
+        "zeiss.txrm": lambda: samples.write_txrm(path),
+        "bone~.log": lambda: samples.write_skyscan(folder),
+        "views.yaml": lambda: samples.write_raw(path),
+        "part.xtekct": lambda: samples.write_xtekct(folder),
     }
     makers[name]()
     return path, RANGE if path.suffix in (".tif", ".mrc") or name == "views.npy" else {}
@@ -51,7 +60,17 @@ FILES = (
     "imagej.tif",
     "scan.h5",
     "picture.png",
+    "cil.nxs",
+    "tilts.hspy",
+    "tilts.emd",
+    "velox.emd",
+    "fan.mat",
+    "zeiss.txrm",
 )
+
+
+TEXT = ("part.xtekct", "bone~.log", "views.yaml")
+"""Settings beside views: cut at a line they are whole settings of another scan."""
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -65,11 +84,11 @@ def test_cut_files(tmp_path, name):
             scan = read(path, **options)
         except FileFormatError:
             continue
-        assert path.suffix in (".tif", ".png"), f"{name} cut at {cut} of {len(whole)} was read"
+        assert path.suffix in (".tif", ".png", ".txrm"), f"{name} cut at {cut} of {len(whole)} was read"
         np.testing.assert_array_equal(scan.measurements, original.measurements)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", FILES + TEXT)
 def test_altered_files(tmp_path, name):
     path, options = write_sample(name, tmp_path)
     whole, rng = path.read_bytes(), np.random.default_rng(1)
@@ -91,3 +110,13 @@ def test_cut_picture_in_a_folder(tmp_path):
     shutil.rmtree(folder)
     with pytest.raises(FileFormatError, match="no file"):
         read(folder)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_cut_settings(tmp_path, name):
+    path, _ = write_sample(name, tmp_path)
+    whole = path.read_bytes()
+    for cut in np.random.default_rng(0).integers(0, len(whole), 25):
+        path.write_bytes(whole[:cut])
+        with suppress(FileFormatError):
+            read(path)

@@ -119,7 +119,7 @@ def test_brain_kspace(shared_data):
         "mri_siemens_gre/gre.dat",
         "volumes/studyforrest_t1.npz",
         "volumes/100_fiberform.tif",
-        "htc2022_fan/htc2022_ta_full.mat",
+        "htc2022_fan/htc2022_ta_full_recon_fbp.mat",
         "volumes",
     ],
 )

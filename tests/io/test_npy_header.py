@@ -81,7 +81,7 @@ def test_archive_lists_and_loads(tmp_path):
 
 def test_unknown_archive_says_what_it_holds(tmp_path):
     np.savez(tmp_path / "a.npz", volume=np.zeros((3, 3, 3)))
-    with pytest.raises(FileFormatError, match=r"It holds volume \(3, 3, 3\) float64"):
+    with pytest.raises(FileFormatError, match=r"it holds volume \(3, 3, 3\) float64"):
         read(tmp_path / "a.npz")
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 
@@ -40,6 +41,39 @@ def test_empty_missing_and_wrong_files(tmp_path, suffix):
 def test_folder_without_measurements(tmp_path):
     with pytest.raises(FileFormatError, match="a folder, but not one"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "a.tif",
+            b"\xff\xd8\xff\xe0" + bytes(40),
+            "is a JPEG picture, which is not read here; the nearest that are: folder",
+        ),
+        ("a.nii.gz", b"\x1f\x8b" + bytes(40), "is a gzip archive"),
+        ("a.dcm", bytes(128) + b"DICM" + bytes(400), "is a DICOM file"),
+        ("a.dat", b"\x07" * 900, "no known kind"),
+        ("BM.txt", b"BM is how bitmaps begin", "is a text file, but not one"),
+        ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "OLE container"),
+    ],
+)
+def test_what_is_not_read_is_named_for_what_it_is(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileFormatError) as caught:
+        read(tmp_path / name)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).count("; or ") < 4
+
+
+def test_what_a_container_holds_is_said(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["temperatures"] = [1.0]
+    with pytest.raises(
+        FileFormatError, match="is an HDF5 file, but not one that is read here; it holds temperatures; expected"
+    ):
+        read(tmp_path / "a.h5")
 
 
 def test_forced_format(tmp_path):

@@ -70,6 +70,7 @@ PNG_READER = Reader(
     sniff=sniff_png,
     read=read_png,
     options=PictureOptions,
+    holds="`size` and `variance` of the blur, or `factor`, by options; colours become their luminance",
 )
 TIFF_READER = Reader(
     name="picture-tiff",
@@ -80,4 +81,5 @@ TIFF_READER = Reader(
     sniff=sniff_tiff,
     read=read_tiff,
     options=PictureOptions,
+    holds="the same",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,7 +28,9 @@ class Facts:
     """What a file says about its geometry, right or wrong.
 
     ``angles`` are in ``angle_unit`` ("" when the file does not say). Numbers are checked where they are used, so that an
-    option can take the place of a wrong one.
+    option can take the place of a wrong one. ``vectors`` (view, 12) of a ``beam`` say all; they give way to the circular
+    orbit of the other facts where an option of :data:`CIRCULAR` asks for one. ``shifts_px`` (view, 2) are the rows and
+    columns by which each picture is to be moved.
     """
 
     angles: np.ndarray | None = None
@@ -40,6 +42,12 @@ class Facts:
     source_origin_mm: float | None = None
     source_detector_mm: float | None = None
     vectors: np.ndarray | None = None
+    beam: Literal["auto", "cone", "parallel"] = "auto"
+    shifts_px: np.ndarray | None = None
+
+
+CIRCULAR = ("angles", "reverse", "pixel_mm", "axis_px", "rotation_axis", "source_origin_mm", "source_detector_mm")
+"""Options that describe a circular orbit; vectors of a file give way to them."""
 
 
 def circular_scan(path: Path, views: Views, facts: Facts, options: CircularOptions, notes: list[str]) -> Scan:
@@ -54,9 +62,10 @@ def circular_scan(path: Path, views: Views, facts: Facts, options: CircularOptio
     chosen = slice(None, None, options.view_step)
     geometry: ConeBeam | ParallelBeam
     if vectors is not None:
-        geometry = _vector_geometry(vectors, views.shape, options, notes).subset(chosen)
+        geometry = _vector_geometry(vectors, views.shape, facts, options, notes).subset(chosen)
     else:
         geometry = _circular_geometry(path, views.shape, stack, angles[chosen], facts, options, notes)
+        geometry = _shifted(path, geometry, views.shape[0], facts, options, notes)
         _doubt_direction(stack, geometry, options, notes)
     return finish(path, stack, bin_geometry(geometry, options.bin), options, notes)
 
@@ -65,7 +74,10 @@ def _vectors(path: Path, n_views: int, facts: Facts, options: CircularOptions, n
     if options.vectors is not None:
         notes.append(f"Projection vectors from {locate(options.vectors, path).name}.")
         return vectors_from(options.vectors, n_views, path)
-    if facts.vectors is None or options.angles is not None:
+    if facts.vectors is None:
+        return None
+    if asked := [name for name, _ in options.changed() if name in CIRCULAR]:
+        notes.append(f"A circular orbit, as option {', '.join(asked)} asks, in place of the geometry of every view.")
         return None
     if facts.vectors.shape != (n_views, 12):
         raise FileFormatError(
@@ -129,11 +141,13 @@ def _stored_angles(path: Path, n_views: int, facts: Facts, unit: str, notes: lis
 
 
 def _vector_geometry(
-    vectors: np.ndarray, shape: tuple[int, int, int], options: CircularOptions, notes: list[str]
+    vectors: np.ndarray, shape: tuple[int, int, int], facts: Facts, options: CircularOptions, notes: list[str]
 ) -> ConeBeam | ParallelBeam:
+    beam = facts.beam if options.beam == "auto" and options.vectors is None else options.beam
     unit_rays = np.allclose(np.linalg.norm(vectors[:, :3], axis=1), 1.0, atol=1e-4)
-    parallel = options.beam == "parallel" or (options.beam == "auto" and unit_rays)
-    how = "as told" if options.beam != "auto" else "inferred from the length of the rays"
+    parallel = beam == "parallel" or (beam == "auto" and unit_rays)
+    told = "as told" if options.beam != "auto" else "from the file"
+    how = "inferred from the length of the rays" if beam == "auto" else told
     notes.append(f"{'Parallel' if parallel else 'Cone'} beam ({how}).")
     return (ParallelBeam if parallel else ConeBeam)(vectors=vectors, detector_shape=(shape[1], shape[2]))
 
@@ -162,6 +176,30 @@ def _circular_geometry(
         return ParallelBeam.circular(**common)
     notes.append("Cone beam, source to axis {:.6g} mm, source to detector {:.6g} mm.".format(*distances))
     return ConeBeam.circular(**common, source_origin_mm=distances[0], source_detector_mm=distances[1])
+
+
+def _shifted(
+    path: Path,
+    geometry: ConeBeam | ParallelBeam,
+    n_views: int,
+    facts: Facts,
+    options: CircularOptions,
+    notes: list[str],
+) -> ConeBeam | ParallelBeam:
+    """The geometry with every detector moved as its picture is to be."""
+    if facts.shifts_px is None or not np.any(facts.shifts_px):
+        return geometry
+    if facts.shifts_px.shape != (n_views, 2) or not (np.abs(facts.shifts_px) <= MOST).all():
+        raise FileFormatError(
+            f"{path.name} holds shifts of shape {facts.shifts_px.shape} or beyond {MOST:,} pixels; expected rows and columns "
+            f"for each of {n_views} views. It is damaged."
+        )
+    shifts = facts.shifts_px[:: options.view_step]
+    shifts = shifts[:, ::-1] if options.rotation_axis == "horizontal" else shifts
+    vectors = np.array(geometry.vectors)
+    vectors[:, 3:6] += shifts[:, 1:] * vectors[:, 6:9] + shifts[:, :1] * vectors[:, 9:12]
+    notes.append(f"Every view moved by its shift in the file, up to {np.abs(shifts).max():.3g} pixels.")
+    return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)
 
 
 def _length(path: Path, facts: Facts, options: CircularOptions, name: str) -> float | None:

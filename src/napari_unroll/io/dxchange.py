@@ -75,4 +75,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=CircularOptions,
+    holds="`theta`, or `/process/acquisition/rotation`; `data_white` and `data_dark` are used where present",
 )

@@ -7,10 +7,12 @@ It knows containers (HDF5, TIFF, ...), not formats, and nothing of scans.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import psutil
@@ -27,6 +29,9 @@ MAGIC = {
     b"MM\x00*": "tiff",
     b"II+\x00": "tiff",
     b"MM\x00+": "tiff",
+    b"MATLAB 5.0 MAT-file": "mat",
+    b"MATLAB 7.3 MAT-file": "hdf5",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "ole",
 }
 MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".ali", ".rec", ".map")
 MEMORY_SHARE = 0.8
@@ -36,7 +41,7 @@ MOST_PACKED = 20_000
 
 
 def container(path: Path) -> str:
-    """What a path holds by its content: folder, hdf5, npy, npz, png, tiff, mrc or "" when unknown.
+    """What a path holds by its content: folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, text or "" when unknown.
 
     Raises FileFormatError where there is nothing, or nothing in it.
     """
@@ -54,7 +59,12 @@ def container(path: Path) -> str:
             return kind
     if head[208:212] == b"MAP " or path.suffix.lower() in MRC_SUFFIXES:
         return "mrc"
-    return ""
+    return "text" if is_text(head) else ""
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are text: no control characters but blanks, tabs and line ends."""
+    return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in head.removeprefix(b"\xef\xbb\xbf"))
 
 
 def read_head(path: Path, n_bytes: int) -> bytes:
@@ -141,6 +151,16 @@ def translated(path: Path, title: str) -> Iterator[None]:
         raise FileFormatError(
             f"{path.name} was expected to be {title}, but reading it failed ({reason}). It is damaged, truncated or "
             "of another kind; open it in the program that wrote it, or copy it again."
+        ) from error
+
+
+def rare(package: str, title: str) -> ModuleType:
+    """A library of the extra ``formats``. Raises FileFormatError with the command that installs it where it is missing."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise FileFormatError(
+            f"{title} needs the package {package}, which is not installed: pip install 'napari-unroll[formats]'."
         ) from error
 
 

@@ -19,6 +19,11 @@ from napari_unroll.io.views import Views
 
 SLAB_BYTES = 32_000_000
 """Of a large dataset that is read at once: some hundredths of a second."""
+MM = {
+    "mm": 1.0, "m": 1e3, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "micron": 1e-3, "nm": 1e-6, "cm": 10.0, "å": 1e-7,
+    "a": 1e-7, "angstrom": 1e-7, "pm": 1e-9,
+}  # fmt: skip
+"""A unit of length, in lower case, in mm."""
 
 
 class OneFile(h5py.File):

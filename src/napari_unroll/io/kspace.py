@@ -186,14 +186,16 @@ NPY_READER = Reader(
     sniff=sniff_npy,
     read=read_npy,
     options=KSpaceOptions,
+    holds="(y, x), (coil, y, x) or (coil, z, y, x), zero where not sampled",
 )
 NPZ_READER = Reader(
     name="kspace-npz",
     title="Cartesian k-space in .npz",
-    expects="such an array named kspace",
+    expects="a complex array named kspace",
     container="npz",
     extensions=(".npz",),
     sniff=sniff_npz,
     read=read_npz,
     options=KSpaceOptions,
+    holds="`mask`, `csm`, `spacing_mm`",
 )

@@ -97,4 +97,6 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=CircularOptions,
+    holds="angles in a `.rawtlt`, `.tlt`, `.txt` or `.csv` of the same name, or option `angles`; old FEI headers bring "
+    "tilts and pixel size",
 )

@@ -95,9 +95,9 @@ def numbers_from(path: Path) -> np.ndarray:
     Rows of equal length give a table, anything else a list. Raises FileFormatError also where one is NaN or infinite.
     """
     kind = container(path)
-    if kind not in ("npy", ""):
+    if kind not in ("npy", "text", ""):
         raise FileFormatError(f"{path.name} should be a text or .npy file of numbers; it is of kind {kind}.")
-    numbers = np.asarray(load_npy(path), np.float64) if kind else _parse(path)
+    numbers = np.asarray(load_npy(path), np.float64) if kind == "npy" else _parse(path)
     if not np.isfinite(numbers).all():
         raise FileFormatError(
             f"{path.name} holds NaN or infinity; expected finite angles or vectors. Correct the file."

@@ -144,14 +144,17 @@ NPY_READER = Reader(
     sniff=sniff_npy,
     read=read_npy,
     options=NumpyOptions,
+    holds="geometry by options",
 )
 NPZ_READER = Reader(
     name="npz",
     title="projections in .npz",
-    expects="such an array named line_integrals, sinogram, transmission, projections or data",
+    expects="a real array named line_integrals, sinogram, transmission, projections or data",
     container="npz",
     extensions=(".npz",),
     sniff=sniff_npz,
     read=read_npz,
     options=NumpyOptions,
+    holds="`angles_deg`, `angles_rad`, `angles`, `theta`; `axis_px` (`cor_px`), `pixel_mm`, `source_origin_mm`, "
+    "`source_detector_mm`, `vectors`, `flats`, `darks`",
 )

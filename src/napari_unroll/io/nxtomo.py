@@ -17,12 +17,11 @@ from napari_unroll.interrupt import check
 from napari_unroll.io.ct_options import CircularOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import check_memory
-from napari_unroll.io.hdf5 import checked, datasets_named, load, open_hdf5, unit, views_of
+from napari_unroll.io.hdf5 import MM, checked, datasets_named, load, open_hdf5, unit, views_of
 from napari_unroll.io.reader import Reader
 from napari_unroll.scan.scan import Scan
 
 PROJECTION, FLAT, DARK = 0, 1, 2
-MM = {"mm": 1.0, "m": 1e3, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "nm": 1e-6, "cm": 10.0}
 
 
 @dataclass(frozen=True)
@@ -117,4 +116,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=CircularOptions,
+    holds="frames with image keys and angles, wherever in the tree they lie",
 )

@@ -149,6 +149,7 @@ HDF5_READER = Reader(
     sniff=sniff_hdf5,
     read=read_hdf5,
     options=PyqmriOptions,
+    holds="`Coils`; options `index` (which scan of the series), `slice`, `voxel_mm`",
 )
 NPZ_READER = Reader(
     name="trajectory-npz",
@@ -159,4 +160,5 @@ NPZ_READER = Reader(
     sniff=sniff_npz,
     read=read_npz,
     options=TrajectoryOptions,
+    holds="trajectory (z,) y, x in cycles per voxel; `csm`, `dcf` (density of the samples); options `size`, `voxel_mm`",
 )

@@ -32,7 +32,8 @@ class ReaderOptions(Record):
 class Reader:
     """One format: ``sniff`` looks at the content of a path of kind ``container``; ``read`` makes a Scan of it.
 
-    ``expects`` says in a few words what ``sniff`` looks for.
+    ``expects`` says in a few words what ``sniff`` looks for; ``holds`` what else the format must or may hold, for the
+    table of the documentation.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Reader:
     sniff: Callable[[Path], bool]
     read: Callable[[Path, Any], Scan]
     options: type[ReaderOptions]
+    holds: str = ""
 
 
 def parse_options(reader: Reader, values: Mapping[str, Any]) -> ReaderOptions:

@@ -15,19 +15,27 @@ import numpy as np
 from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
 from napari_unroll.io import (
     blurred_picture,
+    cil,
     dxchange,
+    emd,
+    hspy,
     kspace,
+    matlab,
     mrc,
+    nikon,
     numpy_ct,
     nxtomo,
     radial,
+    raw,
     scan_file,
+    skyscan,
     tiff_stack,
     walnut,
+    zeiss,
 )
 from napari_unroll.io.guards import container, file_hash, readable, translated
-from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.reader import Reader, parse_options
+from napari_unroll.io.unknown import unsupported
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
 from napari_unroll.scan.noise import measured_noise
@@ -37,10 +45,16 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 READERS: tuple[Reader, ...] = (
     scan_file.READER,
     dxchange.READER,
+    cil.READER,
     nxtomo.READER,
     radial.HDF5_READER,
+    matlab.HDF5_READER,
+    hspy.READER,
+    emd.READER,
     mrc.READER,
     walnut.READER,
+    nikon.FOLDER_READER,
+    skyscan.FOLDER_READER,
     tiff_stack.FOLDER_READER,
     tiff_stack.FILE_READER,
     blurred_picture.TIFF_READER,
@@ -50,6 +64,12 @@ READERS: tuple[Reader, ...] = (
     kspace.NPY_READER,
     numpy_ct.NPY_READER,
     blurred_picture.PNG_READER,
+    matlab.READER,
+    zeiss.READER,
+    nikon.READER,
+    skyscan.READER,
+    raw.READER,
+    raw.RAW_READER,
 )
 """In the order in which they are asked."""
 FORMATS: dict[str, Reader] = {reader.name: reader for reader in READERS}
@@ -61,6 +81,10 @@ CONTAINERS = {
     "tiff": "a TIFF file",
     "png": "a PNG file",
     "mrc": "an MRC file",
+    "mat": "a MATLAB file",
+    "ole": "an OLE container",
+    "text": "a text file",
+    "": "a file of raw numbers",
 }
 
 
@@ -76,16 +100,7 @@ def find_reader(path: Path | str) -> Reader:
         with translated(path, CONTAINERS[kind]):
             if reader.sniff(path):
                 return reader
-    raise FileFormatError(_unsupported(path, kind, candidates))
-
-
-def _unsupported(path: Path, kind: str, candidates: list[Reader]) -> str:
-    if not candidates:
-        known = ", ".join(sorted({reader.title for reader in READERS}))
-        return f"{path.name} is of no kind that is read here (by its content); expected one of: {known}."
-    known = "; or ".join(f"{reader.title} ({reader.expects})" for reader in candidates)
-    held = f" It holds {Archive(path)}." if kind == "npz" else ""
-    return f"{path.name} is {CONTAINERS[kind]}, but not one that is read here; expected {known}.{held}"
+    raise FileFormatError(unsupported(path, kind, CONTAINERS.get(kind, ""), READERS))
 
 
 def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan:
@@ -114,7 +129,7 @@ def _reader_named(path: Path, name: str) -> Reader:
         raise ParameterError(f"There is no format {name!r}; choose one of: {', '.join(FORMATS)}.")
     kind = container(path)
     if FORMATS[name].container != kind:
-        what = CONTAINERS.get(kind, "of an unknown kind")
+        what = CONTAINERS.get(kind, "of a kind that is not known")
         raise FileFormatError(
             f"{path.name} is {what}; {FORMATS[name].title} needs {CONTAINERS[FORMATS[name].container]}."
         )

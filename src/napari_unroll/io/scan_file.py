@@ -148,4 +148,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=ScanFileOptions,
+    holds="everything, bit for bit",
 )

@@ -117,6 +117,7 @@ FILE_READER = Reader(
     sniff=sniff_file,
     read=read_file,
     options=FieldOptions,
+    holds="angles beside it in a file of its name, or option `angles`",
 )
 FOLDER_READER = Reader(
     name="tiff-folder",
@@ -127,4 +128,5 @@ FOLDER_READER = Reader(
     sniff=sniff_folder,
     read=read_folder,
     options=FieldOptions,
+    holds="angles in `angles.txt`, `theta.csv`, …, or option `angles`; files named `flat…` and `dark…` are the fields",
 )

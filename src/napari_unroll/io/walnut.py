@@ -143,4 +143,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=WalnutOptions,
+    holds="flats `io…`, dark `di…`; any subset of the views",
 )
