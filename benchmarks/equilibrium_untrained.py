@@ -7,6 +7,7 @@ without physics for the cost.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -130,8 +131,12 @@ def wide_network(method: str) -> Network:
     return Network(config.model_copy(update={"prior": config.prior.model_copy(update=prior)}))
 
 
-def kept_bytes(network: Network) -> int:
-    """What a training step keeps for its backward pass besides the weights, on one 64² slice without physics."""
+def kept_bytes(network: Network, loss: Callable[[], torch.Tensor] | None = None) -> int:
+    """What a training step keeps for its backward pass besides the weights; of no ``loss``, on one 64² slice without physics."""
+
+    def slice_loss() -> torch.Tensor:
+        return network(torch.rand(SHAPE), Identity()).iterates[-1].square().mean()
+
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -139,8 +144,7 @@ def kept_bytes(network: Network) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = network(torch.rand(SHAPE), Identity()).iterates[-1]
-        out.square().mean().backward()
+        (loss or slice_loss)().backward()
     return sum(kept.values()) - sum(p.nbytes for p in network.parameters())
 
 

@@ -100,9 +100,9 @@ def _case(task: Task, level: float, data: str, name: str, make: Callable[[], Sca
     return Case(task, level, data, name, make, str(folder), "measured")
 
 
-def few_views(path: Path, n: int, **options: Any) -> Parts:
+def few_views(path: Path, n: int) -> Parts:
     """``n`` views of a full orbit, evenly spread, and N_UNSEEN of the others, which methods foretell."""
-    scan = read(path, **{"bin": 2, **options})
+    scan = read(path)
     assert isinstance(scan.geometry, ConeBeam)
     total = scan.geometry.n_views
     seen = np.unique(np.linspace(0, total, n, endpoint=False).round().astype(int))
