@@ -46,3 +46,22 @@ def test_cone_beam_by_option(tmp_path):
     assert scan.geometry.source_origin_mm == pytest.approx(50)
     assert scan.grid.spacing_mm == pytest.approx((0.0065 / 4,) * 3)
     assert any("not estimated for cone beams" in note for note in scan.notes)
+
+
+def test_flats_before_and_after_are_interpolated_by_time(tmp_path):
+    _, flat, dark = samples.counts()
+    last = flat * 0.9
+    when = np.arange(1, samples.N_VIEWS + 1) / (samples.N_VIEWS + 1)
+    drifting = flat + when[:, None, None] * (last - flat)
+    views = (drifting - dark) * np.exp(-samples.line_integrals()) + dark
+    with h5py.File(samples.write_nxtomo(tmp_path / "a.nxs"), "a") as file:
+        detector = file["entry1/tomo_entry/instrument/detector"]
+        del detector["data"], detector["image_key"], file["entry1/tomo_entry/sample/rotation_angle"]
+        detector["data"] = np.concatenate([dark[None], flat[None], views, last[None]])
+        detector["image_key"] = np.r_[2, 1, np.zeros(samples.N_VIEWS, int), 1]
+        file["entry1/tomo_entry/sample/rotation_angle"] = np.r_[0, 0, samples.ANGLES_DEG, 0]
+    scan = read(tmp_path / "a.nxs", flats="interpolated")
+    np.testing.assert_allclose(scan.measurements, samples.line_integrals(), atol=1e-4)
+    assert np.abs(read(tmp_path / "a.nxs").measurements - samples.line_integrals()).max() > 0.03
+    turned = read(tmp_path / "a.nxs", flats="interpolated", rotation_axis="horizontal").measurements
+    np.testing.assert_array_equal(turned, scan.measurements.swapaxes(1, 2))

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -98,3 +100,46 @@ def test_original_geometry_is_not_there(folder):
         read(folder, geometry="original")
     with pytest.raises(ParameterError, match="no option 'angles'"):
         read(folder, angles="0:360")
+
+
+@pytest.fixture
+def all_orbits(folder, tmp_path_factory):
+    """A walnut whose three orbits are copies of one but for the height of the source and of the detector."""
+    walnut = tmp_path_factory.mktemp("walnut")
+    for k in (1, 2, 3):
+        place = walnut / "Projections" / f"tubeV{k}"
+        shutil.copytree(folder, place)
+        rows = np.array(orbit().vectors)
+        rows[:, [2, 5]] += k
+        np.savetxt(place / "scan_geom_corrected.geom", rows)
+    return walnut
+
+
+def test_all_orbits_are_one_scan(all_orbits, folder):
+    one, scan = read(folder), read(all_orbits)
+    assert find_reader(all_orbits).name == find_reader(all_orbits / "Projections").name == "walnut-set"
+    assert scan.measurements.shape == (6, ROWS, COLS)
+    np.testing.assert_array_equal(scan.measurements, np.tile(one.measurements, (3, 1, 1)))
+    np.testing.assert_allclose(scan.geometry.vectors[:, 2] - np.tile(one.geometry.vectors[:, 2], 3), [1, 1, 2, 2, 3, 3])
+    assert scan.notes[0] == "3 orbits in one scan: tubeV1, tubeV2, tubeV3."
+    assert read(all_orbits, view_step=4).geometry.n_views == 2
+    first = scan.provenance.sha256
+    tifffile.imwrite(all_orbits / "Projections/tubeV2/di000000.tif", np.full((COLS, ROWS), 101, np.uint16))
+    assert read(all_orbits).provenance.sha256 != first
+
+
+def test_orbits_of_other_sizes(all_orbits):
+    place = all_orbits / "Projections" / "tubeV2"
+    for file in place.glob("*.tif"):
+        tifffile.imwrite(file, np.full((COLS, ROWS + 1), 500 if "di" in file.name else 900, np.uint16))
+    with pytest.raises(FileFormatError, match="different sizes"):
+        read(all_orbits)
+
+
+def test_flats_before_and_after_are_interpolated_by_time(folder):
+    scan = read(folder, flats="interpolated")
+    flat = np.array([1000 + 200 * k / N for k in (3, 10)]) - 100
+    assert scan.measurements[:, 1, 2] == pytest.approx(-np.log(1000 * np.exp(-2.0) / flat), abs=5e-3)
+    assert any("interpolated flat" in note for note in scan.notes)
+    (folder / "io000001.tif").unlink()
+    assert any("mean flat" in note for note in read(folder, flats="interpolated").notes)

@@ -117,13 +117,19 @@ def readable(n_bytes: int) -> str:
     return f"{value:.3g} {unit}"
 
 
+def files_of(path: Path) -> list[Path]:
+    """A file itself, or those directly in a folder, or all beneath one that holds only folders."""
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.is_file()) or sorted(p for p in path.rglob("*") if p.is_file())
+
+
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of the files directly in a folder."""
+    """SHA-256 of a file, or of the names and contents of the files of a folder."""
     digest = hashlib.sha256()
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    for file in files:
+    for file in files_of(path):
         if path.is_dir():
-            digest.update(file.name.encode())
+            digest.update(file.relative_to(path).as_posix().encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 check()

@@ -6,11 +6,14 @@ Source: https://manual.nexusformat.org/classes/applications/NXtomo.html.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
+from pydantic import Field
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check
@@ -19,9 +22,19 @@ from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.hdf5 import MM, checked, datasets_named, load, open_hdf5, unit, views_of
 from napari_unroll.io.reader import Reader
+from napari_unroll.io.views import between
 from napari_unroll.scan.scan import Scan
 
 PROJECTION, FLAT, DARK = 0, 1, 2
+
+
+class NxtomoOptions(CircularOptions):
+    """The options of circular scans, and which flat field."""
+
+    flats: Literal["mean", "interpolated"] = Field(
+        default="mean",
+        description="Flat field of a view: mean of all, or between those before and after the views by its time.",
+    )
 
 
 @dataclass(frozen=True)
@@ -50,16 +63,31 @@ def _stacks(file: h5py.File) -> list[h5py.Dataset]:
     return [d for d in datasets_named(file, "data") if d.ndim == 3]
 
 
-def read(path: Path, options: CircularOptions) -> Scan:
-    """Projections corrected by the mean of the flat and dark frames."""
+def read(path: Path, options: NxtomoOptions) -> Scan:
+    """Projections corrected by the flat and dark frames."""
     with open_hdf5(path) as file:
         parts = _parts(path, file)
         frames = {kind: np.flatnonzero(parts.key == kind) for kind in (PROJECTION, FLAT, DARK)}
-        flat, dark = (_mean(parts.data, frames[kind]) for kind in (FLAT, DARK))
         counts = (len(frames[PROJECTION]), len(frames[FLAT]), len(frames[DARK]))
         notes = ["{} projections, {} flats, {} darks by image_key.".format(*counts)]
+        flat, dark = _flat(parts, frames, options, notes), _mean(parts.data, frames[DARK])
         views = views_of(parts.data, frames[PROJECTION], flat=flat, dark=0.0 if dark is None else dark)
         return circular_scan(path, views, _facts(file, parts, frames[PROJECTION]), options, notes)
+
+
+def _flat(
+    parts: Parts, frames: dict[int, np.ndarray], options: NxtomoOptions, notes: list[str]
+) -> np.ndarray | Callable[[int], np.ndarray] | None:
+    """The mean flat field, or that between the first and the last series of flats at the time of a view."""
+    flats, projections = frames[FLAT], frames[PROJECTION]
+    first, last = flats[flats < projections[0]], flats[flats > projections[-1]]
+    if options.flats == "mean" or not len(first) or not len(last):
+        return _mean(parts.data, flats)
+    before, after = _mean(parts.data, first), _mean(parts.data, last)
+    if before is None or after is None:
+        return None
+    notes.append(f"Flat field between the {len(first)} flats before and the {len(last)} after the views, by time.")
+    return between(before, after, (projections - first.mean()) / (last.mean() - first.mean()))
 
 
 def _parts(path: Path, file: h5py.File) -> Parts:
@@ -115,6 +143,6 @@ READER = Reader(
     extensions=(".nxs", ".h5", ".hdf5"),
     sniff=sniff,
     read=read,
-    options=CircularOptions,
+    options=NxtomoOptions,
     holds="frames with image keys and angles, wherever in the tree they lie",
 )

@@ -26,7 +26,7 @@ from napari_unroll.scan.limits import MOST
 from napari_unroll.scan.scan import Scan
 
 SUFFIXES = (".yaml", ".yml", ".json")
-MOST_BYTES = 1_000_000
+MOST_BYTES, DEEPEST = 100_000, 3
 Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -117,10 +117,7 @@ def _description(path: Path) -> dict[str, Any]:
         )
     text = read_head(path, MOST_BYTES).decode("utf-8-sig", "replace")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
-            raise FileFormatError(
-                f"{path.name} refers to its own parts by aliases, which are not followed; write them out."
-            )
+        _refuse_structure(path, text)
         found = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise FileFormatError(
@@ -129,6 +126,17 @@ def _description(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise FileFormatError(f"{path.name} should have one 'name: value' per line; see docs/formats.md.")
     return found
+
+
+def _refuse_structure(path: Path, text: str) -> None:
+    """Refuse aliases, which can multiply, and deep nesting, which takes long, at the first one."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            raise FileFormatError(
+                f"{path.name} has aliases or lists within lists within lists; expected 'name: value' with plain values."
+            )
 
 
 def _parts(path: Path, described: dict[str, Any]) -> tuple[Layout, np.ndarray | None, FieldOptions]:

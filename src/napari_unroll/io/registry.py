@@ -33,7 +33,7 @@ from napari_unroll.io import (
     walnut,
     zeiss,
 )
-from napari_unroll.io.guards import container, file_hash, readable, translated
+from napari_unroll.io.guards import container, file_hash, files_of, readable, translated
 from napari_unroll.io.reader import Reader, parse_options
 from napari_unroll.io.unknown import unsupported
 from napari_unroll.scan.blurring import BlurredSampling
@@ -53,6 +53,7 @@ READERS: tuple[Reader, ...] = (
     emd.READER,
     mrc.READER,
     walnut.READER,
+    walnut.SET_READER,
     nikon.FOLDER_READER,
     skyscan.FOLDER_READER,
     tiff_stack.FOLDER_READER,
@@ -143,7 +144,7 @@ def describe(path: Path | str, **options: Any) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     reader = find_reader(path)
-    size = sum(p.stat().st_size for p in path.iterdir() if p.is_file()) if path.is_dir() else path.stat().st_size
+    size = sum(p.stat().st_size for p in files_of(path))
     facts: dict[str, Any] = {"path": str(path), "format": reader.title, "size": readable(size)}
     try:
         facts |= summary(read(path, **options))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,23 +17,34 @@ from napari_unroll.io.ct_options import LARGEST_AIR, ValueOptions, ViewOptions
 from napari_unroll.io.guards import check_memory
 from napari_unroll.scan import preprocess_ct as ct
 
+Field = np.ndarray | float
+"""A flat or dark field (row, column), or one number for all of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """Views of a file, loaded one at a time: ``load(i)`` gives view i as (row, column) in whatever type is stored."""
+    """Views of a file, loaded one at a time: ``load(i)`` gives view i as (row, column) in whatever type is stored.
+
+    ``flat`` and ``dark`` are fields for all views, or give that of view i.
+    """
 
     shape: tuple[int, int, int]
     load: Callable[[int], np.ndarray]
-    flat: np.ndarray | float | None = None
-    dark: np.ndarray | float = 0.0
+    flat: Field | Callable[[int], Field] | None = None
+    dark: Field | Callable[[int], Field] = 0.0
     integer: bool = False
 
     def transposed(self) -> Views:
         """Rows and columns exchanged."""
-        flat = self.flat.T if isinstance(self.flat, np.ndarray) else self.flat
-        dark = self.dark.T if isinstance(self.dark, np.ndarray) else self.dark
         n, rows, cols = self.shape
-        return replace(self, shape=(n, cols, rows), load=lambda i: self.load(i).T, flat=flat, dark=dark)
+        flat = None if self.flat is None else lambda i: np.transpose(_of(self.flat, i))
+        return replace(
+            self,
+            shape=(n, cols, rows),
+            load=lambda i: self.load(i).T,
+            flat=flat,
+            dark=lambda i: np.transpose(_of(self.dark, i)),
+        )
 
     def corrected(self, i: int, options: ViewOptions) -> tuple[np.ndarray, int]:
         """View i after flat and dark field, repair and binning, float32, and the number of repaired pixels."""
@@ -41,11 +53,22 @@ class Views:
             raise FileFormatError(f"View {i} has shape {raw.shape}, the others {self.shape[1:]}; remove the odd one.")
         view = raw.astype(np.float32)
         if self.flat is not None:
-            view = ct.flat_dark(view, self.flat, self.dark)
+            view = ct.flat_dark(view, _of(self.flat, i), _of(self.dark, i))
         bad = ~np.isfinite(view)
         if options.hot_pixels and not bad.all():
             bad |= ct.hot_pixels(view, options.hot_pixels)
         return ct.bin_view(ct.repair(view, bad), options.bin), int(bad.sum())
+
+
+def _of(field: Any, i: int) -> Any:
+    """The field of view i."""
+    return field(i) if callable(field) else field
+
+
+def between(before: np.ndarray, after: np.ndarray, when: np.ndarray) -> Callable[[int], np.ndarray]:
+    """The flat field of view i between one taken before and one after the views, at times ``when`` (view,) of 0 to 1."""
+    drift = after - before
+    return lambda i: before + np.float32(when[i]) * drift
 
 
 def line_integrals(views: Views, options: ValueOptions, notes: list[str]) -> np.ndarray:

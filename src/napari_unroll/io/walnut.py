@@ -1,4 +1,4 @@
-"""The folder of one orbit of the CWI walnut data set: cone-beam views, flats, dark and one geometry row per view.
+"""Orbits of the CWI walnut data set, one or all of a walnut: cone-beam views, flats, dark and one geometry row per view.
 
 Rows pair with files in reverse order (row 1200 − k belongs to file k) and every picture is flipped up-down and
 transposed, as in the data set's own loading scripts.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ from napari_unroll.io.ct_options import ViewOptions
 from napari_unroll.io.number_files import numbers_from
 from napari_unroll.io.pictures import load_tiff
 from napari_unroll.io.reader import Reader
-from napari_unroll.io.views import Views, load_stack, take_log
+from napari_unroll.io.views import Views, between, load_stack, take_log
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.grids import bin_geometry, limit_grid
 from napari_unroll.scan.scan import Scan
@@ -36,19 +37,28 @@ VOXEL_MM = 0.1
 
 
 class WalnutOptions(ViewOptions):
-    """How much of the orbit is loaded, and which of the two geometry files."""
+    """How much of the orbits is loaded, which of the two geometry files, and which flat field."""
 
     geometry: Literal["corrected", "original"] = Field(
         default="corrected", description="Geometry rows: after the data set's own correction, or as the scanner wrote."
+    )
+    flats: Literal["mean", "interpolated"] = Field(
+        default="mean", description="Flat field of a view: mean of those before and after, or between them by its time."
     )
 
 
 @dataclass(frozen=True)
 class Orbit:
-    """The view files of one orbit with their numbers, in ascending order."""
+    """One orbit: its view files in ascending order, a geometry row (view, 12) each, and its fields.
+
+    ``flat`` gives the flat field of a view; ``notes`` say what was found.
+    """
 
     files: list[Path]
-    numbers: list[int]
+    vectors: np.ndarray
+    flat: Callable[[int], np.ndarray]
+    dark: np.ndarray
+    notes: list[str]
 
 
 def sniff(path: Path) -> bool:
@@ -56,19 +66,47 @@ def sniff(path: Path) -> bool:
     return any(path.glob("scan_geom_*.geom")) and any(VIEW_NAME.match(p.name) for p in path.iterdir())
 
 
+def _orbits_in(path: Path) -> list[Path]:
+    """The folders tubeV1, tubeV2, … of a walnut, directly in it or in its folder Projections."""
+    places = (path, path / "Projections")
+    return [f for place in places if place.is_dir() for f in sorted(place.glob("tubeV*")) if f.is_dir() and sniff(f)]
+
+
+def sniff_set(path: Path) -> bool:
+    """A folder with orbits in folders of their own."""
+    return bool(_orbits_in(path))
+
+
 def read(path: Path, options: WalnutOptions) -> Scan:
     """Whatever views the folder has, with the geometry rows of their file numbers."""
-    rows = _rows(path, options)
-    orbit = _orbit(path, len(rows))
-    views = _views(path, orbit)
-    notes = [
-        f"Read {len(orbit.files)} of {len(rows) - 1} views, files {orbit.numbers[0]} … {orbit.numbers[-1]}; flipped and "
-        "transposed as the data set's scripts do.",
-        f"Geometry rows {len(rows) - 1} − file number of scan_geom_{options.geometry}.geom; dark and mean flat applied.",
-    ]
-    stack = take_log(load_stack(views, range(0, len(orbit.files), options.view_step), options, notes), notes)
-    selected = np.array(orbit.numbers)[:: options.view_step]
-    geometry = ConeBeam(vectors=rows[len(rows) - 1 - selected], detector_shape=views.shape[1:])
+    return _scan(path, [_orbit(path, options)], options, [])
+
+
+def read_set(path: Path, options: WalnutOptions) -> Scan:
+    """All orbits of a walnut in one scan, one after the other."""
+    folders = _orbits_in(path)
+    notes = [f"{len(folders)} orbits in one scan: {', '.join(f.name for f in folders)}."]
+    return _scan(path, [_orbit(f, options) for f in folders], options, notes)
+
+
+def _scan(path: Path, orbits: list[Orbit], options: WalnutOptions, notes: list[str]) -> Scan:
+    shape = orbits[0].dark.shape
+    if any(orbit.dark.shape != shape for orbit in orbits):
+        raise FileFormatError(
+            f"The orbits of {path.name} have pictures of different sizes; they are not of one walnut."
+        )
+    notes += [note for orbit in orbits for note in orbit.notes]
+    owner = [(orbit, k) for orbit in orbits for k in range(len(orbit.files))]
+    views = Views(
+        shape=(len(owner), shape[0], shape[1]),
+        load=lambda i: load_view(owner[i][0].files[owner[i][1]]),
+        flat=lambda i: owner[i][0].flat(owner[i][1]),
+        dark=lambda i: owner[i][0].dark,
+        integer=True,
+    )
+    stack = take_log(load_stack(views, range(0, len(owner), options.view_step), options, notes), notes)
+    vectors = np.concatenate([orbit.vectors for orbit in orbits])[:: options.view_step]
+    geometry = ConeBeam(vectors=vectors, detector_shape=views.shape[1:])
     grid = limit_grid(_grid(options.bin), options.max_size)
     notes.append("Volume: {} × {} × {} voxels (z, y, x) of {:.4g} mm.".format(*grid.shape, grid.spacing_mm[0]))
     return Scan(
@@ -93,31 +131,47 @@ def _rows(path: Path, options: WalnutOptions) -> np.ndarray:
     return rows
 
 
-def _orbit(path: Path, n_rows: int) -> Orbit:
+def _orbit(path: Path, options: WalnutOptions) -> Orbit:
+    rows = _rows(path, options)
+    last = len(rows) - 1
     found = {int(m[1]): p for p in path.iterdir() if (m := VIEW_NAME.match(p.name))}
-    if 0 in found and n_rows - 1 in found:
+    if 0 in found and last in found:
         del found[0]
-    numbers = sorted(found)
-    if numbers[-1] > n_rows - 1:
+    numbers = np.array(sorted(found))
+    if numbers[-1] > last:
         raise FileFormatError(
-            f"{path.name} has view {found[numbers[-1]].name} but only {n_rows} geometry rows; the geometry file is "
+            f"{path.name} has view {found[numbers[-1]].name} but only {len(rows)} geometry rows; the geometry file is "
             "truncated or of another orbit."
         )
-    return Orbit([found[n] for n in numbers], numbers)
+    flats, dark = _fields(path)
+    flat, how = _flat(flats, numbers / last, options)
+    notes = [
+        f"Read {len(numbers)} of {last} views, files {numbers[0]} … {numbers[-1]}; flipped and transposed as the data set's "
+        "scripts do.",
+        f"Geometry rows {last} − file number of scan_geom_{options.geometry}.geom; dark and {how} flat applied.",
+    ]
+    return Orbit([found[n] for n in numbers], rows[last - numbers], flat, dark, notes)
 
 
-def _views(path: Path, orbit: Orbit) -> Views:
-    flats = [load_view(path / name) for name in FLATS if (path / name).is_file()]
+def _flat(flats: list[np.ndarray], when: np.ndarray, options: WalnutOptions) -> tuple[Callable[[int], np.ndarray], str]:
+    """The flat field of a view, and what it is in a word; pictures are taken in the order of their numbers."""
+    if options.flats == "interpolated" and len(flats) == 2:
+        return between(flats[0], flats[1], when), "interpolated"
+    mean = np.asarray(np.mean(flats, axis=0, dtype=np.float32))
+    return lambda i: mean, "mean"
+
+
+def _fields(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """The flat fields, float32, and the dark field."""
+    flats = [load_view(path / name).astype(np.float32) for name in FLATS if (path / name).is_file()]
     if not flats:
         raise FileFormatError(f"{path.name} has no flat field ({' or '.join(FLATS)}); copy it from the data set.")
     if not (path / DARK).is_file():
         raise FileFormatError(f"{path.name} has no dark field ({DARK}); copy it from the data set.")
-    dark, shape = load_view(path / DARK), flats[0].shape
-    if {f.shape for f in flats} | {dark.shape} != {shape}:
+    dark = load_view(path / DARK)
+    if {f.shape for f in flats} != {dark.shape}:
         raise FileFormatError(f"The flat and dark fields of {path.name} differ in size; copy them again.")
-    flat = np.asarray(np.mean(flats, axis=0, dtype=np.float32))
-    full = (len(orbit.files), shape[0], shape[1])
-    return Views(shape=full, load=lambda i: load_view(orbit.files[i]), flat=flat, dark=dark, integer=True)
+    return flats, dark
 
 
 def load_view(path: Path) -> np.ndarray:
@@ -144,4 +198,15 @@ READER = Reader(
     read=read,
     options=WalnutOptions,
     holds="flats `io…`, dark `di…`; any subset of the views",
+)
+SET_READER = Reader(
+    name="walnut-set",
+    title="CWI walnut with all its orbits",
+    expects="folders tubeV1, tubeV2, … with an orbit each",
+    container="folder",
+    extensions=(),
+    sniff=sniff_set,
+    read=read_set,
+    options=WalnutOptions,
+    holds="the same; also beneath a folder Projections",
 )
