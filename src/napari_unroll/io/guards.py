@@ -46,7 +46,8 @@ MOST_PACKED = 20_000
 def container(path: Path) -> str:
     """What a path holds by its content, or "" when unknown.
 
-    One of folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, bart, rawarray, siemens, text. Raises FileFormatError where there is nothing, or nothing in it.
+    One of folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, bart, rawarray, siemens, text. Raises FileFormatError where
+    there is nothing, or nothing in it.
     """
     if path.is_dir():
         return "folder"

@@ -75,7 +75,7 @@ class Rows:
 
 
 def sniff(path: Path) -> bool:
-    """Is there a group with an xml header and a table of readouts?"""
+    """Whether there is a group with an xml header and a table of readouts."""
     with open_hdf5(path) as file:
         return _group(file) is not None
 
@@ -250,10 +250,8 @@ def _along_trajectory(
             f"{path.name} has {slices.max() + 1} slices along a trajectory; choose one by option 'slice'.", "slice"
         )
     heads = rows.heads[wanted]
-    sizes = {
-        (int(h["number_of_samples"]), int(h["discard_pre"]), int(h["discard_post"]), int(h["trajectory_dimensions"]))
-        for h in heads
-    }
+    lengths = ("number_of_samples", "discard_pre", "discard_post", "trajectory_dimensions")
+    sizes = set(zip(*(heads[name].tolist() for name in lengths), strict=True))
     n, pre, post, dims = sizes.pop()
     if sizes or dims not in (2, 3) or n <= pre + post:
         raise FileFormatError(
@@ -286,11 +284,8 @@ def _positions(
     if matrix[0] == 1 and k.shape[2] == 3:
         third, k = k[..., 2], k[..., :2]
         weights = third if third.max() > 0 and third.min() >= 0 else None
-        notes.append(
-            "The third number of the trajectory is taken as the density of the samples."
-            if weights is not None
-            else "Flat trajectory."
-        )
+        if weights is not None:
+            notes.append("The third number of the trajectory is taken as the density of the samples.")
     flat = k.shape[2] == 2
     k = k[..., ::-1] / np.array(_unit(k, matrix, options, notes))[3 - k.shape[2] :]
     if flat:
@@ -323,5 +318,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=MrdOptions,
-    holds="Cartesian slices or volumes, or a trajectory; noise scans whiten the coils; options `slice`, `contrast`, `repetition`, `phase`, `set`, `encoding`",
+    holds="Cartesian or with a trajectory; noise scans whiten the coils; options `slice`, `contrast`, `repetition`, …",
 )

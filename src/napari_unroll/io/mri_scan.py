@@ -42,7 +42,7 @@ class CartesianOptions(CoilOptions):
     )
     pattern: Literal["poisson-disc", "lines-y", "lines-x"] = Field(
         default="poisson-disc",
-        description="What 'undersample' keeps: a Poisson disc in the plane that is phase-encoded, or whole lines, chosen along y or x.",
+        description="What 'undersample' keeps: a Poisson disc where k-space is phase-encoded, or whole lines, along y or x.",
     )
     calibration: int = Field(
         default=16,
@@ -178,7 +178,7 @@ def compressed(scan: Scan, options: CoilOptions) -> Scan:
     return replace(
         scan,
         measurements=kept,
-        geometry=replace(scan.geometry, n_coils=n),  # type: ignore[type-var]
+        geometry=replace(scan.geometry, n_coils=n),  # type: ignore[arg-type]
         csm=None if scan.csm is None else in_axes(scan.csm, axes),
         notes=(*scan.notes, note),
     )
