@@ -1,6 +1,7 @@
 """Measured scans that the suite ``real`` is made of. Files come from a folder of the user's; what it lacks is left out.
 
-k-space that was measured in full is undersampled (scan/retrospective.py), with the image of all samples as reference. All other scans have no truth: methods see a part of them and foretell the rest.
+k-space that was measured in full is undersampled (see scan/retrospective.py), with the image of all samples as reference. All
+other scans have no truth: methods see a part of them and foretell the rest.
 """
 
 from __future__ import annotations
