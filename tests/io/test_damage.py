@@ -11,7 +11,7 @@ from skimage.io import imsave
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.registry import read
 from napari_unroll.io.scan_file import write_scan
-from tests.io import samples
+from tests.io import mri_samples, samples
 
 RANGE = {"angles": "0:180"}
 
@@ -43,6 +43,9 @@ def write_sample(name, folder):
         "views.yaml": lambda: samples.write_raw(path),
         "part.xtekct": lambda: samples.write_xtekct(folder),
     }
+    if name in mri_samples.MAKERS:
+        mri_samples.MAKERS[name](path)
+        return path, mri_samples.OPTIONS.get(name, {})
     makers[name]()
     return path, RANGE if path.suffix in (".tif", ".mrc") or name == "views.npy" else {}
 
@@ -60,6 +63,7 @@ FILES = (
     "imagej.tif",
     "scan.h5",
     "picture.png",
+    *mri_samples.MAKERS,
     "cil.nxs",
     "tilts.hspy",
     "tilts.emd",
@@ -84,7 +88,7 @@ def test_cut_files(tmp_path, name):
             scan = read(path, **options)
         except FileFormatError:
             continue
-        assert path.suffix in (".tif", ".png", ".txrm"), f"{name} cut at {cut} of {len(whole)} was read"
+        assert path.suffix in (".tif", ".png", ".txrm", ".hdr", ".dat"), f"{name} cut at {cut} of {len(whole)} was read"
         np.testing.assert_array_equal(scan.measurements, original.measurements)
 
 

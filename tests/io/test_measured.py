@@ -116,7 +116,6 @@ def test_brain_kspace(shared_data):
     "name",
     [
         "README.md",
-        "mri_siemens_gre/gre.dat",
         "volumes/studyforrest_t1.npz",
         "volumes/100_fiberform.tif",
         "htc2022_fan/htc2022_ta_full_recon_fbp.mat",

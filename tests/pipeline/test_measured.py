@@ -8,8 +8,9 @@ import pytest
 from napari_unroll.errors import ParameterError
 from napari_unroll.pipeline.evaluate import EvaluationPlan, cases, evaluate
 from napari_unroll.pipeline.held_out import Case
-from napari_unroll.pipeline.measured import combined, disc, lines, measured_cases, of_slice
+from napari_unroll.pipeline.measured import disc, lines, measured_cases, of_slice
 from napari_unroll.scan.left_out import leave_out
+from napari_unroll.scan.retrospective import combined
 from tests.methods import tiny
 
 

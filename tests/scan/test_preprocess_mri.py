@@ -5,7 +5,7 @@ import pytest
 
 from napari_unroll.errors import ScanError
 from napari_unroll.physics.samples import sample_multicoil
-from napari_unroll.scan.preprocess_mri import calibration_radius, compress_coils, estimate_csm
+from napari_unroll.scan.preprocess_mri import calibration_radius, coil_axes, estimate_csm, in_axes, prewhitening
 from napari_unroll.scan.scan import Scan
 
 
@@ -39,15 +39,30 @@ def test_a_missing_centre_is_said(scan: Scan) -> None:
 
 
 def test_compression_keeps_energy_and_is_a_rotation(scan: Scan) -> None:
-    whole = compress_coils(scan.measurements, 6)
-    np.testing.assert_allclose(np.linalg.norm(whole), np.linalg.norm(scan.measurements), rtol=1e-5)
+    y = scan.measurements
+    whole = in_axes(y, coil_axes(y, 6))
+    np.testing.assert_allclose(np.linalg.norm(whole), np.linalg.norm(y), rtol=1e-5)
     energy = np.linalg.norm(whole.reshape(6, -1), axis=1)
     assert (np.diff(energy) <= 1e-4 * energy[0]).all()
-    few = compress_coils(scan.measurements, 4)
+    few = in_axes(y, coil_axes(y, 4))
     assert few.shape[0] == 4
     np.testing.assert_allclose(few, whole[:4], atol=1e-5)
     with pytest.raises(ScanError, match="virtual coils"):
-        compress_coils(scan.measurements, 7)
+        coil_axes(y, 7)
+
+
+def test_whitened_noise_is_independent_and_alike() -> None:
+    g = np.random.default_rng(2)
+    mixing = g.normal(size=(4, 4)) + 1j * g.normal(size=(4, 4))
+    noise = mixing @ (g.normal(size=(4, 5000)) + 1j * g.normal(size=(4, 5000)))
+    white = prewhitening(noise) @ noise
+    covariance = white @ white.conj().T / 5000
+    power = np.mean(np.abs(noise) ** 2)
+    np.testing.assert_allclose(covariance / power, np.eye(4), atol=1e-6)
+    with pytest.raises(ScanError, match="too few"):
+        prewhitening(noise[:, :7])
+    with pytest.raises(ScanError, match="without noise"):
+        prewhitening(noise * np.array([[1], [1], [0], [1]]))
 
 
 def test_maps_of_a_measured_brain_make_a_consistent_image(shared_data: Path) -> None:

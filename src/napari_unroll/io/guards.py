@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ MAGIC = {
     b"MM\x00+": "tiff",
     b"MATLAB 5.0 MAT-file": "mat",
     b"MATLAB 7.3 MAT-file": "hdf5",
+    b"# Dimensions": "bart",
+    b"rawarray": "rawarray",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "ole",
 }
 MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".ali", ".rec", ".map")
@@ -41,9 +44,10 @@ MOST_PACKED = 20_000
 
 
 def container(path: Path) -> str:
-    """What a path holds by its content: folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, text or "" when unknown.
+    """What a path holds by its content, or "" when unknown.
 
-    Raises FileFormatError where there is nothing, or nothing in it.
+    One of folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, bart, rawarray, siemens, text. Raises FileFormatError where
+    there is nothing, or nothing in it.
     """
     if path.is_dir():
         return "folder"
@@ -59,7 +63,21 @@ def container(path: Path) -> str:
             return kind
     if head[208:212] == b"MAP " or path.suffix.lower() in MRC_SUFFIXES:
         return "mrc"
+    if path.suffix.lower() == ".cfl":
+        return "bart"
+    if _is_siemens(head, path.stat().st_size):
+        return "siemens"
     return "text" if is_text(head) else ""
+
+
+def _is_siemens(head: bytes, size: int) -> bool:
+    """Whether a file begins with Siemens' protocol (VB), or with its list of at most 64 measurements (VD and later)."""
+    if head[8:15] == b"Config\x00":
+        return True
+    if len(head) < 24:
+        return False
+    (first, n), (start,) = struct.unpack_from("<II", head), struct.unpack_from("<Q", head, 16)
+    return bool(first < 10_000 and 1 <= n <= 64 and 10_240 <= start < size and start % 512 == 0)
 
 
 def is_text(head: bytes) -> bool:
@@ -118,9 +136,10 @@ def readable(n_bytes: int) -> str:
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file itself, or those directly in a folder, or all beneath one that holds only folders."""
+    """A file, with the samples beside it where it is their header (BART); those in a folder, or beneath one of folders only."""
     if not path.is_dir():
-        return [path]
+        samples = path.with_suffix(".cfl")
+        return [path, samples] if path.suffix == ".hdr" and samples.is_file() else [path]
     return sorted(p for p in path.iterdir() if p.is_file()) or sorted(p for p in path.rglob("*") if p.is_file())
 
 

@@ -5,6 +5,7 @@ It knows HDF5, not the formats written in it.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.interrupt import stage
+from napari_unroll.interrupt import check, stage
 from napari_unroll.io.guards import check_memory, check_packed, readable
 from napari_unroll.io.views import Views
 
@@ -24,6 +25,10 @@ MM = {
     "a": 1e-7, "angstrom": 1e-7, "pm": 1e-9,
 }  # fmt: skip
 """A unit of length, in lower case, in mm."""
+
+
+HEAP = b"GCOL\x01"
+"""How a global heap collection begins."""
 
 
 class OneFile(h5py.File):
@@ -49,6 +54,61 @@ def open_hdf5(path: Path) -> h5py.File:
             f"{path.name} begins like an HDF5 file but cannot be opened ({error}); it is truncated or damaged. "
             "Copy it again."
         ) from error
+
+
+def check_heaps(file: h5py.File) -> None:
+    """Raise where a heap, which holds texts and rows of any length, is larger than the file that it lies in.
+
+    HDF5 allocates what a heap declares before it looks whether the file holds as much: one wrong byte would fill the memory.
+    """
+    with Path(file.filename).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = data.find(HEAP)
+        while at >= 0:
+            check()
+            size = int.from_bytes(data[at + 8 : at + 16], "little")
+            if at + size > len(data) and data.find((at - file.userblock_size).to_bytes(8, "little")) >= 0:
+                raise FileFormatError(
+                    f"{Path(file.filename).name} declares a heap of {readable(size)}, more than the file has: it is truncated or "
+                    "damaged. Copy it again."
+                )
+            at = data.find(HEAP, at + 1)
+
+
+def stored_rows(table: h5py.Dataset) -> np.ndarray:
+    """The rows of a table as they lie in the file, bytes (row, byte of a row), without HDF5's conversion of their parts.
+
+    Columns of any length are 16 bytes there: how many elements (4), where (8), and which of the heap there (4). Raises
+    FileFormatError where the rows are compressed or not all in the file.
+    """
+    name, size = Path(table.file.filename), table.id.get_type().get_size()
+    if table.ndim != 1 or table.external or table.is_virtual or table.id.get_create_plist().get_nfilters():
+        raise FileFormatError(
+            f"The table {table.name} of {name.name} is compressed or kept elsewhere; write it again, plainly."
+        )
+    pieces: list[tuple[int, int, int]] = []
+    if table.chunks is None:
+        pieces.append((0, table.id.get_offset() or 0, table.nbytes))
+    else:
+        table.id.chunk_iter(lambda piece: pieces.append((piece.chunk_offset[0], piece.byte_offset, piece.size)))
+    check_memory(2 * len(table) * size, name.name)
+    rows, last = np.zeros((len(table), size), np.uint8), name.stat().st_size
+    with name.open("rb") as stream:
+        for first, at, length in pieces:
+            check()
+            if first >= len(rows) or at + table.file.userblock_size + length > last:
+                raise FileFormatError(f"The table {table.name} of {name.name} reaches beyond the file; copy it again.")
+            stream.seek(at + table.file.userblock_size)
+            part = np.frombuffer(stream.read(length), np.uint8)
+            part = part[: len(part) // size * size].reshape(-1, size)[: len(rows) - first]
+            rows[first : first + len(part)] = part
+    return rows
+
+
+def lengths_of_column(table: h5py.Dataset, rows: np.ndarray, column: str) -> np.ndarray:
+    """How many elements every row of :func:`stored_rows` declares in a column of any length, (row,)."""
+    kind = table.id.get_type()
+    at = kind.get_member_offset(kind.get_member_index(column.encode()))
+    return np.ascontiguousarray(rows[:, at : at + 4]).view("<u4")[:, 0].astype(np.int64)
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:

@@ -1,7 +1,7 @@
 """Cartesian k-space in .npy and .npz files: (y, x), (coil, y, x) or (coil, z, y, x), complex.
 
 The sampling mask is what is not zero, unless one is given; coil maps are read where they are given. Radial and other
-trajectories are not Cartesian and not read here.
+trajectories are not Cartesian and not read here: see radial_npy.py.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pydantic import Field
 
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.io.guards import check_memory, container
+from napari_unroll.io.mri_scan import CartesianOptions, across_slices, cartesian_scan
 from napari_unroll.io.npy_header import Archive, load_npy, npy_header
 from napari_unroll.io.number_files import locate
-from napari_unroll.io.reader import Reader, ReaderOptions
+from napari_unroll.io.reader import Reader
 from napari_unroll.record import shown
-from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM, is_length
 from napari_unroll.scan.scan import Scan
 
@@ -26,11 +26,18 @@ KSPACE, MASK, MAPS = ("kspace", "ksp", "k", "arr_0"), ("mask", "sampling_mask"),
 AXES = {2: "y,x", 3: "coil,y,x", 4: "coil,z,y,x"}
 
 
-class KSpaceOptions(ReaderOptions):
+Axes = Literal[
+    "auto", "y,x", "z,y,x", "coil,y,x", "coil,z,y,x", "y,x,coil", "x,y,coil", "z,y,x,coil", "y,x,z,coil", "x,y,z,coil",
+    "slice,coil,y,x", "y,x,coil,slice", "y,x,slice,coil", "x,y,slice,coil", "x,y,coil,slice",
+]  # fmt: skip
+
+
+class KSpaceOptions(CartesianOptions):
     """What a bare array of samples does not say."""
 
-    axes: Literal["auto", "y,x", "z,y,x", "coil,y,x", "coil,z,y,x", "y,x,coil", "z,y,x,coil"] = Field(
-        default="auto", description="Axes of the array. Auto: y,x or coil,y,x or coil,z,y,x by their number."
+    axes: Axes = Field(
+        default="auto",
+        description="Axes of the array; slice: slices, transformed in y and x only. Auto: y,x or coil,y,x or coil,z,y,x.",
     )
     centred: bool = Field(default=True, description="k = 0 lies in the middle of the array; off: in its corner.")
     mask: str | None = Field(default=None, description="Sampling mask, (y, x) or (z, y, x): a .npy file.")
@@ -54,7 +61,7 @@ def sniff_npz(path: Path) -> bool:
 def read_npy(path: Path, options: KSpaceOptions) -> Scan:
     """k-space of a plain array."""
     check_memory(3 * npy_header(path).n_bytes, path.name)
-    return _scan(path, load_npy(path), None, None, None, options)
+    return array_scan(path, load_npy(path), None, None, None, options)
 
 
 def read_npz(path: Path, options: KSpaceOptions) -> Scan:
@@ -65,10 +72,10 @@ def read_npz(path: Path, options: KSpaceOptions) -> Scan:
         raise FileFormatError(f"{path.name} holds {archive}; expected complex k-space under: {', '.join(KSPACE)}.")
     check_memory(3 * archive.headers[name].n_bytes, path.name)
     mask, csm, spacing = (archive.optional(*names) for names in (MASK, MAPS, ("spacing_mm",)))
-    return _scan(path, archive.load(name), mask, csm, spacing, options)
+    return array_scan(path, archive.load(name), mask, csm, spacing, options)
 
 
-def _scan(
+def array_scan(
     path: Path,
     stored: np.ndarray,
     mask: np.ndarray | None,
@@ -76,28 +83,21 @@ def _scan(
     spacing: np.ndarray | None,
     options: KSpaceOptions,
 ) -> Scan:
+    """The scan of a bare array of k-space; ``mask``, ``csm`` and ``spacing`` are what lies beside it in its file."""
     notes: list[str] = []
     kspace = _arranged(path.name, stored, options, notes)
-    kspace = kspace if options.centred else np.fft.fftshift(kspace, axes=(1, 2, 3))
     _doubt_centre(kspace, notes)
     mask = _side_array(options.mask, path) if options.mask is not None else mask
     csm = _side_array(options.csm, path) if options.csm is not None else csm
     sampled = _mask(path, kspace, mask, options, notes)
-    maps = None if csm is None else _arranged("The array of coil maps", csm, options, [])
-    notes.append("No coil maps; they are estimated from k-space." if maps is None else "Coil maps given.")
-    grid = VolumeGrid(shape=kspace.shape[1:], spacing_mm=_spacing(spacing, options, notes))
-    return Scan(
-        measurements=np.where(sampled, kspace, np.complex64(0)),
-        geometry=CartesianSampling(mask=sampled, n_coils=kspace.shape[0]),
-        grid=grid,
-        csm=maps,
-        name=path.stem,
-        notes=tuple(notes),
-    )
+    maps = None if csm is None else _arranged("The array of coil maps", csm, options, [], maps=True)
+    return cartesian_scan(path.stem, kspace, sampled, _spacing(spacing, options, notes), maps, options, notes)
 
 
-def _arranged(name: str, stored: np.ndarray, options: KSpaceOptions, notes: list[str]) -> np.ndarray:
-    """Complex64 (coil, z, y, x)."""
+def _arranged(
+    name: str, stored: np.ndarray, options: KSpaceOptions, notes: list[str], maps: bool = False
+) -> np.ndarray:
+    """Complex64 (coil, z, y, x), the middle of k-space in the middle of the array."""
     axes = (AXES.get(stored.ndim, "") if options.axes == "auto" else options.axes).split(",")
     if len(axes) != stored.ndim:
         raise FileFormatError(
@@ -107,9 +107,15 @@ def _arranged(name: str, stored: np.ndarray, options: KSpaceOptions, notes: list
     if stored.dtype.kind != "c":
         raise FileFormatError(f"{name} should hold complex numbers; it holds type {stored.dtype}.")
     notes.append(f"k-space of shape {stored.shape}, axes taken as ({', '.join(axes)}); centred orthonormal FFT.")
+    sliced, axes = "slice" in axes, ["z" if a == "slice" else a for a in axes]
     order = [axes.index(a) for a in ("coil", "z", "y", "x") if a in axes]
     missing = tuple(k for k, a in enumerate(("coil", "z", "y", "x")) if a not in axes)
-    return np.ascontiguousarray(np.expand_dims(stored.transpose(order), missing), np.complex64)
+    values = np.ascontiguousarray(np.expand_dims(stored.transpose(order), missing), np.complex64)
+    if maps:
+        return values
+    if not options.centred:
+        values = np.fft.fftshift(values, axes=(2, 3) if sliced else (1, 2, 3))
+    return across_slices(values) if sliced else values
 
 
 def _doubt_centre(kspace: np.ndarray, notes: list[str]) -> None:
@@ -146,7 +152,12 @@ def _mask(
 
 
 def _given_mask(given: np.ndarray, shape: tuple[int, ...], options: KSpaceOptions) -> np.ndarray:
+    """The mask on the grid (z, y, x), from one of the axes of k-space or of its last two."""
     mask = np.asarray(given) != 0
+    axes = [] if options.axes == "auto" else [a for a in options.axes.replace("slice", "z").split(",") if a != "coil"]
+    axes = [a for a in axes if a != "z"] if mask.ndim == 2 else axes
+    if len(axes) == mask.ndim:
+        mask = mask.transpose([axes.index(a) for a in "zyx" if a in axes])
     mask = mask[None] if mask.ndim == 2 else mask
     try:
         mask = np.broadcast_to(mask, shape)
@@ -154,7 +165,7 @@ def _given_mask(given: np.ndarray, shape: tuple[int, ...], options: KSpaceOption
         raise FileFormatError(
             f"The mask has shape {given.shape}, but k-space is {shape}; give (y, x) or (z, y, x)."
         ) from error
-    return mask if options.centred else np.fft.fftshift(mask)
+    return mask if options.centred else np.fft.fftshift(mask, axes=(1, 2) if "slice" in options.axes else None)
 
 
 def _spacing(stored: np.ndarray | None, options: KSpaceOptions, notes: list[str]) -> tuple[float, float, float]:

@@ -16,8 +16,9 @@ from pydantic import Field
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.hdf5 import checked, dataset, load, open_hdf5
+from napari_unroll.io.mri_scan import CoilOptions, compressed
 from napari_unroll.io.npy_header import Archive
-from napari_unroll.io.reader import Reader, ReaderOptions
+from napari_unroll.io.reader import Reader
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 from napari_unroll.scan.scan import Scan
@@ -26,7 +27,7 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 NEEDED = ("real_dat", "imag_dat", "real_traj", "imag_traj", "dcf")
 
 
-class PyqmriOptions(ReaderOptions):
+class PyqmriOptions(CoilOptions):
     """Which of the series of scans in a file."""
 
     index: int = Field(default=0, ge=0, le=MOST, description="Which scan of the series (flip angle, echo).")
@@ -36,7 +37,7 @@ class PyqmriOptions(ReaderOptions):
     )
 
 
-class TrajectoryOptions(ReaderOptions):
+class TrajectoryOptions(CoilOptions):
     """What an archive does not say."""
 
     size: int | None = Field(
@@ -71,7 +72,8 @@ def read_hdf5(path: Path, options: PyqmriOptions) -> Scan:
         "The samples are weighted by the root of their density, as they are stored.",
         f"Voxels of {options.voxel_mm:g} mm, which the file does not hold; set option 'voxel_mm'.",
     ]
-    return _scan(path, real + 1j * imaginary, k, density, csm, _size(csm, n_readout), options.voxel_mm, notes)
+    size = _size(csm, n_readout)
+    return along_trajectory(path, real + 1j * imaginary, k, density, csm, size, options.voxel_mm, notes, options)
 
 
 def _maps(file: h5py.File, index: int) -> np.ndarray | None:
@@ -115,10 +117,10 @@ def read_npz(path: Path, options: TrajectoryOptions) -> Scan:
     if density is not None and density.shape != kspace.shape[1:]:
         raise FileFormatError(f"{path.name} has a density (dcf) of shape {density.shape}; expected {kspace.shape[1:]}.")
     values = kspace if density is None else kspace * np.sqrt(density)
-    return _scan(path, values, k, density, csm, size, options.voxel_mm, notes)
+    return along_trajectory(path, values, k, density, csm, size, options.voxel_mm, notes, options)
 
 
-def _scan(
+def along_trajectory(
     path: Path,
     samples: np.ndarray,
     k: np.ndarray,
@@ -127,10 +129,12 @@ def _scan(
     shape: tuple[int, int, int],
     voxel_mm: float,
     notes: list[str],
+    options: CoilOptions,
 ) -> Scan:
+    """The scan of ``samples`` (coil, shot, readout), √``weights`` times what was measured, at ``k`` (shot, readout, 3)."""
     sampling = NonCartesianSampling(trajectory=k, shape=shape, n_coils=len(samples), weights=weights)
     maps = "Coil maps given." if csm is not None else "No coil maps; they are estimated from the middle of k-space."
-    return Scan(
+    scan = Scan(
         measurements=np.ascontiguousarray(samples, np.complex64),
         geometry=sampling,
         grid=VolumeGrid(shape=shape, spacing_mm=(voxel_mm,) * 3),
@@ -138,6 +142,7 @@ def _scan(
         name=path.stem,
         notes=(*notes, maps),
     )
+    return compressed(scan, options)
 
 
 HDF5_READER = Reader(

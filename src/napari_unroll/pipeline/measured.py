@@ -1,7 +1,7 @@
 """Measured scans that the suite ``real`` is made of. Files come from a folder of the user's; what it lacks is left out.
 
-k-space that was measured in full is undersampled here, and the reference is the coil combination Σ S̄ x / Σ |S|² of the images of
-all samples, with the noise that they have. All other scans have no truth: methods see a part of them and foretell the rest.
+k-space that was measured in full is undersampled (see scan/retrospective.py), with the image of all samples as reference. All
+other scans have no truth: methods see a part of them and foretell the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari_unroll.io.registry import read
 from napari_unroll.pipeline.held_out import FIRST_SEED, Case, Task
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, VolumeGrid
 from napari_unroll.scan.left_out import Parts, leave_out
-from napari_unroll.scan.preprocess_mri import centred_ifft
+from napari_unroll.scan.retrospective import line_mask, undersampled
 from napari_unroll.scan.sampling_masks import poisson_disc_mask
 from napari_unroll.scan.scan import Provenance, Scan
 
@@ -118,33 +118,20 @@ def disc(acceleration: float, shape: tuple[int, int]) -> np.ndarray:
 
 def lines(acceleration: float, shape: tuple[int, int]) -> np.ndarray:
     """A mask (y, x) of whole lines along x: all of the middle, and others that grow rarer outwards."""
-    n, rng = shape[0], np.random.default_rng(FIRST_SEED)
-    distance = np.abs(np.arange(n) - n // 2)
-    chosen = distance <= CALIBRATION // 2
-    likely = np.where(chosen, 0, (1 - distance / n) ** 4)
-    more = max(0, round(n / acceleration) - int(chosen.sum()))
-    chosen[rng.choice(n, more, replace=False, p=likely / likely.sum())] = True
-    return np.broadcast_to(chosen[:, None], shape)
+    return line_mask(shape, acceleration, CALIBRATION, FIRST_SEED)
 
 
 def of_slice(path: Path, mask: Callable[[tuple[int, int]], np.ndarray]) -> Scan:
     """The scan of an ``.npz`` with full ``kspace`` (coil, 1, y, x) and ``csm``, seen through ``mask``."""
     with np.load(path) as file:
         kspace, csm = file["kspace"].astype(np.complex64), file["csm"].astype(np.complex64)
-    seen = np.broadcast_to(mask((kspace.shape[2], kspace.shape[3])), kspace.shape[1:])
-    return Scan(
-        measurements=np.where(seen, kspace, 0),
-        geometry=CartesianSampling(mask=seen, n_coils=len(kspace)),
-        grid=VolumeGrid(shape=(kspace.shape[1], kspace.shape[2], kspace.shape[3])),
+    shape = kspace.shape[1:]
+    whole = Scan(
+        measurements=kspace,
+        geometry=CartesianSampling(mask=np.ones(shape, bool), n_coils=len(kspace)),
+        grid=VolumeGrid(shape=shape),
         csm=csm,
-        truth=combined(kspace, csm),
         name=path.stem,
         provenance=Provenance(source=str(path), format="retrospective undersampling"),
     )
-
-
-def combined(kspace: np.ndarray, csm: np.ndarray) -> np.ndarray:
-    """Σ S̄ x / Σ |S|² of the coil images x of full k-space; zero where no coil sees anything."""
-    seen = (np.abs(csm) ** 2).sum(0)
-    image = (csm.conj() * centred_ifft(kspace)).sum(0) / np.maximum(seen, 1e-12)
-    return np.where(seen > 1e-6 * seen.max(), image, 0).astype(np.complex64)
+    return undersampled(whole, mask((shape[1], shape[2])))

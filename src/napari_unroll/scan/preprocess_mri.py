@@ -87,19 +87,38 @@ def unit_norm(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _principal_axes(data: np.ndarray) -> np.ndarray:
-    """Eigenvectors (coil, virtual coil) of the coils' covariance, strongest first."""
-    flat = data.reshape(len(data), -1)
-    _, vectors = np.linalg.eigh(flat @ flat.conj().T)
-    return np.asarray(vectors[:, ::-1])
+def coil_axes(kspace: np.ndarray, n_coils: int) -> np.ndarray:
+    """The ``n_coils`` orthonormal combinations (coil, virtual coil) of the coils with the most signal, strongest first.
 
-
-def compress_coils(kspace: np.ndarray, n_coils: int) -> np.ndarray:
-    """The ``n_coils`` virtual coils (coil, z, y, x) with the most signal: a rotation of the coils by their SVD.
-
-    Huang et al., doi:10.1016/j.mri.2007.04.010. Raises ScanError for more virtual coils than coils.
+    The eigenvectors of the coils' covariance, which are the left singular vectors of k-space (Huang et al.,
+    doi:10.1016/j.mri.2007.04.010). ``kspace`` has any axes after (coil,). Raises ScanError for more virtual coils than coils.
     """
     if not 1 <= n_coils <= len(kspace):
         raise ScanError(f"Expected between 1 and {len(kspace)} virtual coils; got {n_coils}.")
-    axes = _principal_axes(kspace)[:, :n_coils]
-    return np.asarray(np.einsum("cv,czyx->vzyx", axes.conj(), kspace), np.complex64)
+    covariance = np.zeros((len(kspace), len(kspace)), np.complex128)
+    for part in np.array_split(kspace.reshape(len(kspace), -1), max(1, kspace[0].size >> 20), axis=1):
+        check()
+        covariance += part @ part.conj().T
+    return np.asarray(np.linalg.eigh(covariance)[1][:, ::-1][:, :n_coils])
+
+
+def in_axes(values: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Samples or maps (coil, …) in the ``axes`` (coil, virtual coil): complex64 (virtual coil, …)."""
+    return np.tensordot(axes.conj().T.astype(np.complex64), values.astype(np.complex64, copy=False), axes=1)
+
+
+def prewhitening(noise: np.ndarray) -> np.ndarray:
+    """The matrix (coil, coil) that makes the noise of the coils independent and alike, of unchanged mean power.
+
+    The inverse Cholesky factor of the covariance of ``noise`` (coil, sample), measured without excitation (Pruessmann et
+    al., doi:10.1002/mrm.1241). Raises ScanError where the noise says too little.
+    """
+    n_coils, n_samples = noise.shape
+    if n_samples < 2 * n_coils:
+        raise ScanError(f"The noise scan has {n_samples} samples, too few for the covariance of {n_coils} coils.")
+    covariance = noise.astype(np.complex128) @ noise.conj().T / n_samples
+    power = float(np.trace(covariance).real) / n_coils
+    try:
+        return np.asarray(np.sqrt(power) * np.linalg.inv(np.linalg.cholesky(covariance)))
+    except np.linalg.LinAlgError as error:
+        raise ScanError("The noise scan has a coil without noise, so that its coils cannot be whitened.") from error

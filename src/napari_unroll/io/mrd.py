@@ -1,0 +1,322 @@
+"""ISMRMRD (MRD) raw data in HDF5: one row {head, traj, data} per readout beside an XML header.
+
+Inati et al., ISMRM Raw Data: a proposed standard, doi:10.1002/mrm.26089. Cartesian readouts go onto the lattice of the
+encoded space by their counters; others keep their trajectory. Noise scans whiten the coils.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import h5py
+import numpy as np
+from pydantic import Field
+
+from napari_unroll.errors import FileFormatError, MissingInformation
+from napari_unroll.interrupt import stage
+from napari_unroll.io.guards import check_declared, check_memory
+from napari_unroll.io.hdf5 import check_heaps, dataset, lengths_of_column, open_hdf5, stored_rows
+from napari_unroll.io.mrd_header import LARGEST_HEADER, Encoding, parse_header
+from napari_unroll.io.mri_scan import cartesian_scan, compressed, lengths_or_none, one_volume, without_oversampling
+from napari_unroll.io.reader import Reader
+from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.limits import MOST
+from napari_unroll.scan.preprocess_mri import prewhitening
+from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
+
+NOISE, CALIBRATION, REVERSED = 19, 20, 22
+OTHER = (23, 24, 26, 27, 28, 29, 30, 31)
+"""Flags of navigators, phase correction, feedback, dummies, surface coil correction, phase stabilisation: no image."""
+NEEDED = ("flags", "number_of_samples", "active_channels", "trajectory_dimensions", "center_sample", "discard_pre",
+          "discard_post", "encoding_space_ref", "position", "slice_dir", "idx")  # fmt: skip
+BATCH_BYTES = 16_000_000
+
+
+class MrdOptions(ReadoutOptions):
+    """Which of the images in the file, and what its trajectory is counted in."""
+
+    encoding: int | None = Field(default=None, ge=0, le=MOST, description="Which encoding space, counted from 0.")
+    trajectory_unit: Literal["auto", "voxel", "field-of-view"] = Field(
+        default="auto",
+        description="Trajectories in cycles per voxel (within ±0.5) or per field of view; auto: by the largest.",
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file: ``heads`` of all of them, and the table that their samples are read from."""
+
+    table: h5py.Dataset
+    heads: np.ndarray
+    name: str
+
+    def flagged(self, *flags: int) -> np.ndarray:
+        """Which rows carry one of these flags, (row,)."""
+        bits = sum(1 << (flag - 1) for flag in flags)
+        return (self.heads["flags"].astype(np.uint64) & np.uint64(bits)) != 0
+
+    def samples(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(row, samples (coil, sample), trajectory (sample, dimension)) of the wanted rows, read in batches."""
+        n, channels = self.heads["number_of_samples"].astype(int), self.heads["active_channels"].astype(int)
+        dimensions = self.heads["trajectory_dimensions"].astype(int)
+        step = max(1, BATCH_BYTES // max(1, int((8 * n * channels).max())))
+        with stage(len(wanted), "reading k-space") as done:
+            for first in range(0, len(wanted), step):
+                done(first)
+                rows = wanted[first : first + step]
+                for row, stored in zip(rows, self.table[rows], strict=True):
+                    traj = stored["traj"].reshape(n[row], dimensions[row])
+                    yield int(row), stored["data"].view(np.complex64).reshape(channels[row], n[row]), traj
+
+
+def sniff(path: Path) -> bool:
+    """Whether there is a group with an xml header and a table of readouts."""
+    with open_hdf5(path) as file:
+        return _group(file) is not None
+
+
+def _group(file: h5py.File) -> str | None:
+    """The name of the first group with a header and a table of readouts."""
+    for name in file:
+        table, header = dataset(file, f"{name}/data"), dataset(file, f"{name}/xml")
+        if header is not None and table is not None and {"head", "data", "traj"} <= set(table.dtype.names or ()):
+            return str(name)
+    return None
+
+
+def read(path: Path, options: MrdOptions) -> Scan:
+    """The one image that the options name."""
+    notes: list[str] = []
+    with open_hdf5(path) as file:
+        check_heaps(file)
+        group = _group(file)
+        if group is None:
+            raise FileFormatError(f"{path.name} has no table of readouts beside an XML header.")
+        encodings, rows = _encodings(file[f"{group}/xml"], path.name), _rows(file[f"{group}/data"], path)
+        encoding, wanted = _wanted(rows, encodings, options, notes)
+        whiten = _whitening(rows, wanted, notes)
+        if encoding.trajectory in ("", "cartesian"):
+            return _cartesian(path, rows, wanted, encoding, whiten, options, notes)
+        if encoding.trajectory == "epi":
+            raise FileFormatError(
+                f"{path.name} holds echo-planar readouts, which need regridding and a correction of their phase first; do both, "
+                "and save Cartesian k-space."
+            )
+        return _along_trajectory(path, rows, wanted, encoding, whiten, options, notes)
+
+
+def _encodings(header: h5py.Dataset, name: str) -> list[Encoding]:
+    if header.size != 1 or header.nbytes > LARGEST_HEADER:
+        raise FileFormatError(f"The header of {name} should be one text; it is damaged.")
+    text = header[()]
+    return parse_header(text if isinstance(text, (bytes, str)) else text.reshape(-1)[0], name)
+
+
+def _rows(table: h5py.Dataset, path: Path) -> Rows:
+    """The table, after checking that its heads are what they should be and that the file is as large as they say."""
+    head = table.dtype["head"]
+    if table.ndim != 1 or table.size == 0 or not set(NEEDED) <= set(head.names or ()):
+        raise FileFormatError(f"The readouts of {path.name} are none of ISMRMRD's, or there are none.")
+    if any(h5py.check_vlen_dtype(table.dtype[name]) != np.dtype("<f4") for name in ("data", "traj")):
+        raise FileFormatError(f"The samples of {path.name} should be float32.")
+    stored = stored_rows(table)
+    kind = table.id.get_type()
+    at = kind.get_member_offset(kind.get_member_index(b"head"))
+    heads = np.ascontiguousarray(stored[:, at : at + head.itemsize]).view(head)[:, 0]
+    n, channels, dims = (
+        heads[part].astype(np.int64) for part in ("number_of_samples", "active_channels", "trajectory_dimensions")
+    )
+    check_declared(path, int((4 * n * (2 * channels + dims)).sum()), f"{len(heads)} readouts")
+    found = lengths_of_column(table, stored, "data"), lengths_of_column(table, stored, "traj")
+    wrong = np.flatnonzero((found[0] != 2 * n * channels) | (found[1] != n * dims))
+    if len(wrong):
+        raise FileFormatError(
+            f"Readout {wrong[0]} of {path.name} has not the samples that it declares; the file is damaged."
+        )
+    return Rows(table, heads, path.name)
+
+
+def _wanted(
+    rows: Rows, encodings: list[Encoding], options: MrdOptions, notes: list[str]
+) -> tuple[Encoding, np.ndarray]:
+    """The encoding, and the rows of the image, (row,)."""
+    heads = rows.heads
+    space = heads["encoding_space_ref"].astype(int)
+    embedded = np.array([e.embedded for e in encodings])[np.minimum(space, len(encodings) - 1)]
+    skip = rows.flagged(NOISE, *OTHER) | (rows.flagged(CALIBRATION) & ~embedded) | (heads["number_of_samples"] == 0)
+    keep = np.flatnonzero(~skip)
+    if not len(keep):
+        raise FileFormatError(f"{rows.name} has {len(heads)} readouts, none of them of an image.")
+    idx = heads["idx"][keep]
+    counters = {"encoding": space[keep]} | {name: idx[name] for name in ("contrast", "repetition", "phase", "set")}
+    keep = keep[chosen(counters, options, rows.name)]
+    if space[keep[0]] >= len(encodings):
+        raise FileFormatError(f"{rows.name} uses encoding {space[keep[0]]}, but its header describes {len(encodings)}.")
+    channels = np.unique(heads["active_channels"][keep])
+    if len(channels) > 1 or channels[0] == 0:
+        raise FileFormatError(
+            f"The readouts of {rows.name} have {channels[0]} to {channels[-1]} coils; expected as many in all."
+        )
+    notes.append(f"{len(keep)} of {len(heads)} readouts, {channels[0]} coils; {int(skip.sum())} are of no image.")
+    return encodings[space[keep[0]]], keep
+
+
+def _whitening(rows: Rows, wanted: np.ndarray, notes: list[str]) -> np.ndarray | None:
+    """The matrix that whitens the coils, from the noise scans of the file, or None without any."""
+    n_coils = rows.heads["active_channels"][wanted[0]]
+    noise = np.flatnonzero(rows.flagged(NOISE) & (rows.heads["active_channels"] == n_coils))[:256]
+    found = [samples for _, samples, _ in rows.samples(noise)]
+    if not found:
+        return None
+    notes.append("The coils are whitened by the noise scan of the file.")
+    return prewhitening(np.concatenate(found, axis=1))
+
+
+def _white(samples: np.ndarray, whiten: np.ndarray | None) -> np.ndarray:
+    return samples if whiten is None else whiten @ samples
+
+
+def _in_slice(
+    rows: Rows, wanted: np.ndarray, options: MrdOptions, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The wanted rows of the slice that was asked for (of all otherwise), their places, and the slices' distance in mm."""
+    heads = rows.heads[wanted]
+    along = (heads["position"].astype(float) * heads["slice_dir"]).sum(axis=1)
+    place, distance = slice_places(heads["idx"]["slice"], along)
+    n = int(place.max()) + 1
+    if n > 1:
+        notes.append(f"{n} slices, {distance:g} mm apart." if distance else f"{n} slices; their order is the file's.")
+    if options.slice is None:
+        return wanted, place, distance
+    if options.slice >= n:
+        raise MissingInformation(f"{rows.name} has {n} slices, counted from 0; set option 'slice'.", "slice")
+    keep = place == options.slice
+    return wanted[keep], np.zeros(int(keep.sum()), int), distance
+
+
+def _cartesian(
+    path: Path, rows: Rows, wanted: np.ndarray, encoding: Encoding, whiten: np.ndarray | None, options: MrdOptions,
+    notes: list[str],
+) -> Scan:  # fmt: skip
+    wanted, slices, distance = _in_slice(rows, wanted, options, notes)
+    place = dict(zip(wanted.tolist(), slices.tolist(), strict=True))
+    heads, shape = rows.heads, encoding.encoded.matrix
+    n = heads["number_of_samples"][wanted].astype(int)
+    lattice = Lattice(int(slices.max()) + 1, int(heads["active_channels"][wanted[0]]), shape, int(n.sum()), path.name)
+    middle = [shape[a] // 2 if encoding.centre[a] is None else encoding.centre[a] for a in (0, 1)]
+    reverse = rows.flagged(REVERSED)
+    centred = bool((heads["center_sample"][wanted] == 0).all())
+    for row, samples, _ in rows.samples(wanted):
+        head = heads[row]
+        pre, post = int(head["discard_pre"]), samples.shape[1] - int(head["discard_post"])
+        centre = samples.shape[1] // 2 if centred else int(head["center_sample"])
+        samples, first = samples[:, pre : max(pre, post)], pre - centre
+        if reverse[row]:
+            samples, first = samples[:, ::-1], centre - post + 1
+        steps = (int(head["idx"]["kspace_encode_step_2"]), int(head["idx"]["kspace_encode_step_1"]))
+        z, y = (shape[a] // 2 + steps[a] - middle[a] for a in (0, 1))  # type: ignore[operator]
+        lattice.put((place[row], z, y), shape[2] // 2 + first, _white(samples, whiten))
+    if reverse[wanted].any():
+        notes.append(f"{int(reverse[wanted].sum())} readouts were taken backwards and are turned.")
+    kspace, mask = lattice.mean()
+    kspace, mask = without_oversampling(kspace, mask, _recon_columns(encoding), -1, notes)
+    voxel = encoding.encoded.voxel_mm
+    spacing = lengths_or_none(distance if distance and shape[0] == 1 else voxel[0], *voxel[1:])
+    volume, sampled = one_volume(kspace, mask, notes)
+    notes.append(f"Sampled: {float(sampled.mean()):.4g} of the grid of {sampled.shape}.")
+    return cartesian_scan(path.stem, volume, sampled, spacing, None, options, notes)
+
+
+def _recon_columns(encoding: Encoding) -> int:
+    """Voxels along x of the field of view that shall be reconstructed, as large as they were encoded."""
+    encoded, recon = encoding.encoded, encoding.recon
+    if not (recon.fov_mm[2] > 0 and encoded.fov_mm[2] > 0):
+        return recon.matrix[2]
+    return round(encoded.matrix[2] * min(1.0, recon.fov_mm[2] / encoded.fov_mm[2]))
+
+
+def _along_trajectory(
+    path: Path, rows: Rows, wanted: np.ndarray, encoding: Encoding, whiten: np.ndarray | None, options: MrdOptions,
+    notes: list[str],
+) -> Scan:  # fmt: skip
+    wanted, slices, _ = _in_slice(rows, wanted, options, notes)
+    if slices.max() > 0:
+        raise MissingInformation(
+            f"{path.name} has {slices.max() + 1} slices along a trajectory; choose one by option 'slice'.", "slice"
+        )
+    heads = rows.heads[wanted]
+    lengths = ("number_of_samples", "discard_pre", "discard_post", "trajectory_dimensions")
+    sizes = set(zip(*(heads[name].tolist() for name in lengths), strict=True))
+    n, pre, post, dims = sizes.pop()
+    if sizes or dims not in (2, 3) or n <= pre + post:
+        raise FileFormatError(
+            f"The readouts of {path.name} should have a trajectory in 2 or 3 dimensions and one length."
+        )
+    check_memory(len(wanted) * (n - pre - post) * (16 * int(heads["active_channels"][0]) + 40), path.name)
+    samples, trajectory = [], []
+    for _, values, traj in rows.samples(wanted):
+        samples.append(_white(values[:, pre : n - post], whiten).astype(np.complex64))
+        trajectory.append(traj[pre : n - post])
+    k, weights, shape = _positions(np.stack(trajectory).astype(float), heads, encoding, options, notes)
+    values = np.stack(samples, axis=1)
+    notes.append("No coil maps; they are estimated from the middle of k-space.")
+    spacing = lengths_or_none(*encoding.encoded.voxel_mm)
+    scan = Scan(
+        measurements=values if weights is None else (values * np.sqrt(weights)).astype(np.complex64),
+        geometry=NonCartesianSampling(trajectory=k, shape=shape, n_coils=len(values), weights=weights),
+        grid=VolumeGrid(shape=shape, spacing_mm=spacing or (1.0, 1.0, 1.0)),  # type: ignore[arg-type]
+        name=path.stem,
+        notes=tuple(notes),
+    )
+    return compressed(scan, options)
+
+
+def _positions(
+    k: np.ndarray, heads: np.ndarray, encoding: Encoding, options: MrdOptions, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int, int]]:
+    """Trajectory (shot, readout, 3) as z, y, x in cycles per voxel, the density of its samples or None, and the grid."""
+    matrix, weights = encoding.encoded.matrix, None
+    if matrix[0] == 1 and k.shape[2] == 3:
+        third, k = k[..., 2], k[..., :2]
+        weights = third if third.max() > 0 and third.min() >= 0 else None
+        if weights is not None:
+            notes.append("The third number of the trajectory is taken as the density of the samples.")
+    flat = k.shape[2] == 2
+    k = k[..., ::-1] / np.array(_unit(k, matrix, options, notes))[3 - k.shape[2] :]
+    if flat:
+        steps = heads["idx"]["kspace_encode_step_2"].astype(float)
+        middle = matrix[0] // 2 if encoding.centre[0] is None else encoding.centre[0]
+        z = np.where(matrix[0] > 1, (steps - middle) / matrix[0], 0.0)
+        k = np.concatenate([np.broadcast_to(z[:, None, None], (*k.shape[:2], 1)), k], axis=2)
+    same = np.allclose(encoding.recon.voxel_mm, encoding.encoded.voxel_mm, rtol=0.02)
+    return k, weights, encoding.recon.matrix if same else matrix
+
+
+def _unit(k: np.ndarray, matrix: tuple[int, int, int], options: MrdOptions, notes: list[str]) -> tuple[int, int, int]:
+    """What the trajectory is divided by, per axis z, y, x: the matrix where it is in cycles per field of view."""
+    largest = float(np.abs(k).max())
+    unit = options.trajectory_unit
+    if unit == "auto":
+        unit = "voxel" if largest <= 0.5 + 1e-3 else "field-of-view"
+        notes.append(
+            f"The trajectory reaches {largest:.4g}: taken as cycles per {unit.replace('-', ' ')}; option 'trajectory_unit'."
+        )
+    return (1, 1, 1) if unit == "voxel" else matrix
+
+
+READER = Reader(
+    name="ismrmrd",
+    title="ISMRMRD (MRD) raw data",
+    expects="a table of readouts (head, traj, data) beside an xml header",
+    container="hdf5",
+    extensions=(".h5", ".mrd"),
+    sniff=sniff,
+    read=read,
+    options=MrdOptions,
+    holds="Cartesian or with a trajectory; noise scans whiten the coils; options `slice`, `contrast`, `repetition`, …",
+)

@@ -1,0 +1,101 @@
+"""The XML header of ISMRMRD (MRD) files, which fastMRI's files hold too: matrix sizes, fields of view, limits.
+
+Names of https://ismrmrd.readthedocs.io; no entities are expanded. It knows nothing of samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.scan.limits import counts
+
+LARGEST_HEADER = 50_000_000
+Node = ElementTree.Element
+
+
+@dataclass(frozen=True)
+class Space:
+    """A grid of samples or voxels: ``matrix`` counts (z, y, x) and the field of view in mm, zero where unknown."""
+
+    matrix: tuple[int, int, int]
+    fov_mm: tuple[float, float, float]
+
+    @property
+    def voxel_mm(self) -> tuple[float, float, float]:
+        """(z, y, x)."""
+        return tuple(f / n for f, n in zip(self.fov_mm, self.matrix, strict=True))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One way in which k-space was encoded.
+
+    ``centre``: the steps (z, y) of k = 0, None where the header does not say. ``embedded``: calibration lines belong to the
+    image.
+    """
+
+    encoded: Space
+    recon: Space
+    trajectory: str
+    centre: tuple[int | None, int | None]
+    embedded: bool
+
+
+def parse_header(text: bytes | str, name: str) -> list[Encoding]:
+    """The encodings of a header. Raises FileFormatError for whatever is no such header."""
+    text = text.encode() if isinstance(text, str) else bytes(text)
+    if len(text) > LARGEST_HEADER or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+        raise FileFormatError(f"The header of {name} is no plain ISMRMRD XML; write the file again.")
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise FileFormatError(f"The XML header of {name} is damaged ({error}); copy the file again.") from error
+    found = [_encoding(node, name) for node in root if _tag(node) == "encoding"]
+    if not found:
+        raise FileFormatError(f"The header of {name} describes no encoding; expected an ISMRMRD header.")
+    return found
+
+
+def _tag(node: Node) -> str:
+    return str(node.tag).rsplit("}", 1)[-1]
+
+
+def _at(node: Node | None, *names: str) -> Node | None:
+    for wanted in names:
+        node = None if node is None else next((child for child in node if _tag(child) == wanted), None)
+    return node
+
+
+def _text(node: Node | None, *names: str) -> str:
+    found = _at(node, *names)
+    return "" if found is None else (found.text or "").strip()
+
+
+def _encoding(node: Node, name: str) -> Encoding:
+    limits = _at(node, "encodingLimits")
+    centre = tuple(_step(_text(limits, f"kspace_encoding_step_{k}", "center")) for k in (2, 1))
+    return Encoding(
+        encoded=_space(_at(node, "encodedSpace"), name),
+        recon=_space(_at(node, "reconSpace"), name),
+        trajectory=_text(node, "trajectory").lower(),
+        centre=centre,  # type: ignore[arg-type]
+        embedded=_text(node, "parallelImaging", "calibrationMode").lower() == "embedded",
+    )
+
+
+def _space(node: Node | None, name: str) -> Space:
+    matrix = [_text(node, "matrixSize", a) or "0" for a in "zyx"]
+    fov = [_text(node, "fieldOfView_mm", a) or "0" for a in "zyx"]
+    sizes = counts(matrix, 3, f"The matrix (z, y, x) in the header of {name}")
+    try:
+        return Space(sizes, tuple(float(v) for v in fov))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise FileFormatError(
+            f"The field of view in the header of {name} is no number; copy the file again."
+        ) from error
+
+
+def _step(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 7 else None

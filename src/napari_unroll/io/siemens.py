@@ -1,0 +1,263 @@
+"""Siemens raw data (.dat, "twix"), software VB and VD or later: Cartesian readouts by their headers.
+
+The walk over the measurement data headers is pymapvbvd's; the samples are read here, at the places that it finds, against
+the file's own size. Names of the protocol are those of its section MeasYaps.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from napari_unroll.errors import FileFormatError
+from napari_unroll.interrupt import stage
+from napari_unroll.io.guards import check_declared, rare
+from napari_unroll.io.mri_scan import cartesian_scan, choice, lengths_or_none, one_volume, without_oversampling
+from napari_unroll.io.reader import Reader
+from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places
+from napari_unroll.scan.limits import MOST
+from napari_unroll.scan.preprocess_mri import prewhitening
+from napari_unroll.scan.scan import Scan
+
+TITLE = "Siemens raw data"
+LARGEST_PROTOCOL = 100_000_000
+ASSIGNMENT = re.compile(rb"^([\w.\[\]]+)[ \t]*=[ \t]*(0x[0-9a-fA-F]+|[-+.\deE]+)", re.MULTILINE)
+CARTESIAN, THREE_D, CALIBRATION_INSIDE = 1, 4, 2
+"""Values of ucTrajectory, ucDimension and ucRefScanMode."""
+COUNTERS = {"contrast": "Eco", "repetition": "Rep", "phase": "Phs", "set": "Set"}
+
+
+class SiemensOptions(ReadoutOptions):
+    """Which of the measurements and images in the file."""
+
+    measurement: int | None = Field(
+        default=None, ge=0, le=MOST, description="Which measurement of the file, counted from 0; empty: the last."
+    )
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Readouts of one kind, by the names of pymapvbvd's record of them; ``vd`` is the newer layout of headers."""
+
+    path: Path
+    found: Any
+    vd: bool
+
+    def of(self, name: str) -> np.ndarray:
+        """One number of every readout, (readout,)."""
+        return np.asarray(getattr(self.found, name), float)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Samples of a readout, and coils."""
+        return int(self.found.NCol), int(self.found.NCha)
+
+    def samples(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """(readout, samples (coil, sample)) of the wanted readouts."""
+        n, n_coils = self.counts
+        scan_header, channel_header = (192, 32) if self.vd else (0, 128)
+        places = self.of("memPos").astype(np.int64)
+        size = scan_header + n_coils * (channel_header + 8 * n)
+        check_declared(self.path, int(places.max()) + size, f"{len(places)} readouts")
+        with stage(len(wanted), "reading k-space") as done, self.path.open("rb") as file:
+            for k, line in enumerate(wanted):
+                done(k)
+                file.seek(int(places[line]))
+                stored = file.read(size)
+                if struct.unpack_from("<HH", stored, 48 if self.vd else 28) != (n, n_coils):
+                    raise FileFormatError(
+                        f"The readouts of {self.path.name} have different lengths, which no grid can hold."
+                    )
+                block = np.frombuffer(stored, np.uint8, offset=scan_header).reshape(n_coils, -1)[:, channel_header:]
+                yield int(line), np.ascontiguousarray(block).view(np.complex64)
+
+
+def sniff(path: Path) -> bool:
+    """Anything that begins as such a file is one."""
+    return path.is_file()
+
+
+def read(path: Path, options: SiemensOptions) -> Scan:
+    """The one image that the options name."""
+    library = rare("mapvbvd", TITLE)
+    starts, vd = _measurements(path)
+    index = choice("measurement", options.measurement, len(starts))
+    number = len(starts) - 1 if index is None else index
+    protocol = _protocol(path, starts[number])
+    found = _walk(library, path)
+    if not hasattr(found[number], "image"):
+        raise FileFormatError(
+            f"Measurement {number} of {path.name} holds no image; choose another by option 'measurement'."
+        )
+    if protocol.get("sKSpace.ucTrajectory", CARTESIAN) != CARTESIAN or hasattr(found[number], "phasecor"):
+        raise FileFormatError(
+            f"{path.name} is not Cartesian, or echo-planar with a correction of phase; convert it to ISMRMRD with its trajectory."
+        )
+    notes = [f"Measurement {number} of {len(starts)}."]
+    parts = [Lines(path, found[number].image, vd)]
+    inside = int(protocol.get("sPat.ucRefScanMode", 0)) == CALIBRATION_INSIDE
+    if inside and hasattr(found[number], "refscan"):
+        parts.append(Lines(path, found[number].refscan, vd))
+    whiten = _whitening([Lines(path, m.noise, vd) for m in found if hasattr(m, "noise")], parts[0], notes)
+    return _scan(path, parts, protocol, whiten, options, notes)
+
+
+def _measurements(path: Path) -> tuple[list[int], bool]:
+    """Where the measurements of the file begin, in bytes, and whether its layout is the newer one."""
+    with path.open("rb") as file:
+        head = file.read(16 + 64 * 152)
+    if head[8:14] == b"Config":
+        return [0], False
+    n = struct.unpack_from("<I", head, 4)[0]
+    if len(head) < 16 + 152 * n:
+        raise FileFormatError(f"{path.name} ends within its list of measurements; copy it again.")
+    starts = [struct.unpack_from("<Q", head, 16 + 152 * k)[0] for k in range(n)]
+    check_declared(path, max(starts) + 8, f"{n} measurements")
+    return starts, True
+
+
+def _protocol(path: Path, start: int) -> dict[str, float]:
+    """The numbers of the protocol by their names, from the header of the measurement."""
+    with path.open("rb") as file:
+        file.seek(start)
+        length = struct.unpack("<I", file.read(4))[0]
+        check_declared(path, start + length, "a protocol")
+        text = file.read(min(length, LARGEST_PROTOCOL))
+    found = {}
+    for name, value in ASSIGNMENT.findall(text):
+        try:
+            found[name.decode("ascii", "replace")] = float(int(value, 16) if value[:2] == b"0x" else float(value))
+        except ValueError:
+            continue
+    return found
+
+
+def _walk(library: Any, path: Path) -> list[Any]:
+    """The headers of every measurement. Raises FileFormatError where the walk does not reach the end."""
+    found, reason = None, "it ends within a readout"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            found = library.mapVBVD(str(path), quiet=True, bReadHeader=False)
+        except Exception as error:
+            reason = str(error).split("\n")[0] or type(error).__name__
+    if found is None or any("unexpected read error" in str(warning.message) for warning in said):
+        raise FileFormatError(
+            f"The readouts of {path.name} cannot be followed to their end ({reason}); the recording or the copy was interrupted."
+        )
+    return found if isinstance(found, list) else [found]
+
+
+def _whitening(noise: list[Lines], image: Lines, notes: list[str]) -> np.ndarray | None:
+    """The matrix that whitens the coils, from the first noise scan with as many, or None."""
+    for lines in noise:
+        if lines.counts[1] == image.counts[1]:
+            heard = [samples for _, samples in lines.samples(np.arange(min(256, int(lines.found.NAcq))))]
+            notes.append("The coils are whitened by the noise scan of the file.")
+            return prewhitening(np.concatenate(heard, axis=1))
+    return None
+
+
+def _scan(
+    path: Path, parts: list[Lines], protocol: dict[str, float], whiten: np.ndarray | None, options: SiemensOptions,
+    notes: list[str],
+) -> Scan:  # fmt: skip
+    counters = {name: np.concatenate([part.of(theirs) for part in parts]) for name, theirs in COUNTERS.items()}
+    keep = chosen(counters, options, path.name)
+    numbers = np.concatenate([part.of("Sli") for part in parts])
+    place, distance = slice_places(numbers, _along(np.concatenate([part.of("slicePos")[:, :3] for part in parts])))
+    n_slices = int(place.max()) + 1
+    if choice("slice", options.slice, n_slices) is not None:
+        keep &= place == options.slice
+        place = np.zeros_like(place)
+    (n, n_coils), part = parts[0].counts, parts[0]
+    middle = {name: int(np.median(part.of(f"center{name}"))) for name in ("Lin", "Par")}
+    shape = _matrix(parts, protocol, middle)
+    lattice = Lattice(int(place[keep].max()) + 1, n_coils, shape, int(keep.sum()) * n, path.name)
+    first = 0
+    for lines in parts:
+        stop = first + int(lines.found.NAcq)
+        _place(lattice, lines, np.flatnonzero(keep[first:stop]), place[first:stop], middle, shape, whiten)
+        first = stop
+    kspace, mask = lattice.mean()
+    kspace, mask = without_oversampling(kspace, mask, int(protocol.get("sKSpace.lBaseResolution", 0)), -1, notes)
+    notes.append(f"{int(keep.sum())} readouts of {n} samples, {n_coils} coils.")
+    if n_slices > 1:
+        notes.append(
+            f"{n_slices} slices, {distance:g} mm apart." if distance else f"{n_slices} slices in the file's order."
+        )
+    volume, sampled = one_volume(kspace, mask, notes)
+    notes.append(f"Sampled: {float(sampled.mean()):.4g} of the grid of {sampled.shape}.")
+    spacing = _voxel_mm(protocol, shape, distance)
+    return cartesian_scan(path.stem, volume, sampled, spacing, None, options, notes)
+
+
+def _along(places: np.ndarray) -> np.ndarray:
+    """Positions (readout, 3) of parallel slices along their normal, (readout,), in mm."""
+    apart = places - places[:1]
+    direction = apart[np.linalg.norm(apart, axis=1).argmax()]
+    direction = direction * np.sign(direction[np.abs(direction).argmax()])
+    return np.asarray(apart @ direction / max(float(np.linalg.norm(direction)), 1e-30))
+
+
+def _matrix(parts: list[Lines], protocol: dict[str, float], middle: dict[str, int]) -> tuple[int, int, int]:
+    """The encoded matrix (z, y, x): the protocol's, or as large as the readouts reach."""
+    n = parts[0].counts[0]
+    wide = protocol.get("sKSpace.ucDimension") == THREE_D
+    said = (protocol.get("sKSpace.lPartitions", 0) if wide else 0, protocol.get("sKSpace.lPhaseEncodingLines", 0))
+    sizes = []
+    for name, matrix in zip(("Par", "Lin"), said, strict=True):
+        steps = np.concatenate([part.of(name) for part in parts]) - middle[name]
+        reach = max(int(-2 * steps.min()), int(2 * steps.max()) + (2 if steps.max() > 0 else 1))
+        sizes.append(max(int(matrix), reach))
+    centre = int(np.median(parts[0].of("centerCol")))
+    columns = 2 * protocol.get("sKSpace.lBaseResolution", 0)
+    return sizes[0], sizes[1], max(int(columns), 2 * centre, 2 * (n - centre))
+
+
+def _place(
+    lattice: Lattice, lines: Lines, wanted: np.ndarray, place: np.ndarray, middle: dict[str, int],
+    shape: tuple[int, int, int], whiten: np.ndarray | None,
+) -> None:  # fmt: skip
+    z, y = (
+        lines.of(name).astype(int) - middle[name] + n // 2 for name, n in zip(("Par", "Lin"), shape[:2], strict=True)
+    )
+    centre, reverse = lines.of("centerCol").astype(int), lines.of("IsReflected") != 0
+    cut = lines.of("cutOff").astype(int)
+    for line, samples in lines.samples(wanted):
+        pre, post = cut[line, 0], samples.shape[1] - cut[line, 1]
+        samples, first = samples[:, pre : max(pre, post)], pre - centre[line]
+        if reverse[line]:
+            samples, first = samples[:, ::-1], centre[line] - post + 1
+        samples = samples if whiten is None else whiten @ samples
+        lattice.put((int(place[line]), int(z[line]), int(y[line])), shape[2] // 2 + int(first), samples)
+
+
+def _voxel_mm(protocol: dict[str, float], shape: tuple[int, int, int], distance: float) -> tuple[float, ...] | None:
+    """Voxel size (z, y, x) by the fields of view of the protocol, or None."""
+    slab = "sSliceArray.asSlice[0]."
+    read, phase, thick = (protocol.get(slab + name, 0.0) for name in ("dReadoutFOV", "dPhaseFOV", "dThickness"))
+    more_y, more_z = (1 + protocol.get(f"sKSpace.d{a}OversamplingForDialog", 0.0) for a in ("Phase", "Slice"))
+    z = thick * more_z / shape[0] if shape[0] > 1 else distance or thick
+    return lengths_or_none(z, phase * more_y / shape[1], read / max(protocol.get("sKSpace.lBaseResolution", 0), 1))
+
+
+READER = Reader(
+    name="siemens",
+    title=TITLE,
+    expects="its list of measurements, or its protocol",
+    container="siemens",
+    extensions=(".dat",),
+    sniff=sniff,
+    read=read,
+    options=SiemensOptions,
+    holds="Cartesian readouts, 2-D slices or 3-D; needs the extra `formats`",
+)
