@@ -1,12 +1,19 @@
+import math
 import shlex
 from dataclasses import replace
 
 import pytest
 
 from napari_unroll.errors import DeviceError, MemoryExceeded, ParameterError
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks.dncnn import CNNConfig
+from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.registry import METHODS, get
+from napari_unroll.methods.weights import save_network
+from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.pipeline.devices import Device, choose, probe
+from napari_unroll.pipeline.patching import largest_for, overlap_for
 from napari_unroll.pipeline.plan import Choices, parse_roi, resolve
 from tests.methods import tiny
 
@@ -68,14 +75,49 @@ def test_wrong_parameters_are_told():
         plan(method="cgls", params={"steps": 3})
 
 
-def test_the_patch_is_the_largest_that_fits():
-    scan = tiny.cone().with_grid(tiny.cone().grid.resample((128, 128, 128)))
-    roomy = plan(scan, method="unrolled-pgd")
-    assert roomy.patch_size == (64, 64, 64)
-    assert "voxels" in roomy.notes[0]
-    tight = plan(scan, (Device("cpu", "CPU", int(roomy.memory_bytes / 0.7) - 2**20),), method="unrolled-pgd")
-    assert tight.patch_size == (48, 48, 48)
+def larger_cone(n):
+    return tiny.cone().with_grid(tiny.cone().grid.resample((n, n, n)))
+
+
+def through_the_network(made):
+    """Voxels that one pass of the network sees, over those of the volume."""
+    grid = PatchGrid(made.grid.shape, made.patch_size, made.overlap)
+    return len(grid) * math.prod(grid.patch_shape) / math.prod(grid.shape)
+
+
+@pytest.mark.parametrize(("n", "most"), [(64, 1.0), (96, 1.0), (128, 1.3), (160, 1.4), (256, 1.5)])
+@pytest.mark.parametrize("device", [CPU, GPU], ids=["cpu", "gpu"])
+def test_little_more_than_the_volume_goes_through_the_network(n, most, device):
+    made = plan(larger_cone(n), (device,), method="unrolled-pgd")
+    assert through_the_network(made) <= most
+    assert made.memory_bytes <= 0.7 * made.free_bytes
+    assert "voxels" in made.notes[0]
+
+
+def test_patches_are_smaller_where_memory_is():
+    roomy = plan(larger_cone(128), method="unrolled-pgd")
+    tight = plan(
+        larger_cone(128), (Device("cpu", "CPU", int(roomy.memory_bytes / 0.7) - 2**20),), method="unrolled-pgd"
+    )
+    assert roomy.patch_size == (128, 128, 128)
+    assert tight.patch_size[0] < 128
     assert tight.memory_bytes <= 0.7 * tight.free_bytes
+    assert through_the_network(tight) < 2
+
+
+def test_a_heavy_network_gets_smaller_patches_on_a_processor_so_that_it_can_be_stopped(tmp_path):
+    prior, path = DRUNetConfig(channels=(64, 8, 8, 8)), tmp_path / "heavy.safetensors"
+    save_network(Network(NetworkConfig(prior=prior, n_iterations=1)), path, "unrolled-pgd")
+    heavy = {"method": "unrolled-pgd", "weights": str(path)}
+    assert 2 * math.prod(plan(larger_cone(128), **heavy).patch_size) <= largest_for(prior, "cpu")
+    assert plan(larger_cone(128), (GPU,), **heavy).patch_size == (128, 128, 128)
+
+
+def test_neighbours_share_what_the_network_sees_up_to_a_limit():
+    assert overlap_for(CNNConfig(layers=5)) == 5
+    assert overlap_for(DRUNetConfig()) == 16
+    assert plan(larger_cone(160), method="unrolled-pgd").overlap == 16
+    assert plan(larger_cone(160), method="unrolled-pgd", overlap=20).overlap == 20
 
 
 def test_a_volume_that_cannot_be_held_is_refused_for_every_method():
@@ -165,10 +207,10 @@ def test_every_method_estimates_its_memory(name):
 
 
 def test_patches_of_a_slice_overlap_as_those_of_a_volume():
-    """Axes that are not cut have no say: two slices of 128² in patches of 64² share 10 voxels, not 2."""
+    """Axes that are not cut have no say: two slices of 128² in patches of 64² share 16 voxels, not 1."""
     made = plan(sample_multicoil((2, 128, 128), n_coils=2), method="drunet", patch_size=64)
     assert made.patch_size == (2, 64, 64)
-    assert made.overlap == 10
+    assert made.overlap == 16
     smaller = made.smaller()
     assert smaller is not None
-    assert smaller.overlap == 10
+    assert smaller.overlap == 16

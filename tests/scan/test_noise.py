@@ -8,7 +8,14 @@ import pytest
 from napari_unroll.physics.samples import sample_cone_beam, sample_deblur, sample_multicoil
 from napari_unroll.physics.simulate import Exposure, simulate_ct
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
-from napari_unroll.scan.noise import MOST, measured_noise, photons, relative_deviation, sample_deviation
+from napari_unroll.scan.noise import (
+    MOST,
+    measured_noise,
+    photons,
+    quietest_deviation,
+    relative_deviation,
+    sample_deviation,
+)
 
 
 @pytest.mark.parametrize("n", [3e3, 1e5, 1e6])
@@ -73,3 +80,12 @@ def test_k_space_noise_is_found_from_its_border():
 def test_of_pictures_nothing_is_said():
     scan = sample_deblur((1, 32, 32))
     assert (photons(scan), sample_deviation(scan), measured_noise(scan)) == (None, None, None)
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.01, 0.03])
+def test_the_quietest_combination_of_coils_has_hardly_any_signal(noise):
+    """Small matrices end within the signal, of which the median of the coils is."""
+    scan = sample_multicoil((16, 48, 48), n_coils=8, acceleration=5, noise=noise)
+    found = quietest_deviation(scan)
+    assert 0.9 * noise < found < 2 * noise
+    assert found < relative_deviation(scan)

@@ -5,7 +5,14 @@ import pytest
 
 from napari_unroll.errors import ScanError
 from napari_unroll.physics.samples import sample_multicoil
-from napari_unroll.scan.preprocess_mri import calibration_radius, coil_axes, estimate_csm, in_axes, prewhitening
+from napari_unroll.scan.preprocess_mri import (
+    calibration_radius,
+    coil_axes,
+    estimate_csm,
+    in_axes,
+    low_resolution_images,
+    prewhitening,
+)
 from napari_unroll.scan.scan import Scan
 
 
@@ -29,6 +36,17 @@ def test_estimated_maps_agree_with_the_true_ones(scan: Scan) -> None:
     alignment = np.abs((maps.conj() * scan.csm).sum(0))[seen]
     assert alignment.mean() > 0.998
     assert np.quantile(alignment, 0.05) > 0.99
+
+
+def test_the_window_of_coil_images_is_that_of_all_axes() -> None:
+    """Thick volumes too: the middle of k-space passes, samples further out do not."""
+    kspace = np.zeros((1, 41, 44, 45), np.complex64)
+    kspace[0, 20, 22, 22] = 1
+    flat = low_resolution_images(kspace, 8.0)
+    np.testing.assert_allclose(flat, np.full_like(flat, kspace[0].size ** -0.5), rtol=1e-5)
+    for place in ((0, 22, 22), (20, 0, 22), (20, 22, 0), (11, 22, 22)):
+        kspace[(0, *place)] = 1
+    np.testing.assert_array_equal(low_resolution_images(kspace, 8.0), flat)
 
 
 def test_a_missing_centre_is_said(scan: Scan) -> None:

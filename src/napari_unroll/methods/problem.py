@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -27,7 +28,11 @@ from napari_unroll.record import Record
 from napari_unroll.scan.scan import MODALITIES, Modality, Scan
 
 NORM_STEPS = 20
+NORM_RISE = 2e-3
+"""The power iteration ends where a step raises its estimate by less than this part: within 2 % of the eigenvalue."""
 NORM_TEXT = "measuring the operator's norm"
+_norms: WeakKeyDictionary[Scan, float] = WeakKeyDictionary()
+"""Largest eigenvalues of AᴴA that runs found: the next ones on the same scan need not look again."""
 
 
 class MethodParams(Record):
@@ -124,22 +129,24 @@ class Problem:
     def find_norm(self) -> Generator[Event, None, float]:
         """Largest eigenvalue of AᴴA by power iteration (seeded), on the approximation where one is fitted.
 
-        ``norm = yield from problem.find_norm()``. Kept in ``state``, or in the factors of the approximation.
+        ``norm = yield from problem.find_norm()``. Found once for every scan, whatever the method and its run.
         """
         if self.normal is not None:
             normal = self.normal
             return (yield from stepwise(lambda: normal.norm_squared, NORM_TEXT))
-        if "norm_squared" not in self.state:
+        if self.scan not in _norms:
             estimates = [0.0]
             for estimate in power_iteration(self.physics, NORM_STEPS):
                 yield Progress(len(estimates), NORM_STEPS, NORM_TEXT)
                 estimates.append(estimate)
+                if estimate <= (1 + NORM_RISE) * estimates[-2]:
+                    break
             if estimates[-1] == 0:
                 raise ScanError(
                     "No measurement sees the volume, A is zero: check the geometry, the region, the mask and the coil maps."
                 )
-            self.state["norm_squared"] = estimates[-1]
-        return float(self.state["norm_squared"])
+            _norms[self.scan] = estimates[-1]
+        return _norms[self.scan]
 
     def residual(self, x: torch.Tensor) -> float:
         """‖A x − y‖ / ‖y‖ for x (1, 1, z, y, x)."""

@@ -1,4 +1,4 @@
-"""How much memory a run takes, and the largest patch that fits. Arithmetic on shapes only."""
+"""How much memory a run takes. Arithmetic on shapes only."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
-EDGES = (16, 24, 32, 48, 64, 96, 128, 160, 192, 256)
 SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
 GRIDS = 3.5
 """Oversampled k-spaces of all coils at once in gridding."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
-LARGEST_ON_CPU = 64
-"""Larger patches are no faster on a CPU and stream more coarsely."""
 
 
 def voxels(shape: Shape) -> int:
@@ -57,6 +54,11 @@ def _coil_images(scan: Scan) -> int:
     return 8 * n_coils * voxels(scan.grid.shape)
 
 
+def at_once(patch: Shape, shape: Shape, device: str) -> int:
+    """Patches that go through a network together."""
+    return 1 if patch == shape else batch_size(torch.device(device))
+
+
 def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu") -> int:
     """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
     itemsize = 8 if scan.modality == "mri" else 4
@@ -65,7 +67,7 @@ def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: 
         measurements=itemsize * scan.measurements.size,
         shape=grid.shape,
         patch=patch,
-        n_patches=1 if patch == grid.shape else batch_size(torch.device(device)),
+        n_patches=at_once(patch, grid.shape, device),
         operator=operator_bytes(scan),
     )
     return base_bytes(scan, grid, device) + method.memory(sizes, _with_weights(method, params, scan))
@@ -90,29 +92,6 @@ def check_memory(scan: Scan, grid: VolumeGrid, device: Device) -> None:
             f"A volume of {grid.shape} voxels with its measurements needs about {gib(need)}, but {device.name} has "
             f"{gib(device.free_bytes)} free; choose a region, a coarser grid or another device."
         )
-
-
-def auto_patch_size(method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device) -> tuple[int, str]:
-    """The largest edge of which the run fits, and why in words.
-
-    Raises MemoryExceeded where even the smallest patch does not fit.
-    """
-    budget = SHARE * device.free_bytes
-    useful = [e for e in EDGES if e <= max(grid.shape)] or [EDGES[0]]
-    if device.name == "cpu":
-        useful = [e for e in useful if e <= LARGEST_ON_CPU]
-    for edge in reversed(useful):
-        patch: Shape = tuple(min(edge, n) for n in grid.shape)  # type: ignore[assignment]
-        need = run_bytes(method, params, scan, grid, patch, device.name)
-        if need <= budget:
-            return (
-                edge,
-                f"Patches of {edge} voxels: about {gib(need)} of {gib(device.free_bytes)} free on {device.name}.",
-            )
-    raise MemoryExceeded(
-        f"{method.title} needs about {gib(need)} for a volume of {grid.shape}, but {device.name} has "
-        f"{gib(device.free_bytes)} free; choose a region, a coarser grid or another device."
-    )
 
 
 def gib(n_bytes: float) -> str:

@@ -23,8 +23,9 @@ from napari_unroll.normal.fit import Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import auto_patch_size, check_memory, gib, run_bytes
+from napari_unroll.pipeline.memory import check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build, to_options
+from napari_unroll.pipeline.patching import choose_patches, overlap_for, prior_of
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import Record
 from napari_unroll.scan.field_of_view import check_volume
@@ -44,11 +45,11 @@ class Choices(Record):
     )
     params: dict[str, Any] = Field(default={}, description="Parameters of the method that differ from their defaults.")
     patch_size: Annotated[int, Field(ge=8, le=4096)] | Literal["auto"] = Field(
-        default="auto", description="Edge of a patch; auto is the largest that fits the memory.",
+        default="auto", description="Edge of a patch; auto is the least work that fits the memory.",
         json_schema_extra={"unit": "voxels"},
     )  # fmt: skip
     overlap: Annotated[int, Field(ge=0, le=512)] | Literal["auto"] = Field(
-        default="auto", description="Voxels that neighbouring patches share; auto is a sixth of the patch.",
+        default="auto", description="Voxels that neighbouring patches share; auto is as far as the network sees, up to 16.",
         json_schema_extra={"unit": "voxels"},
     )  # fmt: skip
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
@@ -139,9 +140,10 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         check_volume(scan.geometry, grid)
     check_memory(scan, grid, device)
-    patch, why = _patch_size(choices.patch_size, method, params, scan, grid, device)
+    shared = overlap_for(prior_of(method, params, scan)) if choices.overlap == "auto" else choices.overlap
+    patch, why = _patches(choices.patch_size, method, params, scan, grid, device, shared)
     edge = _cut_edge(patch, grid.shape)
-    overlap = max(2, edge // 6) if choices.overlap == "auto" else choices.overlap
+    overlap = min(shared, edge // 2) if choices.overlap == "auto" else shared
     if overlap >= edge and overlap > 0 and method.patchwise and edge > 1:
         raise ParameterError(f"The overlap ({overlap}) must be smaller than the patch {patch}; lower it.")
     if method.patchwise and len(PatchGrid(grid.shape, patch, overlap)) > MOST:
@@ -223,15 +225,15 @@ def _params(method: Method, choices: Choices) -> MethodParams:
     return build(method.params, values, f"The method {method.name}")
 
 
-def _patch_size(
-    asked: int | str, method: Method, params: MethodParams, scan: Scan, grid: VolumeGrid, device: Device
+def _patches(
+    asked: int | str, method: Method, params: MethodParams, scan: Scan, grid: VolumeGrid, device: Device, overlap: int
 ) -> tuple[Shape, str]:
+    """The patches that were asked for, or the best ones and why."""
     if isinstance(asked, int):
         return _clip(asked, grid.shape), ""
     if not method.patchwise:
         return grid.shape, ""
-    edge, why = auto_patch_size(method, params, scan, grid, device)
-    return _clip(edge, grid.shape), why
+    return choose_patches(method, params, scan, grid, device, overlap)
 
 
 def _cut_edge(patch: Shape, shape: Shape) -> int:

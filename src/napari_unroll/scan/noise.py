@@ -23,6 +23,8 @@ MOST_PIXELS = 4_000_000
 """Looked at; of larger scans only some of the views are."""
 OUTER = 0.1
 """Share of the samples of k-space, furthest from its middle, that hold little but noise."""
+LEAST_PER_COIL = 2
+"""Samples without which the covariance of the coils says nothing."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ def sample_deviation(scan: Scan) -> float | None:
 
     From the median magnitude of the tenth of the samples that lies furthest out, where there is little but noise.
     """
+    samples = _outer_samples(scan)
+    return None if samples is None else float(np.median(np.abs(samples))) / float(np.sqrt(np.log(2)))
+
+
+def _outer_samples(scan: Scan) -> np.ndarray | None:
+    """Those (coil, sample) of Cartesian k-space that lie furthest out; None for other scans."""
     geometry = scan.geometry
     if not isinstance(geometry, CartesianSampling):
         return None
@@ -107,15 +115,33 @@ def sample_deviation(scan: Scan) -> float | None:
     z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     radius = np.broadcast_to(z**2 + y**2 + x**2, geometry.shape)[geometry.mask]
     outer = np.flatnonzero(geometry.mask)[radius >= np.quantile(radius, 1 - OUTER)]
-    samples = np.abs(scan.measurements.reshape(len(scan.measurements), -1)[:, outer])
-    return float(np.median(samples)) / float(np.sqrt(np.log(2)))
+    return np.asarray(scan.measurements.reshape(len(scan.measurements), -1)[:, outer])
 
 
 @once_per_scan
 def relative_deviation(scan: Scan) -> float | None:
     """The same over the brightest voxel of the coils' root sum of squares, from the middle of k-space."""
     sigma = sample_deviation(scan)
-    if sigma is None:
-        return None
-    brightest = float(np.linalg.norm(low_resolution_images(scan.measurements, 16.0), axis=0).max())
-    return sigma / max(brightest, 1e-30)
+    return None if sigma is None else sigma / _brightest(scan)
+
+
+@once_per_scan
+def quietest_deviation(scan: Scan) -> float | None:
+    """That of the combination of coils in which it is least, over the brightest voxel; None where it cannot be told.
+
+    Coils have the signal in common, so that little of it is left there even where small matrices end within the signal. It is the
+    deviation of every coil where their noise is independent. The smallest eigenvalue of the covariance of n samples of c coils with
+    unit noise is (1 − √(c/n))² (Marchenko and Pastur 1967).
+    """
+    samples = _outer_samples(scan)
+    if samples is None or samples.shape[1] < LEAST_PER_COIL * len(samples):
+        return relative_deviation(scan)
+    n_coils, n = samples.shape
+    least = np.linalg.eigvalsh((samples @ samples.conj().T).astype(np.complex128) / n)[0]
+    return float(np.sqrt(max(least, 0.0)) / (1 - np.sqrt(n_coils / n))) / _brightest(scan)
+
+
+@once_per_scan
+def _brightest(scan: Scan) -> float:
+    images = low_resolution_images(scan.measurements, 16.0)
+    return max(float(np.linalg.norm(images, axis=0).max()), 1e-30)

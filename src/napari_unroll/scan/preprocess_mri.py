@@ -40,7 +40,7 @@ def low_resolution_images(kspace: np.ndarray, radius: float) -> np.ndarray:
     with stage(len(kspace), "coil maps") as done:
         for k, coil in enumerate(kspace):
             done(k)
-            images[k] = centred_ifft(coil * weight[0])
+            images[k] = centred_ifft(coil * weight)
     return images
 
 

@@ -16,7 +16,6 @@ from napari_unroll.methods.networks.unet import UNetConfig
 from napari_unroll.methods.registry import get
 from napari_unroll.methods.steps.prox import proximal_steps
 from napari_unroll.methods.weights import save_network
-from napari_unroll.physics.laws import normal_norm
 from tests.methods import tiny
 
 SCANS = {"cone": tiny.cone, "parallel": tiny.parallel, "multi-coil": tiny.multicoil}
@@ -44,7 +43,7 @@ def normal_of(given):
 def test_an_identity_prior_leaves_accelerated_gradient_descent(make):
     """Nesterov's recursion on ½‖A x − y‖², whatever λ is."""
     given = tiny.problem(make(), patch_size=(8, 12, 12), overlap=3)
-    step = 1 / (MARGIN * normal_norm(given.physics))
+    step = 1 / (MARGIN * result_of(given.find_norm()))
     x = z = given.physics.A_dagger(given.y)
     t = 1.0
     for _ in range(4):
@@ -72,7 +71,7 @@ def test_the_limit_is_a_fixed_point():
         return 0.5 * x + 0.4 * torch.nn.functional.avg_pool3d(x, 3, 1, 1)
 
     x = volume(given, prior, n_iterations=250)[None, None]
-    step = 1 / (MARGIN * normal_norm(given.physics))
+    step = 1 / (MARGIN * result_of(given.find_norm()))
     w = step * PLAIN["strength"] * mean_eigenvalue(given.physics)
     v = x - step * (normal_of(given)(x) - given.adjoint)
     assert relative((w * prior(v) + v) / (1 + w), x) < 1e-4
@@ -99,7 +98,7 @@ def test_a_heavy_prior_has_the_last_word():
     given = tiny.problem(tiny.multicoil())
     x = volume(given, lambda v: 0.5 * v, n_iterations=1, strength=1e6)[None, None]
     start = given.physics.A_dagger(given.y)
-    step = 1 / (MARGIN * normal_norm(given.physics))
+    step = 1 / (MARGIN * result_of(given.find_norm()))
     expected = 0.5 * (start - step * (normal_of(given)(start) - given.adjoint))
     assert relative(x, expected) < 1e-4
 

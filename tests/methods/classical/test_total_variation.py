@@ -71,3 +71,20 @@ def test_it_agrees_with_deepinv():
     b = noise((6, 7, 8)).float()
     theirs = TVDenoiser(n_it_max=5000, crit=1e-9)(b[None, None], 0.2)[0, 0]
     torch.testing.assert_close(TotalVariation().prox(b, 0.2, 2000), theirs, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("shape", "dtype", "spacing", "positivity"), CASES.values(), ids=CASES)
+def test_the_kernels_take_the_steps_of_torch(shape, dtype, spacing, positivity):
+    """Other devices than the CPU have torch's; both also go on from the same field."""
+    ours, theirs = TotalVariation(spacing, positivity), TotalVariation(spacing, positivity)
+    for n_steps in (1, 7):
+        b = noise(shape, dtype, n_steps)
+        wanted = theirs._prox_by_torch(b, theirs._warm_start(b), 0.3, n_steps)
+        torch.testing.assert_close(ours.prox(b, 0.3, n_steps), wanted)
+        assert ours._dual is not None
+        theirs._dual = ours._dual.clone()
+    single = TotalVariation(spacing, positivity)
+    low = b.to(torch.complex64 if dtype.is_complex else torch.float32)
+    x = single.prox(low, 0.3, 7)
+    assert x.dtype == low.dtype
+    torch.testing.assert_close(x.to(dtype), TotalVariation(spacing, positivity).prox(b, 0.3, 7), rtol=0, atol=1e-5)

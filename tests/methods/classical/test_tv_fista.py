@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from napari_unroll.events import result_of
 from napari_unroll.methods.classical.fdk import FDK
-from napari_unroll.methods.classical.tv_fista import TV_FISTA, TVParams
-from napari_unroll.methods.classical.tv_objective import objective
+from napari_unroll.methods.classical.tv_fista import STOP, TV_FISTA, TVParams
+from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH, auto_strength, objective
 from napari_unroll.methods.classical.zero_filled import ZERO_FILLED
+from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.pipeline.metrics import psnr
 from tests.methods import tiny
 
@@ -37,6 +40,22 @@ def test_positivity_holds_and_can_be_lifted():
     _, free = tiny.drain(TV_FISTA, tiny.problem(tiny.cone()), n_iterations=5, positivity=False)
     assert x.min() >= 0
     assert free.min() < 0
+
+
+def test_the_strength_follows_the_noise_where_that_is_known():
+    scans = [sample_multicoil((16, 32, 32), n_coils=6, acceleration=3, noise=n) for n in (0.01, 0.03)]
+    quiet, loud = (auto_strength(scan) for scan in scans)
+    assert 0.008 < quiet < 0.02
+    assert loud == pytest.approx(3 * quiet, rel=0.25)
+    assert auto_strength(replace(scans[0], measurements=5 * scans[0].measurements)) == pytest.approx(quiet, rel=1e-3)
+    assert auto_strength(tiny.cone()) == DEFAULT_STRENGTH["ct"]
+
+
+def test_x_rays_stop_before_they_fit_what_no_voxels_can():
+    events, x = tiny.drain(TV_FISTA, tiny.problem(tiny.cone(32, 40)))
+    _, long = tiny.drain(TV_FISTA, tiny.problem(tiny.cone(32, 40)), tolerance=0)
+    assert events[-1].metrics["change"] < STOP["ct"] < events[-2].metrics["change"]
+    assert psnr(x.numpy(), tiny.cone(32, 40).truth) > psnr(long.numpy(), tiny.cone(32, 40).truth) - 0.1
 
 
 def test_it_stops_when_nothing_changes():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from napari_unroll.events import result_of
 from napari_unroll.methods.classical.fdk import FDK
 from napari_unroll.methods.classical.strength import mean_eigenvalue, volume_scale
 from napari_unroll.methods.classical.wavelet_l1 import WAVELET_L1, shift_of
@@ -42,7 +43,7 @@ def test_its_minimum_is_a_fixed_point_of_the_proximal_gradient(make):
     problem = tiny.problem(make())
     _, x = tiny.drain(WAVELET_L1, problem, **SOLVED, n_inner=3)
     gradient, weight = data_gradient(problem, x)
-    step = 1 / problem.state["norm_squared"]
+    step = 1 / result_of(problem.find_norm())
     sparsity = WaveletSparsity(Wavelets(problem.shape, "haar"), positivity=not x.is_complex())
     again = sparsity.prox(x - step * gradient, step * weight, 50)
     assert torch.linalg.vector_norm(again - x) < 1e-3 * torch.linalg.vector_norm(x)

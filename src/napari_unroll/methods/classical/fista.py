@@ -24,10 +24,11 @@ MARGIN = 1.05
 
 
 def minimise(
-    problem: Problem, params: IterativeParams, start: torch.Tensor, prox: Prox
+    problem: Problem, params: IterativeParams, tolerance: float, start: torch.Tensor, prox: Prox
 ) -> Generator[Event, None, torch.Tensor]:
-    """The minimiser (z, y, x), from ``state["x"]`` or ``start`` (1, 1, z, y, x).
+    """The minimiser (z, y, x), from ``state["x"]`` or ``start`` (1, 1, z, y, x); ends where a step changes it by less.
 
+    ``tolerance`` is that part of the volume.
     ``residual`` is ‖A z − y‖ / ‖y‖ at FISTA's extrapolated point, which costs nothing extra.
     """
     step = 1.0 / (MARGIN * (yield from problem.find_norm()))
@@ -38,7 +39,7 @@ def minimise(
         r = problem.physics.A(it.z) - problem.y
         b = it.z - step * problem.physics.A_adjoint(r)
         change = it.move(prox(b[0, 0], step, k)[None, None])
-        done = change < params.tolerance
+        done = change < tolerance
         yield step_done(problem, params, k, it.x, norm(r) / size, change, done)
         if done:
             break

@@ -13,9 +13,6 @@ class IterativeParams(MethodParams):
     """Choices of every iterative method."""
 
     n_iterations: int = Field(default=100, ge=1, le=10_000, description="Largest number of steps.")
-    tolerance: float = Field(
-        default=5e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
-    )
     show_every: int = Field(
         default=10,
         ge=1,

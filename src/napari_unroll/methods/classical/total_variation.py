@@ -3,7 +3,7 @@
 TV(x) = Σ_voxels (Σ_axes |(∇x)_a|²)^½ with ∇ of ``differences``. The proximal map is the dual fast gradient projection
 of Beck and Teboulle, "Fast gradient-based algorithms for constrained total variation image denoising and deblurring
 problems" (2009), doi:10.1109/TIP.2009.2028250, eq. 4.9, with a positivity constraint and a warm start. deepinv's
-``TVDenoiser`` solves the same problem without the constraint; at 64³ it took ten times as long to the same objective.
+``TVDenoiser`` solves the same problem without the constraint.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from napari_unroll.methods.classical.differences import Differences
+from napari_unroll.methods.classical.dual_steps import dual_steps
 
 
 class TotalVariation(Differences):
@@ -30,20 +31,25 @@ class TotalVariation(Differences):
     def prox(self, b: torch.Tensor, weight: float, n_inner: int) -> torch.Tensor:
         """argmin_x ½‖x − b‖² + weight · TV(x), over x ≥ 0 with positivity.
 
-        ``n_inner`` dual steps from the last field.
+        ``n_inner`` dual steps from the last field: by ``dual_steps`` on the CPU, by torch on other devices.
         """
         if weight <= 0:
             return self.project(b.clone())
-        p = self._warm_start(b)
-        q, t = p, 1.0
+        p = self._dual = self._warm_start(b)
+        if b.device.type != "cpu":
+            return self._prox_by_torch(b, p, weight, n_inner)
+        given, momenta = b.detach().contiguous().numpy(), momenta_of(n_inner)
+        return torch.from_numpy(dual_steps(given, p.numpy(), weight, self.weights, self.positivity, momenta))
+
+    def _prox_by_torch(self, b: torch.Tensor, p: torch.Tensor, weight: float, n_inner: int) -> torch.Tensor:
+        """The same steps; the field p is changed in place."""
         step = 1.0 / (self.norm_squared(b.shape) * weight)
-        for _ in range(n_inner):
+        q = p.clone()
+        for momentum in momenta_of(n_inner):
             x = self.project(b - weight * self.divergence(q))
             new = into_balls(self.gradient(x).mul_(step).add_(q))
-            t_new = 0.5 * (1 + (1 + 4 * t * t) ** 0.5)
-            q = torch.lerp(p, new, 1 + (t - 1) / t_new)
-            p, t = new, t_new
-        self._dual = p
+            q = torch.lerp(p, new, 1 + momentum)
+            p.copy_(new)
         return self.project(b - weight * self.divergence(p))
 
     def _warm_start(self, b: torch.Tensor) -> torch.Tensor:
@@ -54,6 +60,16 @@ class TotalVariation(Differences):
     def project(self, x: torch.Tensor) -> torch.Tensor:
         """x, changed in place to be ≥ 0 with positivity."""
         return x.clamp_(min=0) if self.positivity else x
+
+
+def momenta_of(n_steps: int) -> list[float]:
+    """(t_k − 1) / t_{k+1} of Nesterov's sequence from t = 1."""
+    t, momenta = 1.0, []
+    for _ in range(n_steps):
+        t_new = 0.5 * (1 + (1 + 4 * t * t) ** 0.5)
+        momenta.append((t - 1) / t_new)
+        t = t_new
+    return momenta
 
 
 def _squared_length(p: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ Beck and Teboulle 2009; see ``fista`` and ``total_variation``.
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -16,9 +17,19 @@ from napari_unroll.methods.classical.tv_objective import TVObjectiveParams, obje
 from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
 
+STOP = {"ct": 4e-3, "mri": 1e-3, "image": 5e-4}
+"""Relative change of a step at which ``auto`` stops. X-ray projections do not quite fit any volume of voxels, and the longer FISTA
+goes on, the more of that misfit it takes up, at every strength (docs/decisions/fista_restart.md)."""
+
 
 class TVParams(TVObjectiveParams):
     """Choices of total variation by FISTA."""
+
+    tolerance: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="Stop when a step changes the volume by less than this part; auto: 0.004 for CT, where more steps fit what "
+        "no voxels can, 0.001 for MRI.",
+    )
 
     n_inner: int = Field(
         default=8, ge=1, le=500, description="Dual steps of the proximal map per FISTA step, warm-started."
@@ -32,7 +43,8 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
     def prox(b: torch.Tensor, step: float, k: int) -> torch.Tensor:
         return goal.tv.prox(b, goal.mean * goal.weight * step, params.n_inner)
 
-    return (yield from fista.minimise(problem, params, goal.start, prox))
+    tolerance = STOP[problem.scan.modality] if params.tolerance == "auto" else params.tolerance
+    return (yield from fista.minimise(problem, params, tolerance, goal.start, prox))
 
 
 TV_FISTA = Method(

@@ -37,6 +37,9 @@ class WaveletParams(IterativeParams):
         default="auto", description="λ, the weight of the coefficients against the data; no unit. More is smoother."
     )
     n_iterations: int = Field(default=60, ge=1, le=10_000, description="Largest number of FISTA steps.")
+    tolerance: float = Field(
+        default=5e-4, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
+    )
     wavelet: Literal["haar", "db2", "db3", "db4", "sym4", "coif1"] = Field(
         default="db2", description="haar suits edges and is fastest; longer ones suit smooth volumes."
     )
@@ -63,7 +66,9 @@ def solve(problem: Problem, params: WaveletParams) -> Generator[Event, None, tor
         shift = shift_of(k, transform.level) if params.random_shifts else None
         return sparsity.prox(b, weight * step, params.n_inner, shift)
 
-    return (yield from fista.minimise(problem, params, quick.clamp(min=0) if positive else quick, prox))
+    return (
+        yield from fista.minimise(problem, params, params.tolerance, quick.clamp(min=0) if positive else quick, prox)
+    )
 
 
 def shift_of(k: int, level: int) -> Shift:

@@ -28,6 +28,16 @@ class StackConfig(PriorConfig):
         return 1
 
     @property
+    def reach(self) -> int:
+        """One voxel per layer."""
+        return self.layers
+
+    @property
+    def channel_pairs(self) -> int:
+        """Of every layer between the first and the last."""
+        return self.width**2
+
+    @property
     def can_be_normalised(self) -> bool:
         """Its layers can."""
         return True

@@ -37,6 +37,16 @@ class DRUNetConfig(PriorConfig):
         return 8
 
     @property
+    def reach(self) -> int:
+        """Two convolutions per block, whose steps double from level to level; head and tail."""
+        return 2 + 2 * self.blocks * (2 * (1 + 2 + 4) + 8)
+
+    @property
+    def channel_pairs(self) -> int:
+        """Of the first level."""
+        return self.channels[0] ** 2
+
+    @property
     def is_conditioned(self) -> bool:
         """It is told σ."""
         return True

@@ -80,6 +80,21 @@ class PriorConfig(MethodParams):
         """Voxels along every transformed axis must be a multiple of this; patches are padded to it inside."""
 
     @property
+    @abstractmethod
+    def reach(self) -> int:
+        """Voxels to either side along an axis on which what it makes of a voxel depends."""
+
+    @property
+    @abstractmethod
+    def channel_pairs(self) -> int:
+        """Input times output channels of its heaviest convolution in full resolution."""
+
+    @property
+    def multiplications(self) -> int:
+        """Per voxel, of its heaviest layer."""
+        return int(3**self.dim * self.channel_pairs)
+
+    @property
     def is_conditioned(self) -> bool:
         """Whether the network is told the noise level σ as one more channel."""
         return False

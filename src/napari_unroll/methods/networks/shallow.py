@@ -56,6 +56,16 @@ class ShallowConfig(PriorConfig):
         return 1
 
     @property
+    def reach(self) -> int:
+        """Seven layers, four of which are iterated to a fixed point: each evaluation sees further by them."""
+        return 2 + 5 * self.equilibrium.max_evaluations
+
+    @property
+    def channel_pairs(self) -> int:
+        """Of the mix layers."""
+        return 4 * self.width**2
+
+    @property
     def size(self) -> str:
         """Its channels."""
         return f"{self.width}{' as published' if self.published else ''}"

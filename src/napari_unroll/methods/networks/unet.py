@@ -36,6 +36,17 @@ class UNetConfig(PriorConfig):
         return int(2 ** (len(self.channels) - 1))
 
     @property
+    def reach(self) -> int:
+        """Two convolutions per level on the way down, three on the way up, whose steps double from level to level."""
+        deepest = 2 ** (len(self.channels) - 1)
+        return 5 * (deepest - 1) + 2 * deepest
+
+    @property
+    def channel_pairs(self) -> int:
+        """Where the maps of the way down join those of the way up."""
+        return 2 * self.channels[0] ** 2
+
+    @property
     def size(self) -> str:
         """Its channels."""
         return str(self.channels)

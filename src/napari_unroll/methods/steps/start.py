@@ -14,15 +14,22 @@ import torch
 
 from napari_unroll.events import Event, IterationDone, Progress, map_events
 from napari_unroll.methods.classical import tv_fista
-from napari_unroll.methods.problem import Problem
+from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH
+from napari_unroll.methods.problem import Problem, as_values
 
 
 def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None, torch.Tensor]:
-    """x_0 (1, 1, z, y, x): FDK or the zero-filled image, or so many FISTA steps of total variation, shown while they come."""
+    """x_0 (1, 1, z, y, x): FDK or the zero-filled image, or so many FISTA steps of total variation, shown while they come.
+
+    Strength and number of steps are those of training, whatever the noise.
+    """
     if n_iterations == 0:
-        return (yield from problem.find_quick())
+        quick = yield from problem.find_quick()
+        yield IterationDone(0, 1, values=as_values(quick))
+        return quick
     inner = replace(problem, state=problem.state.setdefault("start", {}))
-    params = tv_fista.TVParams(n_iterations=n_iterations, tolerance=0.0)
+    strength = DEFAULT_STRENGTH[problem.scan.modality]
+    params = tv_fista.TVParams(strength=strength, n_iterations=n_iterations, tolerance=0.0)
     x = yield from map_events(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]
 
