@@ -40,10 +40,12 @@ def dual_steps(
     def find_primal(field: Array) -> None:
         _over_rows(given.shape, lambda a, e: _primal(given, field, outward, n_parts, positivity, primal, a, e))
 
+    def step_dual(ahead_by: float) -> None:
+        _over_rows(given.shape, lambda a, e: _dual(primal, inward, ahead_by, n_parts, dual, ahead, a, e))
+
     for momentum in momenta:
-        ahead_by = real.type(momentum)
         find_primal(ahead)
-        _over_rows(given.shape, lambda a, e, m=ahead_by: _dual(primal, inward, m, n_parts, dual, ahead, a, e))
+        step_dual(real.type(momentum))
     find_primal(dual)
     return x
 
