@@ -254,7 +254,9 @@ def held(end) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_all_long_work_ends_within_the_step(name, tmp_path):
     make = CASES[name](tmp_path)
-    whole = drive(make, counter := Tripping())
+    if name.partition(",")[0] in registry.METHODS:
+        drive(make, Tripping())  # finds what is kept for all runs on a scan, such as the operator's norm
+    whole = drive(fresh(make, tmp_path), counter := Tripping())
     assert whole.outcome is Outcome.COMPLETED, whole.events[-1]
     assert counter.looks >= 3, "it hardly looks"
     rng = np.random.default_rng(len(name))
