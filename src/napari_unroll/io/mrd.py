@@ -18,7 +18,7 @@ from pydantic import Field
 from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.interrupt import stage
 from napari_unroll.io.guards import check_declared, check_memory
-from napari_unroll.io.hdf5 import check_heaps, dataset, lengths_of_column, open_hdf5, stored_rows
+from napari_unroll.io.hdf5 import check_heaps, dataset, lengths_of_column, open_hdf5, stored_rows, text_of
 from napari_unroll.io.mrd_header import LARGEST_HEADER, Encoding, parse_header
 from napari_unroll.io.mri_scan import cartesian_scan, compressed, lengths_or_none, one_volume, without_oversampling
 from napari_unroll.io.reader import Reader
@@ -97,7 +97,8 @@ def read(path: Path, options: MrdOptions) -> Scan:
         group = _group(file)
         if group is None:
             raise FileFormatError(f"{path.name} has no table of readouts beside an XML header.")
-        encodings, rows = _encodings(file[f"{group}/xml"], path.name), _rows(file[f"{group}/data"], path)
+        encodings = parse_header(text_of(file[f"{group}/xml"], LARGEST_HEADER), path.name)
+        rows = _rows(file[f"{group}/data"], path)
         encoding, wanted = _wanted(rows, encodings, options, notes)
         whiten = _whitening(rows, wanted, notes)
         if encoding.trajectory in ("", "cartesian"):
@@ -108,13 +109,6 @@ def read(path: Path, options: MrdOptions) -> Scan:
                 "and save Cartesian k-space."
             )
         return _along_trajectory(path, rows, wanted, encoding, whiten, options, notes)
-
-
-def _encodings(header: h5py.Dataset, name: str) -> list[Encoding]:
-    if header.size != 1 or header.nbytes > LARGEST_HEADER:
-        raise FileFormatError(f"The header of {name} should be one text; it is damaged.")
-    text = header[()]
-    return parse_header(text if isinstance(text, (bytes, str)) else text.reshape(-1)[0], name)
 
 
 def _rows(table: h5py.Dataset, path: Path) -> Rows:
@@ -224,20 +218,12 @@ def _cartesian(
     if reverse[wanted].any():
         notes.append(f"{int(reverse[wanted].sum())} readouts were taken backwards and are turned.")
     kspace, mask = lattice.mean()
-    kspace, mask = without_oversampling(kspace, mask, _recon_columns(encoding), -1, notes)
+    kspace, mask = without_oversampling(kspace, mask, encoding.columns, -1, notes)
     voxel = encoding.encoded.voxel_mm
     spacing = lengths_or_none(distance if distance and shape[0] == 1 else voxel[0], *voxel[1:])
     volume, sampled = one_volume(kspace, mask, notes)
     notes.append(f"Sampled: {float(sampled.mean()):.4g} of the grid of {sampled.shape}.")
     return cartesian_scan(path.stem, volume, sampled, spacing, None, options, notes)
-
-
-def _recon_columns(encoding: Encoding) -> int:
-    """Voxels along x of the field of view that shall be reconstructed, as large as they were encoded."""
-    encoded, recon = encoding.encoded, encoding.recon
-    if not (recon.fov_mm[2] > 0 and encoded.fov_mm[2] > 0):
-        return recon.matrix[2]
-    return round(encoded.matrix[2] * min(1.0, recon.fov_mm[2] / encoded.fov_mm[2]))
 
 
 def _along_trajectory(
