@@ -91,13 +91,13 @@ def stored_rows(table: h5py.Dataset) -> np.ndarray:
     else:
         table.id.chunk_iter(lambda piece: pieces.append((piece.chunk_offset[0], piece.byte_offset, piece.size)))
     check_memory(2 * table.size * size, name.name)
-    rows, last = np.zeros((table.size, size), np.uint8), name.stat().st_size
+    rows, base, last = np.zeros((table.size, size), np.uint8), table.file.userblock_size, name.stat().st_size
     with name.open("rb") as stream:
         for first, at, length in pieces:
             check()
-            if first >= len(rows) or at + table.file.userblock_size + length > last:
+            if first >= len(rows) or base + at + length > last:
                 raise FileFormatError(f"The table {table.name} of {name.name} reaches beyond the file; copy it again.")
-            stream.seek(at + table.file.userblock_size)
+            stream.seek(base + at)
             part = np.frombuffer(stream.read(length), np.uint8)
             part = part[: len(part) // size * size].reshape(-1, size)[: len(rows) - first]
             rows[first : first + len(part)] = part
