@@ -35,6 +35,7 @@ from napari_unroll.scan import phantoms
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.session import train
+from tests.io import mri_samples
 from tests.io import samples as files
 from tests.io.test_radial import write_pyqmri
 from tests.methods import tiny
@@ -230,6 +231,8 @@ reading("MRC", lambda folder: files.write_mrc(folder / "a.mrc"), angles="0:180")
 reading("an archive", lambda folder: files.write_npz(folder / "a.npz"))
 reading("k-space", saved_kspace)
 reading("a scan file", packed_scan)
+for form in ("k.mrd", "fastmri.h5", "calgary.h5", "meas.dat"):
+    reading(form, lambda folder, form=form: mri_samples.write(form, folder))
 
 
 @pytest.fixture(autouse=True)
