@@ -243,3 +243,9 @@ OPTIONS = {
     "spokes.npy": {"format": "radial-npy", "axes": "slice,spoke,coil,readout", "angles": "half-turn", "slice": 0},
 }
 """What must be said to read them."""
+
+
+def write(name: str, folder: Path) -> Path:
+    """The sound file of this name."""
+    MAKERS[name](folder / name)
+    return folder / name

@@ -44,8 +44,7 @@ def write_sample(name, folder):
         "part.xtekct": lambda: samples.write_xtekct(folder),
     }
     if name in mri_samples.MAKERS:
-        mri_samples.MAKERS[name](path)
-        return path, mri_samples.OPTIONS.get(name, {})
+        return mri_samples.write(name, folder), mri_samples.OPTIONS.get(name, {})
     makers[name]()
     return path, RANGE if path.suffix in (".tif", ".mrc") or name == "views.npy" else {}
 

@@ -51,3 +51,14 @@ def test_a_truth_from_what_was_sampled_in_full(tmp_path):
     assert scan.truth.shape == (3, 16, 12)
     assert (scan.geometry.mask == scan.geometry.mask[:1, :1]).all()
     assert not scan.geometry.mask.all()
+
+
+def test_a_header_that_declares_a_text_beyond_its_file_is_not_read(tmp_path):
+    path = mri.write_fastmri(tmp_path / "a.h5", 1)
+    with h5py.File(path) as file:
+        at = file["ismrmrd_header"].id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[at : at + 4] = (3 * 10**9).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match="text of 3 GB"):
+        read(path)

@@ -78,6 +78,13 @@ def test_other_readouts_are_skipped_and_reversed_ones_turned(tmp_path):
     assert any("whitened" in note for note in scan.notes)
 
 
+def test_a_noise_scan_that_says_too_little_is_left(tmp_path):
+    heard = [(np.ones((3, 4)), None, (19,), {}, {})]
+    scan = read(mri.write_mrd(tmp_path / "a.h5", heard + mri.cartesian_readouts(), mri.header()))
+    close(scan.measurements[:, 0], mri.kspace()[0])
+    assert any("not whitened" in note for note in scan.notes)
+
+
 def test_averages_are_averaged_and_repetitions_asked_for(tmp_path):
     once = mri.cartesian_readouts()
     louder = [(3 * r[0], *r[1:4], r[4] | {"average": 1}) for r in once]

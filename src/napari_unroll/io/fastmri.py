@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
+from napari_unroll.interrupt import stage
 from napari_unroll.io.guards import check_memory
-from napari_unroll.io.hdf5 import check_heaps, checked, dataset, load, open_hdf5
-from napari_unroll.io.mrd_header import LARGEST_HEADER, Encoding, parse_header
+from napari_unroll.io.hdf5 import check_heaps, checked, dataset, load, open_hdf5, text_of
+from napari_unroll.io.mrd_header import LARGEST_HEADER, parse_header
 from napari_unroll.io.mri_scan import (
     SliceOptions,
     cartesian_scan,
@@ -44,42 +44,37 @@ def read(path: Path, options: SliceOptions) -> Scan:
             raise FileFormatError(f"k-space of {path.name} should be (slice, coil, y, x); its shape is {stored.shape}.")
         n_slices = checked(stored).shape[0]
         index = choice("slice", options.slice, n_slices)
-        rows = slice(0, n_slices) if index is None else slice(index, index + 1)
-        check_memory(3 * stored.nbytes // n_slices * (rows.stop - rows.start), path.name)
-        kspace = stored[rows].astype(np.complex64, copy=False)
-        kspace = kspace[:, None] if stored.ndim == 3 else kspace
+        chosen = range(n_slices) if index is None else [index]
+        check_memory(4 * len(chosen) * stored.nbytes // n_slices, path.name)
+        n_coils = stored.shape[1] if stored.ndim == 4 else 1
+        kspace = np.empty((len(chosen), n_coils, 1, *stored.shape[-2:]), np.complex64)
+        measured = np.empty((len(chosen), stored.shape[-1]), bool)
+        with stage(len(chosen), "reading k-space") as done:
+            for k, number in enumerate(chosen):
+                done(k)
+                kspace[k, :, 0] = stored[number]
+                measured[k] = (kspace[k] != 0).any(axis=(0, 1, 2))
         columns = dataset(file, "mask")
         columns = None if columns is None else load(columns, 1)
-        encoding = _encoding(file, path.name)
-    mask = _mask(kspace, columns, path.name)
-    kspace, mask = kspace[:, :, None], mask[:, None]
+        encoding = parse_header(text_of(file["ismrmrd_header"], LARGEST_HEADER), path.name)[0]
+    mask = _mask(measured, columns, kspace.shape[-2], path.name)
     notes.append(f"{'All' if index is None else 'One'} of {n_slices} slices, {kspace.shape[1]} coils.")
-    encoded, recon = encoding.encoded, encoding.recon
-    voxel = encoded.voxel_mm
-    if encoded.matrix[2] == kspace.shape[-2]:
-        kspace, mask = without_oversampling(kspace, mask, recon.matrix[2], -2, notes)
+    if encoding.encoded.matrix[2] == kspace.shape[-2]:
+        kspace, mask = without_oversampling(kspace, mask, encoding.columns, -2, notes)
     volume, sampled = one_volume(kspace, mask, notes)
     notes.append(f"Sampled: {float(sampled.mean()):.4g} of the grid of {sampled.shape}.")
+    voxel = encoding.encoded.voxel_mm
     spacing = lengths_or_none(voxel[0], voxel[2], voxel[1])
     return cartesian_scan(path.stem, volume, sampled, spacing, None, options, notes, readout=1)
 
 
-def _encoding(file: h5py.File, name: str) -> Encoding:
-    header = file["ismrmrd_header"]
-    if header.size != 1 or header.nbytes > LARGEST_HEADER:
-        raise FileFormatError(f"The header of {name} should be one text; it is damaged.")
-    text = header[()]
-    return parse_header(text if isinstance(text, (bytes, str)) else text.reshape(-1)[0], name)[0]
-
-
-def _mask(kspace: np.ndarray, columns: np.ndarray | None, name: str) -> np.ndarray:
-    """The mask (slice, y, x) of (slice, coil, y, x): whole columns, from the file's mask or from what is not zero."""
-    measured = (kspace != 0).any(axis=(1, 2))
+def _mask(measured: np.ndarray, columns: np.ndarray | None, n_y: int, name: str) -> np.ndarray:
+    """The mask (slice, z, y, x) of the ``measured`` columns (slice, x), those that the file's mask has as well."""
     if columns is not None:
         if columns.shape != measured.shape[1:]:
             raise FileFormatError(f"The mask of {name} has {len(columns)} columns; k-space has {measured.shape[1]}.")
         measured = measured & (columns != 0)
-    return np.repeat(measured[:, None], kspace.shape[2], axis=1)
+    return np.repeat(measured[:, None, None], n_y, axis=2)
 
 
 READER = Reader(

@@ -81,7 +81,7 @@ def stored_rows(table: h5py.Dataset) -> np.ndarray:
     FileFormatError where the rows are compressed or not all in the file.
     """
     name, size = Path(table.file.filename), table.id.get_type().get_size()
-    if table.ndim != 1 or table.external or table.is_virtual or table.id.get_create_plist().get_nfilters():
+    if table.ndim > 1 or table.external or table.is_virtual or table.id.get_create_plist().get_nfilters():
         raise FileFormatError(
             f"The table {table.name} of {name.name} is compressed or kept elsewhere; write it again, plainly."
         )
@@ -90,14 +90,14 @@ def stored_rows(table: h5py.Dataset) -> np.ndarray:
         pieces.append((0, table.id.get_offset() or 0, table.nbytes))
     else:
         table.id.chunk_iter(lambda piece: pieces.append((piece.chunk_offset[0], piece.byte_offset, piece.size)))
-    check_memory(2 * len(table) * size, name.name)
-    rows, last = np.zeros((len(table), size), np.uint8), name.stat().st_size
+    check_memory(2 * table.size * size, name.name)
+    rows, base, last = np.zeros((table.size, size), np.uint8), table.file.userblock_size, name.stat().st_size
     with name.open("rb") as stream:
         for first, at, length in pieces:
             check()
-            if first >= len(rows) or at + table.file.userblock_size + length > last:
+            if first >= len(rows) or base + at + length > last:
                 raise FileFormatError(f"The table {table.name} of {name.name} reaches beyond the file; copy it again.")
-            stream.seek(at + table.file.userblock_size)
+            stream.seek(base + at)
             part = np.frombuffer(stream.read(length), np.uint8)
             part = part[: len(part) // size * size].reshape(-1, size)[: len(rows) - first]
             rows[first : first + len(part)] = part
@@ -109,6 +109,18 @@ def lengths_of_column(table: h5py.Dataset, rows: np.ndarray, column: str) -> np.
     kind = table.id.get_type()
     at = kind.get_member_offset(kind.get_member_index(column.encode()))
     return np.ascontiguousarray(rows[:, at : at + 4]).view("<u4")[:, 0].astype(np.int64)
+
+
+def text_of(data: h5py.Dataset, largest: int) -> bytes:
+    """The one text of a dataset, at most ``largest`` bytes, after a look at the length that it declares."""
+    name = Path(data.file.filename)
+    if data.size != 1 or data.dtype.kind not in "SO":
+        raise FileFormatError(f"{data.name} in {name.name} should be one text; it is of type {data.dtype}: damaged.")
+    n_bytes = data.nbytes if data.dtype.kind == "S" else int(stored_rows(data)[0, :4].view("<u4")[0])
+    if n_bytes > min(largest, name.stat().st_size):
+        raise FileFormatError(f"{data.name} in {name.name} declares a text of {readable(n_bytes)}; it is damaged.")
+    text = np.ravel(data[()])[0]
+    return text.encode() if isinstance(text, str) else bytes(text)
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:

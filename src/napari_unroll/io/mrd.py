@@ -6,8 +6,6 @@ encoded space by their counters; others keep their trajectory. Noise scans white
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,25 +14,21 @@ import numpy as np
 from pydantic import Field
 
 from napari_unroll.errors import FileFormatError, MissingInformation
-from napari_unroll.interrupt import stage
-from napari_unroll.io.guards import check_declared, check_memory
-from napari_unroll.io.hdf5 import check_heaps, dataset, lengths_of_column, open_hdf5, stored_rows
+from napari_unroll.io.guards import check_memory
+from napari_unroll.io.hdf5 import check_heaps, dataset, open_hdf5, text_of
 from napari_unroll.io.mrd_header import LARGEST_HEADER, Encoding, parse_header
+from napari_unroll.io.mrd_rows import Rows, rows_of
 from napari_unroll.io.mri_scan import cartesian_scan, compressed, lengths_or_none, one_volume, without_oversampling
 from napari_unroll.io.reader import Reader
-from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places
+from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places, white, whitening
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.limits import MOST
-from napari_unroll.scan.preprocess_mri import prewhitening
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
 NOISE, CALIBRATION, REVERSED = 19, 20, 22
 OTHER = (23, 24, 26, 27, 28, 29, 30, 31)
 """Flags of navigators, phase correction, feedback, dummies, surface coil correction, phase stabilisation: no image."""
-NEEDED = ("flags", "number_of_samples", "active_channels", "trajectory_dimensions", "center_sample", "discard_pre",
-          "discard_post", "encoding_space_ref", "position", "slice_dir", "idx")  # fmt: skip
-BATCH_BYTES = 16_000_000
 
 
 class MrdOptions(ReadoutOptions):
@@ -45,33 +39,6 @@ class MrdOptions(ReadoutOptions):
         default="auto",
         description="Trajectories in cycles per voxel (within ±0.5) or per field of view; auto: by the largest.",
     )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a file: ``heads`` of all of them, and the table that their samples are read from."""
-
-    table: h5py.Dataset
-    heads: np.ndarray
-    name: str
-
-    def flagged(self, *flags: int) -> np.ndarray:
-        """Which rows carry one of these flags, (row,)."""
-        bits = sum(1 << (flag - 1) for flag in flags)
-        return (self.heads["flags"].astype(np.uint64) & np.uint64(bits)) != 0
-
-    def samples(self, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(row, samples (coil, sample), trajectory (sample, dimension)) of the wanted rows, read in batches."""
-        n, channels = self.heads["number_of_samples"].astype(int), self.heads["active_channels"].astype(int)
-        dimensions = self.heads["trajectory_dimensions"].astype(int)
-        step = max(1, BATCH_BYTES // max(1, int((8 * n * channels).max())))
-        with stage(len(wanted), "reading k-space") as done:
-            for first in range(0, len(wanted), step):
-                done(first)
-                rows = wanted[first : first + step]
-                for row, stored in zip(rows, self.table[rows], strict=True):
-                    traj = stored["traj"].reshape(n[row], dimensions[row])
-                    yield int(row), stored["data"].view(np.complex64).reshape(channels[row], n[row]), traj
 
 
 def sniff(path: Path) -> bool:
@@ -97,7 +64,8 @@ def read(path: Path, options: MrdOptions) -> Scan:
         group = _group(file)
         if group is None:
             raise FileFormatError(f"{path.name} has no table of readouts beside an XML header.")
-        encodings, rows = _encodings(file[f"{group}/xml"], path.name), _rows(file[f"{group}/data"], path)
+        encodings = parse_header(text_of(file[f"{group}/xml"], LARGEST_HEADER), path.name)
+        rows = rows_of(file[f"{group}/data"], path)
         encoding, wanted = _wanted(rows, encodings, options, notes)
         whiten = _whitening(rows, wanted, notes)
         if encoding.trajectory in ("", "cartesian"):
@@ -108,37 +76,6 @@ def read(path: Path, options: MrdOptions) -> Scan:
                 "and save Cartesian k-space."
             )
         return _along_trajectory(path, rows, wanted, encoding, whiten, options, notes)
-
-
-def _encodings(header: h5py.Dataset, name: str) -> list[Encoding]:
-    if header.size != 1 or header.nbytes > LARGEST_HEADER:
-        raise FileFormatError(f"The header of {name} should be one text; it is damaged.")
-    text = header[()]
-    return parse_header(text if isinstance(text, (bytes, str)) else text.reshape(-1)[0], name)
-
-
-def _rows(table: h5py.Dataset, path: Path) -> Rows:
-    """The table, after checking that its heads are what they should be and that the file is as large as they say."""
-    head = table.dtype["head"]
-    if table.ndim != 1 or table.size == 0 or not set(NEEDED) <= set(head.names or ()):
-        raise FileFormatError(f"The readouts of {path.name} are none of ISMRMRD's, or there are none.")
-    if any(h5py.check_vlen_dtype(table.dtype[name]) != np.dtype("<f4") for name in ("data", "traj")):
-        raise FileFormatError(f"The samples of {path.name} should be float32.")
-    stored = stored_rows(table)
-    kind = table.id.get_type()
-    at = kind.get_member_offset(kind.get_member_index(b"head"))
-    heads = np.ascontiguousarray(stored[:, at : at + head.itemsize]).view(head)[:, 0]
-    n, channels, dims = (
-        heads[part].astype(np.int64) for part in ("number_of_samples", "active_channels", "trajectory_dimensions")
-    )
-    check_declared(path, int((4 * n * (2 * channels + dims)).sum()), f"{len(heads)} readouts")
-    found = lengths_of_column(table, stored, "data"), lengths_of_column(table, stored, "traj")
-    wrong = np.flatnonzero((found[0] != 2 * n * channels) | (found[1] != n * dims))
-    if len(wrong):
-        raise FileFormatError(
-            f"Readout {wrong[0]} of {path.name} has not the samples that it declares; the file is damaged."
-        )
-    return Rows(table, heads, path.name)
 
 
 def _wanted(
@@ -170,15 +107,7 @@ def _whitening(rows: Rows, wanted: np.ndarray, notes: list[str]) -> np.ndarray |
     """The matrix that whitens the coils, from the noise scans of the file, or None without any."""
     n_coils = rows.heads["active_channels"][wanted[0]]
     noise = np.flatnonzero(rows.flagged(NOISE) & (rows.heads["active_channels"] == n_coils))[:256]
-    found = [samples for _, samples, _ in rows.samples(noise)]
-    if not found:
-        return None
-    notes.append("The coils are whitened by the noise scan of the file.")
-    return prewhitening(np.concatenate(found, axis=1))
-
-
-def _white(samples: np.ndarray, whiten: np.ndarray | None) -> np.ndarray:
-    return samples if whiten is None else whiten @ samples
+    return whitening([samples for _, samples, _ in rows.samples(noise)], notes)
 
 
 def _in_slice(
@@ -220,24 +149,16 @@ def _cartesian(
             samples, first = samples[:, ::-1], centre - post + 1
         steps = (int(head["idx"]["kspace_encode_step_2"]), int(head["idx"]["kspace_encode_step_1"]))
         z, y = (shape[a] // 2 + steps[a] - middle[a] for a in (0, 1))  # type: ignore[operator]
-        lattice.put((place[row], z, y), shape[2] // 2 + first, _white(samples, whiten))
+        lattice.put((place[row], z, y), shape[2] // 2 + first, white(samples, whiten))
     if reverse[wanted].any():
         notes.append(f"{int(reverse[wanted].sum())} readouts were taken backwards and are turned.")
     kspace, mask = lattice.mean()
-    kspace, mask = without_oversampling(kspace, mask, _recon_columns(encoding), -1, notes)
+    kspace, mask = without_oversampling(kspace, mask, encoding.columns, -1, notes)
     voxel = encoding.encoded.voxel_mm
     spacing = lengths_or_none(distance if distance and shape[0] == 1 else voxel[0], *voxel[1:])
     volume, sampled = one_volume(kspace, mask, notes)
     notes.append(f"Sampled: {float(sampled.mean()):.4g} of the grid of {sampled.shape}.")
     return cartesian_scan(path.stem, volume, sampled, spacing, None, options, notes)
-
-
-def _recon_columns(encoding: Encoding) -> int:
-    """Voxels along x of the field of view that shall be reconstructed, as large as they were encoded."""
-    encoded, recon = encoding.encoded, encoding.recon
-    if not (recon.fov_mm[2] > 0 and encoded.fov_mm[2] > 0):
-        return recon.matrix[2]
-    return round(encoded.matrix[2] * min(1.0, recon.fov_mm[2] / encoded.fov_mm[2]))
 
 
 def _along_trajectory(
@@ -260,7 +181,7 @@ def _along_trajectory(
     check_memory(len(wanted) * (n - pre - post) * (16 * int(heads["active_channels"][0]) + 40), path.name)
     samples, trajectory = [], []
     for _, values, traj in rows.samples(wanted):
-        samples.append(_white(values[:, pre : n - post], whiten).astype(np.complex64))
+        samples.append(white(values[:, pre : n - post], whiten).astype(np.complex64))
         trajectory.append(traj[pre : n - post])
     k, weights, shape = _positions(np.stack(trajectory).astype(float), heads, encoding, options, notes)
     values = np.stack(samples, axis=1)

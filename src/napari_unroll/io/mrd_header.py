@@ -42,11 +42,18 @@ class Encoding:
     centre: tuple[int | None, int | None]
     embedded: bool
 
+    @property
+    def columns(self) -> int:
+        """Voxels along x of the field of view to reconstruct, as large as they were encoded: fewer, if oversampled."""
+        encoded, recon = self.encoded, self.recon
+        if not (recon.fov_mm[2] > 0 and encoded.fov_mm[2] > 0):
+            return recon.matrix[2]
+        return round(encoded.matrix[2] * min(1.0, recon.fov_mm[2] / encoded.fov_mm[2]))
 
-def parse_header(text: bytes | str, name: str) -> list[Encoding]:
+
+def parse_header(text: bytes, name: str) -> list[Encoding]:
     """The encodings of a header. Raises FileFormatError for whatever is no such header."""
-    text = text.encode() if isinstance(text, str) else bytes(text)
-    if len(text) > LARGEST_HEADER or b"<!DOCTYPE" in text or b"<!ENTITY" in text:
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise FileFormatError(f"The header of {name} is no plain ISMRMRD XML; write the file again.")
     try:
         root = ElementTree.fromstring(text)

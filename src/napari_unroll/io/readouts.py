@@ -10,10 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import Field
 
-from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
+from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError, ScanError
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.mri_scan import SliceOptions
 from napari_unroll.scan.limits import MOST
+from napari_unroll.scan.preprocess_mri import prewhitening
 
 MOST_SPARSE = 1000
 """Points of a lattice for one sample, beyond which a file is damaged."""
@@ -65,6 +66,24 @@ def slice_places(numbers: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, fl
     place = np.empty(len(slices), int)
     place[order] = np.arange(len(slices))
     return place[inverse], float(np.median(np.diff(where[order])))
+
+
+def whitening(noise: list[np.ndarray], notes: list[str]) -> np.ndarray | None:
+    """The matrix that whitens the coils by readouts (coil, sample) of noise; None without any, or where they say too little."""
+    if not noise:
+        return None
+    try:
+        matrix = prewhitening(np.concatenate(noise, axis=1))
+    except ScanError as error:
+        notes.append(f"The coils are not whitened. {error}")
+        return None
+    notes.append("The coils are whitened by the noise scan of the file.")
+    return matrix
+
+
+def white(samples: np.ndarray, whiten: np.ndarray | None) -> np.ndarray:
+    """A readout (coil, sample) of whitened coils, or as it is."""
+    return samples if whiten is None else whiten @ samples
 
 
 class Lattice:

@@ -22,9 +22,8 @@ from napari_unroll.interrupt import stage
 from napari_unroll.io.guards import check_declared, rare
 from napari_unroll.io.mri_scan import cartesian_scan, choice, lengths_or_none, one_volume, without_oversampling
 from napari_unroll.io.reader import Reader
-from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places
+from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places, white, whitening
 from napari_unroll.scan.limits import MOST
-from napari_unroll.scan.preprocess_mri import prewhitening
 from napari_unroll.scan.scan import Scan
 
 TITLE = "Siemens raw data"
@@ -106,7 +105,8 @@ def read(path: Path, options: SiemensOptions) -> Scan:
     inside = int(protocol.get("sPat.ucRefScanMode", 0)) == CALIBRATION_INSIDE
     if inside and hasattr(found[number], "refscan"):
         parts.append(Lines(path, found[number].refscan, vd))
-    whiten = _whitening([Lines(path, m.noise, vd) for m in found if hasattr(m, "noise")], parts[0], notes)
+    noise = _noise([Lines(path, m.noise, vd) for m in found if hasattr(m, "noise")], parts[0].counts[1])
+    whiten = whitening(noise, notes)
     return _scan(path, parts, protocol, whiten, options, notes)
 
 
@@ -156,14 +156,12 @@ def _walk(library: Any, path: Path) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _whitening(noise: list[Lines], image: Lines, notes: list[str]) -> np.ndarray | None:
-    """The matrix that whitens the coils, from the first noise scan with as many, or None."""
-    for lines in noise:
-        if lines.counts[1] == image.counts[1]:
-            heard = [samples for _, samples in lines.samples(np.arange(min(256, int(lines.found.NAcq))))]
-            notes.append("The coils are whitened by the noise scan of the file.")
-            return prewhitening(np.concatenate(heard, axis=1))
-    return None
+def _noise(found: list[Lines], n_coils: int) -> list[np.ndarray]:
+    """Readouts (coil, sample) of the first noise scan with as many coils."""
+    lines = next((lines for lines in found if lines.counts[1] == n_coils), None)
+    if lines is None:
+        return []
+    return [samples for _, samples in lines.samples(np.arange(min(256, int(lines.found.NAcq))))]
 
 
 def _scan(
@@ -237,8 +235,7 @@ def _place(
         samples, first = samples[:, pre : max(pre, post)], pre - centre[line]
         if reverse[line]:
             samples, first = samples[:, ::-1], centre[line] - post + 1
-        samples = samples if whiten is None else whiten @ samples
-        lattice.put((int(place[line]), int(z[line]), int(y[line])), shape[2] // 2 + int(first), samples)
+        lattice.put((int(place[line]), int(z[line]), int(y[line])), shape[2] // 2 + int(first), white(samples, whiten))
 
 
 def _voxel_mm(protocol: dict[str, float], shape: tuple[int, int, int], distance: float) -> tuple[float, ...] | None:

@@ -7,6 +7,7 @@ once. A complex number is two real ones side by side whose common length is boun
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,11 @@ def dual_steps(
     inward = np.asarray(spacing_weights, real) * real.type(step)
 
     def find_primal(field: Array) -> None:
-        _over_rows(given.shape, lambda a, e: _primal(given, field, outward, n_parts, positivity, primal, a, e))
-
-    def step_dual(ahead_by: float) -> None:
-        _over_rows(given.shape, lambda a, e: _dual(primal, inward, ahead_by, n_parts, dual, ahead, a, e))
+        _over_rows(given.shape, partial(_primal, given, field, outward, n_parts, positivity, primal))
 
     for momentum in momenta:
         find_primal(ahead)
-        step_dual(real.type(momentum))
+        _over_rows(given.shape, partial(_dual, primal, inward, real.type(momentum), n_parts, dual, ahead))
     find_primal(dual)
     return x
 
