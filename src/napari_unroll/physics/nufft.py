@@ -31,6 +31,8 @@ TOLERANCE = 1e-7
 """Of finufft, in double precision; in single precision it errs by 1e-5 and is no faster."""
 DENSITY_TOLERANCE = 1e-6
 """Makes the kernel of the density compensation seven points of a grid twice as fine wide."""
+SHORT = 8
+"""Axes of fewer voxels are repeated for the density compensation, for finufft's grids hold at least two widths of its kernel."""
 
 
 class NUFFT:
@@ -132,7 +134,7 @@ class NonCartesianMRI(CoilPhysics):
 
     def compensate(self, y: torch.Tensor) -> torch.Tensor:
         """What makes weighted samples density-compensated under :meth:`A_adjoint`: density / w times ``y``."""
-        weights = torch.as_tensor(self.sampling.weights, dtype=torch.float32, device=self.device)
+        weights = torch.tensor(self.sampling.weights, dtype=torch.float32, device=self.device)
         return y * torch.where(weights > 0, self.density / weights.clamp_min(1e-30), 0)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -192,8 +194,8 @@ class NonCartesianMRI(CoilPhysics):
         for halves in itertools.product(*((0, 1) if n > 1 else (0,) for n in shape)):
             shift = [n // 2 - half * n for n, half in zip(shape, halves, strict=True)]
             turned = weights * torch.from_numpy(np.exp(2j * np.pi * (self._positions @ shift)))
-            place = tuple(slice(half * n, half * n + n) for n, half in zip(shape, halves, strict=True))
-            kernel[(0, *place)] = self.nufft.adjoint(turned[None])[0].to(self.device)
+            z, y, x = (slice(half * n, half * n + n) for n, half in zip(shape, halves, strict=True))
+            kernel[0, z, y, x] = self.nufft.adjoint(turned[None])[0].to(self.device)
         for axis, n in enumerate(shape):
             if n > 1:
                 kernel.select(axis + 1, n).zero_()
@@ -214,17 +216,29 @@ def density_compensation(k: np.ndarray, shape: Sequence[int], n_iter: int = 15) 
     axes = [axis for axis, n in enumerate(shape) if n > 1]
     if not axes:
         return np.full(len(k), 1 / len(k), np.float32)
-    fine = tuple(2 * shape[axis] for axis in axes)
+    positions, modes = _repeated(k[:, axes], [shape[axis] for axis in axes])
+    fine = tuple(2 * n for n in modes)
     options = {"spreadinterponly": 1, "upsampfac": 2.0, "nthreads": torch.get_num_threads()}
     grid = finufft.Plan(2, fine, 1, DENSITY_TOLERANCE, -1, "complex64", **options)
-    grid.setpts(*(np.ascontiguousarray(2 * np.pi * k[:, axis], np.float32) for axis in axes))
-    weights = np.ones(len(k), np.complex64)
-    kernel_sum = float(grid.execute_adjoint(weights).real.mean(dtype=np.float64)) * math.prod(fine) / len(k)
+    grid.setpts(*(np.ascontiguousarray(2 * np.pi * along, np.float32) for along in positions.T))
+    weights = np.ones(len(positions), np.complex64)
+    kernel_sum = float(grid.execute_adjoint(weights).real.mean(dtype=np.float64)) * math.prod(fine) / len(positions)
     with stage(n_iter, "density compensation") as done:
         for step in range(n_iter):
             done(step)
             weights /= np.maximum(grid.execute(grid.execute_adjoint(weights)).real, 1e-12)
-    return weights.real * np.float32(kernel_sum**2 / 2 ** len(axes))
+    return weights.real[: len(k)] * np.float32(kernel_sum**2 / 2 ** len(axes))
+
+
+def _repeated(k: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    """Positions (sample, axis), those given first, of as many periods of k-space as make no axis of ``shape`` short; its shape."""
+    modes = list(shape)
+    for axis, n in enumerate(shape):
+        times = math.ceil(SHORT / n)
+        k = np.concatenate([k + np.eye(len(shape))[axis] * period for period in range(times)])
+        k[:, axis] /= times
+        modes[axis] = times * n
+    return k, modes
 
 
 def estimate_csm_along(sampling: NonCartesianSampling, samples: np.ndarray, radius: float = 12.0) -> np.ndarray:
