@@ -152,5 +152,5 @@ FOLDER_READER = Reader(
     read=read_folder,
     options=FieldOptions,
     beside=lambda folder: beside(_settings_in(folder)[0]),
-    holds="the same",
+    holds="what the .xtekct holds",
 )

@@ -195,5 +195,5 @@ RAW_READER = Reader(
     read=read_raw,
     options=FieldOptions,
     beside=lambda path: [p for p in [_beside(path)] if p],
-    holds="the same",
+    holds="what the description holds",
 )

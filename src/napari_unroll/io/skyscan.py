@@ -142,11 +142,11 @@ READER = Reader(
 FOLDER_READER = Reader(
     name="skyscan-folder",
     title="folder of a SkyScan scan",
-    expects="such a .log file in it",
+    expects="the .log file of a scan in it",
     container="folder",
     extensions=(),
     sniff=sniff_folder,
     read=read_folder,
     options=FieldOptions,
-    holds="the same",
+    holds="what the .log holds",
 )
