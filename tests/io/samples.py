@@ -264,3 +264,20 @@ def write_raw(path: Path, **changed: object) -> Path:
     lines = (f"{name}: {json.dumps(value)}" for name, value in about.items())
     path.write_text(json.dumps(about) if path.suffix == ".json" else "\n".join(lines))
     return path
+
+
+def write_mat_73(path: Path, **changed: object) -> Path:
+    """The same struct as MATLAB 7.3 keeps it: HDF5 behind 512 bytes of header, axes in reverse, text as numbers."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["CtDataFull/sinogram"] = line_integrals()[:, 0].T
+        for name, value in (MATLAB_PARAMETERS | changed).items():
+            stored = (
+                np.array([[ord(c)] for c in value], np.uint16) if isinstance(value, str) else np.atleast_2d(value).T
+            )
+            file[f"CtDataFull/parameters/{name}"] = stored
+            file[f"CtDataFull/parameters/{name}"].attrs["MATLAB_class"] = np.bytes_(
+                "char" if isinstance(value, str) else "double"
+            )
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116))
+    return path

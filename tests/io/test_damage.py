@@ -34,6 +34,7 @@ def write_sample(name, folder):
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
         "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
         "fan.mat": lambda: samples.write_mat(path),
+        "fan73.mat": lambda: samples.write_mat_73(path),
         "tilts.hspy": lambda: samples.write_hspy(path),
         "tilts.emd": lambda: samples.write_ncem(path),
         "velox.emd": lambda: samples.write_velox(path),
@@ -68,6 +69,7 @@ FILES = (
     "tilts.emd",
     "velox.emd",
     "fan.mat",
+    "fan73.mat",
     "zeiss.txrm",
 )
 

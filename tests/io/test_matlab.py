@@ -1,4 +1,3 @@
-import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -7,23 +6,6 @@ from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.registry import find_reader, read
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from tests.io import samples
-
-
-def write_73(path, sinogram, **changed):
-    """The same struct as MATLAB 7.3 keeps it: HDF5 behind 512 bytes of header, axes in reverse, text as numbers."""
-    with h5py.File(path, "w", userblock_size=512) as file:
-        file["CtDataFull/sinogram"] = sinogram.T
-        for name, value in (samples.MATLAB_PARAMETERS | changed).items():
-            stored = (
-                np.array([[ord(c)] for c in value], np.uint16) if isinstance(value, str) else np.atleast_2d(value).T
-            )
-            file[f"CtDataFull/parameters/{name}"] = stored
-            file[f"CtDataFull/parameters/{name}"].attrs["MATLAB_class"] = np.bytes_(
-                "char" if isinstance(value, str) else "double"
-            )
-    with path.open("r+b") as file:
-        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116))
-    return path
 
 
 def test_a_fan_beam_is_a_cone_of_one_row(tmp_path):
@@ -38,7 +20,7 @@ def test_a_fan_beam_is_a_cone_of_one_row(tmp_path):
 
 def test_both_kinds_of_file_hold_the_same(tmp_path):
     first = read(samples.write_mat(tmp_path / "a.mat"))
-    second = read(write_73(tmp_path / "b.mat", samples.line_integrals()[:, 0]))
+    second = read(samples.write_mat_73(tmp_path / "b.mat"))
     assert find_reader(tmp_path / "b.mat").name == "matlab-7.3"
     assert first.geometry == second.geometry
     np.testing.assert_array_equal(first.measurements, second.measurements)
@@ -63,7 +45,7 @@ def test_senseless_parameters(tmp_path, changed, said):
         read(samples.write_mat(tmp_path / "a.mat", **changed))
     assert len(str(caught.value)) < 280
     with pytest.raises(FileFormatError, match=said):
-        read(write_73(tmp_path / "b.mat", samples.line_integrals()[:, 0], **changed))
+        read(samples.write_mat_73(tmp_path / "b.mat", **changed))
 
 
 def test_other_matlab_files(tmp_path):

@@ -20,6 +20,13 @@ def test_described_numbers(tmp_path, name):
     assert read(path, pixel_mm=2).geometry.pixel_mm == pytest.approx((2, 2))
 
 
+def test_the_hash_counts_the_numbers(tmp_path):
+    path = samples.write_raw(tmp_path / "a.yaml")
+    first = read(path).provenance.sha256
+    path.with_suffix(".raw").write_bytes(path.with_suffix(".raw").read_bytes()[:-1] + b"x")
+    assert read(path).provenance.sha256 != first
+
+
 def test_a_range_of_angles_and_distances(tmp_path):
     path = samples.write_raw(tmp_path / "a.yaml", angles="0:180", source_origin_mm=60, source_detector_mm=100)
     scan = read(path)

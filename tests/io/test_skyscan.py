@@ -39,6 +39,15 @@ def test_the_sense_and_the_start(tmp_path):
     assert np.rad2deg(np.unwrap(scan.geometry.angles_rad)) == pytest.approx(-10 - 15 * np.arange(N))
 
 
+def test_any_subset_of_the_views(tmp_path):
+    path = samples.write_skyscan(tmp_path / "bone")
+    whole = read(path)
+    (tmp_path / "bone" / "bone~0000000000.tif").unlink()
+    some = read(path)
+    assert np.rad2deg(np.unwrap(some.geometry.angles_rad)) == pytest.approx(15 * np.arange(1, N))
+    assert some.provenance.sha256 != whole.provenance.sha256
+
+
 def test_a_source_far_away_is_a_parallel_beam(tmp_path):
     far = {"Object to Source (mm)": 1_000_000, "Camera to Source (mm)": None}
     scan = read(samples.write_skyscan(tmp_path / "bone", **far))

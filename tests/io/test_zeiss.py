@@ -64,7 +64,7 @@ def test_a_single_picture_is_said_to_be_one(tmp_path):
         ("ImageInfo/ImageWidth", np.int32(2_000_000_000), "declares"),
         ("ImageInfo/ImageWidth", np.int32(900_000), "lacks ReferenceData/Image"),
         ("ImageInfo/NoOfImages", np.int32(-3), "declares -3 pictures"),
-        ("ImageInfo/NoOfImages", np.int32(500), "lacks|no angles"),
+        ("ImageInfo/NoOfImages", np.int32(500), "500 pictures without angles"),
         ("ImageInfo/DataType", np.int32(7), "pictures of type 7"),
         ("ImageInfo/PixelSize", np.float32(np.nan), "pixel_mm = nan"),
         ("ImageInfo/PixelSize", None, "no ImageInfo/PixelSize"),
@@ -81,9 +81,15 @@ def test_senseless_numbers(tmp_path, stream, value, said):
 
 def test_without_angles_they_are_asked_for(tmp_path):
     path = samples.write_txrm(tmp_path / "a.txrm", **{"ImageInfo/Angles": None})
-    with pytest.raises(MissingInformation):
+    with pytest.raises(MissingInformation, match="13 pictures without angles: a reconstructed volume"):
         read(path)
     assert read(path, angles="0:180").geometry.n_views == samples.N_VIEWS
+
+
+def test_a_volume_has_no_angles(tmp_path):
+    path = samples.write_txrm(tmp_path / "a.txm", **{"ImageInfo/Angles": bytes(4 * samples.N_VIEWS)})
+    with pytest.raises(MissingInformation, match="without angles"):
+        read(path)
 
 
 def test_without_the_library_the_command_is_told(tmp_path, monkeypatch):

@@ -67,6 +67,11 @@ def test_constant_views_have_no_noise():
     assert measured_noise(flat).share == 0
 
 
+def test_of_values_that_are_no_line_integrals_nothing_is_said():
+    scan = sample_cone_beam(16, 4, oversample=1)
+    assert measured_noise(replace(scan, measurements=1e4 * scan.measurements)) is None
+
+
 def test_k_space_noise_is_found_from_its_border():
     scan = sample_multicoil((4, 64, 64), n_coils=8, acceleration=5)
     level = relative_deviation(scan)

@@ -73,7 +73,9 @@ class ScanDock(parts.DockFrame):
         self.open = parts.button(
             "Open file…", self._ask_file, "Projections or k-space; files may also be dropped here."
         )
-        self.folder = parts.button("Open folder…", self._ask_folder, "A folder of TIFF projections or a walnut folder.")
+        self.folder = parts.button(
+            "Open folder…", self._ask_folder, "A folder of TIFF projections, Nikon, SkyScan or walnut views."
+        )
         self.options_fold = parts.Fold("Reader options")
         self.options: RecordForm | None = None
         self.again = parts.button("Read again", self.read_again, "Read the file with these options.")

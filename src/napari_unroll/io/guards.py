@@ -143,12 +143,13 @@ def files_of(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_file()) or sorted(p for p in path.rglob("*") if p.is_file())
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of the files of a folder."""
+def file_hash(path: Path, *beside: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of the files of a folder, and of the files ``beside`` it."""
     digest = hashlib.sha256()
-    for file in files_of(path):
-        if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode())
+    own = files_of(path)
+    for file in [*own, *sorted({*beside}.difference(own))]:
+        if file != path:
+            digest.update(file.name.encode())
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 check()

@@ -135,5 +135,5 @@ HDF5_READER = Reader(
     sniff=sniff_hdf5,
     read=read_hdf5,
     options=CircularOptions,
-    holds="the same",
+    holds="as in other Helsinki CT data",
 )

@@ -52,8 +52,8 @@ def read_folder(path: Path, options: FieldOptions) -> Scan:
 def read(path: Path, options: FieldOptions) -> Scan:
     """Line integrals from counts and the white level."""
     settings = Settings.load(path)
+    views = _views(path, settings)
     n_declared = settings.count(SECTION, "projections")
-    views = Numbered.find(_folder(path, settings), _prefix(settings), n_declared, path.name)
     shape = (settings.count(SECTION, "detectorpixelsy"), settings.count(SECTION, "detectorpixelsx"))
     flat, dark = fields(path, options)
     notes = [views.note(n_declared)]
@@ -71,8 +71,14 @@ def _folder(path: Path, settings: Settings) -> Path:
     return below if below.is_dir() else path.parent
 
 
-def _prefix(settings: Settings) -> str:
-    return settings.text(SECTION, "name") + settings.text(SECTION, "inputseparator")
+def _views(path: Path, settings: Settings) -> Numbered:
+    prefix = settings.text(SECTION, "name") + settings.text(SECTION, "inputseparator")
+    return Numbered.find(_folder(path, settings), prefix, 1, settings.count(SECTION, "projections"), path.name)
+
+
+def beside(path: Path) -> list[Path]:
+    """The files of the views."""
+    return _views(path, Settings.load(path)).files
 
 
 def _facts(settings: Settings, shape: tuple[int, int], numbers: np.ndarray, notes: list[str]) -> Facts:
@@ -133,6 +139,7 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=FieldOptions,
+    beside=beside,
     holds="distances, pixels, white level, InitialAngle and AngularStep, offset and roll of the axis; views in TIFF files",
 )
 FOLDER_READER = Reader(
@@ -144,5 +151,6 @@ FOLDER_READER = Reader(
     sniff=sniff_folder,
     read=read_folder,
     options=FieldOptions,
-    holds="the same",
+    beside=lambda folder: beside(_settings_in(folder)[0]),
+    holds="what the .xtekct holds",
 )

@@ -23,8 +23,8 @@ class Numbered:
     numbers: np.ndarray
 
     @classmethod
-    def find(cls, folder: Path, prefix: str, n_declared: int, settings: str) -> Numbered:
-        """The files ``prefix`` and a number, the lowest of which is the first view; without any, all TIFF files.
+    def find(cls, folder: Path, prefix: str, first: int, n_declared: int, settings: str) -> Numbered:
+        """The files ``prefix`` and a number, which is ``first`` for the first view; without any, all TIFF files.
 
         More than are declared are left out. Raises FileFormatError where there are none.
         """
@@ -32,13 +32,13 @@ class Numbered:
         found = {int(m[1]): p for p in tiff_files(folder) if (m := named.fullmatch(p.stem))}
         if not found:
             files = sorted(tiff_files(folder), key=natural)
-            found = dict(enumerate(files)) if len(files) == n_declared else {}
+            found = dict(enumerate(files, start=first)) if len(files) == n_declared else {}
         if not found:
             raise FileFormatError(
                 f"{settings} declares {n_declared} views, but {folder.name} has no TIFF files named {prefix}0001 and so on; "
                 "put the settings and the views into one folder."
             )
-        first = min(0 if 0 in found else 1, min(found))
+        first = min(first, *found)
         numbers = [n for n in sorted(found) if n - first < n_declared]
         return cls([found[n] for n in numbers], np.array(numbers) - first)
 

@@ -109,6 +109,11 @@ def read(path: Path, options: FieldOptions) -> Scan:
     return circular_scan(path, views, facts, options, [f"Raw {layout.dtype} of {raw.name}, described by {path.name}."])
 
 
+def beside(path: Path) -> list[Path]:
+    """The raw file of a description."""
+    return [path.parent / _parts(path, _description(path))[0].file]
+
+
 def _description(path: Path) -> dict[str, Any]:
     """The keys of a YAML or JSON file; every value is text, or a list of text."""
     if path.stat().st_size > MOST_BYTES:
@@ -177,6 +182,7 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=FieldOptions,
+    beside=beside,
     holds="`byte_order`, `offset_bytes`, `order`, `angles`, and every option of projections; see below",
 )
 RAW_READER = Reader(
@@ -188,5 +194,6 @@ RAW_READER = Reader(
     sniff=sniff_raw,
     read=read_raw,
     options=FieldOptions,
-    holds="the same",
+    beside=lambda path: [p for p in [_beside(path)] if p],
+    holds="what the description holds",
 )

@@ -33,7 +33,8 @@ class Reader:
     """One format: ``sniff`` looks at the content of a path of kind ``container``; ``read`` makes a Scan of it.
 
     ``expects`` says in a few words what ``sniff`` looks for; ``holds`` what else the format must or may hold, for the
-    table of the documentation.
+    table of the documentation. ``beside`` names the files of the measurements where they are not the path itself, so
+    that the scan's hash counts them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Reader:
     read: Callable[[Path, Any], Scan]
     options: type[ReaderOptions]
     holds: str = ""
+    beside: Callable[[Path], list[Path]] = lambda path: []
 
 
 def parse_options(reader: Reader, values: Mapping[str, Any]) -> ReaderOptions:

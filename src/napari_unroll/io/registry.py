@@ -140,7 +140,8 @@ def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan
         if scan.provenance.source:
             return scan
         changed = (*record.changed(), *([("format", format)] if format else []))
-        made = Provenance(source=str(path), format=reader.name, sha256=file_hash(path), options=changed)
+        digest = file_hash(path, *reader.beside(path))
+        made = Provenance(source=str(path), format=reader.name, sha256=digest, options=changed)
         return replace(scan, provenance=made)
 
 
@@ -163,7 +164,7 @@ def describe(path: Path | str, **options: Any) -> dict[str, Any]:
     """
     path = Path(path).expanduser()
     reader = find_reader(path)
-    size = sum(p.stat().st_size for p in files_of(path))
+    size = sum(p.stat().st_size for p in {*files_of(path), *reader.beside(path)})
     facts: dict[str, Any] = {"path": str(path), "format": reader.title, "size": readable(size)}
     try:
         facts |= summary(read(path, **options))

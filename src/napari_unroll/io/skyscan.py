@@ -54,8 +54,8 @@ def read_folder(path: Path, options: FieldOptions) -> Scan:
 def read(path: Path, options: FieldOptions) -> Scan:
     """Line integrals of pictures that the scanner has corrected, or of counts with the fields of the options."""
     settings = Settings.load(path)
+    views = _views(path, settings)
     n_declared = settings.count(SECTION, "number of files")
-    views = Numbered.find(path.parent, settings.text(SECTION, "filename prefix"), n_declared, path.name)
     shape = (settings.count(SECTION, "number of rows"), settings.count(SECTION, "number of columns"))
     flat, dark = fields(path, options)
     notes = [views.note(n_declared)]
@@ -66,6 +66,16 @@ def read(path: Path, options: FieldOptions) -> Scan:
         options = options.model_copy(update={"values": "counts"})
     facts = _facts(path, settings, shape, views.numbers, options, notes)
     return circular_scan(path, views.views(shape, flat, dark), facts, options, notes)
+
+
+def _views(path: Path, settings: Settings) -> Numbered:
+    prefix = settings.text(SECTION, "filename prefix")
+    return Numbered.find(path.parent, prefix, 0, settings.count(SECTION, "number of files"), path.name)
+
+
+def beside(path: Path) -> list[Path]:
+    """The files of the views."""
+    return _views(path, Settings.load(path)).files
 
 
 def _facts(
@@ -126,16 +136,17 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=FieldOptions,
+    beside=beside,
     holds="distances, voxel size, rotation step and direction, optical axis; views in numbered TIFF files",
 )
 FOLDER_READER = Reader(
     name="skyscan-folder",
     title="folder of a SkyScan scan",
-    expects="such a .log file in it",
+    expects="the .log file of a scan in it",
     container="folder",
     extensions=(),
     sniff=sniff_folder,
     read=read_folder,
     options=FieldOptions,
-    holds="the same",
+    holds="what the .log holds",
 )

@@ -14,6 +14,7 @@ from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.reader import Reader
 
 PICTURES, TOMOGRAPHY, TILTS, VOLUMES = ("tiff", "tiff-folder", "picture"), ("tiff-folder", "npy"), ("mrc", "hspy"), ()
+GZIP = b"\x1f\x8b"
 FOREIGN: tuple[tuple[int, bytes, str, tuple[str, ...]], ...] = (
     (0, b"\xff\xd8\xff", "a JPEG picture", PICTURES),
     (0, b"GIF8", "a GIF picture", PICTURES),
@@ -30,7 +31,7 @@ FOREIGN: tuple[tuple[int, bytes, str, tuple[str, ...]], ...] = (
     (0, b"NRRD", "an NRRD volume", VOLUMES),
     (0, b"# vtk", "a VTK file", VOLUMES),
     (0, b"\x0e\x03\x13\x01", "an HDF4 file", TOMOGRAPHY),
-    (0, b"\x1f\x8b", "a gzip archive", VOLUMES),
+    (0, GZIP, "a gzip archive", VOLUMES),
     (0, b"7z\xbc\xaf", "a 7z archive", VOLUMES),
     (0, b"Rar!", "a RAR archive", VOLUMES),
     (0, b"%PDF", "a PDF document", VOLUMES),
@@ -63,6 +64,8 @@ def unsupported(path: Path, kind: str, kind_name: str, readers: Iterable[Reader]
 
 def _foreign(path: Path) -> tuple[str, tuple[str, ...]] | None:
     head = read_head(path, 512)
+    if head.startswith(GZIP) and path.name.lower().endswith(".nii.gz"):
+        return "a NIfTI volume", VOLUMES
     for start, magic, what, near in FOREIGN:
         if head[start : start + len(magic)] == magic and (len(magic) > 2 or b"\x00" in head):
             return what, near

@@ -208,5 +208,5 @@ SET_READER = Reader(
     sniff=sniff_set,
     read=read_set,
     options=WalnutOptions,
-    holds="the same; also beneath a folder Projections",
+    holds="every orbit as in the CWI walnut folder; also beneath a folder Projections",
 )

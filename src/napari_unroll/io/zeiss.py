@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_unroll.errors import FileFormatError
+from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.ct_options import FieldOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import container, rare
 from napari_unroll.io.number_files import locate
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.tiff_stack import load_field
+from napari_unroll.io.tilts import varying
 from napari_unroll.io.views import Views
 from napari_unroll.scan.limits import MOST
 from napari_unroll.scan.scan import Scan
@@ -101,6 +102,12 @@ def read(path: Path, options: FieldOptions) -> Scan:
         corrected = bool(file.number("ImageInfo/OriginalDataRefCorrected", "<i4", 0))
         if options.values == "auto" and not corrected:
             options = options.model_copy(update={"values": "counts"})
+        facts = _facts(file, n, notes)
+        if facts.angles is None and options.angles is None:
+            raise MissingInformation(
+                f"{path.name} holds {n} pictures without angles: a reconstructed volume, a mosaic, or give option 'angles'.",
+                "angles",
+            )
         views = Views(
             shape=(n, rows, cols),
             load=lambda i: file.picture(f"ImageData{i // PER_GROUP + 1}/Image{i + 1}", dtype, (rows, cols)),
@@ -108,7 +115,7 @@ def read(path: Path, options: FieldOptions) -> Scan:
             dark=dark,
             integer=dtype.kind == "u",
         )
-        return circular_scan(path, views, _facts(file, n, notes), options, notes)
+        return circular_scan(path, views, facts, options, notes)
 
 
 def _shape(file: Container) -> tuple[int, int, int]:
@@ -157,14 +164,15 @@ def _checked(field: np.ndarray | float, shape: tuple[int, int], name: str) -> np
 
 
 def _facts(file: Container, n_views: int, notes: list[str]) -> Facts:
-    angles = file.array("ImageInfo/Angles", "<f4", n_views)
+    stored = file.array("ImageInfo/Angles", "<f4", n_views)
+    angles = None if stored is None else varying(stored, n_views)
     voxel = file.number("ImageInfo/PixelSize", "<f4") * 1e-3
     origin, detector = (_distance(file, f"ImageInfo/{name}Distance") for name in ("StoRA", "DtoRA"))
     cone = file.number("ImageInfo/XrayGeometry", "<i4", CONE) == CONE and origin is not None and detector is not None
     shifts = [file.array(f"Alignment/{name}-Shifts", "<f4", n_views) for name in ("Y", "X")]
     notes.append(f"The file calls it a {'cone' if cone else 'parallel'} beam with voxels of {voxel * 1e3:.5g} µm.")
     common: dict[str, Any] = {
-        "angles": None if angles is None else -angles.astype(np.float64),
+        "angles": None if angles is None else -angles,
         "angle_unit": "degrees",
         "angles_source": "the file, negated: the sample turns",
         "shifts_px": None if any(s is None for s in shifts) else np.stack(shifts, 1).astype(np.float64),  # type: ignore

@@ -18,7 +18,8 @@ NORMAL_MAD = 0.6745
 THIN = 0.1
 """Share of the rays that photons are counted on: those that met least, where the object shows least. Edges of objects that are
 rough at the size of a pixel count as noise, of one-row detectors most: then photons are too few."""
-FEWEST, MOST = 1.0, 1e15
+FEWEST, MOST = 10.0, 1e15
+"""Photons per pixel; fewer mean that the values are no line integrals in nepers, such as those of electron tilt series."""
 MOST_PIXELS = 4_000_000
 """Looked at; of larger scans only some of the views are."""
 OUTER = 0.1
@@ -67,7 +68,8 @@ def photons(scan: Scan) -> float | None:
         return None
     thin = mean <= np.quantile(mean, THIN)
     deviation = float(np.median(np.abs(detail[thin] * np.exp(-0.5 * np.clip(mean[thin], -2, 20))))) / NORMAL_MAD
-    return float(np.clip(deviation**-2, FEWEST, MOST)) if deviation > 0 else MOST
+    n = min(deviation**-2, MOST) if deviation > 0 else MOST
+    return n if n >= FEWEST else None
 
 
 def _some(p: np.ndarray) -> np.ndarray:
