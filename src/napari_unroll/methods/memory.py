@@ -17,7 +17,7 @@ class Sizes:
     """Bytes of one volume and of the measurements, in the scan's own number type; the volume and a patch in voxels (z, y, x).
 
     ``n_patches`` go through a network at once. ``operator``: what one application of A takes and gives back, such as the
-    images of all coils.
+    images of all coils. ``residual``: what ``Problem.residual_at`` keeps of measurements, None where it keeps all.
     """
 
     volume: int
@@ -26,15 +26,21 @@ class Sizes:
     patch: Shape
     n_patches: int = 1
     operator: int = 0
+    residual: int | None = None
 
 
 Memory = Callable[[Sizes, Any], int]
 """(sizes, params) → bytes beyond the scan, the result and a device's copies."""
 
 
-def holding(volumes: float, measurements: float = 0.0) -> Memory:
-    """So many volumes and sets of measurements beside an application of the operator, whatever the params."""
-    return lambda sizes, params: held_bytes(sizes, volumes, measurements) + sizes.operator
+def holding(volumes: float, measurements: float = 0.0, residuals: float = 0.0) -> Memory:
+    """So many volumes, sets of measurements and residuals beside an application of the operator, whatever the params."""
+
+    def count(sizes: Sizes, params: Any) -> int:
+        residual = sizes.measurements if sizes.residual is None else sizes.residual
+        return held_bytes(sizes, volumes, measurements) + round(residuals * residual) + sizes.operator
+
+    return count
 
 
 def with_network(sizes: Sizes, activations: int, volumes: float, measurements: float = 0.0) -> int:

@@ -18,7 +18,7 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
-TOEPLITZ_GRIDS = 5
+TOEPLITZ_GRIDS = 4
 """Doubled complex64 grids of AᴴA along trajectories: its spectrum, and the steps of a convolution (or of making it)."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
@@ -44,13 +44,15 @@ def operator_bytes(scan: Scan) -> int:
 
 
 def _trajectory_bytes(scan: Scan, sampling: NonCartesianSampling) -> int:
-    """finufft's grids, twice as fine and in double precision as all it is given, one per thread; AᴴA's; all coils' samples."""
+    """finufft's points, and a transform or a convolution.
+
+    A transform has grids twice as fine, one per thread, in double precision as all that it is given; and all coils' samples.
+    """
     n_samples, n_axes = math.prod(sampling.trajectory.shape[:2]), sum(n > 1 for n in scan.grid.shape)
     n_voxels, at_once = voxels(scan.grid.shape), min(sampling.n_coils, torch.get_num_threads())
     doubled = 2**n_axes * n_voxels
-    transforms = at_once * (16 * doubled + 24 * (n_voxels + n_samples))
-    points = 8 * (n_axes + 1) * n_samples
-    return transforms + points + 8 * TOEPLITZ_GRIDS * doubled + 16 * sampling.n_coils * n_samples
+    transform = at_once * (16 * doubled + 24 * (n_voxels + n_samples)) + 8 * sampling.n_coils * n_samples
+    return 8 * (n_axes + 1) * n_samples + max(transform, 8 * TOEPLITZ_GRIDS * doubled)
 
 
 def _coil_images(scan: Scan) -> int:
@@ -73,6 +75,7 @@ def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: 
         patch=patch,
         n_patches=at_once(patch, grid.shape, device),
         operator=operator_bytes(scan),
+        residual=0 if isinstance(scan.geometry, NonCartesianSampling) else None,
     )
     return base_bytes(scan, grid, device) + method.memory(sizes, _with_weights(method, params, scan))
 

@@ -65,6 +65,6 @@ CG_SENSE = Method(
     source="Pruessmann, Weiger, Börnert, Boesiger 2001, doi:10.1002/mrm.1241",
     params=CGSenseParams,
     solve=solve,
-    memory=holding(volumes=6.5, measurements=1.9),
+    memory=holding(volumes=6.5, residuals=1.9),
     modalities=frozenset({"mri"}),
 )

@@ -64,5 +64,5 @@ TIKHONOV = Method(
     source="Tikhonov and Arsenin 1977, Solutions of Ill-Posed Problems; Hansen 2010, doi:10.1137/1.9780898718836",
     params=TikhonovParams,
     solve=solve,
-    memory=holding(volumes=8.5, measurements=1.6),
+    memory=holding(volumes=8.5, residuals=1.6),
 )

@@ -84,5 +84,5 @@ WAVELET_L1 = Method(
     source="Daubechies, Defrise, De Mol 2004, doi:10.1002/cpa.20042; Lustig, Donoho, Pauly 2007, doi:10.1002/mrm.21391",
     params=WaveletParams,
     solve=solve,
-    memory=holding(volumes=11.5, measurements=2),
+    memory=holding(volumes=11.5, residuals=2),
 )
