@@ -45,7 +45,7 @@ class NetworkParams(MethodParams):
     weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
     self_ensemble: bool = Field(
         True,
-        description="Every pass of the network is the mean over the patch and its three mirror images: 0.1 to 0.4 dB better in "
+        description="Every pass of the network is the mean over the patch and its three mirror images: 0.2 to 0.4 dB better in "
         "four times the network's time.",
     )
     final_data_step: FinalStep = Field("none", description=DESCRIPTION)
