@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from napari_unroll.physics import fdk, joseph
-from napari_unroll.physics.nufft import Gridding
 from napari_unroll.scan import sampling_masks
 
 SHAPE, DETECTOR, N_VIEWS = (5, 4, 6), (3, 4), 3
@@ -130,14 +129,3 @@ def test_discs_of_any_radius_stay_inside_the_mask():
         throw(order, radius * np.ones((7, 9)), other)
         assert np.array_equal(one, other)
         assert one.any()
-
-
-def test_positions_that_are_no_numbers_weigh_nothing():
-    k = np.array([[0, 0.1, 0.2], [0, np.nan, 0.1], [0, np.inf, 0.1], [0, -1e300, 0.1], [0, 1e19, 0.1]])
-    gridding = Gridding(k, (1, 8, 6))
-    images = gridding.adjoint(gridding.forward(gridding._apodisation[None] * (1 + 0j)))
-    assert all(((i >= 0) & (i < m)).all() for i, m in zip(gridding._index, gridding.padded, strict=True))
-    assert np.isfinite(images.numpy()).all()
-    weights = gridding._weight[1]
-    assert weights[:, 0].any()
-    assert not weights[:, 1:].any()

@@ -69,6 +69,14 @@ def test_a_patch_is_what_the_whole_makes_of_a_volume_that_is_zero_around_it(make
 
 
 @every_operator
+def test_the_normal_operator_is_the_adjoint_of_the_forward_on_patches_too(make):
+    for physics in (make(), make().restrict(BOX)):
+        x = random_like(physics.x_shape, physics.dtype, "cpu", 2)
+        exact = physics.A_adjoint(physics.A(x))
+        assert torch.linalg.vector_norm(physics.normal(x) - exact) < 1e-5 * torch.linalg.vector_norm(exact)
+
+
+@every_operator
 def test_gradients_of_gradients_are_the_operator_again(make):
     """½‖A x‖² has the gradient N x, whose derivative along v is N v."""
     physics = make()

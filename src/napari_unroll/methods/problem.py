@@ -21,8 +21,9 @@ from napari_unroll.errors import FinishNow, ScanError
 from napari_unroll.events import Event, IterationDone, PatchDone, Progress
 from napari_unroll.interrupt import stepwise
 from napari_unroll.methods.memory import A_HANDFUL, Memory
+from napari_unroll.methods.residual import MeasuredResidual, NormalResidual, Residual
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.physics.laws import power_iteration
+from napari_unroll.physics.laws import norm, power_iteration
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.record import Record
 from napari_unroll.scan.scan import MODALITIES, Modality, Scan
@@ -112,6 +113,19 @@ class Problem:
         """Aᴴy, (1, 1, z, y, x)."""
         return self.physics.A_adjoint(self.y)
 
+    @cached_property
+    def size(self) -> float:
+        """‖y‖."""
+        return norm(self.y)
+
+    def residual_at(self, x: torch.Tensor | None = None) -> Residual:
+        """What x (1, 1, z, y, x), zero where None, leaves of the measurements, by the operator's cheapest exact form."""
+        physics, at = self.physics, self.zeros() if x is None else x
+        if physics.has_direct_normal:
+            g = self.adjoint if x is None else self.adjoint - physics.normal(x)
+            return NormalResidual(physics.normal, at, g, self.adjoint, self.size)
+        return MeasuredResidual(physics, at, self.y.clone() if x is None else self.y - physics.A(x))
+
     def find_quick(self, **choices: Any) -> Generator[Event, None, torch.Tensor]:
         """FDK, FBP, the zero-filled, gridded or interpolated image, (1, 1, z, y, x); kept as the estimate where there is none.
 
@@ -150,7 +164,7 @@ class Problem:
 
     def residual(self, x: torch.Tensor) -> float:
         """‖A x − y‖ / ‖y‖ for x (1, 1, z, y, x)."""
-        return float(torch.linalg.vector_norm(self.physics.A(x) - self.y) / torch.linalg.vector_norm(self.y))
+        return norm(self.physics.A(x) - self.y) / max(self.size, 1e-300)
 
 
 def measured(scan: Scan, device: torch.device | str) -> torch.Tensor:

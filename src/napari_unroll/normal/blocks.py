@@ -15,7 +15,7 @@ import torch
 from scipy.fft import next_fast_len
 
 from napari_unroll.events import Box
-from napari_unroll.normal.patch import Circular, Convolution, Pairs, Shape, make_convolution, resized
+from napari_unroll.physics.convolution import Circular, Convolution, Pairs, Shape, make_convolution, resized
 
 Interval = tuple[int, int]
 LARGE = 256**3

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.normal.patch import Circular
 from napari_unroll.normal.probes import CountedNormal, gaussian, relative_error
+from napari_unroll.physics.convolution import Circular
 from napari_unroll.physics.volume_physics import VolumePhysics
 
 COIL_FORMS = ("coils", "virtual-coils", "single-coil")

@@ -12,9 +12,9 @@ import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import Shape
 from napari_unroll.normal.probes import CountedNormal, ellipsoids, random_box, relative_error
 from napari_unroll.physics.autograd import Apply
+from napari_unroll.physics.convolution import Shape
 from napari_unroll.physics.solvers import Solution, conjugate_gradients
 from napari_unroll.physics.volume_physics import VolumePhysics
 

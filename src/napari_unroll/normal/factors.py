@@ -18,7 +18,8 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.interrupt import stage
 from napari_unroll.normal import blocks
-from napari_unroll.normal.patch import AXES, Circular, Convolution, Pairs, PatchNormal, Shape, make_convolution
+from napari_unroll.normal.patch import PatchNormal
+from napari_unroll.physics.convolution import AXES, Circular, Convolution, Pairs, Shape, make_convolution
 
 Side = Literal["left", "right"]
 T = TypeVar("T")

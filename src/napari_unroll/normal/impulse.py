@@ -13,7 +13,7 @@ import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES, Circular, Shape, inverse_transform, resized, transform
+from napari_unroll.physics.convolution import AXES, Circular, Shape, inverse_transform, resized, transform
 from napari_unroll.scan.smoothing import smoothed
 
 

@@ -16,8 +16,8 @@ import torch
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import Shape
 from napari_unroll.normal.probes import CountedNormal, ellipsoids, frequency_radius, gaussian, relative_error
+from napari_unroll.physics.convolution import Shape
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.smoothing import smoothed
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_unroll.normal.patch import Shape
+from napari_unroll.physics.convolution import Shape
 
 
 def lag_matrix(matrix: np.ndarray, shape: Shape, circular: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ import torch
 
 from napari_unroll.interrupt import shielded
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES
 from napari_unroll.normal.probes import CountedNormal, gaussian
+from napari_unroll.physics.convolution import AXES
 
 CIRCULAR = (True, True, True)
 

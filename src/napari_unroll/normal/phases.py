@@ -16,8 +16,8 @@ import torch
 from napari_unroll.errors import ParameterError
 from napari_unroll.interrupt import stage
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES
 from napari_unroll.normal.probes import CountedNormal
+from napari_unroll.physics.convolution import AXES
 
 NEGLIGIBLE = 1e-6
 """Part of a kernel's largest weight below which its weights are rounding."""

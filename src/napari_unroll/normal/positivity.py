@@ -15,7 +15,8 @@ import torch
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import AXES, box_shape
+from napari_unroll.normal.patch import box_shape
+from napari_unroll.physics.convolution import AXES
 
 TOLERANCE = 1e-6
 """Share of the largest λ by which rounding may push the others below zero."""

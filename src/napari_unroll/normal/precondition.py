@@ -14,8 +14,9 @@ import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors, diagonal
-from napari_unroll.normal.patch import AXES, Shape, box_shape
+from napari_unroll.normal.patch import box_shape
 from napari_unroll.physics.autograd import Apply as Apply
+from napari_unroll.physics.convolution import AXES, Shape
 
 SMALLEST_WEIGHT = 0.05
 """Weights below this share of the largest count as this share when inverted: there the data say next to nothing."""

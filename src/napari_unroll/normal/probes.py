@@ -17,7 +17,7 @@ from scipy.stats import qmc
 from napari_unroll.events import Box
 from napari_unroll.interrupt import stage
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import Shape
+from napari_unroll.physics.convolution import Shape
 from napari_unroll.physics.volume_physics import VolumePhysics
 
 

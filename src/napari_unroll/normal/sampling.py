@@ -16,8 +16,8 @@ from napari_unroll.events import Box
 from napari_unroll.interrupt import shielded, stage
 from napari_unroll.normal import impulse, smooth
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.patch import Circular, Shape
 from napari_unroll.normal.probes import CountedNormal, coloured, spread_positions
+from napari_unroll.physics.convolution import Circular, Shape
 
 LARGEST_WHOLE = {"sum": 96, "other": 160}
 """Largest edge up to which kernels hold all lags; beyond, SUPPORT lags."""

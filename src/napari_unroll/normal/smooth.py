@@ -18,7 +18,7 @@ import torch
 from napari_unroll.errors import FileFormatError
 from napari_unroll.normal.factors import NormalFactors, coordinates
 from napari_unroll.normal.impulse import window, wrap
-from napari_unroll.normal.patch import Pairs, Shape
+from napari_unroll.physics.convolution import Pairs, Shape
 from napari_unroll.physics.pool import default_threads, run_tasks
 
 N_BASIS = 10

@@ -14,11 +14,8 @@ from deepinv.physics import LinearPhysics, MultiCoilMRI
 
 from napari_unroll.errors import ScanError
 from napari_unroll.physics.coil_physics import CoilPhysics
-from napari_unroll.physics.volume_physics import Circular
+from napari_unroll.physics.convolution import AXES, Circular
 from napari_unroll.scan.geometry import VolumeGrid
-
-AXES = (-3, -2, -1)
-
 
 PART = 1 << 22
 """Voxels above which images are transformed one by one, between which it can be stopped."""

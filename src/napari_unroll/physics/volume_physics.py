@@ -15,10 +15,8 @@ from deepinv.physics import LinearPhysics
 from napari_unroll.errors import ParameterError, ScanError
 from napari_unroll.events import Box
 from napari_unroll.physics.autograd import Linear
+from napari_unroll.physics.convolution import Circular
 from napari_unroll.scan.geometry import VolumeGrid
-
-Circular = tuple[bool, bool, bool]
-"""Per axis (z, y, x): whether a convolution wraps around."""
 
 
 class VolumePhysics(LinearPhysics, ABC):
@@ -26,13 +24,15 @@ class VolumePhysics(LinearPhysics, ABC):
 
     ``reason`` says which back end this is and why it was chosen; ``is_periodic`` whether AᴴA commutes with circular
     shifts, None where that must be tried. ``period`` (z, y, x) are circular shifts in voxels that it commutes with for sure;
-    None where there are none, or they are not known.
+    None where there are none, or they are not known. ``has_direct_normal`` tells of an AᴴA that needs neither A nor Aᴴ and is
+    several times cheaper than both.
     """
 
     dtype: torch.dtype = torch.float32
     reason: str = ""
     is_periodic: bool | None = None
     period: tuple[int, int, int] | None = None
+    has_direct_normal: bool = False
     x_axes = "volume (batch, 1, z, y, x)"
     y_axes = "measurements (batch, …)"
 
@@ -83,8 +83,9 @@ class VolumePhysics(LinearPhysics, ABC):
         return Linear.apply(y, self._adjoint, self._forward)
 
     def normal(self, x: torch.Tensor) -> torch.Tensor:
-        """AᴴA x."""
-        return self.A_adjoint(self.A(x))
+        """AᴴA x by its fastest exact form: that of the back end where it has one, else A and Aᴴ. Raises ScanError."""
+        self._check(x, self.x_shape, self.x_axes)
+        return Linear.apply(x, self._normal, self._normal)
 
     def rss(self, y: torch.Tensor) -> torch.Tensor:
         """Magnitude of the quick reconstruction (batch, 1, z, y, x), where there are coils their root sum of squares."""
@@ -114,6 +115,10 @@ class VolumePhysics(LinearPhysics, ABC):
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
         """Aᴴ y without a graph."""
 
+    def _normal(self, x: torch.Tensor) -> torch.Tensor:
+        """AᴴA x without a graph."""
+        return self._adjoint(self._forward(x))
+
     def _check(self, tensor: torch.Tensor, shape: tuple[int, ...], axes: str) -> None:
         """ScanError unless ``tensor`` is of this operator's kind, with the axes ``shape[1:]`` after its batch axis."""
         if tuple(tensor.shape[1:]) != shape[1:] or tensor.is_complex() != self.dtype.is_complex:
@@ -130,6 +135,7 @@ class _Restricted(VolumePhysics):
     def __init__(self, whole: VolumePhysics, box: Box) -> None:
         super().__init__(whole.grid.restrict(box), whole.device, f"{whole.reason}, of a patch")
         self.whole, self.box, self.dtype = whole, box, whole.dtype
+        self.has_direct_normal = whole.has_direct_normal
 
     @property
     def y_shape(self) -> tuple[int, ...]:
@@ -137,9 +143,18 @@ class _Restricted(VolumePhysics):
         return self.whole.y_shape
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        whole = x.new_zeros(len(x), 1, *self.whole.grid.shape)
-        whole[(..., *self.box)] = x
-        return self.whole.A(whole)
+        return self.whole.A(self._embed(x))
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        return self.whole.A_adjoint(y)[(..., *self.box)].contiguous()
+        return self._crop(self.whole.A_adjoint(y))
+
+    def _normal(self, x: torch.Tensor) -> torch.Tensor:
+        return self._crop(self.whole.normal(self._embed(x)))
+
+    def _embed(self, x: torch.Tensor) -> torch.Tensor:
+        whole = x.new_zeros(len(x), 1, *self.whole.grid.shape)
+        whole[(..., *self.box)] = x
+        return whole
+
+    def _crop(self, x: torch.Tensor) -> torch.Tensor:
+        return x[(..., *self.box)].contiguous()

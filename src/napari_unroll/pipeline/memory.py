@@ -11,7 +11,6 @@ from napari_unroll.errors import MemoryExceeded, WeightsError
 from napari_unroll.methods.memory import Shape, Sizes
 from napari_unroll.methods.patchwise import batch_size
 from napari_unroll.methods.problem import Method
-from napari_unroll.physics.nufft import WIDTH
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
@@ -19,8 +18,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
-GRIDS = 3.5
-"""Oversampled k-spaces of all coils at once in gridding."""
+TOEPLITZ_GRIDS = 5
+"""Doubled complex64 grids of AᴴA along trajectories: its spectrum, and the steps of a convolution (or of making it)."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
 
@@ -39,14 +38,19 @@ def base_bytes(scan: Scan, grid: VolumeGrid, device: str = "cpu") -> int:
 
 def operator_bytes(scan: Scan) -> int:
     """What an application of the scan's operator takes for the moment: coil images, along trajectories wide grids too."""
-    if not isinstance(scan.geometry, NonCartesianSampling):
-        return COIL_IMAGES * _coil_images(scan)
-    n_axes = sum(n > 1 for n in scan.grid.shape)
-    taps = 12 * WIDTH * n_axes  # indices and weights of a sample
-    per_sample = taps + 2 * 8 * scan.geometry.n_coils
-    return round(COIL_IMAGES + GRIDS * 2**n_axes) * _coil_images(scan) + per_sample * math.prod(
-        scan.geometry.trajectory.shape[:2]
-    )
+    if isinstance(scan.geometry, NonCartesianSampling):
+        return _trajectory_bytes(scan, scan.geometry)
+    return COIL_IMAGES * _coil_images(scan)
+
+
+def _trajectory_bytes(scan: Scan, sampling: NonCartesianSampling) -> int:
+    """finufft's grids, twice as fine and in double precision as all it is given, one per thread; AᴴA's; all coils' samples."""
+    n_samples, n_axes = math.prod(sampling.trajectory.shape[:2]), sum(n > 1 for n in scan.grid.shape)
+    n_voxels, at_once = voxels(scan.grid.shape), min(sampling.n_coils, torch.get_num_threads())
+    doubled = 2**n_axes * n_voxels
+    transforms = at_once * (16 * doubled + 24 * (n_voxels + n_samples))
+    points = 8 * (n_axes + 1) * n_samples
+    return transforms + points + 8 * TOEPLITZ_GRIDS * doubled + 16 * sampling.n_coils * n_samples
 
 
 def _coil_images(scan: Scan) -> int:

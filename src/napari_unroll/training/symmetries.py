@@ -77,4 +77,4 @@ def _closure(elements: set[Symmetry]) -> set[Symmetry]:
 @torch.no_grad()
 def _normal(physics: VolumePhysics, volume: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(volume.copy())[None, None].to(physics.device)
-    return np.asarray(physics.A_adjoint(physics.A(x))[0, 0].cpu().numpy())
+    return np.asarray(physics.normal(x)[0, 0].cpu().numpy())

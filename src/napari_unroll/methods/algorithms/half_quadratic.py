@@ -109,7 +109,7 @@ class _Splitting:
     def data_step(self, z: torch.Tensor, k: int) -> Generator[Event, None, torch.Tensor]:
         """x_k."""
         p, found = self.params, z
-        steps = proximal_steps(self._normal, self.adjoint, z, self.weight(k), p.tolerance, p.n_inner)
+        steps = proximal_steps(self.problem.physics.normal, self.adjoint, z, self.weight(k), p.tolerance, p.n_inner)
         for i, found in enumerate(steps):  # noqa: B007
             yield Progress(k * self._n_patches, self._n_steps, f"iteration {k + 1}: data step, solving ({i})")
         return found
@@ -127,9 +127,6 @@ class _Splitting:
             return relative_size(gradient, self.adjoint, box)
 
         return (yield from prior_pass(self.problem, x, denoise, stage, self.scale, distance))
-
-    def _normal(self, x: torch.Tensor) -> torch.Tensor:
-        return self.problem.physics.A_adjoint(self.problem.physics.A(x))
 
     @property
     def _n_patches(self) -> int:

@@ -31,7 +31,6 @@ from napari_unroll.methods.steps.final import with_final_step, with_memory_of_st
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import load, select_weights
-from napari_unroll.physics.laws import norm
 
 NETWORKS = ("drunet", "unet")
 """Methods whose networks serve as prior; the first one's are the default."""
@@ -90,12 +89,11 @@ class _Steps:
         x = torch.lerp(v, cleaned, self.relaxation)
         return x.clamp(min=0) if self.params.positivity and not x.is_complex() else x
 
-    def step(self, it: Momentum, residual: torch.Tensor, k: int) -> Generator[Event, None, torch.Tensor]:
-        """x_{k+1} from A z_k − y."""
-        gradient = self.problem.physics.A_adjoint(residual)
-        v, n_patches = it.z - self.stepsize * gradient, len(grid_of(self.problem))
+    def step(self, it: Momentum, descent: torch.Tensor, k: int) -> Generator[Event, None, torch.Tensor]:
+        """x_{k+1} from Aᴴ(y − A z_k)."""
+        v, n_patches = it.z + self.stepsize * descent, len(grid_of(self.problem))
         stage = Stage(f"iteration {k + 1} of {self.n}", k * n_patches, self.n * n_patches)
-        distance = partial(relative_size, gradient, self.problem.adjoint)
+        distance = partial(relative_size, descent, self.problem.adjoint)
         work = prior_pass(self.problem, v / self.scale, self.relaxed, stage, self.scale, distance)
         return (yield from work) * self.scale
 
@@ -108,14 +106,14 @@ def accelerated(
     ``residual`` is ‖A z − y‖ / ‖y‖ at the extrapolated point, which costs nothing extra.
     """
     steps, kept = (yield from _steps(problem, params, prior, start)), problem.state
-    size = max(norm(problem.y), 1e-300)
+    size = max(problem.size, 1e-300)
     it: Momentum = kept.setdefault("momentum", Momentum(start, start))
     for k in range(kept.get("iteration", 0), steps.n):
-        difference = problem.physics.A(it.z) - problem.y
-        residual = norm(difference) / size
+        left = problem.residual_at(it.z)
+        residual = left.norm() / size
         if params.stop_at_rise and k > 1 and residual > kept["residual"]:
             break
-        x = yield from steps.step(it, difference, k)
+        x = yield from steps.step(it, left.image(), k)
         change = it.move(x)
         kept.update(x=it.x, iteration=k + 1, residual=residual)
         yield IterationDone(k + 1, steps.n, residual, as_values(it.x), {"change": change})

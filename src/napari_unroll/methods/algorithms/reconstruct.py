@@ -157,16 +157,13 @@ class _Run:
         if self.adjoint is None:
             return None
         factors = _normal_of(self.problem)
-        exact = self._exact_normal if self._is_exact(k) else None
+        exact = self.problem.physics.normal if self._is_exact(k) else None
         normal = exact or factors.apply
         return Data(LocalProblem(factors, x, self.adjoint - normal(x)), factors, operator=exact)
 
     def _is_exact(self, k: int) -> bool:
         mode = self.steps.data_step
         return mode == "exact" or (mode == "mixed" and k % self.steps.exact_every == 0)
-
-    def _exact_normal(self, x: torch.Tensor) -> torch.Tensor:
-        return self.problem.physics.A_adjoint(self.problem.physics.A(x))
 
     def local(self, boxes: list[Box], context: torch.Tensor, residual: torch.Tensor) -> Data:
         """The local problems of ``boxes`` with the operator that was chosen for refinement (exact: one box)."""

@@ -1,7 +1,8 @@
 """Conjugate gradients on the normal equations of min_x ‖A x − y‖² + ⟨x, B x⟩ for a positive semi-definite B, or none.
 
-The recursion keeps the measurement residual, never the normal equations' one, which keeps float32 stable (Björck,
-"Numerical Methods for Least Squares Problems" 1996, algorithm 7.4.1; preconditioned: 7.4.3 with M ≈ (AᴴA + B)⁻¹).
+Björck, "Numerical Methods for Least Squares Problems" 1996, algorithm 7.4.1; preconditioned: 7.4.3 with M ≈ (AᴴA + B)⁻¹.
+The recursion keeps the measurement residual, which keeps float32 stable, except where AᴴA is known in closed form: there it
+keeps the normal equations' residual (see ``methods.residual``), the same iterates in exact arithmetic.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.classical.iterations import IterativeParams, first_step, step_done
 from napari_unroll.methods.problem import Problem
-from napari_unroll.physics.laws import inner, norm
+from napari_unroll.methods.residual import Residual
+from napari_unroll.physics.laws import inner
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
 """A linear map of volumes (1, 1, z, y, x)."""
@@ -38,10 +40,9 @@ class CGParams(IterativeParams):
 
 @dataclass
 class _Iterate:
-    """x, r = y − A x, pull = B x, the direction p, and γ = ⟨g, M g⟩ of the gradient g = Aᴴr − B x."""
+    """x with its residual r = y − A x, pull = B x, the direction p, and γ = ⟨g, M g⟩ of the gradient g = Aᴴr − B x."""
 
-    x: torch.Tensor
-    r: torch.Tensor
+    residual: Residual
     pull: torch.Tensor | None
     p: torch.Tensor
     gamma: float
@@ -58,43 +59,40 @@ class LeastSquares:
 
     def minimise(self, params: CGParams) -> Generator[Event, None, torch.Tensor]:
         """The minimiser (z, y, x), from zero or ``state["x"]``; the residual is ‖A x − y‖ / ‖y‖ after every step."""
-        problem, size = self.problem, norm(self.problem.y)
+        problem, size = self.problem, self.problem.size
         it = self._start()
         for k in range(first_step(problem), params.n_iterations):
             if it.gamma <= params.tolerance**2 * it.gamma_start or size == 0:
                 break
             self._step(it)
             done = it.gamma <= params.tolerance**2 * it.gamma_start
-            yield step_done(problem, params, k, it.x, norm(it.r) / size, last=done)
-        return it.x[0, 0]
+            yield step_done(problem, params, k, it.residual.x, it.residual.norm() / size, last=done)
+        return it.residual.x[0, 0]
 
     def _start(self) -> _Iterate:
         """From the state's volume with its true residual, or from zero."""
         problem = self.problem
-        x = problem.state.get("x")
-        r = problem.y.clone() if x is None else problem.y - problem.physics.A(x)
-        x = problem.zeros() if x is None else x
-        pull = None if self.penalty is None else self.penalty(x)
-        p, gamma = self._descent(r, pull)
-        return _Iterate(x, r, pull, p, gamma, problem.state.setdefault("gamma_start", gamma))
+        residual = problem.residual_at(problem.state.get("x"))
+        pull = None if self.penalty is None else self.penalty(residual.x)
+        p, gamma = self._descent(residual, pull)
+        return _Iterate(residual, pull, p, gamma, problem.state.setdefault("gamma_start", gamma))
 
-    def _descent(self, r: torch.Tensor, pull: torch.Tensor | None) -> tuple[torch.Tensor, float]:
+    def _descent(self, residual: Residual, pull: torch.Tensor | None) -> tuple[torch.Tensor, float]:
         """M g and ⟨g, M g⟩ of the gradient g = Aᴴr − B x."""
-        g = self.problem.physics.A_adjoint(r)
+        g = residual.image()
         if pull is not None:
             g = g - pull
         z = g if self.precondition is None else self.precondition(g)
         return z, inner(g, z).real
 
     def _step(self, it: _Iterate) -> None:
-        q = self.problem.physics.A(it.p)
+        seen, square = it.residual.along(it.p)
         bent = None if self.penalty is None else self.penalty(it.p)
-        curvature = norm(q) ** 2 + (0.0 if bent is None else inner(it.p, bent).real)
+        curvature = square + (0.0 if bent is None else inner(it.p, bent).real)
         alpha = it.gamma / max(curvature, 1e-300)
-        it.x = it.x + alpha * it.p
-        it.r -= alpha * q
+        it.residual.move(it.p, seen, alpha)
         if it.pull is not None and bent is not None:
             it.pull = it.pull + alpha * bent
-        z, gamma = self._descent(it.r, it.pull)
+        z, gamma = self._descent(it.residual, it.pull)
         it.p = z + (gamma / it.gamma) * it.p
         it.gamma = gamma

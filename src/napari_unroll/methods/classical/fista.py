@@ -14,7 +14,6 @@ from napari_unroll.events import Event
 from napari_unroll.methods.classical.iterations import IterativeParams, first_step, step_done
 from napari_unroll.methods.classical.momentum import Momentum
 from napari_unroll.methods.problem import Problem
-from napari_unroll.physics.laws import norm
 
 Prox = Callable[[torch.Tensor, float, int], torch.Tensor]
 """(b (z, y, x), step, iteration) → argmin_x ½‖x − b‖² + step · g(x)."""
@@ -34,13 +33,13 @@ def minimise(
     step = 1.0 / (MARGIN * (yield from problem.find_norm()))
     start = problem.state.get("x", start)
     it = Momentum(start, start)
-    size = max(norm(problem.y), 1e-300)
+    size = max(problem.size, 1e-300)
     for k in range(first_step(problem), params.n_iterations):
-        r = problem.physics.A(it.z) - problem.y
-        b = it.z - step * problem.physics.A_adjoint(r)
+        r = problem.residual_at(it.z)
+        b = it.z + step * r.image()
         change = it.move(prox(b[0, 0], step, k)[None, None])
         done = change < tolerance
-        yield step_done(problem, params, k, it.x, norm(r) / size, change, done)
+        yield step_done(problem, params, k, it.x, r.norm() / size, change, done)
         if done:
             break
     return it.x[0, 0]
