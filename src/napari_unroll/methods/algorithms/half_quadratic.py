@@ -47,7 +47,8 @@ class HalfQuadraticParams(NetworkParams):
     """Choices of half-quadratic splitting with a denoiser."""
 
     self_ensemble: bool = Field(
-        False, description="Every pass of the denoiser is the mean over the patch and its three mirror images."
+        False,
+        description="Every pass of the denoiser is the mean over the patch and its three mirror images, in four times its time.",
     )
     n_iterations: int = Field(8, ge=1, le=1000, description="Data steps, each followed by the denoiser.")
     noise: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(

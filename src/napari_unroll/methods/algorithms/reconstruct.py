@@ -45,8 +45,8 @@ class NetworkParams(MethodParams):
     weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
     self_ensemble: bool = Field(
         True,
-        description="Every pass of the network is the mean over the patch and its three mirror images: better, but each "
-        "takes as long as four.",
+        description="Every pass of the network is the mean over the patch and its three mirror images: 0.2 to 0.4 dB better in "
+        "four times the network's time.",
     )
     final_data_step: FinalStep = Field("none", description=DESCRIPTION)
 
@@ -81,7 +81,8 @@ class EquilibriumParams(NetworkParams):
     final_data_step: FinalStep = Field("auto", description=DESCRIPTION)
 
     self_ensemble: bool = Field(
-        False, description="Every pass of the network is the mean over the patch and its three mirror images."
+        False,
+        description="Every pass of the network is the mean over the patch and its three mirror images, in four times its time.",
     )
     n_iterations: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(
         "auto", description="Most evaluations of the network; auto: as many as in training."

@@ -24,8 +24,10 @@ def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None
     Strength and number of steps are those of training, whatever the noise.
     """
     if n_iterations == 0:
+        is_first = not problem.estimate.exists
         quick = yield from problem.find_quick()
-        yield IterationDone(0, 1, values=as_values(quick))
+        if is_first:
+            yield IterationDone(0, 1, values=as_values(quick))
         return quick
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     strength = DEFAULT_STRENGTH[problem.scan.modality]
