@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_unroll.errors import ParameterError
+from napari_unroll.errors import ParameterError, ScanError
+from napari_unroll.events import Warned
 from napari_unroll.pipeline.evaluate import EvaluationPlan, cases, evaluate
 from napari_unroll.pipeline.held_out import Case
 from napari_unroll.pipeline.measured import disc, lines, measured_cases, of_slice
@@ -82,3 +83,17 @@ def test_rows_without_a_truth_have_the_error_of_what_was_left_out(monkeypatch):
     assert "psnr" not in fdk
     assert 0 < cgls["left_out"] < fdk["left_out"] < 1
     assert cgls["noise"].startswith("as of")
+
+
+def test_a_scan_that_cannot_be_made_is_a_warning_and_the_others_go_on(monkeypatch):
+    def broken():
+        raise ScanError("The centre of k-space is missing.")
+
+    found = [
+        Case("multi-coil", 4, "broken", "broken", broken),
+        Case("cone-beam", 6, "tiny", "tiny", lambda: tiny.cone(16, 6)),
+    ]
+    monkeypatch.setattr("napari_unroll.pipeline.evaluate.cases", lambda plan: found)
+    *events, last = evaluate(EvaluationPlan(methods=("fdk",), device="cpu"))
+    assert any(isinstance(e, Warned) and "centre of k-space" in e.text for e in events)
+    assert [row["scan"] for row in last.result] == ["tiny"]

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from napari_unroll.environment import PeakMemory
-from napari_unroll.errors import Cancelled, FinishNow, ParameterError, WeightsError
+from napari_unroll.errors import Cancelled, FinishNow, ParameterError, ScanError, WeightsError
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.methods.domain import outside
@@ -128,9 +128,13 @@ def _rows(plan: EvaluationPlan, scans: list[Case], rows: list[Row]) -> Iterator[
 
 def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, int]) -> Iterator[Event]:
     """One scan with every method; rows are appended as they come."""
-    made = case.make()
-    scan, unseen = (made, None) if isinstance(made, Scan) else (made.kept, of_scan(made.left_out, plan.device))
-    physics = build_physics(scan, plan.device)
+    try:
+        made = case.make()
+        scan, unseen = (made, None) if isinstance(made, Scan) else (made.kept, of_scan(made.left_out, plan.device))
+        physics = build_physics(scan, plan.device)
+    except ScanError as error:
+        yield Warned(f"{case.title}: {error}")
+        return
     *_, fitted = cached_fit(scan, physics, FitOptions(n_test=0))
     assert isinstance(fitted, Finished)
     if fitted.result is None:

@@ -17,6 +17,8 @@ import numpy as np
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.registry import read
+from napari_unroll.methods.left_out import with_coil_maps
+from napari_unroll.physics.build import build_physics
 from napari_unroll.pipeline.held_out import FIRST_SEED, Case, Task
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, VolumeGrid
 from napari_unroll.scan.left_out import Parts, leave_out
@@ -47,7 +49,8 @@ class WithoutTruth:
 
     def parts(self, folder: Path) -> Parts:
         """What methods see, and what they foretell."""
-        return leave_out(read(folder / self.path, **self.options), self.fraction, FIRST_SEED)
+        scan = read(folder / self.path, **self.options)
+        return leave_out(with_coil_maps(scan, build_physics(scan, "cpu")), self.fraction, FIRST_SEED)
 
 
 WITHOUT_TRUTH = (

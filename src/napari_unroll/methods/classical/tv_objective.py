@@ -17,12 +17,15 @@ from napari_unroll.methods.classical.strength import Strength, mean_eigenvalue, 
 from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Problem
 from napari_unroll.physics.laws import norm
+from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.noise import quietest_deviation
 from napari_unroll.scan.scan import Scan
 
 STRENGTHS_OF_NOISE = (1e-3, 0.05)
-"""Limits of the strength for ``auto`` where the noise of Cartesian k-space is known: it is that noise, relative to the brightest
-voxel (docs/decisions/regularisation_strength.md)."""
+"""Limits of the strength for ``auto`` where the noise of Cartesian k-space is known."""
+ACCELERATION_OF_NOISE = 10.0
+"""Where the strength is that noise, relative to the brightest voxel. At lower accelerations R it is √(R / 10) of it, for the noise
+of a zero-filled image is 1 / √R of that of the samples, and μ is 1 / R (docs/decisions/regularisation_strength.md)."""
 DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013, "image": 0.05}
 """λ for ``auto`` where the noise is not known, and of the starts of networks: the best of a grid in steps of about two on generated
 scans of the training seeds (CT: walnut and foam, 64³, 30, 50 and 100 views, data simulated on a grid twice as fine; MRI: brain,
@@ -63,7 +66,10 @@ class TVObjective:
 def auto_strength(scan: Scan) -> float:
     """λ of a scan: what suits its noise where that can be told, else what suits its modality."""
     noise, (least, most) = quietest_deviation(scan), STRENGTHS_OF_NOISE
-    return DEFAULT_STRENGTH[scan.modality] if noise is None else min(max(noise, least), most)
+    if noise is None or not isinstance(scan.geometry, CartesianSampling):
+        return DEFAULT_STRENGTH[scan.modality]
+    share = min(1.0, (scan.geometry.acceleration / ACCELERATION_OF_NOISE) ** 0.5)
+    return min(max(share * noise, least), most)
 
 
 def objective(problem: Problem, params: TVObjectiveParams) -> Generator[Event, None, TVObjective]:
