@@ -1,5 +1,7 @@
 """Cards beside scans: what is alike says nothing, what is not says one sentence."""
 
+from dataclasses import replace
+
 import pytest
 
 from napari_unroll.methods.domain import QUANTITIES, foreign, outside
@@ -10,6 +12,7 @@ from napari_unroll.pipeline.devices import Device
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.scan import noise
+from napari_unroll.scan.geometry import VolumeGrid
 from tests.methods import tiny
 
 
@@ -40,10 +43,18 @@ def test_every_difference_is_a_sentence():
 
 
 def test_another_geometry_and_other_views_are_outside():
-    geometry, _ = foreign(get("unrolled-pgd"), tiny.parallel())
+    geometry, *_ = foreign(get("unrolled-pgd"), tiny.parallel())
     assert geometry == "The network was trained for cone beam; this scan is parallel beam."
     (views,) = foreign(get("unrolled-pgd"), tiny.cone(20, 12))
     assert "20 to 100 views; this scan has 12." in views
+
+
+def test_a_single_plane_is_outside():
+    scan = tiny.cone(20, 30)
+    row = replace(scan, grid=VolumeGrid(shape=(1, 20, 20), spacing_mm=scan.grid.spacing_mm), truth=None)
+    (planes,) = foreign(get("unrolled-pgd"), row)
+    assert planes == "The network was trained for 64 to 1e+03 planes; this scan has 1."
+    assert automatic(row)[0] is get("tv-fista")
 
 
 def test_photons_are_compared():

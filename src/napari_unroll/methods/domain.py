@@ -41,6 +41,7 @@ def _acceleration(scan: Scan) -> float | None:
 
 QUANTITIES = {
     "views": _Quantity("views", 1.1, _views),
+    "planes": _Quantity("planes", 4.0, lambda scan: float(scan.grid.shape[0])),
     "coils": _Quantity("coils", 1.0, lambda scan: float(len(scan.measurements)) if scan.modality == "mri" else None),
     "acceleration": _Quantity("times acceleration", 1.1, _acceleration),
     "voxel_mm": _Quantity("mm voxels in the plane", 1.1, lambda scan: max(scan.grid.spacing_mm[1:])),

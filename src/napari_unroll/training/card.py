@@ -9,6 +9,9 @@ from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.training.dataset import DatasetSplit
 from napari_unroll.training.plan import TrainingPlan
 
+MANY_PLANES = 1000
+"""Thicker volumes than those of the training are no other ones: they are cut into patches. Thinner ones are."""
+
 
 def model_card(plan: TrainingPlan, split: DatasetSplit, network: Network, **facts: Any) -> dict[str, Any]:
     """Plain values for JSON; ``facts`` (steps, seconds, figures before and after, …) are added as they are.
@@ -49,7 +52,7 @@ def _domain(plan: TrainingPlan) -> dict[str, Any]:
     levels = [min(plan.chosen_levels), max(plan.chosen_levels)]
     if plan.modality == "ct":
         photons = {} if plan.noise.kind == "gaussian" else {"photons": list(plan.noise.photons)}
-        return {"geometries": ["ConeBeam"], "views": levels, **photons}
+        return {"geometries": ["ConeBeam"], "views": levels, "planes": [plan.size, MANY_PLANES], **photons}
     return {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma)}
 
 
