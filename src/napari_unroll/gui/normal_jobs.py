@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from napari_unroll.events import Event, Finished, Started, Stop
 from napari_unroll.gui.jobs import single
 from napari_unroll.interrupt import stage, stepwise
+from napari_unroll.methods.problem import as_tensor
 from napari_unroll.normal import inspect
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.effect import ImageError, final_image_error
@@ -80,8 +80,7 @@ def image_error(fitted: Fitted, truth: np.ndarray) -> Make:
     physics = fitted.physics
 
     def work() -> ImageError:
-        x = torch.from_numpy(np.ascontiguousarray(truth)).to(physics.device, physics.dtype)
-        return final_image_error(physics, fitted.factors, x[None, None])
+        return final_image_error(physics, fitted.factors, as_tensor(truth, physics))
 
     return single("effect on a reconstruction", work)
 

@@ -19,7 +19,7 @@ from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.hdf5 import MM, checked, dataset, load, open_hdf5
 from napari_unroll.io.number_files import angles_file
 from napari_unroll.io.reader import Reader
-from napari_unroll.io.tilts import TiltOptions, decided, varying
+from napari_unroll.io.tilts import TiltOptions, chosen, decided, varying
 from napari_unroll.io.views import Views
 from napari_unroll.scan.scan import Scan
 
@@ -56,11 +56,7 @@ def read(path: Path, options: TiltOptions) -> Scan:
     """A tilt series; the axis of the tilts is found by its unit, else it is the first (Velox: the last)."""
     with open_hdf5(path) as file:
         found = _stacks(file)
-        if options.dataset >= len(found):
-            raise FileFormatError(
-                f"{path.name} has {len(found)} stacks, counted from 0; give another option 'dataset'."
-            )
-        data = checked(found[options.dataset], 3)
+        data = checked(chosen(path, found, options), 3)
         velox = str(data.name).startswith(f"/{VELOX}")
         along, facts = _velox(path, file, data) if velox else _ncem(path, file, data)
         rows, cols = (n for k, n in enumerate(data.shape) if k != along)

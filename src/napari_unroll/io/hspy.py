@@ -12,12 +12,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from napari_unroll.errors import FileFormatError
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.hdf5 import MM, checked, dataset, load, open_hdf5, views_of
 from napari_unroll.io.number_files import angles_file
 from napari_unroll.io.reader import Reader
-from napari_unroll.io.tilts import TiltOptions, decided, varying
+from napari_unroll.io.tilts import TiltOptions, chosen, decided, varying
 from napari_unroll.scan.scan import Scan
 
 ROOT = "Experiments"
@@ -42,11 +41,7 @@ def read(path: Path, options: TiltOptions) -> Scan:
     """A tilt series (tilt, y, x)."""
     with open_hdf5(path) as file:
         found = _series(file)
-        if options.dataset >= len(found):
-            raise FileFormatError(
-                f"{path.name} has {len(found)} stacks, counted from 0; give another option 'dataset'."
-            )
-        group = found[options.dataset]
+        group = chosen(path, found, options)
         data = checked(group["data"], 3)
         notes = [f"Stack {options.dataset + 1} of {len(found)}: {str(group.name)[:60]}."]
         tomography = group.get(TOMOGRAPHY)

@@ -15,7 +15,7 @@ from napari_unroll.errors import FileFormatError
 from napari_unroll.io.ct_options import FieldOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.ini import Settings, first_line
-from napari_unroll.io.numbered import Numbered, fields
+from napari_unroll.io.numbered import Numbered, fields, only_one
 from napari_unroll.io.reader import Reader
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.turntable import Turntable
@@ -39,14 +39,10 @@ def sniff_folder(path: Path) -> bool:
 
 def read_folder(path: Path, options: FieldOptions) -> Scan:
     """The scan of the only .xtekct file in a folder."""
-    found = _settings_in(path)
-    if len(found) > 1:
-        raise FileFormatError(
-            f"{path.name} has several scans ({', '.join(p.name for p in found[:4])}); give one of them."
-        )
-    if not sniff(found[0]):
-        raise FileFormatError(f"{found[0].name} does not begin with [XTekCT]; it is damaged. Copy it again.")
-    return read(found[0], options)
+    settings = only_one(path, _settings_in(path))
+    if not sniff(settings):
+        raise FileFormatError(f"{settings.name} does not begin with [XTekCT]; it is damaged. Copy it again.")
+    return read(settings, options)
 
 
 def read(path: Path, options: FieldOptions) -> Scan:

@@ -65,6 +65,15 @@ class Numbered:
         return f"{len(self.files)} views, {self.files[0].name} … {self.files[-1].name}{part}."
 
 
+def only_one(folder: Path, found: list[Path]) -> Path:
+    """The settings of the only scan in a folder. Raises FileFormatError where there are more."""
+    if len(found) > 1:
+        raise FileFormatError(
+            f"{folder.name} has several scans ({', '.join(p.name for p in found[:4])}); give one of them."
+        )
+    return found[0]
+
+
 def fields(path: Path, options: FieldOptions) -> tuple[np.ndarray | float | None, np.ndarray | float]:
     """Flat and dark field that the options name."""
     flat = None if options.flats is None else load_field(options.flats, path)

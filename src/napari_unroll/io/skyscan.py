@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_unroll.errors import FileFormatError, MissingInformation
+from napari_unroll.errors import MissingInformation
 from napari_unroll.io.ct_options import FieldOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import container, read_head
 from napari_unroll.io.ini import Settings, first_line
-from napari_unroll.io.numbered import Numbered, fields
+from napari_unroll.io.numbered import Numbered, fields, only_one
 from napari_unroll.io.reader import Reader
 from napari_unroll.scan.scan import Scan
 
@@ -43,12 +43,7 @@ def sniff_folder(path: Path) -> bool:
 
 def read_folder(path: Path, options: FieldOptions) -> Scan:
     """The scan of the only .log file of a scan in a folder."""
-    found = _logs_in(path)
-    if len(found) > 1:
-        raise FileFormatError(
-            f"{path.name} has several scans ({', '.join(p.name for p in found[:4])}); give one of them."
-        )
-    return read(found[0], options)
+    return read(only_one(path, _logs_in(path)), options)
 
 
 def read(path: Path, options: FieldOptions) -> Scan:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
 
+from napari_unroll.errors import FileFormatError
 from napari_unroll.io.ct_options import CircularOptions
 from napari_unroll.scan.limits import MOST
+
+T = TypeVar("T")
 
 
 class TiltOptions(CircularOptions):
@@ -18,6 +23,13 @@ class TiltOptions(CircularOptions):
         default="auto", description="Direction of the tilt axis in the pictures. Auto: from the file, else vertical."
     )
     dataset: int = Field(default=0, ge=0, le=MOST, description="Which series of the file, counted from 0.")
+
+
+def chosen(path: Path, found: Sequence[T], options: TiltOptions) -> T:
+    """The series of the option ``dataset``. Raises FileFormatError where there are fewer."""
+    if options.dataset >= len(found):
+        raise FileFormatError(f"{path.name} has {len(found)} stacks, counted from 0; give another option 'dataset'.")
+    return found[options.dataset]
 
 
 def decided(options: TiltOptions, told: str, notes: list[str]) -> TiltOptions:

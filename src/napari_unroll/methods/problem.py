@@ -173,6 +173,11 @@ def measured(scan: Scan, device: torch.device | str) -> torch.Tensor:
     return y[None] if scan.modality == "mri" else y[None, None]
 
 
+def as_tensor(volume: np.ndarray, physics: VolumePhysics) -> torch.Tensor:
+    """A volume (z, y, x) as the operator takes it, (1, 1, z, y, x) on its device: the way back from ``as_values``."""
+    return torch.from_numpy(np.ascontiguousarray(volume)).to(physics.device, physics.dtype)[None, None]
+
+
 def as_values(x: torch.Tensor) -> np.ndarray:
     """A copy of x (..., z, y, x) as the array (z, y, x) that events carry: float32 or complex64."""
     volume = x.detach().reshape(x.shape[-3:])

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from napari_unroll.environment import PeakMemory
@@ -22,7 +21,7 @@ from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, S
 from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.left_out import LeftOut, of_scan, with_coil_maps
-from napari_unroll.methods.problem import Method, MethodParams
+from napari_unroll.methods.problem import Method, MethodParams, as_tensor
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.steps.final import FORETOLD, QUICK
 from napari_unroll.physics.build import build_physics
@@ -168,8 +167,7 @@ def _try(
     if event.result is None:
         yield Warned(f"{title}: {event.advice}")
         return
-    x = torch.from_numpy(np.ascontiguousarray(event.result)).to(left.y.device, left.physics.dtype)[None, None]
-    wrong, size = (e.cpu().numpy() for e in left.energies(x))
+    wrong, size = (e.cpu().numpy() for e in left.energies(as_tensor(event.result, left.physics)))
     row = Row(method.name, settings, float(wrong.sum() / size.sum()), _spread(wrong, size), event.seconds,
               peak.n_bytes / 2**20)  # fmt: skip
     tried.append(_Tried(row, wrong, size))

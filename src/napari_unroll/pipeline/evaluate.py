@@ -20,7 +20,7 @@ from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, S
 from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.methods.domain import outside
 from napari_unroll.methods.left_out import LeftOut, of_scan
-from napari_unroll.methods.problem import Method, MethodParams, Problem, measured
+from napari_unroll.methods.problem import Method, MethodParams, Problem, as_tensor, measured
 from napari_unroll.methods.registry import for_scan, get, has_weights
 from napari_unroll.methods.weights import find
 from napari_unroll.normal.cache import cached_fit
@@ -203,16 +203,14 @@ def _against_truth(volume: np.ndarray, truth: np.ndarray) -> Row:
 
 
 def _against_unseen(volume: np.ndarray, unseen: LeftOut) -> Row:
-    x = torch.from_numpy(np.ascontiguousarray(volume)).to(unseen.y.device, unseen.physics.dtype)[None, None]
-    return {"left_out": unseen.error(x)}
+    return {"left_out": unseen.error(as_tensor(volume, unseen.physics))}
 
 
 def residual(physics: VolumePhysics, scan: Scan, volume: np.ndarray) -> float:
     """‖A x − y‖ / ‖y‖ of a volume (z, y, x): how far the reconstruction is from what was measured."""
     problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device))
-    x = torch.from_numpy(np.ascontiguousarray(volume)).to(physics.device, physics.dtype)[None, None]
     with torch.no_grad():
-        return problem.residual(x)
+        return problem.residual(as_tensor(volume, physics))
 
 
 def _about(method: Method, scan: Scan, plan: EvaluationPlan, case: Case) -> Row:
