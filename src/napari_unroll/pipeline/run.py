@@ -49,7 +49,9 @@ NOISE_FITS = (0.8, 1.5)
 """Of a residual over the noise of the scan, where the volume fits the data and no more than the data."""
 OVERFITS = "the volume holds some of the noise"
 FITS = "the volume fits the data"
-UNDERFITS = "noise does not explain the rest; the volume may be too smooth, or geometry or coil maps inexact"
+UNDERFITS = (
+    "noise does not explain the rest; voxels may be too coarse, the volume too smooth, or geometry or coil maps inexact"
+)
 
 
 def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors | None = None) -> Iterator[Event]:
