@@ -9,8 +9,9 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.normal import storage
 from napari_unroll.normal.choice import choose_form
 from napari_unroll.normal.fit import FitOptions, fit, fit_now
+from napari_unroll.normal.one_convolution import mean_convolution
 from napari_unroll.normal.positivity import is_positive
-from napari_unroll.normal.precondition import mean_convolution, regularised_preconditioner, resolvent_preconditioner
+from napari_unroll.normal.precondition import regularised_preconditioner, resolvent_preconditioner
 from napari_unroll.physics.imaging import DownsampledBlur, VolumeBlur, VolumeInpainting
 from napari_unroll.physics.laws import random_like
 from napari_unroll.scan.blurring import Blur

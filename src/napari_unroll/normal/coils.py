@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.precondition import mean_convolution
+from napari_unroll.normal.one_convolution import mean_convolution
 from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.convolution import Circular
 from napari_unroll.physics.volume_physics import VolumePhysics

@@ -6,6 +6,7 @@ voxels, and the weight comes from a coarser grid. Sees a physics and options; ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,11 +17,12 @@ from napari_unroll.events import Box
 from napari_unroll.interrupt import shielded, stage
 from napari_unroll.normal import impulse, smooth
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.far import far_weight
 from napari_unroll.normal.probes import CountedNormal, coloured, spread_positions
 from napari_unroll.physics.convolution import Circular, Shape
 
-LARGEST_WHOLE = {"sum": 96, "other": 160}
-"""Largest edge up to which kernels hold all lags; beyond, SUPPORT lags."""
+LARGEST_WHOLE = {"sum": 96**3, "other": 160**3}
+"""Voxels up to which kernels hold all lags, along any edge of a thin volume too; beyond, SUPPORT lags."""
 SUPPORT = {"sum": 64, "other": 96}
 TRUNCATED = 1.3
 """A weight above this many times its median tells of rays that leave the detector; then coloured probes help."""
@@ -136,10 +138,18 @@ class ImpulseFit:
     def _solve(self) -> NormalFactors:
         kernel = self._kernel()
         if self.coarse_weight is not None:
-            return self._assemble(kernel, self._scale(kernel, self.coarse_weight) * self.coarse_weight)
+            return self._with_far(self._assemble(kernel, self._scale(kernel, self.coarse_weight) * self.coarse_weight))
         assert self.constant is not None
         d = impulse.weight_from_constant(self.constant, self._assemble(kernel, None))
-        return self._assemble(kernel, d if not self.coloured_pairs else self._gain(kernel, d).mul_(d))
+        return self._with_far(self._assemble(kernel, d if not self.coloured_pairs else self._gain(kernel, d).mul_(d)))
+
+    def _with_far(self, factors: NormalFactors) -> NormalFactors:
+        """The same with what :mod:`napari_unroll.normal.far` needs to know, where the kernel is short."""
+        if self.whole or self.constant is None:
+            return factors
+        bound = float(torch.linalg.vector_norm(self.constant, torch.inf))
+        info = {"norm_bound": bound, "support": max(self.support)}
+        return replace(factors, info=info | {"far_weight": far_weight(factors, self.constant)})
 
     def _gain(self, kernel: torch.Tensor, d: torch.Tensor) -> torch.Tensor:
         """What the coloured probes multiply d by."""
@@ -172,17 +182,12 @@ class ImpulseFit:
     def _assemble(self, kernel: torch.Tensor, d: torch.Tensor | None) -> NormalFactors:
         shape = self.normal.shape
         if self.form == "sum":
-            factors = smooth.assemble(kernel, shape, d)
-        else:
-            factors = impulse.assemble(kernel, d, shape, self.circular, self.form, positive_kernel=True)
-        if self.whole or self.constant is None:
-            return factors
-        bound = float(torch.linalg.vector_norm(self.constant, torch.inf))
-        return replace(factors, info={"norm_bound": bound, "support": max(self.support)})
+            return smooth.assemble(kernel, shape, d)
+        return impulse.assemble(kernel, d, shape, self.circular, self.form, positive_kernel=True)
 
 
 def default_support(shape: Shape, form: str, asked: int | None) -> Shape:
     """Lags to keep per axis: all of a small volume, what patches need of a large one, or as ``asked``."""
     kind = "sum" if form == "sum" else "other"
-    limit = asked or (max(shape) if max(shape) <= LARGEST_WHOLE[kind] else SUPPORT[kind])
+    limit = asked or (max(shape) if math.prod(shape) <= LARGEST_WHOLE[kind] else SUPPORT[kind])
     return tuple(min(n, limit) for n in shape)  # type: ignore[return-value]

@@ -35,6 +35,7 @@ from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import find, load, select_weights
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.far import whole_normal
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.scan.scan import Modality
 
@@ -157,9 +158,10 @@ class _Run:
         if self.adjoint is None:
             return None
         factors = _normal_of(self.problem)
+        approximation = whole_normal(factors)
         exact = self.problem.physics.normal if self._is_exact(k) else None
-        normal = exact or factors.apply
-        return Data(LocalProblem(factors, x, self.adjoint - normal(x)), factors, operator=exact)
+        normal = exact or approximation.apply
+        return Data(LocalProblem(approximation, x, self.adjoint - normal(x)), factors, operator=exact)
 
     def _is_exact(self, k: int) -> bool:
         mode = self.steps.data_step
@@ -385,9 +387,15 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     config = network_config(params, default)
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
     mixed += KEPT_VOLUMES * getattr(params, "skip_settled", False)
-    held = 22 if config.prior.complex_valued else 40
-    volumes, measurements = (held + mixed, 2) if config.has_data_steps else (8, 1)
+    volumes, measurements = (_held(config) + mixed, 2) if config.has_data_steps else (8, 1)
     return with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements)
+
+
+def _held(config: NetworkConfig) -> int:
+    """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on."""
+    if config.prior.complex_valued:
+        return 22
+    return 12 if config.data_step is not None and config.data_step.kind == "resolvent" else 40
 
 
 def network_config(params: NetworkParams, default: NetworkConfig) -> NetworkConfig:

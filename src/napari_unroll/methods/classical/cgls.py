@@ -52,6 +52,6 @@ CGLS = Method(
     source="Björck 1996, algorithm 7.4.1",
     params=CGLSParams,
     solve=solve,
-    memory=holding(volumes=6.5, residuals=1.9),
+    memory=holding(volumes=5.5, residuals=1.9),
     needs_normal=lambda params: params.precondition,
 )
