@@ -21,6 +21,7 @@ from napari_unroll.methods.equilibrium.report import hearing
 from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.far import whole_normal
 from napari_unroll.patches.context import LocalProblem, cut
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.volume_physics import VolumePhysics
@@ -118,7 +119,7 @@ class Trajectory:
     def _iterate(self, state: State, residual: torch.Tensor, k: int, scanner: int) -> State:
         """The state after iteration k, with the prior in patches where the volume is large."""
         x, network, factors = state.x, self.network, self.scanners[scanner]
-        data = Data(LocalProblem(factors, x, residual), factors, operator=self.operators[scanner].normal)
+        data = Data(LocalProblem(whole_normal(factors), x, residual), factors, operator=self.operators[scanner].normal)
         given = network.before(state, k, data)
 
         def apply(boxes: list[Box]) -> list[Patch]:
