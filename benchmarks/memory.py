@@ -38,7 +38,7 @@ from napari_unroll.methods.weights import save_network
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
-from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
+from napari_unroll.physics.samples import sample_cone_beam, sample_deblur, sample_multicoil
 from napari_unroll.physics.simulate import simulate_ct
 from napari_unroll.pipeline.plan import Choices, Plan, resolve
 from napari_unroll.pipeline.run import run
@@ -75,6 +75,7 @@ SAMPLES: dict[str, Callable[[int], Scan]] = {
     "parallel-beam": parallel,
     "multi-coil": lambda size: sample_multicoil((size // 2, size, size)),
     "radial": radial,
+    "deblur": lambda size: sample_deblur((1, 4 * size, 4 * size)),
 }
 
 
