@@ -16,7 +16,7 @@ from napari_unroll.gui.worker import Runner
 from napari_unroll.interrupt import check
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.physics.samples import sample_deblur
-from napari_unroll.pipeline.geometry_check import shifted
+from napari_unroll.pipeline.edits import shifted
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from tests.gui.conftest import TIMEOUT_MS
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from napari_unroll.gui import libraries_first  # noqa: F401  before what imports
 from napari_unroll.gui.from_layer import LayerImage, scan_from_image
 from napari_unroll.interrupt import stage, stepwise
 from napari_unroll.io import registry
+from napari_unroll.io.guards import file_hash
+from napari_unroll.io.scan_file import READER, write_scan
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline import sources
 from napari_unroll.pipeline.geometry_check import check_geometry
+from napari_unroll.pipeline.repeat import open_result
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
@@ -63,6 +66,22 @@ def image_layer(
 ) -> Callable[[Stop], Iterator[Event]]:
     """Take the pixels of a layer for a true or a measured image; the result is a Scan."""
     return single(f"using {name}", lambda: scan_from_image(data, grid, options, name))
+
+
+def save_scan(path: Path, scan: Scan) -> Callable[[Stop], Iterator[Event]]:
+    """Write a scan to a file; the result is the same scan, whose provenance names the file."""
+
+    def work() -> Scan:
+        written = write_scan(path, scan, overwrite=True)
+        made = replace(scan.provenance, source=str(written), format=READER.name, sha256=file_hash(written), edits=())
+        return replace(scan, provenance=made)
+
+    return single(f"saving {path.name}", work)
+
+
+def restore(path: Path) -> Callable[[Stop], Iterator[Event]]:
+    """Read a stored result and its scan; the result is a Stored."""
+    return single(f"reading {path.name}", lambda: open_result(path))
 
 
 @dataclass(frozen=True)

@@ -190,11 +190,18 @@ class LayerWriter:
         others = [layer for layer in self.ours() if layer not in layers]
         apart = [o for o in others if not all(1 / SHARES_A_VIEW < _size(o) / size < SHARES_A_VIEW for size in sizes)]
         self._take_away(apart)
+        self._leave_grid()
         self.show_only(
             [*layers, *(layer for layer in self.viewer.layers if layer not in self.ours() and layer.visible)]
         )
         self.viewer.fit_to_view(layers=layers)
         self.go_to_centre(layers[-1])
+
+    def _leave_grid(self) -> None:
+        """One picture again where several stood side by side."""
+        if self.viewer.canvas.grid.enabled:
+            self.viewer.canvas.grid.enabled = False
+            self.viewer.reset_view()
 
     def show_truth(self, scan: Scan) -> None:
         """The known volume, hidden until it is wanted."""
@@ -226,9 +233,7 @@ class LayerWriter:
         hidden = [layer for layer in self.ours() if layer.visible]
         self.hide()
         self._take_away([*self.ours("arrived"), *self.ours("patches")])
-        if self.viewer.canvas.grid.enabled:
-            self.viewer.canvas.grid.enabled = False
-            self.viewer.reset_view()
+        self._leave_grid()
         result = StreamImage(
             np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), rendering="attenuated_mip",
             attenuation=ATTENUATION, **placement(grid),

@@ -177,6 +177,12 @@ def button(text: str, slot: Callable[[], Any], tip: str = "", name: str = "") ->
     return made
 
 
+def shortcut(pressed: QPushButton, keys: str) -> None:
+    """Let ``keys`` press a button wherever the dock has the focus; the tip tells."""
+    pressed.setShortcut(QKeySequence(keys))
+    pressed.setToolTip(f"{pressed.toolTip()} ({keys})".strip())
+
+
 def wrapped(text: str = "") -> QLabel:
     """A label that wraps and may be copied."""
     made = QLabel(text)

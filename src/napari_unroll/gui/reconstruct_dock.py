@@ -5,6 +5,7 @@ Wires forms to ``pipeline.resolve`` and ``pipeline.run``; no numerics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class ReconstructDock(parts.DockFrame):
         self.session.layers_changed.connect(self._on_layers)
         self.session.weights_added.connect(self._list_weights)
         self.session.weights_chosen.connect(self.use_weights)
+        self.session.choices_restored.connect(self.show_choices)
         self.session.runner.busy_changed.connect(self._on_busy)
         self._on_busy(self.session.runner.busy)
         self.show_scan(self.session.scan)
@@ -123,10 +125,12 @@ class ReconstructDock(parts.DockFrame):
         )
         self.arrived.toggled.connect(self._show_arrived)
         self.copy_button = parts.button("Copy as command", self.copy_command, "The line that repeats this in a shell.")
+        self.python_button = parts.button("Copy as Python", self.copy_python, "The lines that repeat this in a script.")
         self.save_button = parts.button("Save result…", self._ask_save, "OME-Zarr, TIFF or NPY, with its provenance.")
         self.save_button.setEnabled(False)
         self.body.addWidget(self.arrived)
-        self.body.addWidget(parts.row(self.copy_button, self.save_button, stretch=(1, 1)))
+        self.body.addWidget(parts.row(self.copy_button, self.python_button, stretch=(1, 1)))
+        self.body.addWidget(self.save_button)
 
     # choices
 
@@ -211,6 +215,18 @@ class ReconstructDock(parts.DockFrame):
         self.params.fields["weights"].set(path)
         self.params_fold.button.setChecked(True)
         self.message.say(f"Reconstructs with {Path(path).stem}; press Run.")
+
+    def show_choices(self, choices: Choices) -> None:
+        """Fill the forms with the choices of a stored result."""
+        self.choose(choices.method)
+        if self.params is not None:
+            record = registry.get(choices.method).params
+            self.params.set_value(record(**choices.params))
+        self.settings.set_value(choices.model_copy(update={"roi": None}))
+        self.region.setChecked(choices.roi is not None)
+        if choices.roi is not None:
+            self.planes.setValue(choices.roi[1] - choices.roi[0])
+        self.message.say("The choices of the stored result are restored; Run makes it again.")
 
     def choices(self) -> Choices:
         """What the user wishes; raises ParameterError with one sentence where a field is wrong."""
@@ -392,12 +408,37 @@ class ReconstructDock(parts.DockFrame):
 
     def copy_command(self) -> None:
         """Put the command line that repeats this run on the clipboard."""
-        plan = self.estimate()
-        if plan is None:
+        self._copy(lambda plan: plan.command)
+
+    def copy_python(self) -> None:
+        """Put the lines of Python that repeat this run on the clipboard."""
+        self._copy(lambda plan: plan.script)
+
+    def _copy(self, text: Callable[[Plan], str]) -> None:
+        """Copy what repeats the run; a scan that is in no file is saved first."""
+        plan, scan = self.estimate(), self.session.scan
+        if plan is None or scan is None:
             self.message.say(self.memory.text() or NO_SCAN, "warning")
+        elif scan.provenance.source:
+            QApplication.clipboard().setText(text(plan))
+            self.message.say(f"Copied: {text(plan)}")
+        elif path := self._ask_scan_path():
+            run = self.session.runner.start(jobs.save_scan(path, scan), f"saving {path.name}")
+            run.finished.connect(lambda finished: self._on_scan_saved(finished, text))
+
+    def _ask_scan_path(self) -> Path | None:
+        """Where to keep a scan that came from a layer, None where the user wants no file."""
+        path, _ = QFileDialog.getSaveFileName(
+            self, "This scan is in no file yet; save it, so that it can be read again", "scan.h5", "Scans (*.h5)"
+        )
+        return Path(path) if path else None
+
+    def _on_scan_saved(self, finished: Finished, text: Callable[[Plan], str]) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
-        QApplication.clipboard().setText(plan.command)
-        self.message.say(f"Copied: {plan.command}")
+        self.session.scan_saved(finished.result)
+        self._copy(text)
 
     def _ask_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save the result", "result.tif", "Volumes (*.tif *.npy *.ome.zarr)")

@@ -24,10 +24,11 @@ from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, 
 from napari_unroll.gui.geometry_view import GeometryView
 from napari_unroll.gui.slices import Slices
 from napari_unroll.io import registry
+from napari_unroll.io.writers import is_result
+from napari_unroll.pipeline.edits import Edits, edited
 from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
 from napari_unroll.record import Record
 from napari_unroll.scan.blurring import luminance
-from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
 from napari_unroll.scan.scan import MODALITIES, Scan
 
@@ -155,7 +156,17 @@ class ScanDock(parts.DockFrame):
             self.open_path(Path(path))
 
     def open_path(self, path: Path) -> None:
-        """Read a file or folder with the defaults of its format, after showing the format's options."""
+        """Read a file or folder with the defaults of its format, after showing the format's options.
+
+        A stored result brings back its scan and the choices that made it.
+        """
+        if is_result(path):
+            self._path = None
+            self.options_fold.hide()
+            run = self.session.runner.start(jobs.restore(path), f"reading {path.name}")
+            run.finished.connect(lambda finished: self._on_restored(finished, path.name))
+            self.message.say("")
+            return
         try:
             reader = registry.find_reader(path)
         except UnrollError as error:
@@ -248,6 +259,13 @@ class ScanDock(parts.DockFrame):
 
     # what came
 
+    def _on_restored(self, finished: Finished, name: str) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.session.restore(finished.result, self.session.free_name(name))
+        self.message.say(f"{name} with its scan and its choices: Run in the Reconstruct dock makes it again.", "good")
+
     def _on_loaded(self, finished: Finished) -> None:
         if finished.outcome is Outcome.FAILED:
             self.message.say(finished.advice, "error")
@@ -296,10 +314,8 @@ class ScanDock(parts.DockFrame):
             return
         try:
             wish: VolumeChoice = self.volume.value()
-            grid = VolumeGrid(
-                shape=(wish.z, wish.y, wish.x), spacing_mm=(wish.voxel_mm,) * 3, center_mm=scan.grid.center_mm
-            )
-            self.session.set_scan(scan.with_grid(grid))
+            edits = Edits(shape=(wish.z, wish.y, wish.x), spacing_mm=(wish.voxel_mm,) * 3)
+            self.session.set_scan(edited(scan, edits))
         except UnrollError as error:
             self.message.error(error)
 

@@ -21,6 +21,7 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.shutdown import end_quickly
 
 if TYPE_CHECKING:
+    from napari_unroll.pipeline.repeat import Stored
     from napari_unroll.physics.volume_physics import VolumePhysics  # it would load torch with the window
 
 
@@ -44,6 +45,7 @@ class Session(QObject):
     layers_changed = Signal()
     weights_added = Signal()
     weights_chosen = Signal(str, str)
+    choices_restored = Signal(object)
 
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -89,6 +91,18 @@ class Session(QObject):
             self.layers.show_scan(scan)
         self.scan_changed.emit(scan)
         self.set_factors(None)
+
+    def scan_saved(self, scan: Scan) -> None:
+        """The present scan is now in a file too; nothing else of it has changed."""
+        self.scan = scan
+
+    def restore(self, stored: Stored, name: str) -> None:
+        """Show a stored result with its scan, and let the docks take its choices over."""
+        self.set_scan(stored.scan)
+        volume = stored.volume
+        self.add_result(Result(name, volume.values, volume.grid, volume.record))
+        self.layers.turn_to(self.layers.show_volume(name, volume.values, volume.grid, role="result")[-1:])
+        self.choices_restored.emit(stored.choices)
 
     def set_factors(self, factors: Any) -> None:
         """The normal operator's approximation of the present scan, or None."""
