@@ -35,7 +35,7 @@ def test_the_link_at_the_top_is_the_manifest():
 
 def test_docks_are_contributed(manifest):
     assert [w.display_name for w in manifest.contributions.widgets] == [
-        "Scan", "Normal operator", "Reconstruct", "Train", "Compare",
+        "Start here", "Scan", "Normal operator", "Reconstruct", "Train", "Compare",
     ]  # fmt: skip
 
 

@@ -137,6 +137,7 @@ class RecordForm(QWidget):
         field = make_field(spec) if words is None else _suggested(spec, words)
         field.widget.setObjectName(spec.name)
         field.widget.setToolTip(tooltip(spec))
+        field.widget.setAccessibleName(label(spec))
         for widget in (field.widget, *field.widget.findChildren(QWidget)):
             if isinstance(widget, (QAbstractSpinBox, QComboBox)):
                 widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)

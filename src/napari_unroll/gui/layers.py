@@ -154,6 +154,7 @@ class LayerWriter:
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
         self.streamer = Streamer()
+        self._linked: list[Layer] = []
         guard_removal(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -274,6 +275,27 @@ class LayerWriter:
             )  # fmt: skip
             self._add(layer, "patches")
         self.viewer.layers.selection.active = active
+
+    def show_differences(self, differences: dict[str, np.ndarray], grid: VolumeGrid) -> None:
+        """Differences by the names of what was compared, side by side with one contrast; earlier ones go."""
+        self.remove("difference")
+        high = max(contrast(np.abs(d))[1] for d in differences.values())
+        layers = [
+            self.show_volume(
+                f"{name} − reference", values, grid, "difference", colormap=DIVERGING, contrast_limits=(-high, high)
+            )[0]
+            for name, values in differences.items()
+        ]
+        self.link_contrast(layers)
+        self.side_by_side(layers)
+
+    def link_contrast(self, layers: Sequence[Layer]) -> None:
+        """Let these layers share their contrast from now on, and no others."""
+        if len(self._linked) > 1:
+            self.viewer.layers.unlink_layers(self._linked, ("contrast_limits",))
+        self._linked = list(layers)
+        if len(layers) > 1:
+            self.viewer.layers.link_layers(layers, ("contrast_limits",))
 
     def hide(self) -> None:
         """Hide our layers."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QPoint, Qt, QTimer
-from qtpy.QtGui import QColor, QResizeEvent
+from qtpy.QtGui import QColor, QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,

@@ -27,11 +27,12 @@ from napari_unroll.pipeline.choose import Verdict, choose
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.plan import Choices, Plan, resolve
-from napari_unroll.pipeline.run import run as run_plan
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.scan.scan import Scan
 
 AUTO = "automatic"
+KEYS = {"run": "Ctrl+Return", "finish": "Ctrl+Shift+Return", "cancel": "Ctrl+."}
+"""Button → shortcut; none of napari's own."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 
 
@@ -112,6 +113,8 @@ class ReconstructDock(parts.DockFrame):
         self.sample_button = parts.button(
             "Use the sample scan", self.use_sample, "A generated cone-beam scan, 50 views."
         )
+        for pressed, keys in KEYS.items():
+            parts.shortcut(getattr(self, f"{pressed}_button"), keys)
         self.progress = parts.RunBar(self.session.runner)
         self.curve = Curve(self.session.viewer, "iteration", "relative residual", log=True)
         self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
@@ -295,7 +298,7 @@ class ReconstructDock(parts.DockFrame):
         patchwise = registry.get(plan.method).patchwise
         view = self.session.layers.begin_result(name, plan.grid, limits, patchwise)
         factors = self.session.factors
-        run = self.session.runner.start(lambda stop: run_plan(plan, scan, stop, factors), plan.title, sink=view.sink)
+        run = self.session.runner.start(jobs.reconstruction(plan, scan, factors), plan.title, sink=view.sink)
         run.event.connect(self._on_event)
         run.finished.connect(self._on_finished)
         self.view, self.plan = view, plan
