@@ -165,7 +165,9 @@ def test_side_by_side_shows_only_what_is_compared(writer, model):
     assert model.canvas.grid.enabled
     assert model.canvas.grid.actual_shape(model.layers) == (1, 3)
     assert not layers[3].visible
+    assert [layer.name_overlay.visible for layer in layers] == [True, True, True, False]
     writer.side_by_side(layers[:3], on=False)
+    assert not any(layer.name_overlay.visible for layer in layers)
     assert not model.canvas.grid.enabled
 
 

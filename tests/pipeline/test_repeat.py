@@ -107,7 +107,9 @@ def test_a_volume_of_another_program_tells_nothing(tmp_path):
 
 
 def test_from_takes_no_other_choices(tmp_path):
-    done = CliRunner().invoke(app, ["reconstruct", "--from", "r.npy", "--method", "fdk", "--out", str(tmp_path / "o.npy")])
+    done = CliRunner().invoke(
+        app, ["reconstruct", "--from", "r.npy", "--method", "fdk", "--out", str(tmp_path / "o.npy")]
+    )
     assert done.exit_code == 2
     assert "leave out method" in done.output
 
@@ -119,6 +121,7 @@ def test_edits_add_up_and_survive_a_file(tmp_path):
     assert scan.truth is None
 
 
-def test_only_x_ray_scans_have_an_axis(mri=("sample:multi-coil", {"shape": (4, 8, 8), "n_coils": 2, "acceleration": 3})):
+def test_only_x_ray_scans_have_an_axis():
+    scan = open_scan("sample:multi-coil", {"shape": (4, 8, 8), "n_coils": 2, "acceleration": 3})
     with pytest.raises(ScanError, match="X-ray"):
-        edited(open_scan(*mri), Edits(axis_shift_px=1.0))
+        edited(scan, Edits(axis_shift_px=1.0))

@@ -117,7 +117,9 @@ def reconstruct(
     option: Options = [],  # noqa: B006
     edit: Annotated[
         list[str],
-        typer.Option("--edit", metavar="NAME=VALUE", help="A change of the scan: shape, spacing_mm, center_mm, axis_shift_px."),
+        typer.Option(
+            "--edit", metavar="NAME=VALUE", help="A change of the scan: shape, spacing_mm, center_mm, axis_shift_px."
+        ),
     ] = [],  # noqa: B006
     from_: Annotated[
         Path | None, typer.Option("--from", help="A stored result, which is made again; takes no other choices.")

@@ -87,7 +87,7 @@ class CompareDock(parts.DockFrame):
     def _build_reference(self) -> None:
         self.reference = QComboBox()
         self.reference.setObjectName("reference")
-        self.reference.setToolTip("The layer that the others are measured against.")
+        parts.explain(self.reference, "Reference", "The layer that the others are measured against.")
         self.reference.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.reference.currentTextChanged.connect(self._on_reference)
         self.body.addWidget(parts.row(QLabel("Reference"), self.reference, stretch=(0, 1)))
@@ -95,7 +95,6 @@ class CompareDock(parts.DockFrame):
     def _build_table(self) -> None:
         self.found: dict[str, Closeness] = {}
         self.table = QTableWidget(0, len(COLUMNS))
-        self.table.setAccessibleName("Volumes against the reference")
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
         for column, tip in enumerate(COLUMNS.values()):
             self.table.horizontalHeaderItem(column).setToolTip(tip)
@@ -107,7 +106,7 @@ class CompareDock(parts.DockFrame):
         for column in range(1, len(COLUMNS)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.table.setMinimumHeight(130)
-        self.table.setToolTip("Ticked volumes are measured, shown and drawn.")
+        parts.explain(self.table, "Volumes against the reference", "Ticked volumes are measured, shown and drawn.")
         self.measure_button = parts.button("Measure", self.measure, "Compare with the reference.", "measure")
         self.difference_button = parts.button(
             "Differences", self.show_differences, "Measured volumes minus the reference, as layers with one contrast."
@@ -126,11 +125,13 @@ class CompareDock(parts.DockFrame):
 
     def _build_shells(self) -> None:
         self.shells = Curve(self.session.viewer, "cycles per mm", "correlation", height=170)
-        self.shells.setToolTip("Fourier shell correlation with the reference: 1 where equal, 0 where nothing is common.")
+        self.shells.setToolTip(
+            "Fourier shell correlation with the reference: 1 where equal, 0 where nothing is common."
+        )
         self.body.addWidget(parts.Fold("Correlation by frequency", self.shells))
 
     def _build_profile(self) -> None:
-        self.axis = QComboBox()
+        self.axis = parts.explain(QComboBox(), "Direction of the line", "The axis along which values are drawn.")
         self.axis.addItems([f"along {a}" for a in AXES])
         self.axis.setCurrentIndex(2)
         self.profile_button = parts.button(
@@ -175,7 +176,7 @@ class CompareDock(parts.DockFrame):
         kept = {self._name(r): self._row(r) for r in range(self.table.rowCount())}
         self.table.setRowCount(0)
         for volume in fitting:
-            if "phase" not in volume.name and volume.metadata.get(ROLE) != "normal":
+            if "phase" not in volume.name and not str(volume.metadata.get(ROLE)).startswith("normal"):
                 self._add_row(volume.name, *kept.get(volume.name, (True, "", "", "")))
         for widget in (self.measure_button, self.side_button, self.profile_button):
             widget.setEnabled(reference is not None)
@@ -186,7 +187,7 @@ class CompareDock(parts.DockFrame):
 
     def _row(self, at: int) -> tuple[bool, str, str, str]:
         ticked = self.table.item(at, 0).checkState() == Qt.CheckState.Checked
-        return ticked, *(self.table.item(at, c).text() for c in range(1, len(COLUMNS)))  # type: ignore[return-value]
+        return ticked, *(self.table.item(at, c).text() for c in range(1, len(COLUMNS)))
 
     def _add_row(self, name: str, ticked: bool, *numbers: str) -> None:
         at = self.table.rowCount()
@@ -248,7 +249,7 @@ class CompareDock(parts.DockFrame):
             self.message.say("Measure first: the differences are those of the last measurement.", "warning")
             return
         try:
-            self.session.layers.show_differences(fitting, grid_of(reference))  # type: ignore[arg-type]
+            self.session.layers.show_differences(fitting, grid_of(reference))
         except ScanError as error:
             self.message.error(error)
 
@@ -260,7 +261,10 @@ class CompareDock(parts.DockFrame):
     def save_table(self, path: Path) -> None:
         """Write the numbers, a line for every volume."""
         try:
-            with replacing(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            with (
+                replacing(path, overwrite=True) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as stream,
+            ):
                 lines = csv.writer(stream)
                 lines.writerow(["reference", *COLUMNS])
                 for name, found in self.found.items():

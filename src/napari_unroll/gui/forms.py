@@ -262,6 +262,7 @@ def _with_browse(edit: QWidget, put: Callable[[str], None]) -> QWidget:
     row.addWidget(edit, 1)
     button = QToolButton()
     button.setText("…")
+    button.setToolTip("Choose a file.")
 
     def browse() -> None:
         path, _ = QFileDialog.getOpenFileName(holder, "Choose a file")

@@ -23,6 +23,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
+STORED = "napari-unroll.stored"
+"""Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
@@ -45,8 +47,13 @@ def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
 
 def grid_of(layer: Layer) -> VolumeGrid:
     """The grid on which a volume layer lies."""
-    shape, spacing = layer.data.shape, tuple(float(s) for s in layer.scale)
-    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(layer.translate, shape, spacing, strict=True))
+    return grid_at(layer.data.shape, layer.scale, layer.translate)
+
+
+def grid_at(shape: tuple[int, ...], scale: Sequence[float], translate: Sequence[float]) -> VolumeGrid:
+    """The grid of ``shape`` whose voxels are ``scale`` mm apart and whose first lies at ``translate``."""
+    spacing = tuple(float(s) for s in scale)
+    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(translate, shape, spacing, strict=True))
     return VolumeGrid(shape=shape, spacing_mm=spacing, center_mm=center)  # type: ignore[arg-type]
 
 
@@ -201,8 +208,7 @@ class LayerWriter:
     def _leave_grid(self) -> None:
         """One picture again where several stood side by side."""
         if self.viewer.canvas.grid.enabled:
-            self.viewer.canvas.grid.enabled = False
-            self.viewer.reset_view()
+            self.side_by_side([], on=False)
 
     def show_truth(self, scan: Scan) -> None:
         """The known volume, hidden until it is wanted."""
@@ -311,6 +317,8 @@ class LayerWriter:
         """Show layers in a grid, one each, or end the grid."""
         if on:
             self.show_only(layers)
+        for layer in self.ours():
+            layer.name_overlay.visible = on and layer in layers
         self.viewer.canvas.grid.shape = (1, -1) if len(layers) <= 3 else (-1, -1)
         self.viewer.canvas.grid.stride = -1
         self.viewer.canvas.grid.enabled = on

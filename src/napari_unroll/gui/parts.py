@@ -177,6 +177,13 @@ def button(text: str, slot: Callable[[], Any], tip: str = "", name: str = "") ->
     return made
 
 
+def explain(widget: W, name: str, tip: str) -> W:
+    """Say what a widget without words of its own is: ``name`` to screen readers, ``tip`` under the mouse. Returns it."""
+    widget.setAccessibleName(name)
+    widget.setToolTip(tip)
+    return widget
+
+
 def shortcut(pressed: QPushButton, keys: str) -> None:
     """Let ``keys`` press a button wherever the dock has the focus; the tip tells."""
     pressed.setShortcut(QKeySequence(keys))

@@ -68,7 +68,7 @@ class ReconstructDock(parts.DockFrame):
         self.show_scan(self.session.scan)
 
     def _build_method(self) -> None:
-        self.method = QComboBox()
+        self.method = parts.explain(QComboBox(), "Method", "How the volume is found from the measurements.")
         self.method.setObjectName("method")
         self.method.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.method.currentIndexChanged.connect(self._on_method)
@@ -88,7 +88,7 @@ class ReconstructDock(parts.DockFrame):
         self._make_settings(None)
         self.region = QCheckBox("Preview a slab only")
         self.region.setToolTip("Reconstruct only a few planes around the slice that the viewer shows.")
-        self.planes = QSpinBox()
+        self.planes = parts.explain(QSpinBox(), "Planes of the preview", "Thickness of the slab.")
         self.planes.setRange(1, 512)
         self.planes.setValue(16)
         self.planes.setSuffix(" planes")

@@ -89,10 +89,11 @@ class ScanDock(parts.DockFrame):
 
     def _build_layers(self) -> QWidget:
         self.layer = QComboBox()
-        self.layer.setToolTip("A layer with axes (view, row, column), or an image with axes (y, x) or (z, y, x).")
+        tip = "A layer with axes (view, row, column), or an image with axes (y, x) or (z, y, x)."
+        parts.explain(self.layer, "Layer", tip)
         self.layer.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.layer_kind = QComboBox()
-        self.layer_kind.setToolTip("What the layer holds.")
+        parts.explain(self.layer_kind, "What the layer holds", "Projections of an X-ray scan, or an image.")
         self.layer_kind.addItems([PROJECTIONS, IMAGE])
         self.layer_geometry, self.layer_image = RecordForm(LayerGeometry), RecordForm(LayerImage)
         self.layer_kind.currentTextChanged.connect(self._show_layer_form)
@@ -107,7 +108,7 @@ class ScanDock(parts.DockFrame):
         self.facts = parts.wrapped()
         self.drawing = GeometryView(parts.theme(self.session.viewer))
         self.view = QSlider(Qt.Orientation.Horizontal)
-        self.view.setToolTip("View shown in the drawing.")
+        parts.explain(self.view, "View", "View shown in the drawing.")
         self.view.valueChanged.connect(self.drawing.show_view)
         self.facts_box = parts.section("What was read", self.facts, self.drawing, self.view)
         self.body.addWidget(self.facts_box)
@@ -135,7 +136,7 @@ class ScanDock(parts.DockFrame):
         self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
         self.overlay = Slices(parts.theme(self.session.viewer))
         self.checked_view = QSlider(Qt.Orientation.Horizontal)
-        self.checked_view.setToolTip("View that is compared.")
+        parts.explain(self.checked_view, "Compared view", "View that is compared.")
         self.checked_view.valueChanged.connect(self._show_checked_view)
         self.view_numbers = parts.wrapped()
         self.geometry_box = parts.section(
@@ -163,7 +164,7 @@ class ScanDock(parts.DockFrame):
         if is_result(path):
             self._path = None
             self.options_fold.hide()
-            run = self.session.runner.start(jobs.restore(path), f"reading {path.name}")
+            run = self.session.open_stored(path)
             run.finished.connect(lambda finished: self._on_restored(finished, path.name))
             self.message.say("")
             return
@@ -263,7 +264,6 @@ class ScanDock(parts.DockFrame):
         if finished.result is None:
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
-        self.session.restore(finished.result, self.session.free_name(name))
         self.message.say(f"{name} with its scan and its choices: Run in the Reconstruct dock makes it again.", "good")
 
     def _on_loaded(self, finished: Finished) -> None:

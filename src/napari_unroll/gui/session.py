@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.notifications import show_warning
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
+from napari_unroll.events import Finished, Outcome
 from napari_unroll.gui.garbage import SparedHeap
-from napari_unroll.gui.layers import SCAN, LayerWriter
-from napari_unroll.gui.worker import Runner
+from napari_unroll.gui.layers import SCAN, STORED, LayerWriter
+from napari_unroll.gui.worker import Run, Runner
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 from napari_unroll.shutdown import end_quickly
 
 if TYPE_CHECKING:
-    from napari_unroll.pipeline.repeat import Stored
     from napari_unroll.physics.volume_physics import VolumePhysics  # it would load torch with the window
+    from napari_unroll.pipeline.repeat import Stored
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,20 @@ class Session(QObject):
         if isinstance(scan, Scan) and scan is not self.scan:
             self.set_scan(scan, show=False)
             self.layers.turn_to([layer])
+        if STORED in layer.metadata:
+            self.open_stored(Path(layer.metadata[STORED])).finished.connect(_tell_failure)
+
+    def open_stored(self, path: Path) -> Run:
+        """Read a stored result and its scan behind the window, and restore both with the choices."""
+        from napari_unroll.gui import jobs  # loads torch, which docks have done by now
+
+        run = self.runner.start(jobs.restore(path), f"reading {path.name}")
+        run.finished.connect(lambda finished: self._on_stored(finished, path.name))
+        return run
+
+    def _on_stored(self, finished: Finished, name: str) -> None:
+        if finished.result is not None:
+            self.restore(finished.result, name)
 
     def set_scan(self, scan: Scan, show: bool = True) -> None:
         """A scan is loaded: earlier factors no longer apply; a run on the earlier scan is cancelled."""
@@ -131,6 +147,12 @@ class Session(QObject):
         if name not in taken:
             return name
         return next(f"{name} ({i})" for i in range(2, 10_000) if f"{name} ({i})" not in taken)
+
+
+def _tell_failure(finished: Finished) -> None:
+    """No dock may be open that could say why only the volume of a result is there."""
+    if finished.outcome is Outcome.FAILED:
+        show_warning(finished.advice)
 
 
 def session_of(viewer: Any) -> Session:

@@ -135,8 +135,8 @@ def _read_geometry(file: h5py.File, about: dict[str, Any], shape: tuple[int, int
 
 
 def _read_provenance(stored: dict[str, Any]) -> Provenance:
-    pairs = {name: tuple((str(k), v) for k, v in stored.pop(name, ())) for name in ("options", "edits")}
-    return Provenance(**stored, **pairs)
+    options, edits = (tuple((str(k), v) for k, v in stored.pop(name, ())) for name in ("options", "edits"))
+    return Provenance(**stored, options=options, edits=edits)
 
 
 READER = Reader(

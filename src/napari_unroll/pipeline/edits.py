@@ -66,7 +66,9 @@ def _noted(scan: Scan, made: dict[str, Any]) -> Scan:
 def ct_geometry(scan: Scan) -> CtGeometry:
     """The geometry of an X-ray scan. Raises ScanError for another one."""
     if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
-        raise ScanError("Only X-ray scans have an axis and a volume of their own; those of MRI and images are measured.")
+        raise ScanError(
+            "Only X-ray scans have an axis and a volume of their own; those of MRI and images are measured."
+        )
     return scan.geometry
 
 

@@ -16,7 +16,7 @@ from napari_unroll.interrupt import check, interruptible
 from napari_unroll.physics import fdk, joseph
 from napari_unroll.physics.pool import default_threads
 from napari_unroll.pipeline.edits import CtGeometry, Edits, ct_geometry, edited, shifted
-from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.preprocess_ct import bin_view
 from napari_unroll.scan.scan import Scan
 

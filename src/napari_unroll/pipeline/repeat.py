@@ -44,9 +44,7 @@ def scan_of(record: Mapping[str, Any], name: str = "The result") -> Scan:
     if not about or "method" not in record:
         raise ParameterError(f"{name} has no record of how it was made; results written by this program have one.")
     if not about["source"]:
-        raise ParameterError(
-            f"{name} was made of a scan that is in no file ({about['name']}); save such a scan first."
-        )
+        raise ParameterError(f"{name} was made of a scan that is in no file ({about['name']}); save such a scan first.")
     scan = open_scan(about["source"], about["options"])
     if about["sha256"] and scan.provenance.sha256 != about["sha256"]:
         raise ParameterError(f"{about['source']} has changed since {name} was made of it; it cannot be repeated.")
