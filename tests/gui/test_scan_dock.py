@@ -256,6 +256,17 @@ def test_facts_name_what_was_read(cone_scan, mri_scan):
     assert "8 × 16 × 16" in facts_html(mri_scan)
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1e-6, ("Voxel (nm)", "3</td>")), (1e-3, ("Voxel (µm)", "3</td>"))])
+def test_small_lengths_are_told_in_small_units(cone_scan, factor, told):
+    vectors = np.array(cone_scan.geometry.vectors)
+    small = replace(
+        cone_scan, geometry=ConeBeam(vectors=factor * vectors, detector_shape=cone_scan.geometry.detector_shape),
+        grid=replace(cone_scan.grid, spacing_mm=tuple(factor * s for s in cone_scan.grid.spacing_mm)),
+    )  # fmt: skip
+    facts = facts_html(small).replace("&nbsp;", "")
+    assert all(words in facts for words in told)
+
+
 def test_every_button_explains_itself(dock):
     assert all(b.toolTip() for b in dock.findChildren(QPushButton) if b.objectName() != "samples")
 

@@ -32,6 +32,8 @@ from napari_unroll.scan.blurring import luminance
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
 from napari_unroll.scan.scan import MODALITIES, Scan
 
+SMALL_UNITS = {"nm": (1e-4, 1e6), "µm": (1e-2, 1e3)}
+"""Unit → below how many mm a length is told in it, and how many of it are a mm."""
 PROJECTIONS, IMAGE = "Projections", "Image"
 """What a layer may hold."""
 
@@ -401,15 +403,26 @@ def facts_html(scan: Scan) -> str:
     notes = facts.pop("notes")
     rows = "".join(
         f"<tr><td>{_title(name)}&nbsp;&nbsp;</td><td>{html.escape(_plain(value))}</td></tr>"
-        for name, value in facts.items()
+        for name, value in (_readable(*fact) for fact in facts.items())
     )
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     return f"<table>{rows}</table>" + (f"<ul style='margin-left:-22px'>{items}</ul>" if items else "")
 
 
+def _readable(name: str, value: Any) -> tuple[str, Any]:
+    """A fact whose lengths are in nm or µm where they are hardly anything in mm."""
+    lengths = value if isinstance(value, tuple) else (value,)
+    if not name.endswith(" mm") or not all(isinstance(v, float) for v in lengths):
+        return name, value
+    unit = next((u for u in SMALL_UNITS if max(map(abs, lengths)) < SMALL_UNITS[u][0]), None)
+    if unit is None:
+        return name, value
+    return f"{name.removesuffix(' mm')} {unit}", tuple(v * SMALL_UNITS[unit][1] for v in lengths)
+
+
 def _title(name: str) -> str:
     words = html.escape(name).capitalize()
-    for word, unit in ((" mm", " (mm)"), (" deg", " (°)")):
+    for word, unit in ((" mm", " (mm)"), (" µm", " (µm)"), (" nm", " (nm)"), (" deg", " (°)")):
         words = words.removesuffix(word) + unit if words.endswith(word) else words
     return words
 

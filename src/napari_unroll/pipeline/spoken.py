@@ -1,18 +1,18 @@
-"""A run in words that repeat it: one line for a shell, some for Python. Everything that changes what is computed is in them."""
+"""A run in words that repeat it: one line for a shell, some for Python. Everything that changes what is computed is in them.
+
+``choices`` is the record of the user's wishes (``plan.Choices``), which this module knows by its fields only.
+"""
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
 from napari_unroll.pipeline.edits import edits_of
 from napari_unroll.pipeline.params import changed, to_options
 from napari_unroll.scan.scan import Scan
-
-if TYPE_CHECKING:
-    from napari_unroll.pipeline.plan import Choices
 
 OUT = "result.ome.zarr"
 UNSAVED = "FILE"
@@ -32,7 +32,7 @@ write({out!r}, finished.result, plan.grid)
 """
 
 
-def command(choices: Choices, method: str, params: BaseModel, scan: Scan) -> str:
+def command(choices: BaseModel, method: str, params: BaseModel, scan: Scan) -> str:
     """The line that repeats a run from a shell (*Copy as command*)."""
     words = ["napari-unroll", "reconstruct", scan.provenance.source or UNSAVED, "--method", method]
     for name, value in scan.provenance.options:
@@ -41,23 +41,23 @@ def command(choices: Choices, method: str, params: BaseModel, scan: Scan) -> str
     words += to_options(params)
     for name, value in _settings(choices).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
-    if choices.roi is not None:
-        words += ["--roi", ",".join(map(str, choices.roi))]
+    if roi := choices.model_dump()["roi"]:
+        words += ["--roi", ",".join(map(str, roi))]
     return shlex.join([*words, "--out", OUT])
 
 
-def script(choices: Choices, method: str, params: BaseModel, scan: Scan) -> str:
+def script(choices: BaseModel, method: str, params: BaseModel, scan: Scan) -> str:
     """The lines of Python that repeat a run (*Copy as Python*)."""
     wishes: dict[str, Any] = {"method": method, "params": changed(params), **_settings(choices)}
-    if choices.roi is not None:
-        wishes["roi"] = choices.roi
+    if roi := choices.model_dump()["roi"]:
+        wishes["roi"] = roi
     return SCRIPT.format(
         source=scan.provenance.source or UNSAVED, options=dict(scan.provenance.options), out=OUT,
         edits=_arguments(dict(scan.provenance.edits)), choices=_arguments(wishes),
     )  # fmt: skip
 
 
-def _settings(choices: Choices) -> dict[str, Any]:
+def _settings(choices: BaseModel) -> dict[str, Any]:
     """What is not left to the machine."""
     return {name: getattr(choices, name) for name in SETTINGS if getattr(choices, name) != "auto"}
 
