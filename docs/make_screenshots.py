@@ -50,7 +50,7 @@ def geometry_pictures(docks, out: Path, size: int) -> None:
 
     from napari_unroll.gui.demo import settle
     from napari_unroll.pipeline import sources
-    from napari_unroll.pipeline.geometry_check import shifted
+    from napari_unroll.pipeline.edits import shifted
 
     scan = sources.sample("cone-beam", {"n": size})
     docks.scan.session.set_scan(replace(scan, geometry=shifted(scan.geometry, 3)))

@@ -15,6 +15,7 @@ from napari_unroll.io.reader import parse_options
 from napari_unroll.io.registry import READERS
 from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.fit import FitOptions
+from napari_unroll.pipeline.edits import Edits
 from napari_unroll.pipeline.evaluate import EvaluationPlan
 from napari_unroll.pipeline.params import build, fields
 from napari_unroll.pipeline.plan import Choices
@@ -25,7 +26,7 @@ from napari_unroll.training.plan import TrainingPlan
 ROOTS = (
     *(reader.options for reader in READERS),
     *(method.params for method in METHODS.values()),
-    Choices, FitOptions, EvaluationPlan, TrainingPlan, LayerGeometry, LayerImage, VolumeChoice,
+    Choices, Edits, FitOptions, EvaluationPlan, TrainingPlan, LayerGeometry, LayerImage, VolumeChoice,
 )  # fmt: skip
 ABSURD = (float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 10**40, "nan", "1e999", ".inf")
 

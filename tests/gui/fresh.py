@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import QEvent, QEventLoop, QObject, QTimer
+from qtpy.QtCore import QEvent, QEventLoop, QObject, QTimer, Signal
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 
 FRAMES = 5
@@ -89,6 +89,25 @@ class Painted(QObject):
         return False
 
 
+class Opened(QObject):
+    """Tells when every dock is in the window."""
+
+    all_there = Signal()
+
+    def __init__(self, window: Any) -> None:
+        super().__init__(window)
+        self._window, self._timer = window, QTimer(self)
+        self._timer.timeout.connect(self._look)
+        self._timer.start(20)
+
+    def _look(self) -> None:
+        from napari_unroll.gui.docks import OpeningDock, StartHere
+
+        if len(self._window.findChildren(OpeningDock)) == len(DOCKS) and not self._window.findChildren(StartHere):
+            self._timer.stop()
+            self.all_there.emit()
+
+
 def click(viewer: Any, name: str) -> Any:
     """Open a dock from the menu; the widget that napari holds."""
     menu_actions(viewer)["Plugins", "Unroll", name].trigger()
@@ -109,6 +128,30 @@ def first_dock(viewer: Any, name: str, threads: ImportThreads) -> Any:
 def dock(viewer: Any, name: str, threads: ImportThreads) -> None:
     """One dock from the menu."""
     first_dock(viewer, name, threads)
+    draw(viewer)
+
+
+def start(viewer: Any, _: str, threads: ImportThreads) -> None:
+    """One entry opens every dock as a tab; the sample is the second click, Run the third."""
+    menu_actions(viewer)["Plugins", "Unroll", "Start here"].trigger()
+    window = viewer.window._qt_window
+    wait_for(Opened(window).all_there)
+    docks = {name: viewer.window.dock_widgets[f"{name} (Unroll)"] for name in DOCKS}
+    for name in DOCKS:
+        if docks[name].dock is None:
+            wait_for(docks[name].ready, lambda frame=docks[name]: frame.parent().raise_())
+    from napari_unroll.gui import jobs
+    from napari_unroll.gui.docks import StartHere, frame_of
+
+    assert not window.findChildren(StartHere)
+    first = frame_of(docks[DOCKS[0]])
+    assert len(window.tabifiedDockWidgets(first)) == len(DOCKS) - 1
+    jobs.SAMPLES = dict.fromkeys(jobs.SAMPLES, TINY)
+    reconstruct = docks["Reconstruct"].dock
+    frame_of(reconstruct).raise_()
+    completed(reconstruct, reconstruct.sample_button.click)
+    reconstruct.choose("fdk")
+    completed(reconstruct, reconstruct.run_button.click)
     draw(viewer)
 
 

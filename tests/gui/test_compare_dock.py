@@ -7,7 +7,7 @@ from qtpy.QtCore import Qt
 from napari_unroll.gui.compare_dock import CompareDock
 from napari_unroll.gui.session import session_of
 from napari_unroll.gui.worker import Runner
-from napari_unroll.pipeline.metrics import psnr, ssim
+from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
 from tests.gui.conftest import TIMEOUT_MS
 
 
@@ -38,6 +38,39 @@ def test_numbers_are_those_of_the_pipeline(dock, qtbot, cone_scan):
     assert dock.table.item(0, 2).text() == f"{ssim(volume, cone_scan.truth):.3f}"
 
 
+def measured(dock, qtbot):
+    dock.measure_button.click()
+    with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS):
+        pass
+
+
+def test_differences_are_one_group_that_is_replaced(dock, qtbot, cone_scan):
+    assert not dock.difference_button.isEnabled()
+    measured(dock, qtbot)
+    for _ in range(2):
+        dock.difference_button.click()
+    layers = dock.session.layers.ours("difference")
+    assert [layer.name for layer in layers] == ["s · noisy − reference", "s · half − reference"]
+    np.testing.assert_allclose(layers[1].data, -0.5 * cone_scan.truth, atol=1e-6)
+    layers[0].contrast_limits = (-0.25, 0.25)
+    assert tuple(layers[1].contrast_limits) == (-0.25, 0.25)
+    assert dock.table.rowCount() == 2
+
+
+def test_the_table_is_saved(dock, qtbot, tmp_path, cone_scan):
+    measured(dock, qtbot)
+    dock.save_table(tmp_path / "t.csv")
+    rows = (tmp_path / "t.csv").read_text().splitlines()
+    assert rows[0] == "reference,volume,PSNR (dB),SSIM,NRMSE"
+    half = nrmse(0.5 * cone_scan.truth, cone_scan.truth)
+    assert rows[2].endswith(f"s · half,{dock.table.item(1, 1).text()},{dock.table.item(1, 2).text()},{half:.3f}")
+
+
+def test_shells_of_equal_shape_correlate(dock, qtbot):
+    measured(dock, qtbot)
+    np.testing.assert_allclose(dock.shells.points("half")[1], 1, atol=1e-4)
+
+
 def test_only_ticked_volumes_are_shown_side_by_side(dock):
     dock.table.item(1, 0).setCheckState(Qt.CheckState.Unchecked)
     dock.side_button.click()
@@ -46,8 +79,12 @@ def test_only_ticked_volumes_are_shown_side_by_side(dock):
     assert [layer.name for layer in shown] == [dock.reference.currentText(), "s · noisy"]
     assert np.allclose(shown[0].contrast_limits, shown[1].contrast_limits)
     assert viewer.canvas.grid.enabled
+    shown[0].contrast_limits = (0.0, 0.5)
+    assert tuple(shown[1].contrast_limits) == (0.0, 0.5)
     dock.single_button.click()
     assert not viewer.canvas.grid.enabled
+    shown[0].contrast_limits = (0.0, 0.25)
+    assert tuple(shown[1].contrast_limits) == (0.0, 0.5)
 
 
 def test_profiles_follow_the_cursor(dock, cone_scan):

@@ -73,6 +73,12 @@ def test_the_view_follows_the_scan(writer, model, cone_scan):
     np.testing.assert_allclose(model.dims.point, (low + high) / 2, atol=max(measured.scale))
 
 
+def test_a_new_scan_ends_a_side_by_side_view(writer, model, cone_scan):
+    writer.side_by_side([writer.show_volume(n, np.ones(GRID.shape), GRID)[0] for n in "ab"])
+    writer.show_scan(cone_scan)
+    assert not model.canvas.grid.enabled
+
+
 def test_a_result_is_first_seen_in_its_middle(writer, model, cone_scan):
     writer.show_scan(cone_scan)
     view = writer.begin_result("r", cone_scan.grid)
@@ -159,7 +165,9 @@ def test_side_by_side_shows_only_what_is_compared(writer, model):
     assert model.canvas.grid.enabled
     assert model.canvas.grid.actual_shape(model.layers) == (1, 3)
     assert not layers[3].visible
+    assert [layer.name_overlay.visible for layer in layers] == [True, True, True, False]
     writer.side_by_side(layers[:3], on=False)
+    assert not any(layer.name_overlay.visible for layer in layers)
     assert not model.canvas.grid.enabled
 
 

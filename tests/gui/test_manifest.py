@@ -10,7 +10,11 @@ import napari_unroll
 from napari_unroll.gui import contributions
 from napari_unroll.gui.layers import SCAN
 from napari_unroll.io.scan_file import write_scan
+from napari_unroll.io.writers import read_volume, write
 from napari_unroll.pipeline import sources
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.provenance import record
+from napari_unroll.pipeline.run import run
 from tests.gui.conftest import TIMEOUT_MS
 
 MANIFEST = Path(napari_unroll.__file__).parent / "napari.yaml"
@@ -35,7 +39,7 @@ def test_the_link_at_the_top_is_the_manifest():
 
 def test_docks_are_contributed(manifest):
     assert [w.display_name for w in manifest.contributions.widgets] == [
-        "Scan", "Normal operator", "Reconstruct", "Train", "Compare",
+        "Start here", "Scan", "Normal operator", "Reconstruct", "Train", "Compare",
     ]  # fmt: skip
 
 
@@ -76,10 +80,35 @@ def test_other_files_are_left_to_others(tmp_path):
 
 
 def test_napari_opens_every_dock(viewer, manifest, qtbot):
-    for contribution in manifest.contributions.widgets:
+    for contribution in manifest.contributions.widgets[1:]:
         _, widget = viewer.window.add_plugin_dock_widget("napari-unroll", contribution.display_name)
         qtbot.waitSignal(widget.ready, timeout=TIMEOUT_MS).wait()
         assert widget.isVisible()
         assert widget.dock.isVisible()
         assert widget.minimumWidth() >= 320
         assert widget.dock.session.viewer is viewer
+
+
+def test_results_open_and_are_saved_with_their_record(tmp_path, cone_scan):
+    written = {"method": {"name": "fdk"}}
+    path = write(tmp_path / "result.ome.zarr", cone_scan.truth, cone_scan.grid, written)
+    ((values, meta, kind),) = contributions.get_reader(str(path))(str(path))
+    assert kind == "image"
+    np.testing.assert_array_equal(values, cone_scan.truth)
+    (saved,) = contributions.write_result(str(tmp_path / "again.tif"), values, meta)
+    again = read_volume(saved)
+    assert again.record == written
+    np.testing.assert_allclose(again.grid.origin_mm, cone_scan.grid.origin_mm)
+
+
+def test_a_result_opened_by_napari_brings_its_scan(session, viewer, qtbot, tmp_path):
+    scan = sources.open_scan("sample:cone-beam", {"n": 16, "n_views": 12, "oversample": 1})
+    plan = resolve(Choices(method="fdk"), scan)
+    *_, finished = run(plan, scan)
+    path = write(tmp_path / "kept.ome.zarr", finished.result, plan.grid, record(plan, scan, finished))
+    with qtbot.waitSignal(session.choices_restored, timeout=TIMEOUT_MS) as restored:
+        viewer.open(str(path), plugin="napari-unroll")
+    assert restored.args[0].method == "fdk"
+    assert session.scan.provenance.options == scan.provenance.options
+    assert [layer.name for layer in session.layers.ours("result")] == ["kept.ome.zarr"]
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["kept.ome.zarr"]

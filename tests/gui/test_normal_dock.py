@@ -1,10 +1,12 @@
 """The Normal operator dock: fit live, cancel, maps, comparison, patch, figure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtGui import QImage
 
-from napari_unroll.gui.normal_dock import NormalDock
+from napari_unroll.gui.normal_dock import COMPARISON, NormalDock
 from napari_unroll.gui.session import session_of
 from napari_unroll.gui.worker import Runner
 from tests.gui.conftest import TIMEOUT_MS
@@ -91,6 +93,18 @@ def test_exact_and_approximated_side_by_side(fitted, qtbot, probe):
     fitted.side.setChecked(False)
     assert not fitted.session.viewer.canvas.grid.enabled
     assert fitted.session.viewer.layers["N x"].visible
+
+
+def test_a_comparison_begins_with_a_phantom_and_replaces_the_last(fitted, qtbot):
+    assert fitted.probe.currentText() == "Phantom"
+    fitted.compare_button.click()
+    ended(qtbot, fitted)
+    fitted._show_comparison(replace(fitted.compared, form="cd"))
+    layers = fitted.session.layers.ours(COMPARISON)
+    assert [layer.name for layer in layers] == [
+        "relative error in space (cd)", "N x − Ñ x (cd)", "Ñ x (cd)", "N x",
+    ]  # fmt: skip
+    assert [layer.name_overlay.visible for layer in layers] == [False, True, True, True]
 
 
 def test_the_impulse_is_at_the_cursor(fitted, qtbot):

@@ -32,6 +32,10 @@ def test_every_dock_from_the_menu_then_sample_fit_and_reconstruction(first):
     first("everything")
 
 
+def test_start_here_opens_all_docks_as_tabs(first):
+    first("start")
+
+
 @pytest.mark.parametrize("name", fresh.DOCKS[1:])
 def test_another_dock_as_the_first(first, name):
     first("dock", name)

@@ -6,17 +6,23 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QApplication, QPushButton
 
 from napari_unroll.errors import ScanError
 from napari_unroll.gui import jobs
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array, scan_from_image
+from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.scan_dock import IMAGE, ScanDock, VolumeChoice, facts_html
 from napari_unroll.gui.worker import Runner
 from napari_unroll.interrupt import check
 from napari_unroll.io.scan_file import write_scan
+from napari_unroll.io.writers import write
 from napari_unroll.physics.samples import sample_deblur
-from napari_unroll.pipeline.geometry_check import shifted
+from napari_unroll.pipeline.edits import Edits, edited, edits_of, shifted
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.provenance import record
+from napari_unroll.pipeline.run import run
+from napari_unroll.pipeline.sources import open_scan
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from tests.gui.conftest import TIMEOUT_MS
 
@@ -250,6 +256,17 @@ def test_facts_name_what_was_read(cone_scan, mri_scan):
     assert "8 × 16 × 16" in facts_html(mri_scan)
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1e-6, ("Voxel (nm)", "3</td>")), (1e-3, ("Voxel (µm)", "3</td>"))])
+def test_small_lengths_are_told_in_small_units(cone_scan, factor, told):
+    vectors = np.array(cone_scan.geometry.vectors)
+    small = replace(
+        cone_scan, geometry=ConeBeam(vectors=factor * vectors, detector_shape=cone_scan.geometry.detector_shape),
+        grid=replace(cone_scan.grid, spacing_mm=tuple(factor * s for s in cone_scan.grid.spacing_mm)),
+    )  # fmt: skip
+    facts = facts_html(small).replace("&nbsp;", "")
+    assert all(words in facts for words in told)
+
+
 def test_every_button_explains_itself(dock):
     assert all(b.toolTip() for b in dock.findChildren(QPushButton) if b.objectName() != "samples")
 
@@ -287,3 +304,50 @@ def test_only_x_ray_scans_offer_the_geometry_check(dock, cone_scan, mri_scan):
     assert not dock.geometry_box.isHidden()
     dock.session.set_scan(mri_scan)
     assert dock.geometry_box.isHidden()
+
+
+def test_a_dropped_result_brings_back_its_scan_and_its_choices(dock, qtbot, tmp_path):
+    """Dropped on another window: the scan with its changes, the form, and a command with all of it."""
+    reconstruct = ReconstructDock(dock.session.viewer)
+    qtbot.addWidget(reconstruct)
+    scan = edited(open_scan("sample:cone-beam", {"n": 16, "n_views": 12, "oversample": 1}), Edits(shape=(8, 16, 16)))
+    plan = resolve(Choices(method="tv-fista", params={"n_iterations": 3, "strength": 0.02}), scan)
+    *_, finished = run(plan, scan)
+    path = write(tmp_path / "kept.ome.zarr", finished.result, plan.grid, record(plan, scan, finished))
+    dock.open_path(path)
+    with qtbot.waitSignal(dock.session.choices_restored, timeout=TIMEOUT_MS):
+        pass
+    assert dock.session.scan.grid.shape == (8, 16, 16)
+    (layer,) = dock.session.layers.ours("result")
+    np.testing.assert_array_equal(layer.data, finished.result)
+    assert reconstruct.method.currentData() == "tv-fista"
+    assert reconstruct.params.fields["strength"].get() == 0.02
+    assert reconstruct.choices().params["n_iterations"] == 3
+    reconstruct.copy_button.click()
+    command = QApplication.clipboard().text()
+    assert "--option n_views=12" in command
+    assert "'shape=[8, 16, 16]'" in command
+    reconstruct.python_button.click()
+    assert "open_scan('sample:cone-beam'" in QApplication.clipboard().text()
+
+
+def test_a_volume_set_in_the_dock_is_in_the_command(dock, qtbot):
+    dock.session.set_scan(open_scan("sample:cone-beam", {"n": 16, "n_views": 12, "oversample": 1}))
+    dock.volume.fields["z"].set(4)
+    dock.apply_volume.click()
+    assert edits_of(dock.session.scan).shape == (4, 16, 16)
+
+
+def test_a_scan_of_a_layer_is_saved_before_it_is_copied(dock, qtbot, tmp_path, cone_scan, monkeypatch):
+    reconstruct = ReconstructDock(dock.session.viewer)
+    qtbot.addWidget(reconstruct)
+    dock.session.set_scan(replace(cone_scan, provenance=replace(cone_scan.provenance, source="")))
+    path = tmp_path / "layer.h5"
+    monkeypatch.setattr(reconstruct, "_ask_scan_path", lambda: path)
+    reconstruct.copy_button.click()
+    with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS):
+        pass
+    assert str(path) in QApplication.clipboard().text()
+    again = open_scan(str(path))
+    np.testing.assert_array_equal(again.measurements, cone_scan.measurements)
+    assert again.provenance.sha256 == dock.session.scan.provenance.sha256

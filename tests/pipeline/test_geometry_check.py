@@ -10,7 +10,8 @@ from napari_unroll.events import Finished, Stop
 from napari_unroll.physics.samples import cone_beam_setup, sample_multicoil
 from napari_unroll.physics.simulate import Exposure, simulate_ct
 from napari_unroll.pipeline import geometry_check
-from napari_unroll.pipeline.geometry_check import check_geometry, reduced, shifted, with_axis
+from napari_unroll.pipeline.edits import shifted
+from napari_unroll.pipeline.geometry_check import check_geometry, reduced, with_axis
 from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import random_volume
 

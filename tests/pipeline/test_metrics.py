@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
+from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
 
 
 def volume(shape=(12, 13, 14)):
@@ -51,3 +51,33 @@ def test_nrmse_agrees_with_scikit_image():
     x = truth + 0.1 * np.random.default_rng(1).standard_normal(truth.shape).astype(np.float32)
     assert nrmse(x, truth) == pytest.approx(normalized_root_mse(truth, x, normalization="euclidean"), rel=1e-5)
     assert nrmse(2 * truth, truth) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(12, 13, 14), (1, 16, 18)])
+def test_shells_correlate_by_what_is_common(shape):
+    truth = volume(shape)
+    frequencies, same = fsc(3 * truth, truth, (2.0, 1.0, 1.0))
+    np.testing.assert_allclose(same, 1, atol=1e-5)
+    assert frequencies[-1] <= (0.25 if shape[0] > 1 else 0.5)
+    _, other = fsc(np.random.default_rng(7).random(shape), truth, (2.0, 1.0, 1.0))
+    assert np.abs(other[2:]).mean() < 0.5 < other[0]
+
+
+def test_shells_are_those_of_the_whole_spectrum():
+    x, truth = volume((6, 8, 8)), volume((6, 8, 8))[::-1]
+    frequencies, found = fsc(x, truth, (1.0, 1.0, 1.0))
+    k = np.stack(np.meshgrid(*(np.fft.fftfreq(n) for n in x.shape), indexing="ij"))
+    shell = np.rint(np.linalg.norm(k, axis=0) / frequencies[1])
+    f, g = (np.fft.fftn(v) for v in (x, truth))
+    for i in range(len(found)):
+        a, b = f[shell == i], g[shell == i]
+        assert found[i] == pytest.approx(np.vdot(b, a).real / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-4)
+
+
+def test_a_single_voxel_has_no_shells():
+    assert fsc(np.ones((1, 1, 1)), np.ones((1, 1, 1)), (1.0, 1.0, 1.0))[0].size == 0
+
+
+def test_differences_are_between_magnitudes():
+    truth = volume() * np.exp(1j)
+    np.testing.assert_allclose(difference(truth * 1j, truth), 0, atol=1e-6)

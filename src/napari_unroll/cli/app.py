@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from napari_unroll.cli.choose import choose
 from napari_unroll.cli.evaluate import evaluate
-from napari_unroll.errors import UnrollError
+from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.shutdown import end_quickly
 
 
@@ -113,8 +113,17 @@ def fit(
 
 @app.command()
 def reconstruct(
-    file: File,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A scan or a sample; left out with --from.")] = "",
     option: Options = [],  # noqa: B006
+    edit: Annotated[
+        list[str],
+        typer.Option(
+            "--edit", metavar="NAME=VALUE", help="A change of the scan: shape, spacing_mm, center_mm, axis_shift_px."
+        ),
+    ] = [],  # noqa: B006
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="A stored result, which is made again; takes no other choices.")
+    ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="A name from methods, or auto.")] = "auto",
     set_: Sets = [],  # noqa: B006
     out: Annotated[Path, typer.Option(help="Result: .ome.zarr, .tif, .ome.tif or .npy.")] = Path("result.ome.zarr"),
@@ -134,8 +143,11 @@ def reconstruct(
     from napari_unroll.cli.view import print_facts, print_quality
     from napari_unroll.io.atomic import check_target
     from napari_unroll.io.writers import suffix_of, write_somewhere
+    from napari_unroll.pipeline.edits import Edits, edited
+    from napari_unroll.pipeline.params import build
     from napari_unroll.pipeline.plan import resolve
     from napari_unroll.pipeline.provenance import record
+    from napari_unroll.pipeline.repeat import open_result, plan_of
     from napari_unroll.pipeline.run import run
 
     asked = {
@@ -144,8 +156,13 @@ def reconstruct(
     }  # fmt: skip
     suffix_of(out)
     check_target(out, overwrite)
-    scan = _open(file, option)
-    plan = resolve(_choices(asked, roi, config, scan), scan)
+    if from_ is None:
+        scan = edited(_open(file, option), build(Edits, _assignments(edit), "The change"))
+        plan = resolve(_choices(asked, roi, config, scan), scan)
+    else:
+        _refuse_choices({**asked, "file": file, "option": option, "edit": edit, "roi": roi, "config": config})
+        stored = open_result(from_)
+        scan, plan = stored.scan, plan_of(stored)
     print_facts(plan.facts)
     if dry_run:
         return
@@ -224,9 +241,18 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
     return parse_assignments(texts)
 
 
+def _refuse_choices(asked: dict[str, Any]) -> None:
+    """What a stored result holds is not asked for again."""
+    given = [name for name, value in asked.items() if value and value != "auto"]
+    if given:
+        raise ParameterError(f"--from repeats a result as it was made; leave out {', '.join(given)}.")
+
+
 def _open(file: str, option: list[str]) -> Any:
     from napari_unroll.pipeline.sources import open_scan
 
+    if not file:
+        raise ParameterError("Expected a scan file or a sample such as sample:cone-beam; got nothing.")
     return open_scan(file, _assignments(option))
 
 

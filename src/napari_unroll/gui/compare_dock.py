@@ -1,11 +1,14 @@
-"""The Compare dock: volumes against a reference, side by side with shared contrast, PSNR, SSIM and line profiles.
+"""The Compare dock: volumes against a reference: numbers, differences, side by side, shells of frequencies, line profiles.
 
 Wires layers to ``pipeline.metrics``; no numerics.
 """
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
+    QFileDialog,
     QHeaderView,
     QLabel,
     QTableWidget,
@@ -25,18 +29,41 @@ from napari_unroll.events import Event, Finished, Outcome, Progress, Started
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.layers import ROLE, contrast, grid_of
-from napari_unroll.pipeline.metrics import psnr, ssim
+from napari_unroll.io.atomic import replacing
+from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
 from napari_unroll.scan.scan import Scan
 
 AXES = ("z", "y", "x")
+COLUMNS = {
+    "volume": "Ticked volumes are measured, shown and drawn.",
+    "PSNR (dB)": "Peak signal-to-noise ratio; the reference's largest value is the peak.",
+    "SSIM": "Structural similarity; 1 for equal volumes.",
+    "NRMSE": "‖x − reference‖ / ‖reference‖.",
+}
+"""Column → its tooltip."""
+DIFFERENCE = "difference"
+"""Role of the layers that show differences."""
 
 
-def measure(volumes: dict[str, np.ndarray], reference: np.ndarray) -> Iterator[Event]:
-    """PSNR and SSIM of every volume against the reference; the result is name → (psnr, ssim)."""
+@dataclass(frozen=True)
+class Closeness:
+    """One volume against the reference: numbers, the correlation of shells of frequencies, and the difference."""
+
+    numbers: tuple[str, str, str]
+    shells: tuple[np.ndarray, np.ndarray]
+    difference: np.ndarray
+
+
+def measure(
+    volumes: dict[str, np.ndarray], reference: np.ndarray, spacing_mm: tuple[float, ...] = (1.0, 1.0, 1.0)
+) -> Iterator[Event]:
+    """Every volume against the reference; the result is name → :class:`Closeness`."""
     yield Started("comparison", len(volumes))
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, Closeness] = {}
     for i, (name, values) in enumerate(volumes.items()):
-        found[name] = (psnr(values, reference), ssim(values, reference))
+        errors = (psnr(values, reference), ssim(values, reference), nrmse(values, reference))
+        numbers = (f"{errors[0]:.2f}", f"{errors[1]:.3f}", f"{errors[2]:.3f}")
+        found[name] = Closeness(numbers, fsc(values, reference, spacing_mm), difference(values, reference))
         yield Progress(i + 1, len(volumes), name)
     yield Finished(Outcome.COMPLETED, found)
 
@@ -49,6 +76,7 @@ class CompareDock(parts.DockFrame):
         self.setObjectName("unroll-compare")
         self._build_reference()
         self._build_table()
+        self._build_shells()
         self._build_profile()
         self.body.addStretch(1)
         self.running = self.add_below(parts.RunRow(self.session.runner))
@@ -59,34 +87,51 @@ class CompareDock(parts.DockFrame):
     def _build_reference(self) -> None:
         self.reference = QComboBox()
         self.reference.setObjectName("reference")
-        self.reference.setToolTip("The layer that the others are measured against.")
+        parts.explain(self.reference, "Reference", "The layer that the others are measured against.")
         self.reference.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.reference.currentTextChanged.connect(self._on_reference)
         self.body.addWidget(parts.row(QLabel("Reference"), self.reference, stretch=(0, 1)))
 
     def _build_table(self) -> None:
-        self.table = QTableWidget(0, 3)
-        self.table.setHorizontalHeaderLabels(["volume", "PSNR (dB)", "SSIM"])
+        self.found: dict[str, Closeness] = {}
+        self.table = QTableWidget(0, len(COLUMNS))
+        self.table.setHorizontalHeaderLabels(list(COLUMNS))
+        for column, tip in enumerate(COLUMNS.values()):
+            self.table.horizontalHeaderItem(column).setToolTip(tip)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table.verticalHeader().hide()
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column in (1, 2):
+        for column in range(1, len(COLUMNS)):
             header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.table.setMinimumHeight(130)
-        self.table.setToolTip("Ticked volumes are measured, shown and drawn.")
-        self.measure_button = parts.button("Measure", self.measure, "PSNR and SSIM against the reference.", "measure")
+        parts.explain(self.table, "Volumes against the reference", "Ticked volumes are measured, shown and drawn.")
+        self.measure_button = parts.button("Measure", self.measure, "Compare with the reference.", "measure")
+        self.difference_button = parts.button(
+            "Differences", self.show_differences, "Measured volumes minus the reference, as layers with one contrast."
+        )
+        self.save_button = parts.button("Save table…", self._ask_save, "The numbers as comma-separated values.")
+        for needs_numbers in (self.difference_button, self.save_button):
+            needs_numbers.setEnabled(False)
         self.side_button = parts.button("Side by side", self.side_by_side, "Ticked volumes in a grid, same contrast.")
         self.single_button = parts.button("One view", self.one_view, "Back from the grid to a single view.")
         box = parts.section(
             "Volumes", self.table,
-            parts.row(self.measure_button, self.side_button, self.single_button, stretch=(1, 1, 1)),
+            parts.row(self.measure_button, self.difference_button, self.save_button, stretch=(1, 1, 1)),
+            parts.row(self.side_button, self.single_button, stretch=(1, 1)),
         )  # fmt: skip
         self.body.addWidget(box)
 
+    def _build_shells(self) -> None:
+        self.shells = Curve(self.session.viewer, "cycles per mm", "correlation", height=170)
+        self.shells.setToolTip(
+            "Fourier shell correlation with the reference: 1 where equal, 0 where nothing is common."
+        )
+        self.body.addWidget(parts.Fold("Correlation by frequency", self.shells))
+
     def _build_profile(self) -> None:
-        self.axis = QComboBox()
+        self.axis = parts.explain(QComboBox(), "Direction of the line", "The axis along which values are drawn.")
         self.axis.addItems([f"along {a}" for a in AXES])
         self.axis.setCurrentIndex(2)
         self.profile_button = parts.button(
@@ -104,7 +149,8 @@ class CompareDock(parts.DockFrame):
     def _volumes(self) -> list[Image]:
         return [
             layer for layer in self.session.viewer.layers
-            if isinstance(layer, Image) and layer.ndim == 3 and layer.metadata.get(ROLE) not in ("measurements", "arrived")
+            if isinstance(layer, Image) and layer.ndim == 3
+            and layer.metadata.get(ROLE) not in ("measurements", "arrived", DIFFERENCE)
         ]  # fmt: skip
 
     def _list_layers(self) -> None:
@@ -130,8 +176,8 @@ class CompareDock(parts.DockFrame):
         kept = {self._name(r): self._row(r) for r in range(self.table.rowCount())}
         self.table.setRowCount(0)
         for volume in fitting:
-            if "phase" not in volume.name and volume.metadata.get(ROLE) != "normal":
-                self._add_row(volume.name, *kept.get(volume.name, (True, "", "")))
+            if "phase" not in volume.name and not str(volume.metadata.get(ROLE)).startswith("normal"):
+                self._add_row(volume.name, *kept.get(volume.name, (True, "", "", "")))
         for widget in (self.measure_button, self.side_button, self.profile_button):
             widget.setEnabled(reference is not None)
 
@@ -139,9 +185,9 @@ class CompareDock(parts.DockFrame):
         """The layer of a row; the cell shows only the part of the name after the scan's."""
         return str(self.table.item(at, 0).data(Qt.ItemDataRole.UserRole))
 
-    def _row(self, at: int) -> tuple[bool, str, str]:
+    def _row(self, at: int) -> tuple[bool, str, str, str]:
         ticked = self.table.item(at, 0).checkState() == Qt.CheckState.Checked
-        return ticked, self.table.item(at, 1).text(), self.table.item(at, 2).text()
+        return ticked, *(self.table.item(at, c).text() for c in range(1, len(COLUMNS)))
 
     def _add_row(self, name: str, ticked: bool, *numbers: str) -> None:
         at = self.table.rowCount()
@@ -175,19 +221,58 @@ class CompareDock(parts.DockFrame):
             return
         self.message.say("")
         volumes = {layer.name: layer.data.copy() for layer in ticked}
-        truth = reference.data
-        run = self.session.runner.start(lambda stop: measure(volumes, truth), "comparison")
+        truth, spacing = reference.data, tuple(abs(float(s)) for s in reference.scale)
+        run = self.session.runner.start(lambda stop: measure(volumes, truth, spacing), "comparison")
         run.finished.connect(self._on_measured)
 
     def _on_measured(self, finished: Finished) -> None:
         if finished.result is None:
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
+        self.found = finished.result
         for at in range(self.table.rowCount()):
-            numbers = finished.result.get(self._name(at))
-            if numbers is not None:
-                self.table.item(at, 1).setText(f"{numbers[0]:.2f}")
-                self.table.item(at, 2).setText(f"{numbers[1]:.3f}")
+            if found := self.found.get(self._name(at)):
+                for column, number in enumerate(found.numbers, start=1):
+                    self.table.item(at, column).setText(number)
+        self.shells.clear_curves()
+        for name, found in self.found.items():
+            self.shells.set(_short(name), *found.shells)
+        for needs_numbers in (self.difference_button, self.save_button):
+            needs_numbers.setEnabled(bool(self.found))
+
+    def show_differences(self) -> None:
+        """The differences that were measured, as one group of layers that is replaced."""
+        reference = self._reference()
+        found = {name: f.difference for name, f in self.found.items() if reference is not None}
+        fitting = {name: d for name, d in found.items() if d.shape == reference.data.shape}  # type: ignore[union-attr]
+        if not fitting:
+            self.message.say("Measure first: the differences are those of the last measurement.", "warning")
+            return
+        try:
+            self.session.layers.show_differences(fitting, grid_of(reference))
+        except ScanError as error:
+            self.message.error(error)
+
+    def _ask_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the table", "comparison.csv", "Tables (*.csv)")
+        if path:
+            self.save_table(Path(path))
+
+    def save_table(self, path: Path) -> None:
+        """Write the numbers, a line for every volume."""
+        try:
+            with (
+                replacing(path, overwrite=True) as temporary,
+                temporary.open("w", newline="", encoding="utf-8") as stream,
+            ):
+                lines = csv.writer(stream)
+                lines.writerow(["reference", *COLUMNS])
+                for name, found in self.found.items():
+                    lines.writerow([self.reference.currentText(), name, *found.numbers])
+        except OSError as error:
+            self.message.error(error)
+            return
+        self.message.say(f"Saved {path.name}.", "good")
 
     def side_by_side(self) -> None:
         """Show the reference and the ticked volumes in a grid with the reference's contrast."""
@@ -198,11 +283,13 @@ class CompareDock(parts.DockFrame):
         limits = contrast(reference.data)
         for layer in shown:
             layer.contrast_limits = limits
+        self.session.layers.link_contrast(shown)
         self.session.layers.side_by_side(shown)
 
     def one_view(self) -> None:
         """Leave the grid and show the topmost ticked volume."""
         ticked = self._ticked()
+        self.session.layers.link_contrast([])
         self.session.layers.side_by_side(ticked[-1:], on=False)
         if ticked:
             self.session.layers.show_only(ticked[-1:])

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.gui import heavy
-from napari_unroll.gui.layers import ROLE, SCAN, scan_layers
+from napari_unroll.gui.layers import ROLE, SCAN, STORED, grid_at, placement, scan_layers
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -31,12 +32,33 @@ def scan_as_layers(scan: Scan) -> list[LayerTuple]:
     return tuples
 
 
+def result_as_layer(path: Path) -> LayerTuple:
+    """A stored result as a layer tuple, of a complex one its magnitude; the docks' session finds its scan."""
+    from napari_unroll.io.writers import read_volume
+
+    volume = read_volume(path)
+    values = np.abs(volume.values) if np.iscomplexobj(volume.values) else volume.values
+    metadata = {ROLE: "result", STORED: str(path), "provenance": volume.record}
+    return values, {"name": path.name, "metadata": metadata, **placement(volume.grid)}, "image"
+
+
+def write_result(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a volume layer (z, y, x) with its place and the record of how it was made; raises UnrollError otherwise."""
+    from napari_unroll.io.writers import write
+
+    values = np.asarray(data)
+    grid = grid_at(values.shape, meta["scale"], meta["translate"])
+    return [str(write(path, values, grid, meta["metadata"].get("provenance"), overwrite=True))]
+
+
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
     """napari asks whether a path is a scan that we read; by content, never by the suffix alone."""
-    from napari_unroll.io import registry
+    from napari_unroll.io import registry, writers
 
     if not isinstance(path, str):
         return None
+    if writers.is_result(path):
+        return lambda opened: [result_as_layer(Path(str(opened)))]
     try:
         registry.find_reader(Path(path))
     except UnrollError:

@@ -181,3 +181,41 @@ class Compare(OpeningDock):
         from napari_unroll.gui.compare_dock import CompareDock
 
         return CompareDock(self._viewer)
+
+
+DOCKS: dict[str, type[OpeningDock]] = {
+    "Scan": Scan, "Normal operator": NormalOperator, "Reconstruct": Reconstruct, "Train": Train, "Compare": Compare,
+}  # fmt: skip
+"""Title → dock, in the order of the work."""
+
+
+class StartHere(QWidget):
+    """Opens every dock as a tab, the first one in front, and closes itself.
+
+    napari's menu can only add a widget; this one leaves as soon as it is shown.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        QTimer.singleShot(0, self._open_all)
+
+    def _open_all(self) -> None:
+        viewer = getattr(self._viewer, "__wrapped__", self._viewer)
+        for title, kind in DOCKS.items():
+            name = f"{title} (Unroll)"  # as napari's menu names it, which then shows and hides the same dock
+            if name not in viewer.window.dock_widgets:
+                viewer.window.add_dock_widget(kind(viewer), name=name)
+        first = viewer.window.dock_widgets[f"{next(iter(DOCKS))} (Unroll)"]
+        QTimer.singleShot(0, lambda: _front(first))
+        viewer.window.remove_dock_widget(self)
+
+
+def _front(widget: QWidget) -> None:
+    frame = frame_of(widget)
+    if frame is not None:
+        frame.show()
+        frame.raise_()

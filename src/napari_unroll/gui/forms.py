@@ -137,6 +137,7 @@ class RecordForm(QWidget):
         field = make_field(spec) if words is None else _suggested(spec, words)
         field.widget.setObjectName(spec.name)
         field.widget.setToolTip(tooltip(spec))
+        field.widget.setAccessibleName(label(spec))
         for widget in (field.widget, *field.widget.findChildren(QWidget)):
             if isinstance(widget, (QAbstractSpinBox, QComboBox)):
                 widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -261,6 +262,7 @@ def _with_browse(edit: QWidget, put: Callable[[str], None]) -> QWidget:
     row.addWidget(edit, 1)
     button = QToolButton()
     button.setText("…")
+    button.setToolTip("Choose a file.")
 
     def browse() -> None:
         path, _ = QFileDialog.getOpenFileName(holder, "Choose a file")

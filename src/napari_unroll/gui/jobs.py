@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,17 @@ from napari_unroll.gui import libraries_first  # noqa: F401  before what imports
 from napari_unroll.gui.from_layer import LayerImage, scan_from_image
 from napari_unroll.interrupt import stage, stepwise
 from napari_unroll.io import registry
+from napari_unroll.io.guards import file_hash
+from napari_unroll.io.scan_file import READER, write_scan
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline import sources
 from napari_unroll.pipeline.geometry_check import check_geometry
+from napari_unroll.pipeline.metrics import psnr
+from napari_unroll.pipeline.plan import Plan
+from napari_unroll.pipeline.repeat import open_result
+from napari_unroll.pipeline.run import run
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
@@ -39,13 +45,13 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
 def single(what: str, work: Callable[[], Any]) -> Callable[[Stop], Iterator[Event]]:
     """A job of one plain function, which tells how far it is and may be stopped inside (see ``interrupt``)."""
 
-    def run(stop: Stop) -> Iterator[Event]:
+    def job(stop: Stop) -> Iterator[Event]:
         begun = time.monotonic()
         yield Started(what)
         result = yield from stepwise(work, what)
         yield Finished(Outcome.COMPLETED, result, seconds=time.monotonic() - begun)
 
-    return run
+    return job
 
 
 def load(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Event]]:
@@ -63,6 +69,40 @@ def image_layer(
 ) -> Callable[[Stop], Iterator[Event]]:
     """Take the pixels of a layer for a true or a measured image; the result is a Scan."""
     return single(f"using {name}", lambda: scan_from_image(data, grid, options, name))
+
+
+def reconstruction(plan: Plan, scan: Scan, factors: Any = None) -> Callable[[Stop], Iterator[Event]]:
+    """Run a plan; where the truth is known, the last sentence says how close the result is."""
+
+    def work(stop: Stop) -> Iterator[Event]:
+        for event in run(plan, scan, stop, factors):
+            yield judged(event, scan, plan) if isinstance(event, Finished) else event
+
+    return work
+
+
+def judged(finished: Finished, scan: Scan, plan: Plan) -> Finished:
+    """The end of a run with its PSNR in words, where there is a volume and a truth."""
+    if finished.result is None or scan.truth is None:
+        return finished
+    truth = scan.truth if plan.roi is None else scan.truth[plan.roi]
+    return replace(finished, advice=f"{finished.advice} PSNR {psnr(finished.result, truth):.2f} dB against the truth.")
+
+
+def save_scan(path: Path, scan: Scan) -> Callable[[Stop], Iterator[Event]]:
+    """Write a scan to a file; the result is the same scan, whose provenance names the file."""
+
+    def work() -> Scan:
+        written = write_scan(path, scan, overwrite=True)
+        made = replace(scan.provenance, source=str(written), format=READER.name, sha256=file_hash(written), edits=())
+        return replace(scan, provenance=made)
+
+    return single(f"saving {path.name}", work)
+
+
+def restore(path: Path) -> Callable[[Stop], Iterator[Event]]:
+    """Read a stored result and its scan; the result is a Stored."""
+    return single(f"reading {path.name}", lambda: open_result(path))
 
 
 @dataclass(frozen=True)

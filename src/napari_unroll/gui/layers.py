@@ -23,6 +23,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
+STORED = "napari-unroll.stored"
+"""Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
@@ -45,8 +47,13 @@ def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
 
 def grid_of(layer: Layer) -> VolumeGrid:
     """The grid on which a volume layer lies."""
-    shape, spacing = layer.data.shape, tuple(float(s) for s in layer.scale)
-    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(layer.translate, shape, spacing, strict=True))
+    return grid_at(layer.data.shape, layer.scale, layer.translate)
+
+
+def grid_at(shape: tuple[int, ...], scale: Sequence[float], translate: Sequence[float]) -> VolumeGrid:
+    """The grid of ``shape`` whose voxels are ``scale`` mm apart and whose first lies at ``translate``."""
+    spacing = tuple(float(s) for s in scale)
+    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(translate, shape, spacing, strict=True))
     return VolumeGrid(shape=shape, spacing_mm=spacing, center_mm=center)  # type: ignore[arg-type]
 
 
@@ -154,6 +161,7 @@ class LayerWriter:
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
         self.streamer = Streamer()
+        self._linked: list[Layer] = []
         guard_removal(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -190,11 +198,17 @@ class LayerWriter:
         others = [layer for layer in self.ours() if layer not in layers]
         apart = [o for o in others if not all(1 / SHARES_A_VIEW < _size(o) / size < SHARES_A_VIEW for size in sizes)]
         self._take_away(apart)
+        self._leave_grid()
         self.show_only(
             [*layers, *(layer for layer in self.viewer.layers if layer not in self.ours() and layer.visible)]
         )
         self.viewer.fit_to_view(layers=layers)
         self.go_to_centre(layers[-1])
+
+    def _leave_grid(self) -> None:
+        """One picture again where several stood side by side."""
+        if self.viewer.canvas.grid.enabled:
+            self.side_by_side([], on=False)
 
     def show_truth(self, scan: Scan) -> None:
         """The known volume, hidden until it is wanted."""
@@ -226,9 +240,7 @@ class LayerWriter:
         hidden = [layer for layer in self.ours() if layer.visible]
         self.hide()
         self._take_away([*self.ours("arrived"), *self.ours("patches")])
-        if self.viewer.canvas.grid.enabled:
-            self.viewer.canvas.grid.enabled = False
-            self.viewer.reset_view()
+        self._leave_grid()
         result = StreamImage(
             np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), rendering="attenuated_mip",
             attenuation=ATTENUATION, **placement(grid),
@@ -270,6 +282,27 @@ class LayerWriter:
             self._add(layer, "patches")
         self.viewer.layers.selection.active = active
 
+    def show_differences(self, differences: dict[str, np.ndarray], grid: VolumeGrid) -> None:
+        """Differences by the names of what was compared, side by side with one contrast; earlier ones go."""
+        self.remove("difference")
+        high = max(contrast(np.abs(d))[1] for d in differences.values())
+        layers = [
+            self.show_volume(
+                f"{name} − reference", values, grid, "difference", colormap=DIVERGING, contrast_limits=(-high, high)
+            )[0]
+            for name, values in differences.items()
+        ]
+        self.link_contrast(layers)
+        self.side_by_side(layers)
+
+    def link_contrast(self, layers: Sequence[Layer]) -> None:
+        """Let these layers share their contrast from now on, and no others."""
+        if len(self._linked) > 1:
+            self.viewer.layers.unlink_layers(self._linked, ("contrast_limits",))
+        self._linked = list(layers)
+        if len(layers) > 1:
+            self.viewer.layers.link_layers(layers, ("contrast_limits",))
+
     def hide(self) -> None:
         """Hide our layers."""
         for layer in self.ours():
@@ -284,6 +317,8 @@ class LayerWriter:
         """Show layers in a grid, one each, or end the grid."""
         if on:
             self.show_only(layers)
+        for layer in self.ours():
+            layer.name_overlay.visible = on and layer in layers
         self.viewer.canvas.grid.shape = (1, -1) if len(layers) <= 3 else (-1, -1)
         self.viewer.canvas.grid.stride = -1
         self.viewer.canvas.grid.enabled = on

@@ -36,7 +36,9 @@ from napari_unroll.normal.fit import FitOptions
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
-PROBES = {"Gaussian noise": "noise", "Impulse at the cursor": "impulse", "Phantom": "phantom", "Constant": "constant"}
+PROBES = {"Phantom": "phantom", "Impulse at the cursor": "impulse", "Gaussian noise": "noise", "Constant": "constant"}
+COMPARISON = "normal comparison"
+"""Role of the layers of one comparison, which the next one replaces."""
 COLUMNS = {
     "form": "Form of the approximation.",
     "final": "Relative error that Ñ in place of N causes in a reconstructed image.",
@@ -85,6 +87,9 @@ class NormalDock(parts.DockFrame):
         self.progress = parts.RunBar(self.session.runner)
         self.curve = Curve(self.session.viewer, "exact operator applications", "relative error", log=True)
         self.table = QTableWidget(0, len(COLUMNS))
+        parts.explain(
+            self.table, "Fits so far", "A row for every fit of this scan; the titles of the columns explain them."
+        )
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
         for column, tip in enumerate(COLUMNS.values()):
             self.table.horizontalHeaderItem(column).setToolTip(tip)
@@ -106,19 +111,24 @@ class NormalDock(parts.DockFrame):
 
     def _build_maps(self) -> None:
         self.map_buttons = [
-            parts.button("d map", self.show_d, "The weight in space."),
-            parts.button("|λ|", self.show_spectrum, "Magnitude of the convolution's spectrum, centred, log10."),
-            parts.button("kernel h", self.show_kernel, "The convolution kernel cut for the patch size, log10 of |h|."),
+            parts.button("Spatial weight d", self.show_d, "How strongly each voxel is measured."),
+            parts.button(
+                "Frequency response |λ|", self.show_spectrum, "Magnitude of the convolution's spectrum, centred, log10."
+            ),
+            parts.button("Kernel h", self.show_kernel, "The convolution kernel cut for the patch size, log10 of |h|."),
         ]
         self.profile = Curve(self.session.viewer, "cycles per voxel", "relative", log=True)
-        box = parts.section("Parts of Ñ", parts.row(*self.map_buttons, stretch=(1, 1, 1)), self.profile)
+        weight, response, kernel = self.map_buttons
+        box = parts.section(
+            "Parts of Ñ", parts.row(weight, response, stretch=(1, 1)), parts.row(kernel, stretch=(1,)), self.profile
+        )
         self.maps_box = box
         self.body.addWidget(box)
 
     def _build_compare(self) -> None:
         self.probe = QComboBox()
         self.probe.setObjectName("probe")
-        self.probe.setToolTip("The volume x that both operators are applied to.")
+        parts.explain(self.probe, "Volume x", "The volume x that both operators are applied to.")
         self.probe.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.compare_button = parts.button("N x against Ñ x", self.compare, "Apply both to x and show them.", "compare")
         self.side = QCheckBox("Side by side")
@@ -143,7 +153,7 @@ class NormalDock(parts.DockFrame):
         self.patch.setRange(4, 512)
         self.patch.setValue(48)
         self.patch.setSuffix(" voxels")
-        self.patch.setToolTip("Edge of a patch: the kernel is cut to twice this many lags.")
+        parts.explain(self.patch, "Edge of a patch", "Edge of a patch: the kernel is cut to twice this many lags.")
         self.patch_button = parts.button("Evaluate", self.check_patch, "Time and error of Ñ on one patch.", "patch")
         self.patch_numbers = parts.wrapped()
         self.patch_box = parts.section(
@@ -165,6 +175,7 @@ class NormalDock(parts.DockFrame):
         self.effect.setText("")
         self.patch_numbers.setText("")
         self.session.layers.remove("normal")
+        self.session.layers.remove(COMPARISON)
         if scan is not None:
             self.patch.setValue(min(48, max(4, max(scan.grid.shape) // 2)))
             self.message.say("")
@@ -257,9 +268,9 @@ class NormalDock(parts.DockFrame):
         assert self.session.scan is not None
         return self.session.scan.grid.resample(shape)  # type: ignore[arg-type]
 
-    def _show(self, name: str, values: np.ndarray, **kwargs: Any) -> Layer:
+    def _show(self, name: str, values: np.ndarray, role: str = "normal", **kwargs: Any) -> Layer:
         layers = self.session.layers
-        (layer,) = layers.show_volume(name, values, self._grid(values.shape), role="normal", **kwargs)
+        (layer,) = layers.show_volume(name, values, self._grid(values.shape), role, **kwargs)
         return layer
 
     def show_d(self) -> None:
@@ -338,12 +349,15 @@ class NormalDock(parts.DockFrame):
         )
         limits, reach = contrast(exact, 0.1, 99.9), _reach(found)
         drawn = (0.0, reach, "inferno") if is_complex else (-reach, reach, DIVERGING)
+        self.session.layers.remove(COMPARISON)
         where = f"relative error in space ({found.form})"
-        self._show(where, found.by_position, colormap="inferno", visible=False)
+        self._show(where, found.by_position, COMPARISON, colormap="inferno", visible=False)
         self._shown = [
-            self._show(f"N x − Ñ x ({found.form})", difference, contrast_limits=drawn[:2], colormap=drawn[2]),
-            self._show(f"Ñ x ({found.form})", approximated, contrast_limits=limits),
-            self._show("N x", exact, contrast_limits=limits),
+            self._show(
+                f"N x − Ñ x ({found.form})", difference, COMPARISON, contrast_limits=drawn[:2], colormap=drawn[2]
+            ),
+            self._show(f"Ñ x ({found.form})", approximated, COMPARISON, contrast_limits=limits),
+            self._show("N x", exact, COMPARISON, contrast_limits=limits),
         ]
         if self._impulse is not None:
             self.session.layers.go_to_index(self._shown[0], self._impulse)

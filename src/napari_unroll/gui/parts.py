@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QPoint, Qt, QTimer
-from qtpy.QtGui import QColor, QResizeEvent
+from qtpy.QtGui import QColor, QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
@@ -175,6 +175,19 @@ def button(text: str, slot: Callable[[], Any], tip: str = "", name: str = "") ->
     made.setObjectName(name or text)
     made.clicked.connect(lambda *_: slot())
     return made
+
+
+def explain(widget: W, name: str, tip: str) -> W:
+    """Say what a widget without words of its own is: ``name`` to screen readers, ``tip`` under the mouse. Returns it."""
+    widget.setAccessibleName(name)
+    widget.setToolTip(tip)
+    return widget
+
+
+def shortcut(pressed: QPushButton, keys: str) -> None:
+    """Let ``keys`` press a button wherever the dock has the focus; the tip tells."""
+    pressed.setShortcut(QKeySequence(keys))
+    pressed.setToolTip(f"{pressed.toolTip()} ({keys})".strip())
 
 
 def wrapped(text: str = "") -> QLabel:

@@ -5,6 +5,7 @@ Wires forms to ``pipeline.resolve`` and ``pipeline.run``; no numerics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from napari_unroll.pipeline.choose import Verdict, choose
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.plan import Choices, Plan, resolve
-from napari_unroll.pipeline.run import run as run_plan
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.scan.scan import Scan
 
 AUTO = "automatic"
+KEYS = {"run": "Ctrl+Return", "finish": "Ctrl+Shift+Return", "cancel": "Ctrl+."}
+"""Button → shortcut; none of napari's own."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 
 
@@ -60,12 +62,13 @@ class ReconstructDock(parts.DockFrame):
         self.session.layers_changed.connect(self._on_layers)
         self.session.weights_added.connect(self._list_weights)
         self.session.weights_chosen.connect(self.use_weights)
+        self.session.choices_restored.connect(self.show_choices)
         self.session.runner.busy_changed.connect(self._on_busy)
         self._on_busy(self.session.runner.busy)
         self.show_scan(self.session.scan)
 
     def _build_method(self) -> None:
-        self.method = QComboBox()
+        self.method = parts.explain(QComboBox(), "Method", "How the volume is found from the measurements.")
         self.method.setObjectName("method")
         self.method.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.method.currentIndexChanged.connect(self._on_method)
@@ -85,7 +88,7 @@ class ReconstructDock(parts.DockFrame):
         self._make_settings(None)
         self.region = QCheckBox("Preview a slab only")
         self.region.setToolTip("Reconstruct only a few planes around the slice that the viewer shows.")
-        self.planes = QSpinBox()
+        self.planes = parts.explain(QSpinBox(), "Planes of the preview", "Thickness of the slab.")
         self.planes.setRange(1, 512)
         self.planes.setValue(16)
         self.planes.setSuffix(" planes")
@@ -110,6 +113,8 @@ class ReconstructDock(parts.DockFrame):
         self.sample_button = parts.button(
             "Use the sample scan", self.use_sample, "A generated cone-beam scan, 50 views."
         )
+        for pressed, keys in KEYS.items():
+            parts.shortcut(getattr(self, f"{pressed}_button"), keys)
         self.progress = parts.RunBar(self.session.runner)
         self.curve = Curve(self.session.viewer, "iteration", "relative residual", log=True)
         self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
@@ -123,10 +128,12 @@ class ReconstructDock(parts.DockFrame):
         )
         self.arrived.toggled.connect(self._show_arrived)
         self.copy_button = parts.button("Copy as command", self.copy_command, "The line that repeats this in a shell.")
+        self.python_button = parts.button("Copy as Python", self.copy_python, "The lines that repeat this in a script.")
         self.save_button = parts.button("Save result…", self._ask_save, "OME-Zarr, TIFF or NPY, with its provenance.")
         self.save_button.setEnabled(False)
         self.body.addWidget(self.arrived)
-        self.body.addWidget(parts.row(self.copy_button, self.save_button, stretch=(1, 1)))
+        self.body.addWidget(parts.row(self.copy_button, self.python_button, stretch=(1, 1)))
+        self.body.addWidget(self.save_button)
 
     # choices
 
@@ -212,6 +219,18 @@ class ReconstructDock(parts.DockFrame):
         self.params_fold.button.setChecked(True)
         self.message.say(f"Reconstructs with {Path(path).stem}; press Run.")
 
+    def show_choices(self, choices: Choices) -> None:
+        """Fill the forms with the choices of a stored result."""
+        self.choose(choices.method)
+        if self.params is not None:
+            record = registry.get(choices.method).params
+            self.params.set_value(record(**choices.params))
+        self.settings.set_value(choices.model_copy(update={"roi": None}))
+        self.region.setChecked(choices.roi is not None)
+        if choices.roi is not None:
+            self.planes.setValue(choices.roi[1] - choices.roi[0])
+        self.message.say("The choices of the stored result are restored; Run makes it again.")
+
     def choices(self) -> Choices:
         """What the user wishes; raises ParameterError with one sentence where a field is wrong."""
         settings: Choices = self.settings.value()
@@ -279,7 +298,7 @@ class ReconstructDock(parts.DockFrame):
         patchwise = registry.get(plan.method).patchwise
         view = self.session.layers.begin_result(name, plan.grid, limits, patchwise)
         factors = self.session.factors
-        run = self.session.runner.start(lambda stop: run_plan(plan, scan, stop, factors), plan.title, sink=view.sink)
+        run = self.session.runner.start(jobs.reconstruction(plan, scan, factors), plan.title, sink=view.sink)
         run.event.connect(self._on_event)
         run.finished.connect(self._on_finished)
         self.view, self.plan = view, plan
@@ -392,12 +411,37 @@ class ReconstructDock(parts.DockFrame):
 
     def copy_command(self) -> None:
         """Put the command line that repeats this run on the clipboard."""
-        plan = self.estimate()
-        if plan is None:
+        self._copy(lambda plan: plan.command)
+
+    def copy_python(self) -> None:
+        """Put the lines of Python that repeat this run on the clipboard."""
+        self._copy(lambda plan: plan.script)
+
+    def _copy(self, text: Callable[[Plan], str]) -> None:
+        """Copy what repeats the run; a scan that is in no file is saved first."""
+        plan, scan = self.estimate(), self.session.scan
+        if plan is None or scan is None:
             self.message.say(self.memory.text() or NO_SCAN, "warning")
+        elif scan.provenance.source:
+            QApplication.clipboard().setText(text(plan))
+            self.message.say(f"Copied: {text(plan)}")
+        elif path := self._ask_scan_path():
+            run = self.session.runner.start(jobs.save_scan(path, scan), f"saving {path.name}")
+            run.finished.connect(lambda finished: self._on_scan_saved(finished, text))
+
+    def _ask_scan_path(self) -> Path | None:
+        """Where to keep a scan that came from a layer, None where the user wants no file."""
+        path, _ = QFileDialog.getSaveFileName(
+            self, "This scan is in no file yet; save it, so that it can be read again", "scan.h5", "Scans (*.h5)"
+        )
+        return Path(path) if path else None
+
+    def _on_scan_saved(self, finished: Finished, text: Callable[[Plan], str]) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
-        QApplication.clipboard().setText(plan.command)
-        self.message.say(f"Copied: {plan.command}")
+        self.session.scan_saved(finished.result)
+        self._copy(text)
 
     def _ask_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save the result", "result.tif", "Volumes (*.tif *.npy *.ome.zarr)")

@@ -24,13 +24,16 @@ from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, 
 from napari_unroll.gui.geometry_view import GeometryView
 from napari_unroll.gui.slices import Slices
 from napari_unroll.io import registry
+from napari_unroll.io.writers import is_result
+from napari_unroll.pipeline.edits import Edits, edited
 from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
 from napari_unroll.record import Record
 from napari_unroll.scan.blurring import luminance
-from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
 from napari_unroll.scan.scan import MODALITIES, Scan
 
+SMALL_UNITS = {"nm": (1e-4, 1e6), "µm": (1e-2, 1e3)}
+"""Unit → below how many mm a length is told in it, and how many of it are a mm."""
 PROJECTIONS, IMAGE = "Projections", "Image"
 """What a layer may hold."""
 
@@ -88,10 +91,11 @@ class ScanDock(parts.DockFrame):
 
     def _build_layers(self) -> QWidget:
         self.layer = QComboBox()
-        self.layer.setToolTip("A layer with axes (view, row, column), or an image with axes (y, x) or (z, y, x).")
+        tip = "A layer with axes (view, row, column), or an image with axes (y, x) or (z, y, x)."
+        parts.explain(self.layer, "Layer", tip)
         self.layer.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.layer_kind = QComboBox()
-        self.layer_kind.setToolTip("What the layer holds.")
+        parts.explain(self.layer_kind, "What the layer holds", "Projections of an X-ray scan, or an image.")
         self.layer_kind.addItems([PROJECTIONS, IMAGE])
         self.layer_geometry, self.layer_image = RecordForm(LayerGeometry), RecordForm(LayerImage)
         self.layer_kind.currentTextChanged.connect(self._show_layer_form)
@@ -106,7 +110,7 @@ class ScanDock(parts.DockFrame):
         self.facts = parts.wrapped()
         self.drawing = GeometryView(parts.theme(self.session.viewer))
         self.view = QSlider(Qt.Orientation.Horizontal)
-        self.view.setToolTip("View shown in the drawing.")
+        parts.explain(self.view, "View", "View shown in the drawing.")
         self.view.valueChanged.connect(self.drawing.show_view)
         self.facts_box = parts.section("What was read", self.facts, self.drawing, self.view)
         self.body.addWidget(self.facts_box)
@@ -134,7 +138,7 @@ class ScanDock(parts.DockFrame):
         self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
         self.overlay = Slices(parts.theme(self.session.viewer))
         self.checked_view = QSlider(Qt.Orientation.Horizontal)
-        self.checked_view.setToolTip("View that is compared.")
+        parts.explain(self.checked_view, "Compared view", "View that is compared.")
         self.checked_view.valueChanged.connect(self._show_checked_view)
         self.view_numbers = parts.wrapped()
         self.geometry_box = parts.section(
@@ -155,7 +159,17 @@ class ScanDock(parts.DockFrame):
             self.open_path(Path(path))
 
     def open_path(self, path: Path) -> None:
-        """Read a file or folder with the defaults of its format, after showing the format's options."""
+        """Read a file or folder with the defaults of its format, after showing the format's options.
+
+        A stored result brings back its scan and the choices that made it.
+        """
+        if is_result(path):
+            self._path = None
+            self.options_fold.hide()
+            run = self.session.open_stored(path)
+            run.finished.connect(lambda finished: self._on_restored(finished, path.name))
+            self.message.say("")
+            return
         try:
             reader = registry.find_reader(path)
         except UnrollError as error:
@@ -248,6 +262,12 @@ class ScanDock(parts.DockFrame):
 
     # what came
 
+    def _on_restored(self, finished: Finished, name: str) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.message.say(f"{name} with its scan and its choices: Run in the Reconstruct dock makes it again.", "good")
+
     def _on_loaded(self, finished: Finished) -> None:
         if finished.outcome is Outcome.FAILED:
             self.message.say(finished.advice, "error")
@@ -296,10 +316,8 @@ class ScanDock(parts.DockFrame):
             return
         try:
             wish: VolumeChoice = self.volume.value()
-            grid = VolumeGrid(
-                shape=(wish.z, wish.y, wish.x), spacing_mm=(wish.voxel_mm,) * 3, center_mm=scan.grid.center_mm
-            )
-            self.session.set_scan(scan.with_grid(grid))
+            edits = Edits(shape=(wish.z, wish.y, wish.x), spacing_mm=(wish.voxel_mm,) * 3)
+            self.session.set_scan(edited(scan, edits))
         except UnrollError as error:
             self.message.error(error)
 
@@ -385,15 +403,26 @@ def facts_html(scan: Scan) -> str:
     notes = facts.pop("notes")
     rows = "".join(
         f"<tr><td>{_title(name)}&nbsp;&nbsp;</td><td>{html.escape(_plain(value))}</td></tr>"
-        for name, value in facts.items()
+        for name, value in (_readable(*fact) for fact in facts.items())
     )
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     return f"<table>{rows}</table>" + (f"<ul style='margin-left:-22px'>{items}</ul>" if items else "")
 
 
+def _readable(name: str, value: Any) -> tuple[str, Any]:
+    """A fact whose lengths are in nm or µm where they are hardly anything in mm."""
+    lengths = value if isinstance(value, tuple) else (value,)
+    if not name.endswith(" mm") or not all(isinstance(v, float) for v in lengths):
+        return name, value
+    unit = next((u for u in SMALL_UNITS if max(map(abs, lengths)) < SMALL_UNITS[u][0]), None)
+    if unit is None:
+        return name, value
+    return f"{name.removesuffix(' mm')} {unit}", tuple(v * SMALL_UNITS[unit][1] for v in lengths)
+
+
 def _title(name: str) -> str:
     words = html.escape(name).capitalize()
-    for word, unit in ((" mm", " (mm)"), (" deg", " (°)")):
+    for word, unit in ((" mm", " (mm)"), (" µm", " (µm)"), (" nm", " (nm)"), (" deg", " (°)")):
         words = words.removesuffix(word) + unit if words.endswith(word) else words
     return words
 

@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.notifications import show_warning
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, Signal
 
+from napari_unroll.events import Finished, Outcome
 from napari_unroll.gui.garbage import SparedHeap
-from napari_unroll.gui.layers import SCAN, LayerWriter
-from napari_unroll.gui.worker import Runner
+from napari_unroll.gui.layers import SCAN, STORED, LayerWriter
+from napari_unroll.gui.worker import Run, Runner
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 from napari_unroll.shutdown import end_quickly
 
 if TYPE_CHECKING:
     from napari_unroll.physics.volume_physics import VolumePhysics  # it would load torch with the window
+    from napari_unroll.pipeline.repeat import Stored
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Session(QObject):
     layers_changed = Signal()
     weights_added = Signal()
     weights_chosen = Signal(str, str)
+    choices_restored = Signal(object)
 
     def __init__(self, viewer: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -80,6 +84,20 @@ class Session(QObject):
         if isinstance(scan, Scan) and scan is not self.scan:
             self.set_scan(scan, show=False)
             self.layers.turn_to([layer])
+        if STORED in layer.metadata:
+            self.open_stored(Path(layer.metadata[STORED])).finished.connect(_tell_failure)
+
+    def open_stored(self, path: Path) -> Run:
+        """Read a stored result and its scan behind the window, and restore both with the choices."""
+        from napari_unroll.gui import jobs  # loads torch, which docks have done by now
+
+        run = self.runner.start(jobs.restore(path), f"reading {path.name}")
+        run.finished.connect(lambda finished: self._on_stored(finished, path.name))
+        return run
+
+    def _on_stored(self, finished: Finished, name: str) -> None:
+        if finished.result is not None:
+            self.restore(finished.result, name)
 
     def set_scan(self, scan: Scan, show: bool = True) -> None:
         """A scan is loaded: earlier factors no longer apply; a run on the earlier scan is cancelled."""
@@ -89,6 +107,18 @@ class Session(QObject):
             self.layers.show_scan(scan)
         self.scan_changed.emit(scan)
         self.set_factors(None)
+
+    def scan_saved(self, scan: Scan) -> None:
+        """The present scan is now in a file too; nothing else of it has changed."""
+        self.scan = scan
+
+    def restore(self, stored: Stored, name: str) -> None:
+        """Show a stored result with its scan, and let the docks take its choices over."""
+        self.set_scan(stored.scan)
+        volume = stored.volume
+        self.add_result(Result(name, volume.values, volume.grid, volume.record))
+        self.layers.turn_to(self.layers.show_volume(name, volume.values, volume.grid, role="result")[-1:])
+        self.choices_restored.emit(stored.choices)
 
     def set_factors(self, factors: Any) -> None:
         """The normal operator's approximation of the present scan, or None."""
@@ -117,6 +147,12 @@ class Session(QObject):
         if name not in taken:
             return name
         return next(f"{name} ({i})" for i in range(2, 10_000) if f"{name} ({i})" not in taken)
+
+
+def _tell_failure(finished: Finished) -> None:
+    """No dock may be open that could say why only the volume of a result is there."""
+    if finished.outcome is Outcome.FAILED:
+        show_warning(finished.advice)
 
 
 def session_of(viewer: Any) -> Session:

@@ -46,6 +46,7 @@ class PathLine(QWidget):
         super().__init__()
         self.edit = QLineEdit()
         self.edit.setPlaceholderText(title)
+        parts.explain(self.edit, title, title)
         self.edit.textChanged.connect(lambda *_: self.changed.emit())
         self.button = QToolButton()
         self.button.setText("…")
@@ -74,7 +75,7 @@ def words(items: Any, tip: str, name: str) -> QComboBox:
     """A list of words."""
     box = QComboBox()
     box.addItems(list(items))
-    box.setToolTip(tip)
+    parts.explain(box, tip.rstrip("."), tip)
     box.setObjectName(name)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     return box
@@ -146,7 +147,7 @@ class TrainForm(QWidget):
         self.plan = RecordForm(TrainingPlan, skip=elsewhere)
         self.levels = QLineEdit()
         self.levels.setPlaceholderText("automatic")
-        self.levels.setToolTip("Views (CT) or accelerations (MRI) of generated scanners, with commas.")
+        parts.explain(self.levels, "Levels", "Views (CT) or accelerations (MRI) of generated scanners, with commas.")
         self.device = words(("auto", *(d.name for d in probe())), "Device that trains.", "device")
         self.network = NetworkForm(self._suited().network)
         self.options = RecordForm(TrainOptions, skip=("n_steps", "max_seconds", "patch_size"))
@@ -316,5 +317,5 @@ def _count(value: int, low: int, high: int, suffix: str, tip: str) -> QSpinBox:
     box.setRange(low, high)
     box.setValue(value)
     box.setSuffix(suffix)
-    box.setToolTip(tip)
+    parts.explain(box, tip.rstrip("."), tip)
     return box

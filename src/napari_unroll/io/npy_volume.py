@@ -31,6 +31,15 @@ def write_sidecar(path: Path, volume: Volume) -> None:
     path.write_text(json.dumps(note, indent=2), encoding="utf-8")
 
 
+def is_ours(path: Path) -> bool:
+    """Whether grid and record lie beside the values."""
+    side = sidecar(path)
+    if not side.is_file():
+        return False
+    with side.open("rb") as stream:
+        return RECORD_KEY.encode() in stream.read(200)
+
+
 def read(path: Path) -> Volume:
     """Values, grid and record."""
     try:

@@ -135,8 +135,8 @@ def _read_geometry(file: h5py.File, about: dict[str, Any], shape: tuple[int, int
 
 
 def _read_provenance(stored: dict[str, Any]) -> Provenance:
-    options = tuple((str(k), v) for k, v in stored.pop("options", ()))
-    return Provenance(**stored, options=options)
+    options, edits = (tuple((str(k), v) for k, v in stored.pop(name, ())) for name in ("options", "edits"))
+    return Provenance(**stored, options=options, edits=edits)
 
 
 READER = Reader(

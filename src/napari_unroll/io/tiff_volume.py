@@ -52,6 +52,15 @@ def _write_ome(path: Path, data: np.ndarray, grid: VolumeGrid, note: str, is_com
     tifffile.imwrite(path, data, ome=True, bigtiff=data.nbytes > IMAGEJ_BYTES, metadata=metadata)
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a TIFF file holds a volume written here."""
+    try:
+        with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
+            return RECORD_KEY in _note(tiff)
+    except Exception:
+        return False
+
+
 def read(path: Path) -> Volume:
     """A volume written here, with its grid and record."""
     try:

@@ -93,6 +93,17 @@ def _checked_chunk(chunk: tuple[int, int, int]) -> tuple[int, int, int]:
     return chunk
 
 
+def is_result(path: Path | str) -> bool:
+    """Whether a path holds a volume with a record of how it was made, as :func:`write` leaves one."""
+    path = Path(path).expanduser()
+    name = path.name.lower()
+    if name.endswith(".ome.zarr"):
+        return path.is_dir()
+    if name.endswith(".npy"):
+        return npy_volume.is_ours(path)
+    return name.endswith((".tif", ".tiff")) and path.is_file() and tiff_volume.is_ours(path)
+
+
 def read_volume(path: Path | str) -> Volume:
     """A volume written by :func:`write`. Raises FileFormatError when it is missing or not one of ours."""
     path = Path(path).expanduser()

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_unroll.errors import ScanError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
 from napari_unroll.interrupt import check, interruptible
 from napari_unroll.physics import fdk, joseph
 from napari_unroll.physics.pool import default_threads
-from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.pipeline.edits import CtGeometry, Edits, ct_geometry, edited, shifted
+from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.preprocess_ct import bin_view
 from napari_unroll.scan.scan import Scan
 
@@ -24,8 +24,6 @@ MAX_COLUMNS, MAX_VIEWS, MAX_VOXELS = 96, 60, 96
 RANGE = 0.15
 """Largest shift that is looked for, of the detector's width."""
 _N_STEPS = 12
-
-CtGeometry = ConeBeam | ParallelBeam
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class GeometryCheck:
     ``measured`` and ``reprojected`` (view, row, column) are line integrals on pixels binned by ``binning``; ``views`` their
     numbers in the scan. ``correlation`` is the mean over views of Pearson's coefficient, ``residual`` is
     ‖measured − reprojected‖ / ‖measured‖. ``shift_px`` is by how many of the scan's columns the detector would have to be moved
-    (see :func:`shifted`) for the best correlation, ``best_correlation``. ``reversed_`` tells that
+    (see :func:`~napari_unroll.pipeline.edits.shifted`) for the best correlation, ``best_correlation``. ``reversed_`` tells that
     mirrored views fit clearly better, as they do when a cone-beam scan turned the other way.
     """
 
@@ -75,17 +73,11 @@ class GeometryCheck:
         return f"The geometry fits: the axis is right to within {self.tolerance_px:.1g} px."
 
 
-def shifted(geometry: CtGeometry, columns: float) -> CtGeometry:
-    """The geometry with its detector moved by ``columns`` pixels along u; the axis then falls on a lower column."""
-    vectors = np.array(geometry.vectors)
-    vectors[:, 3:6] += columns * vectors[:, 6:9]
-    return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)
-
-
 def with_axis(scan: Scan, check: GeometryCheck) -> Scan:
     """The scan with the axis where the check found it."""
     note = f"The rotation axis was corrected by {check.shift_px:.2f} columns after a geometry check."
-    return replace(scan, geometry=shifted(_ct(scan), check.shift_px), notes=(*scan.notes, note))
+    moved = edited(scan, Edits(axis_shift_px=check.shift_px))
+    return replace(moved, notes=(*scan.notes, note))
 
 
 def check_geometry(scan: Scan, stop: Stop | None = None) -> Iterator[Event]:
@@ -112,15 +104,9 @@ def _check(scan: Scan) -> Iterator[Event]:
     yield Finished(Outcome.COMPLETED, found, found.verdict)
 
 
-def _ct(scan: Scan) -> CtGeometry:
-    if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
-        raise ScanError("Only X-ray scans have views that can be reprojected; MRI has no geometry to check.")
-    return scan.geometry
-
-
 def reduced(scan: Scan) -> tuple[np.ndarray, Scan, int]:
     """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning."""
-    geometry = _ct(scan)
+    geometry = ct_geometry(scan)
     n_views, _, columns = geometry.measurement_shape
     views = np.unique(np.linspace(0, n_views - 1, min(n_views, MAX_VIEWS)).round().astype(int))
     binning = max(1, -(-columns // MAX_COLUMNS))
@@ -157,7 +143,7 @@ def _coarse(grid: VolumeGrid) -> VolumeGrid:
 
 def _reproject(scan: Scan) -> np.ndarray:
     """Projections (view, row, column) of the scan's filtered back-projection."""
-    geometry, grid = _ct(scan), scan.grid
+    geometry, grid = ct_geometry(scan), scan.grid
     n_threads = default_threads()
     volume = fdk.reconstruct(scan.measurements, geometry, grid, "hann", n_threads)
     origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
@@ -192,7 +178,7 @@ class _Search:
     def score(self, shift: float) -> float:
         """Correlation with the detector moved by ``shift`` binned columns."""
         if shift not in self._known:
-            moved = replace(self._scan, geometry=shifted(_ct(self._scan), shift))
+            moved = replace(self._scan, geometry=shifted(ct_geometry(self._scan), shift))
             self._known[shift] = correlation(self._scan.measurements, _reproject(moved))
         return self._known[shift]
 

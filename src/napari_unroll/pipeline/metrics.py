@@ -7,16 +7,55 @@ the constants and window of Wang et al. (2004), doi:10.1109/TIP.2003.819861.
 from __future__ import annotations
 
 import numpy as np
+import scipy.fft
 from skimage.metrics import structural_similarity
 
 from napari_unroll.interrupt import check
 from napari_unroll.scan.quality import comparable, psnr
 
-__all__ = ["nrmse", "psnr", "ssim"]
+__all__ = ["difference", "fsc", "nrmse", "psnr", "ssim"]
 RADIUS = 5
 """Of the window, 3.5 σ."""
 PART = 1 << 21
 """Voxels of one slab: about half a second."""
+
+
+def difference(volume: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """|volume| − |truth|, float32 (z, y, x): like with like, whether either is complex or not."""
+    x, t = comparable(volume, truth)
+    return np.asarray(x - t, np.float32)
+
+
+def fsc(volume: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Fourier shell correlation of magnitudes: frequencies in cycles per mm, and the correlation on each shell, 1 where equal.
+
+    Shells are as wide as the lowest frequency of the longest edge and end at the lowest Nyquist frequency of the axes that
+    have more than one voxel (Harauz and van Heel, Optik 73 (1986) 146). Empty where there is no such axis.
+    """
+    x, t = comparable(volume, truth)
+    axes = [a for a, n in enumerate(x.shape) if n > 1]
+    if not axes:
+        return np.empty(0), np.empty(0)
+    width = 1 / max(x.shape[a] * spacing_mm[a] for a in axes)
+    nyquist = 0.5 / max(spacing_mm[a] for a in axes)
+    f, g = (_spectrum(v) for v in (x, t))
+    frequencies = [scipy.fft.fftfreq(n, d) for n, d in zip(x.shape[:-1], spacing_mm[:-1], strict=True)]
+    frequencies.append(scipy.fft.rfftfreq(x.shape[-1], spacing_mm[-1]))
+    grid = np.meshgrid(*(k.astype(np.float32) for k in frequencies), indexing="ij", sparse=True)
+    shell = np.rint(np.sqrt(sum(k * k for k in grid)) / width).astype(np.int32).ravel()
+    check()
+    twice = np.where((frequencies[-1] > 0) & (frequencies[-1] < 0.5 / spacing_mm[-1]), 2, 1)  # and their conjugates
+    n_shells = int(nyquist / width) + 1
+    product, energy_f, energy_g = (
+        np.bincount(shell, weights=(twice * values).ravel(), minlength=n_shells)[:n_shells]
+        for values in ((f * g.conj()).real, np.abs(f) ** 2, np.abs(g) ** 2)
+    )
+    return width * np.arange(n_shells), product / np.maximum(np.sqrt(energy_f * energy_g), 1e-30)
+
+
+def _spectrum(values: np.ndarray) -> np.ndarray:
+    check()
+    return np.asarray(scipy.fft.rfftn(values))
 
 
 def nrmse(volume: np.ndarray, truth: np.ndarray) -> float:

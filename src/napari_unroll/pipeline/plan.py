@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -24,8 +23,9 @@ from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.memory import check_memory, gib, run_bytes
-from napari_unroll.pipeline.params import build, to_options
+from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import choose_patches, overlap_for, prior_of
+from napari_unroll.pipeline.spoken import command, script
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import Record
 from napari_unroll.scan.field_of_view import check_volume
@@ -71,7 +71,7 @@ LEAST_MISSING_DEG = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell.
+    """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell, ``script`` from Python.
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
     """
@@ -89,6 +89,7 @@ class Plan:
     memory_bytes: int
     free_bytes: int
     command: str
+    script: str = ""
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
 
@@ -164,7 +165,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         grid=grid,
         memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
         free_bytes=device.free_bytes,
-        command=command(choices, method, params, scan),
+        command=command(choices, method.name, params, scan),
+        script=script(choices, method.name, params, scan),
         notes=(why,) if why else (),
         cautions=(*_missing_angles(scan), *why_this, *foreign(method, scan, params)),
     )
@@ -249,19 +251,3 @@ def _precision(asked: str, device: Device) -> str:
     if asked != "auto":
         return asked
     return "bfloat16" if device.name.startswith("cuda") else "float32"
-
-
-def command(choices: Choices, method: Method, params: MethodParams, scan: Scan) -> str:
-    """The one line that repeats this run from a shell (*Copy as command*)."""
-    source = scan.provenance.source or "FILE"
-    words = ["napari-unroll", "reconstruct", source, "--method", method.name]
-    for name, value in scan.provenance.options:
-        words += ["--option", f"{name}={value}"]
-    words += to_options(params)
-    for flag in ("patch_size", "overlap", "device", "precision", "normal"):
-        value = getattr(choices, flag)
-        if value != "auto":
-            words += [f"--{flag.replace('_', '-')}", str(value)]
-    if choices.roi is not None:
-        words += ["--roi", ",".join(map(str, choices.roi))]
-    return shlex.join([*words, "--out", "result.ome.zarr"])

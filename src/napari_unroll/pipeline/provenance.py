@@ -71,6 +71,7 @@ def _scan(scan: Scan) -> dict[str, Any]:
         "sha256": source.sha256,
         "seed": source.seed,
         "options": dict(source.options),
+        "edits": dict(source.edits),
         "shape": [int(n) for n in scan.measurements.shape],
         "geometry_hash": fingerprint(scan.geometry),
         "notes": list(scan.notes),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -51,6 +51,7 @@ class Provenance:
     """Where measurements came from: path or generator, format, SHA-256 of the input, and seed if generated.
 
     ``options`` are the reader's options that were changed, as (name, value): with the path they repeat the reading.
+    ``edits`` are what was changed of the scan since then, as (name, value).
     """
 
     source: str = ""
@@ -58,6 +59,7 @@ class Provenance:
     sha256: str = ""
     seed: int | None = None
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
+    edits: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,9 +134,8 @@ class Scan:
         return fingerprint(*parts) if self.csm is None else fingerprint(*parts, self.csm)
 
     def with_grid(self, grid: VolumeGrid) -> Scan:
-        """The same measurements on another volume grid; a truth of another shape is dropped."""
-        truth = self.truth if self.truth is not None and self.truth.shape == grid.shape else None
-        return replace(self, grid=grid, truth=truth)
+        """The same measurements on another volume grid; a truth that lies on another one is dropped."""
+        return replace(self, grid=grid, truth=self.truth if grid == self.grid else None)
 
     def subset(self, views: slice | np.ndarray) -> Scan:
         """Only some views of a CT scan."""

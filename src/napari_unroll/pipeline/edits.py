@@ -1,0 +1,79 @@
+"""What was changed of a scan after it was read: the volume, and the place of the rotation axis.
+
+A scan's provenance holds every change, so that a command can make it again. Values only; knows no files and no windows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from napari_unroll.errors import ScanError
+from napari_unroll.record import Record
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
+from napari_unroll.scan.scan import Scan
+
+CtGeometry = ConeBeam | ParallelBeam
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Length = Annotated[float, Field(ge=SHORTEST_MM, le=LONGEST_MM)]
+Position = Annotated[float, Field(ge=-LONGEST_MM, le=LONGEST_MM)]
+
+
+class Edits(Record):
+    """Changes of an X-ray scan; what is not set stays as it was read."""
+
+    shape: tuple[Count, Count, Count] | None = Field(None, description="Voxels (z, y, x) of the volume.")
+    spacing_mm: tuple[Length, Length, Length] | None = Field(None, description="Edges (z, y, x) of a voxel.")
+    center_mm: tuple[Position, Position, Position] | None = Field(None, description="Centre (z, y, x) of the volume.")
+    axis_shift_px: float = Field(
+        0.0, ge=-MOST, le=MOST, description="Columns by which the detector is moved, which moves the rotation axis."
+    )
+
+
+def edits_of(scan: Scan) -> Edits:
+    """All changes that were made of a scan since it was read."""
+    return Edits(**dict(scan.provenance.edits))
+
+
+def edited(scan: Scan, edits: Edits) -> Scan:
+    """The scan with further changes, which its provenance adds to the earlier ones.
+
+    Raises ScanError for scans without views, and where the volume does not fit the geometry.
+    """
+    asked = edits.model_dump(exclude_defaults=True)
+    if not asked:
+        return scan
+    shift = asked.pop("axis_shift_px", 0.0)
+    if shift:
+        scan = replace(scan, geometry=shifted(ct_geometry(scan), shift))
+    if asked:
+        ct_geometry(scan)
+        parts = {name: getattr(scan.grid, name) for name in ("shape", "spacing_mm", "center_mm")}
+        scan = scan.with_grid(VolumeGrid(**(parts | asked)))
+    known = edits_of(scan)
+    made = known.model_copy(update={**asked, "axis_shift_px": known.axis_shift_px + shift})
+    return _noted(scan, made.model_dump(exclude_defaults=True))
+
+
+def _noted(scan: Scan, made: dict[str, Any]) -> Scan:
+    return replace(scan, provenance=replace(scan.provenance, edits=tuple(made.items())))
+
+
+def ct_geometry(scan: Scan) -> CtGeometry:
+    """The geometry of an X-ray scan. Raises ScanError for another one."""
+    if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
+        raise ScanError(
+            "Only X-ray scans have an axis and a volume of their own; those of MRI and images are measured."
+        )
+    return scan.geometry
+
+
+def shifted(geometry: CtGeometry, columns: float) -> CtGeometry:
+    """The geometry with its detector moved by ``columns`` pixels along u; the axis then falls on a lower column."""
+    vectors = np.array(geometry.vectors)
+    vectors[:, 3:6] += columns * vectors[:, 6:9]
+    return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)
