@@ -82,6 +82,10 @@ class CorrectionOptions(ViewOptions):
     beam_hardening_3: float = Field(default=0.0, ge=-10, le=10, description="a₃ of the same polynomial; 0: off.")
 
 
+CORRECTIONS = tuple(name for name in CorrectionOptions.model_fields if name not in ViewOptions.model_fields)
+"""The options that are corrections, or belong to one."""
+
+
 class ValueOptions(CorrectionOptions):
     """What the stored numbers are."""
 
