@@ -4,13 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from npe2 import PluginManifest
 
 import napari_unroll
+from napari_unroll.errors import ParameterError
 from napari_unroll.gui import contributions
 from napari_unroll.gui.layers import SCAN
 from napari_unroll.io.scan_file import write_scan
+from napari_unroll.io.writers import read_volume, write
 from napari_unroll.pipeline import sources
+from napari_unroll.scan.geometry import VolumeGrid
 from tests.gui.conftest import TIMEOUT_MS
 
 MANIFEST = Path(napari_unroll.__file__).parent / "napari.yaml"
@@ -73,6 +77,50 @@ def test_other_files_are_left_to_others(tmp_path):
     path.write_text("no measurements")
     assert contributions.get_reader(str(path)) is None
     assert contributions.get_reader([str(path)]) is None
+
+
+@pytest.mark.parametrize("name", ["r.h5", "r.nxs", "r.zarr"])
+def test_saved_layers_open_where_they_were(manifest, tmp_path, name):
+    values = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    layer = Image(
+        values, scale=(0.3, 0.2, 0.1), translate=(1, 2, 3), units="mm", metadata={"provenance": {"method": "fdk"}}
+    )
+    (writer,) = manifest.contributions.writers
+    assert Path(name).suffix in writer.filename_extensions
+    data, meta, _ = layer.as_layer_data_tuple()
+    (written,) = contributions.write_volume(str(tmp_path / name), data, meta)
+    read = contributions.get_volume_reader(written)
+    ((data, meta, kind),) = read(written)
+    np.testing.assert_array_equal(data, values)
+    assert kind == "image"
+    assert meta["scale"] == pytest.approx((0.3, 0.2, 0.1))
+    assert meta["translate"] == pytest.approx((1, 2, 3))
+    assert meta["metadata"]["provenance"] == {"method": "fdk"}
+
+
+def test_written_layers_are_in_mm(tmp_path):
+    layer = Image(np.ones((5, 6), np.float32), scale=(20, 10), units="um")
+    data, meta, _ = layer.as_layer_data_tuple()
+    (written,) = contributions.write_volume(str(tmp_path / "r.npy"), data, meta)
+    volume = read_volume(written)
+    assert volume.values.shape == (1, 5, 6)
+    assert volume.grid.spacing_mm == pytest.approx((0.01, 0.02, 0.01))
+    with pytest.raises(ParameterError, match="two or three axes"):
+        contributions.write_volume(str(tmp_path / "s.npy"), np.ones((2, 2, 2, 2)), {})
+
+
+def test_a_complex_result_opens_as_magnitude_and_phase(tmp_path):
+    grid = VolumeGrid(shape=(2, 3, 4))
+    path = write(tmp_path / "r.h5", np.full(grid.shape, 2j, np.complex64), grid)
+    phase, magnitude = contributions.get_volume_reader(str(path))(str(path))
+    assert phase[0].flat[0] == pytest.approx(np.pi / 2)
+    assert magnitude[0].flat[0] == pytest.approx(2)
+
+
+def test_other_folders_are_no_volumes(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert contributions.get_volume_reader(str(tmp_path)) is None
+    assert contributions.get_volume_reader(str(tmp_path / "gone.h5")) is None
 
 
 def test_napari_opens_every_dock(viewer, manifest, qtbot):

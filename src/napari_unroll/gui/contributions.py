@@ -1,4 +1,4 @@
-"""What the manifest contributes beside docks: opening scan files as layers, and sample data.
+"""What the manifest contributes beside docks: opening scans and volumes as layers, writing layers, sample data.
 
 Returns napari layer tuples; the scan itself travels in their metadata, where the docks' session finds it. Opening a
 file loads the file formats only; samples are computed, so they load everything first, by the same way as the docks.
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_unroll.errors import UnrollError
+from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import heavy
-from napari_unroll.gui.layers import ROLE, SCAN, scan_layers
+from napari_unroll.gui.layers import RECORD, ROLE, SCAN, grid_of_arguments, placement, scan_layers
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -47,6 +48,51 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] |
             return scan_as_layers(registry.read(Path(str(opened))))
 
     return read
+
+
+def get_volume_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
+    """napari asks whether a path is a volume: a DICOM series, an OME-Zarr, or a result in HDF5."""
+    from napari_unroll.io import dicom, hdf5_volume
+    from napari_unroll.io.guards import container
+
+    if not isinstance(path, str):
+        return None
+    try:
+        place = Path(path)
+        is_series = dicom.is_dicom(place) or (place.is_dir() and bool(dicom.dicom_files(place)))
+        is_result = place.name.endswith(".ome.zarr") or (container(place) == "hdf5" and hdf5_volume.sniff(place))
+    except (UnrollError, OSError):
+        return None
+    return read_volume_layers if is_series or is_result else None
+
+
+def read_volume_layers(path: Any) -> list[LayerTuple]:
+    """A volume as a layer in mm, complex ones as magnitude and phase, with its record in the metadata."""
+    from napari_unroll.io.writers import read_volume
+
+    with _waiting():
+        volume = read_volume(Path(str(path)))
+    name = Path(str(path)).stem.removesuffix(".ome")
+    shown = {"metadata": {RECORD: volume.record}, **placement(volume.grid)}
+    if not np.iscomplexobj(volume.values):
+        return [(volume.values, {"name": name, **shown}, "image")]
+    phase = {"name": f"{name} · phase", "colormap": "hsv", "visible": False, **shown}
+    return [(np.angle(volume.values), phase, "image"), (np.abs(volume.values), {"name": name, **shown}, "image")]
+
+
+def write_volume(path: str, data: Any, arguments: dict[str, Any]) -> list[str]:
+    """napari's writer of an image layer; the suffix decides the format, and .zarr is written as .ome.zarr."""
+    from napari_unroll.io.writers import write
+
+    place = Path(path)
+    if place.suffix == ".zarr" and not place.name.endswith(".ome.zarr"):
+        place = place.with_suffix(".ome.zarr")
+    values = np.asarray(data)
+    if arguments.get("rgb") or values.ndim not in (2, 3):
+        raise ParameterError(f"Volumes of two or three axes are written; the layer has shape {values.shape}.")
+    grid = grid_of_arguments(values.shape, arguments)
+    record = dict(arguments.get("metadata") or {}).get(RECORD, {})
+    return [str(write(place, values.reshape(grid.shape), grid, record, overwrite=True))]
 
 
 def cone_beam_sample() -> list[LayerTuple]:

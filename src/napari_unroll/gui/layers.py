@@ -6,7 +6,7 @@ resolution overlap. Complex volumes become a magnitude and a phase layer. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
+RECORD = "provenance"
+"""Where a layer of a result keeps the record of how it came about."""
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
@@ -48,6 +50,26 @@ def grid_of(layer: Layer) -> VolumeGrid:
     shape, spacing = layer.data.shape, tuple(float(s) for s in layer.scale)
     center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(layer.translate, shape, spacing, strict=True))
     return VolumeGrid(shape=shape, spacing_mm=spacing, center_mm=center)  # type: ignore[arg-type]
+
+
+def grid_of_arguments(shape: Sequence[int], arguments: Mapping[str, Any]) -> VolumeGrid:
+    """The grid (z, y, x) in mm of a layer of two or three axes, by what napari hands to writers; without units in mm."""
+    spacing = [float(s) for s in arguments.get("scale", np.ones(len(shape)))]
+    origin = [float(t) for t in arguments.get("translate", np.zeros(len(shape)))]
+    in_mm = [_in_mm(unit) for unit in arguments.get("units") or ["mm"] * len(shape)]
+    step = [s * f for s, f in zip(spacing, in_mm, strict=True)]
+    center = [o * f + 0.5 * (n - 1) * s for o, f, n, s in zip(origin, in_mm, shape, step, strict=True)]
+    if len(shape) == 2:
+        shape, step, center = [1, *shape], [min(step), *step], [0.0, *center]
+    return VolumeGrid(shape=tuple(shape), spacing_mm=tuple(step), center_mm=tuple(center))  # type: ignore[arg-type]
+
+
+def _in_mm(unit: Any) -> float:
+    """How many mm a unit of length is; 1 for what is no length."""
+    quantity = 1 * unit if not isinstance(unit, str) else None
+    if quantity is None or not quantity.check("[length]"):
+        return 1.0
+    return float(quantity.to("mm").magnitude)
 
 
 def contrast(values: np.ndarray, low: float = 0.5, high: float = 99.8) -> tuple[float, float]:
