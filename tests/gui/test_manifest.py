@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from npe2 import PluginManifest
 
 import napari_unroll
+from napari_unroll.errors import ParameterError
 from napari_unroll.gui import contributions
 from napari_unroll.gui.layers import SCAN
 from napari_unroll.io.scan_file import write_scan
@@ -15,6 +17,7 @@ from napari_unroll.pipeline import sources
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.run import run
+from napari_unroll.scan.geometry import VolumeGrid
 from tests.gui.conftest import TIMEOUT_MS
 
 MANIFEST = Path(napari_unroll.__file__).parent / "napari.yaml"
@@ -79,6 +82,50 @@ def test_other_files_are_left_to_others(tmp_path):
     assert contributions.get_reader([str(path)]) is None
 
 
+@pytest.mark.parametrize("name", ["r.h5", "r.nxs", "r.zarr"])
+def test_saved_layers_open_where_they_were(manifest, tmp_path, name):
+    values = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    layer = Image(
+        values, scale=(0.3, 0.2, 0.1), translate=(1, 2, 3), units="mm", metadata={"provenance": {"method": "fdk"}}
+    )
+    (writer,) = manifest.contributions.writers
+    assert Path(name).suffix in writer.filename_extensions
+    data, meta, _ = layer.as_layer_data_tuple()
+    (written,) = contributions.write_volume(str(tmp_path / name), data, meta)
+    read = contributions.get_reader(written)
+    ((data, meta, kind),) = read(written)
+    np.testing.assert_array_equal(data, values)
+    assert kind == "image"
+    assert meta["scale"] == pytest.approx((0.3, 0.2, 0.1))
+    assert meta["translate"] == pytest.approx((1, 2, 3))
+    assert meta["metadata"]["provenance"] == {"method": "fdk"}
+
+
+def test_written_layers_are_in_mm(tmp_path):
+    layer = Image(np.ones((5, 6), np.float32), scale=(20, 10), units="um")
+    data, meta, _ = layer.as_layer_data_tuple()
+    (written,) = contributions.write_volume(str(tmp_path / "r.npy"), data, meta)
+    volume = read_volume(written)
+    assert volume.values.shape == (1, 5, 6)
+    assert volume.grid.spacing_mm == pytest.approx((0.01, 0.02, 0.01))
+    with pytest.raises(ParameterError, match="two or three axes"):
+        contributions.write_volume(str(tmp_path / "s.npy"), np.ones((2, 2, 2, 2)), {})
+
+
+def test_a_complex_result_opens_as_magnitude_and_phase(tmp_path):
+    grid = VolumeGrid(shape=(2, 3, 4))
+    path = write(tmp_path / "r.h5", np.full(grid.shape, 2j, np.complex64), grid)
+    phase, magnitude = contributions.get_reader(str(path))(str(path))
+    assert phase[0].flat[0] == pytest.approx(np.pi / 2)
+    assert magnitude[0].flat[0] == pytest.approx(2)
+
+
+def test_other_folders_are_no_volumes(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert contributions.get_reader(str(tmp_path)) is None
+    assert contributions.get_reader(str(tmp_path / "gone.h5")) is None
+
+
 def test_napari_opens_every_dock(viewer, manifest, qtbot):
     for contribution in manifest.contributions.widgets[1:]:
         _, widget = viewer.window.add_plugin_dock_widget("napari-unroll", contribution.display_name)
@@ -95,7 +142,7 @@ def test_results_open_and_are_saved_with_their_record(tmp_path, cone_scan):
     ((values, meta, kind),) = contributions.get_reader(str(path))(str(path))
     assert kind == "image"
     np.testing.assert_array_equal(values, cone_scan.truth)
-    (saved,) = contributions.write_result(str(tmp_path / "again.tif"), values, meta)
+    (saved,) = contributions.write_volume(str(tmp_path / "again.tif"), values, meta)
     again = read_volume(saved)
     assert again.record == written
     np.testing.assert_allclose(again.grid.origin_mm, cone_scan.grid.origin_mm)

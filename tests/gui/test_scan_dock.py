@@ -101,6 +101,37 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_lost(qtbot, dock, tmp_path, c
     assert dock.session.scan is cone_scan
 
 
+def test_corrections_are_previewed_and_applied(qtbot, dock, tmp_path):
+    rng = np.random.default_rng(0)
+    views = rng.random((12, 6, 10), dtype=np.float32)
+    views[:, :, 4] += 3
+    np.savez(tmp_path / "views.npz", line_integrals=views, angles_deg=np.linspace(0, 180, 12))
+    dock.open_path(tmp_path / "views.npz")
+    ended(qtbot, dock)
+    form = dock.options
+    form.fields["stripes"].set("offset")
+    form.preview.click()
+    ended(qtbot, dock)
+    before, after, _ = form.pictures.images.values()
+    assert np.abs(before - dock.session.scan.measurements[:, 3]).max() == 0
+    assert after[:, 4].mean() < before[:, 4].mean() - 2
+    dock.read_again()
+    ended(qtbot, dock)
+    assert ("stripes", "offset") in dock.session.scan.provenance.options
+    np.testing.assert_array_equal(dock.session.scan.measurements[:, 3], after)
+
+
+def test_what_a_correction_lacks_is_pointed_at(qtbot, dock, tmp_path):
+    np.savez(tmp_path / "views.npz", line_integrals=np.ones((12, 6, 10), np.float32), angles_deg=np.arange(12.0))
+    dock.open_path(tmp_path / "views.npz")
+    ended(qtbot, dock)
+    dock.options.fields["delta_beta"].set(100)
+    dock.options.preview.click()
+    ended(qtbot, dock)
+    assert "energy_kev" in dock.message.text()
+    assert dock.options.fold.button.isChecked()
+
+
 def test_a_missing_angle_opens_the_options(qtbot, dock, tmp_path):
     path = tmp_path / "views.npy"
     np.save(path, np.random.default_rng(0).random((12, 6, 10)).astype(np.float32))

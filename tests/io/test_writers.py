@@ -1,13 +1,14 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.io import ome_zarr, tiff_volume
+from napari_unroll.io import hdf5_volume, ome_zarr, tiff_volume
 from napari_unroll.io.atomic import remove
 from napari_unroll.io.writers import SUFFIXES, read_volume, suffix_of, write, write_somewhere
 from napari_unroll.scan.geometry import VolumeGrid
@@ -193,3 +194,25 @@ def test_reading_what_is_not_ours(tmp_path):
     for name in ("a.tif", "a.npy", "a.ome.zarr", "none.tif"):
         with pytest.raises(FileFormatError):
             read_volume(tmp_path / name)
+
+
+def test_hdf5_follows_nxtomoproc(tmp_path):
+    path = write(tmp_path / "r.nxs", volume(), GRID, RECORD)
+    with h5py.File(path) as file:
+        entry = file["entry"]
+        assert entry.attrs["NX_class"] == "NXentry"
+        assert entry["definition"][()] == b"NXtomoproc"
+        assert {entry[k].attrs["NX_class"] for k in ("reconstruction", "data")} == {"NXprocess", "NXdata"}
+        assert list(entry["data"].attrs["axes"]) == ["z", "y", "x"]
+        np.testing.assert_array_equal(entry["data/data"], volume())
+        np.testing.assert_allclose(entry["data/z"], GRID.origin_mm[0] + GRID.spacing_mm[0] * np.arange(6))
+        assert json.loads(file[hdf5_volume.NOTE][()]) == RECORD
+
+
+@pytest.mark.parametrize("lost", [hdf5_volume.NOTE, hdf5_volume.DATA, "entry/data/y"])
+def test_a_damaged_hdf5_volume_is_one_sentence(tmp_path, lost):
+    path = write(tmp_path / "r.h5", volume(), GRID, RECORD)
+    with h5py.File(path, "a") as file:
+        del file[lost]
+    with pytest.raises(FileFormatError, match=r"r\.h5"):
+        read_volume(path)

@@ -126,7 +126,9 @@ def reconstruct(
     ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="A name from methods, or auto.")] = "auto",
     set_: Sets = [],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="Result: .ome.zarr, .tif, .ome.tif or .npy.")] = Path("result.ome.zarr"),
+    out: Annotated[Path, typer.Option(help="Result: .ome.zarr, .tif, .ome.tif, .npy or .h5.")] = Path(
+        "result.ome.zarr"
+    ),
     device: Device = "auto",
     patch_size: Annotated[str, typer.Option(help="Edge of a patch in voxels, or auto.")] = "auto",
     overlap: Annotated[str, typer.Option(help="Voxels that patches share, or auto.")] = "auto",

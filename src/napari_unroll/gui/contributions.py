@@ -1,4 +1,4 @@
-"""What the manifest contributes beside docks: opening scan files as layers, and sample data.
+"""What the manifest contributes beside docks: opening scans and volumes as layers, writing layers, sample data.
 
 Returns napari layer tuples; the scan itself travels in their metadata, where the docks' session finds it. Opening a
 file loads the file formats only; samples are computed, so they load everything first, by the same way as the docks.
@@ -15,9 +15,9 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_unroll.errors import UnrollError
+from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import heavy
-from napari_unroll.gui.layers import ROLE, SCAN, STORED, grid_at, placement, scan_layers
+from napari_unroll.gui.layers import RECORD, ROLE, SCAN, STORED, grid_of_arguments, placement, scan_layers
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -32,36 +32,17 @@ def scan_as_layers(scan: Scan) -> list[LayerTuple]:
     return tuples
 
 
-def result_as_layer(path: Path) -> LayerTuple:
-    """A stored result as a layer tuple, of a complex one its magnitude; the docks' session finds its scan."""
-    from napari_unroll.io.writers import read_volume
-
-    volume = read_volume(path)
-    values = np.abs(volume.values) if np.iscomplexobj(volume.values) else volume.values
-    metadata = {ROLE: "result", STORED: str(path), "provenance": volume.record}
-    return values, {"name": path.name, "metadata": metadata, **placement(volume.grid)}, "image"
-
-
-def write_result(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a volume layer (z, y, x) with its place and the record of how it was made; raises UnrollError otherwise."""
-    from napari_unroll.io.writers import write
-
-    values = np.asarray(data)
-    grid = grid_at(values.shape, meta["scale"], meta["translate"])
-    return [str(write(path, values, grid, meta["metadata"].get("provenance"), overwrite=True))]
-
-
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] | None:
-    """napari asks whether a path is a scan that we read; by content, never by the suffix alone."""
+    """napari asks whether a path is a scan or a volume that we read; by content, never by the suffix alone."""
     from napari_unroll.io import registry, writers
 
     if not isinstance(path, str):
         return None
-    if writers.is_result(path):
-        return lambda opened: [result_as_layer(Path(str(opened)))]
     try:
+        if writers.is_volume(path):
+            return read_volume_layers
         registry.find_reader(Path(path))
-    except UnrollError:
+    except (UnrollError, OSError):
         return None
 
     def read(opened: Any) -> list[LayerTuple]:
@@ -69,6 +50,36 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] |
             return scan_as_layers(registry.read(Path(str(opened))))
 
     return read
+
+
+def read_volume_layers(path: Any) -> list[LayerTuple]:
+    """A volume as a layer in mm, complex ones as magnitude and phase; by its record the docks' session finds its scan."""
+    from napari_unroll.io.writers import read_volume
+
+    with _waiting():
+        volume = read_volume(Path(str(path)))
+    name, place = Path(str(path)).name, placement(volume.grid)
+    stored = {STORED: str(path)} if volume.record else {}
+    shown = {"metadata": {ROLE: "result", RECORD: volume.record, **stored}, **place}
+    if not np.iscomplexobj(volume.values):
+        return [(volume.values, {"name": name, **shown}, "image")]
+    phase = {"name": f"{name} · phase", "colormap": "hsv", "visible": False, "metadata": {ROLE: "result"}, **place}
+    return [(np.angle(volume.values), phase, "image"), (np.abs(volume.values), {"name": name, **shown}, "image")]
+
+
+def write_volume(path: str, data: Any, arguments: dict[str, Any]) -> list[str]:
+    """napari's writer of an image layer; the suffix decides the format, and .zarr is written as .ome.zarr."""
+    from napari_unroll.io.writers import write
+
+    place = Path(path)
+    if place.suffix == ".zarr" and not place.name.endswith(".ome.zarr"):
+        place = place.with_suffix(".ome.zarr")
+    values = np.asarray(data)
+    if arguments.get("rgb") or values.ndim not in (2, 3):
+        raise ParameterError(f"Volumes of two or three axes are written; the layer has shape {values.shape}.")
+    grid = grid_of_arguments(values.shape, arguments)
+    record = dict(arguments.get("metadata") or {}).get(RECORD, {})
+    return [str(write(place, values.reshape(grid.shape), grid, record, overwrite=True))]
 
 
 def cone_beam_sample() -> list[LayerTuple]:

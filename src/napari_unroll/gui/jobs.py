@@ -59,6 +59,11 @@ def load(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Ev
     return single(f"reading {path.name}", lambda: registry.read(path, **options))
 
 
+def preview_corrections(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Event]]:
+    """Correct one sinogram of a file; the result is (before, after)."""
+    return single(f"preview of {path.name}", lambda: registry.preview_corrections(path, **options))
+
+
 def sample(name: str) -> Callable[[Stop], Iterator[Event]]:
     """Generate one of SAMPLES; the result is a Scan."""
     return single(f"generating {name}", lambda: sources.sample(*SAMPLES[name]))

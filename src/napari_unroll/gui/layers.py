@@ -6,10 +6,11 @@ resolution overlap. Complex volumes become a magnitude and a phase layer. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pint
 from napari.layers import Image, Layer
 
 from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone
@@ -25,6 +26,8 @@ ROLE = "napari-unroll"
 SCAN = "napari-unroll.scan"
 STORED = "napari-unroll.stored"
 """Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
+RECORD = "provenance"
+"""Where a layer of a result keeps the record of how it came about."""
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
@@ -47,14 +50,28 @@ def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
 
 def grid_of(layer: Layer) -> VolumeGrid:
     """The grid on which a volume layer lies."""
-    return grid_at(layer.data.shape, layer.scale, layer.translate)
-
-
-def grid_at(shape: tuple[int, ...], scale: Sequence[float], translate: Sequence[float]) -> VolumeGrid:
-    """The grid of ``shape`` whose voxels are ``scale`` mm apart and whose first lies at ``translate``."""
-    spacing = tuple(float(s) for s in scale)
-    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(translate, shape, spacing, strict=True))
+    shape, spacing = layer.data.shape, tuple(float(s) for s in layer.scale)
+    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(layer.translate, shape, spacing, strict=True))
     return VolumeGrid(shape=shape, spacing_mm=spacing, center_mm=center)  # type: ignore[arg-type]
+
+
+def grid_of_arguments(shape: Sequence[int], arguments: Mapping[str, Any]) -> VolumeGrid:
+    """The grid (z, y, x) in mm of a layer of two or three axes, by what napari hands to writers; without units in mm."""
+    spacing = [float(s) for s in arguments.get("scale", np.ones(len(shape)))]
+    origin = [float(t) for t in arguments.get("translate", np.zeros(len(shape)))]
+    units = arguments.get("units") or "mm"
+    in_mm = [_in_mm(unit) for unit in ([units] * len(shape) if isinstance(units, str) else units)]
+    step = [s * f for s, f in zip(spacing, in_mm, strict=True)]
+    center = [o * f + 0.5 * (n - 1) * s for o, f, n, s in zip(origin, in_mm, shape, step, strict=True)]
+    if len(shape) == 2:
+        shape, step, center = [1, *shape], [min(step), *step], [0.0, *center]
+    return VolumeGrid(shape=tuple(shape), spacing_mm=tuple(step), center_mm=tuple(center))  # type: ignore[arg-type]
+
+
+def _in_mm(unit: Any) -> float:
+    """How many mm a unit of length is; 1 for what is no length."""
+    quantity = pint.get_application_registry().Quantity(1, unit)
+    return float(quantity.to("mm").magnitude) if quantity.check("[length]") else 1.0
 
 
 def contrast(values: np.ndarray, low: float = 0.5, high: float = 99.8) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
 from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.layers import ResultView, contrast
+from napari_unroll.gui.layers import RECORD, ResultView, contrast
 from napari_unroll.gui.session import Result
 from napari_unroll.io import writers
 from napari_unroll.methods import registry, weights
@@ -397,7 +397,7 @@ class ReconstructDock(parts.DockFrame):
     def _keep(self, view: ResultView, plan: Plan, scan: Scan, finished: Finished) -> None:
         record = provenance.record(plan, scan, finished)
         self.result = Result(view.layer.name, finished.result, plan.grid, record)
-        view.layer.metadata["provenance"] = record
+        view.layer.metadata[RECORD] = record
         if finished.fixed_point is not None:
             self.session.layers.show_patches(finished.fixed_point, plan.grid)
         self.save_button.setEnabled(True)

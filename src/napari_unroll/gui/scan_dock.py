@@ -22,6 +22,7 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
+from napari_unroll.gui.reader_form import ReaderForm
 from napari_unroll.gui.slices import Slices
 from napari_unroll.io import registry
 from napari_unroll.io.writers import is_result
@@ -80,7 +81,7 @@ class ScanDock(parts.DockFrame):
             "Open folder…", self._ask_folder, "A folder of TIFF projections, Nikon, SkyScan or walnut views."
         )
         self.options_fold = parts.Fold("Reader options")
-        self.options: RecordForm | None = None
+        self.options: ReaderForm | None = None
         self.again = parts.button("Read again", self.read_again, "Read the file with these options.")
         self.options_fold.inner.addWidget(self.again)
         self.options_fold.hide()
@@ -184,11 +185,32 @@ class ScanDock(parts.DockFrame):
         if self._path is None or self.options is None:
             return
         try:
-            record = self.options.value()
+            changed = self.options.changed()
         except UnrollError as error:
             self.message.error(error)
             return
-        self._load(dict(record.changed()))
+        self._load(changed)
+
+    def preview_corrections(self) -> None:
+        """Show a sinogram of the file before and after the corrections in the form."""
+        form = self.options
+        if self._path is None or form is None:
+            return
+        try:
+            changed = form.changed()
+        except UnrollError as error:
+            self.message.error(error)
+            return
+        run = self.session.runner.start(jobs.preview_corrections(self._path, changed), "preview of the corrections")
+        run.finished.connect(lambda finished: self._on_preview(finished, form))
+        self.message.say("")
+
+    def _on_preview(self, finished: Finished, form: ReaderForm) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self._point_at_missing(finished.advice)
+        elif form is self.options:
+            form.show_preview(*finished.result)
 
     def _load(self, options: dict[str, Any]) -> None:
         assert self._path is not None
@@ -209,7 +231,8 @@ class ScanDock(parts.DockFrame):
         if self.options is not None:
             self.options_fold.inner.removeWidget(self.options)
             self.options.deleteLater()
-        self.options = RecordForm(reader.options)
+        self.options = ReaderForm(reader.options, parts.theme(self.session.viewer))
+        self.options.preview_requested.connect(self.preview_corrections)
         self.options_fold.inner.insertWidget(0, self.options)
         self.options_fold.button.setText(f"Reader options: {reader.title}")
         self.options_fold.setVisible(True)
@@ -285,7 +308,7 @@ class ScanDock(parts.DockFrame):
         named = [name for name in self.options.fields if f"'{name}'" in sentence]
         if named:
             self.options_fold.button.setChecked(True)
-            self.options.fields[named[0]].widget.setFocus()
+            self.options.focus(named[0])
 
     def show_scan(self, scan: Scan | None) -> None:
         """Show what a scan holds."""

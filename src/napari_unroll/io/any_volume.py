@@ -1,6 +1,6 @@
 """Volumes of whatever origin, as plain arrays: what networks are trained on. Scale and units are not interpreted.
 
-TIFF stacks and folders of slices, .npy, .npz, NIfTI (with nibabel), MRC, HDF5, OME-Zarr. Sizes are checked before
+TIFF stacks, folders of TIFF or DICOM slices, .npy, .npz, NIfTI (with nibabel), MRC, HDF5, OME-Zarr. Sizes are checked before
 anything is allocated. Knows no scans.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import stage
-from napari_unroll.io import ome_zarr
+from napari_unroll.io import dicom, ome_zarr
 from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, check_memory, check_packed, quiet, translated
 from napari_unroll.io.hdf5 import load, open_hdf5
 from napari_unroll.io.npy_header import Archive, load_npy
@@ -25,7 +25,7 @@ from napari_unroll.io.pictures import TIFF_SUFFIXES, load_tiff, natural, tiff_fi
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-KINDS = "tif, npy, npz, nii, nii.gz, mrc, h5, ome.zarr, or folders of TIFF slices"
+KINDS = "tif, npy, npz, nii, nii.gz, mrc, h5, ome.zarr, or folders of TIFF or DICOM slices"
 
 
 def volume_files(folder: Path | str) -> list[Path]:
@@ -38,6 +38,8 @@ def volume_files(folder: Path | str) -> list[Path]:
         raise FileFormatError(f"There is no folder {folder}; give a folder of volumes ({KINDS}).")
     slices = tiff_files(folder)
     if len(slices) > 1 and load_tiff(slices[0]).ndim == 2:
+        return [folder]
+    if dicom.dicom_files(folder):
         return [folder]
     found = sorted((p for p in folder.iterdir() if _reader(p) is not None), key=natural)
     if not found:
@@ -75,7 +77,9 @@ def _reader(path: Path) -> Callable[[Path], np.ndarray] | None:
     if path.is_dir():
         if name.endswith(".zarr"):
             return lambda p: ome_zarr.read(p).values
-        return _read_slices if len(tiff_files(path)) > 1 else None
+        if len(tiff_files(path)) > 1:
+            return _read_slices
+        return (lambda p: dicom.read(p).values) if dicom.dicom_files(path) else None
     return next((read for suffixes, read in READERS.items() if name.endswith(suffixes)), None)
 
 

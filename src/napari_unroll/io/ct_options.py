@@ -35,7 +35,58 @@ class ViewOptions(ReaderOptions):
     )
 
 
-class ValueOptions(ViewOptions):
+class CorrectionOptions(ViewOptions):
+    """What disturbed the measurement; each is off unless asked for (``io/corrections.py`` in this order)."""
+
+    bad_pixels: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="Repair pixels that are bad in every view: mean or spread over the views further than this many "
+        "robust deviations from the neighbours'; 10 is careful, 0: off.",
+    )
+    zingers: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e3,
+        description="Repair spots brighter than their surroundings by more than this fraction; choose it above the "
+        "noise; 0: off.",
+    )
+    scatter: float = Field(
+        default=0.0, ge=0, le=0.9, description="Scattered light as a fraction of the open beam, subtracted; 0: off."
+    )
+    delta_beta: float = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="Paganin phase retrieval with this ratio δ/β; needs energy_kev and propagation_mm; 0: off.",
+    )
+    energy_kev: float | None = Field(default=None, ge=0.1, le=1e5, description="Energy of the X-rays in keV.")
+    propagation_mm: float | None = Field(
+        default=None,
+        ge=SHORTEST_MM,
+        le=LONGEST_MM,
+        description="Sample to detector in mm, for phase retrieval. Empty: from the distances of a cone beam.",
+    )
+    stripes: Literal["off", "offset", "sorting", "all"] = Field(
+        default="off",
+        description="Remove stripes of sinograms, which become rings: a constant offset of each column, also stripes that "
+        "vary (by sorting), or all of them, wide and dead ones too.",
+    )
+    stripe_size: int = Field(
+        default=9, ge=3, le=1001, description="Window in columns; more than twice as wide as the widest stripe."
+    )
+    beam_hardening: float = Field(
+        default=0.0, ge=-10, le=10, description="a₂ of p + a₂ p² + a₃ p³ for line integrals p; 0: off."
+    )
+    beam_hardening_3: float = Field(default=0.0, ge=-10, le=10, description="a₃ of the same polynomial; 0: off.")
+
+
+CORRECTIONS = tuple(name for name in CorrectionOptions.model_fields if name not in ViewOptions.model_fields)
+"""The options that are corrections, or belong to one."""
+
+
+class ValueOptions(CorrectionOptions):
     """What the stored numbers are."""
 
     values: Literal["auto", "counts", "transmission", "line-integrals"] = Field(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, MissingInformation
+from napari_unroll.io.corrections import Optics, correct, optics_of
 from napari_unroll.io.ct_options import CircularOptions, ViewOptions
 from napari_unroll.io.number_files import angles_from, guess_unit, locate, to_radians, vectors_from
 from napari_unroll.io.views import Views, line_integrals
@@ -58,12 +59,16 @@ def circular_scan(path: Path, views: Views, facts: Facts, options: CircularOptio
     notes.append("Read {} views of {} × {} pixels.".format(*views.shape))
     vectors = _vectors(path, views.shape[0], facts, options, notes)
     angles = find_angles(path, views.shape[0], facts, options, notes) if vectors is None else np.empty(0)
-    stack = line_integrals(views, options, notes)
     chosen = slice(None, None, options.view_step)
     geometry: ConeBeam | ParallelBeam
     if vectors is not None:
         geometry = _vector_geometry(vectors, views.shape, facts, options, notes).subset(chosen)
+        optics = optics_of(geometry)
     else:
+        optics = Optics.of_distances(_length(path, facts, options, "pixel_mm"), _distances(path, facts, options))
+    stack = line_integrals(views, options, notes)
+    correct(stack, options, optics.binned(options.bin), notes)
+    if vectors is None:
         geometry = _circular_geometry(path, views.shape, stack, angles[chosen], facts, options, notes)
         geometry = _shifted(path, geometry, views.shape[0], facts, options, notes)
         _doubt_direction(stack, geometry, options, notes)

@@ -186,7 +186,7 @@ def rare(package: str, title: str) -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise FileFormatError(
-            f"{title} needs the package {package}, which is not installed: pip install 'napari-unroll[formats]'."
+            f"{title} needs the package {package.partition('.')[0]}, which is not installed: pip install 'napari-unroll[formats]'."
         ) from error
 
 

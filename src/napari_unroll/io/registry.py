@@ -40,6 +40,8 @@ from napari_unroll.io import (
     walnut,
     zeiss,
 )
+from napari_unroll.io.corrections import preview
+from napari_unroll.io.ct_options import CORRECTIONS, CorrectionOptions
 from napari_unroll.io.guards import container, file_hash, files_of, readable, translated
 from napari_unroll.io.reader import Reader, parse_options
 from napari_unroll.io.unknown import unsupported
@@ -155,6 +157,21 @@ def _reader_named(path: Path, name: str) -> Reader:
             f"{path.name} is {what}; {FORMATS[name].title} needs {CONTAINERS[FORMATS[name].container]}."
         )
     return FORMATS[name]
+
+
+def preview_corrections(
+    path: Path | str, *, row: int | None = None, view: int | None = None, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """A sinogram (view, column) or a view (row, column) of a CT file before and after the corrections in ``options``.
+
+    Raises what :func:`read` raises; ParameterError where the file is no CT scan.
+    """
+    reader = find_reader(path)
+    record = parse_options(reader, options)
+    if not isinstance(record, CorrectionOptions):
+        raise ParameterError(f"{reader.title} has no corrections; they are for X-ray projections.")
+    scan = read(path, **{name: value for name, value in options.items() if name not in CORRECTIONS})
+    return preview(scan, record, row=row, view=view)
 
 
 def describe(path: Path | str, **options: Any) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import numpy as np
 from pydantic import Field
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.ct_options import ViewOptions
+from napari_unroll.io.corrections import correct, optics_of
+from napari_unroll.io.ct_options import CorrectionOptions
 from napari_unroll.io.number_files import numbers_from
 from napari_unroll.io.pictures import load_tiff
 from napari_unroll.io.reader import Reader
@@ -36,7 +37,7 @@ VOXEL_MM = 0.1
 """The data set's own reconstructions: 501³ voxels of 0.1 mm."""
 
 
-class WalnutOptions(ViewOptions):
+class WalnutOptions(CorrectionOptions):
     """How much of the orbits is loaded, which of the two geometry files, and which flat field."""
 
     geometry: Literal["corrected", "original"] = Field(
@@ -107,6 +108,7 @@ def _scan(path: Path, orbits: list[Orbit], options: WalnutOptions, notes: list[s
     stack = take_log(load_stack(views, range(0, len(owner), options.view_step), options, notes), notes)
     vectors = np.concatenate([orbit.vectors for orbit in orbits])[:: options.view_step]
     geometry = ConeBeam(vectors=vectors, detector_shape=views.shape[1:])
+    correct(stack, options, optics_of(geometry).binned(options.bin), notes)
     grid = limit_grid(_grid(options.bin), options.max_size)
     notes.append("Volume: {} × {} × {} voxels (z, y, x) of {:.4g} mm.".format(*grid.shape, grid.spacing_mm[0]))
     return Scan(

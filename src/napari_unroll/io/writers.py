@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.io import npy_volume, ome_zarr, tiff_volume
+from napari_unroll.io import dicom, hdf5_volume, npy_volume, ome_zarr, tiff_volume
 from napari_unroll.io.atomic import check_target, replacing
+from napari_unroll.io.guards import container, translated
 from napari_unroll.io.volume import Volume, checked_volume
 from napari_unroll.scan.geometry import VolumeGrid
 
-SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy")
-"""What can be written, longest first."""
+HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
+SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", *HDF5_SUFFIXES)
+"""What can be written; a longer one before what it ends with."""
 
 
 def suffix_of(path: Path | str) -> str:
@@ -42,7 +44,7 @@ def write(
 ) -> Path:
     """Write a volume (z, y, x) with its grid and provenance record; the suffix decides the format.
 
-    Complex volumes become two channels, magnitude and phase (in .npy they stay complex); real ones are stored as
+    Complex volumes become two channels, magnitude and phase (in .npy and HDF5 they stay complex); real ones are stored as
     float32 or small integers. ``chunk`` (z, y, x) is for OME-Zarr. Refuses to replace anything unless ``overwrite``.
 
     Raises ParameterError for an unknown suffix, a wrong shape or a name that is taken.
@@ -59,6 +61,8 @@ def write(
             npy_volume.write(temporary, checked)
             with replacing(npy_volume.sidecar(path), overwrite=overwrite) as side:
                 npy_volume.write_sidecar(side, checked)
+        elif suffix in HDF5_SUFFIXES:
+            hdf5_volume.write(temporary, checked)
         else:
             tiff_volume.write(temporary, checked, ome=suffix.startswith(".ome"))
     return path
@@ -101,15 +105,35 @@ def is_result(path: Path | str) -> bool:
         return path.is_dir()
     if name.endswith(".npy"):
         return npy_volume.is_ours(path)
+    if name.endswith(HDF5_SUFFIXES):
+        return path.is_file() and container(path) == "hdf5" and hdf5_volume.sniff(path)
     return name.endswith((".tif", ".tiff")) and path.is_file() and tiff_volume.is_ours(path)
 
 
+def is_volume(path: Path | str) -> bool:
+    """Whether :func:`read_volume` reads it: a result, or a DICOM series."""
+    return is_result(path) or _is_series(Path(path).expanduser())
+
+
+def _is_series(path: Path) -> bool:
+    return dicom.is_dicom(path) or (path.is_dir() and bool(dicom.dicom_files(path)))
+
+
 def read_volume(path: Path | str) -> Volume:
-    """A volume written by :func:`write`. Raises FileFormatError when it is missing or not one of ours."""
+    """A volume written by :func:`write`, or a DICOM series by its folder or one of its files.
+
+    Raises FileFormatError when it is missing, damaged, or neither.
+    """
     path = Path(path).expanduser()
+    if _is_series(path):
+        with translated(path, "a DICOM series"):
+            return dicom.read(path)
     suffix = suffix_of(path)
     if not path.exists():
         raise FileFormatError(f"There is no file {path}; check the name and the folder.")
     if suffix == ".ome.zarr":
         return ome_zarr.read(path)
+    if suffix in HDF5_SUFFIXES:
+        with translated(path, "a volume"):
+            return hdf5_volume.read(path)
     return npy_volume.read(path) if suffix == ".npy" else tiff_volume.read(path)
