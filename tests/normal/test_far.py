@@ -78,6 +78,12 @@ def test_a_constant_that_is_explained_already_needs_no_far_lags(short):
     assert far_weight(short, short.apply(ones)) == pytest.approx(0, abs=1e-6 * short.norm_squared / SIZE**3)
 
 
+def test_a_sum_of_convolutions_has_no_far_lags(physics):
+    factors = fit_now(physics, FitOptions(n_test=0, form="sum", support=6, n_probes=4))
+    assert is_short(factors)
+    assert whole_normal(factors) is factors
+
+
 def test_thin_volumes_hold_all_lags_where_thick_ones_do_not():
     assert default_support((1, 560, 560), "dcd", None) == (1, 560, 560)
     assert default_support((40, 256, 256), "dcd", None) == (40, 256, 256)

@@ -29,7 +29,12 @@ def is_short(factors: NormalFactors) -> bool:
 
 
 def far_weight(factors: NormalFactors, constant: torch.Tensor) -> float:
-    """w ≥ 0 of least squares between N 1 = ``constant`` (1, 1, z, y, x) and what Ñ makes of 1, on a few voxels."""
+    """w ≥ 0 of least squares between N 1 = ``constant`` (1, 1, z, y, x) and what Ñ makes of 1, on a few voxels.
+
+    Zero for sums of several convolutions, which vary in space as one Gaussian does not.
+    """
+    if len(factors.terms) > 1:
+        return 0.0
     root, kernel = _root(factors), as_one_convolution(factors)[1][0]
     missing, wide = [], []
     for point in torch.cartesian_prod(*(_places(n) for n in factors.shape)).reshape(-1, 3).tolist():
