@@ -4,7 +4,7 @@ import pytest
 
 from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError, ScanError
 from napari_unroll.io.guards import readable, translated
-from napari_unroll.io.registry import CONTAINERS, FORMATS, describe, find_reader, option_help, read
+from napari_unroll.io.registry import CONTAINERS, FORMATS, describe, find_reader, grouped, option_help, read
 from tests.io import samples
 
 
@@ -128,3 +128,34 @@ def test_every_parser_error_becomes_a_sentence(tmp_path):
 
 def test_sizes_in_words():
     assert [readable(n) for n in (12, 3400, 10**9, 4 * 10**30)] == ["12 bytes", "3.4 kB", "1 GB", "4e+12 EB"]
+
+
+def test_facts_say_where_they_come_from(tmp_path):
+    np.save(tmp_path / "a.npy", samples.line_integrals())
+    tree = grouped(describe(tmp_path / "a.npy", angles="0:180", axis_px=17.25))
+    assert tree["given"] == {"angles deg": (0.0, 180.0), "rotation axis column": 17.25}
+    assert {"geometry", "pixel mm"} <= tree["assumed"].keys()
+    assert "measurements" in tree["read"]
+    assert "voxel mm" in tree["inferred"]
+    assert "contradictions" not in tree
+    assert "missing" not in tree
+
+
+def test_origins_follow_the_file(tmp_path):
+    tree = grouped(describe(samples.write_nxtomo(tmp_path / "a.nxs")))
+    assert tree["read"]["pixel mm"] == pytest.approx((0.0065, 0.0065))
+    assert tree["inferred"]["angles deg"] == pytest.approx((0, 180))
+    assert tree["inferred"]["rotation axis column"] == pytest.approx(17.25, abs=0.3)
+
+
+def test_what_is_missing_and_what_contradicts_is_in_the_tree(tmp_path):
+    np.save(tmp_path / "a.npy", samples.line_integrals())
+    assert "'angles'" in grouped(describe(tmp_path / "a.npy"))["missing"]
+    facts = describe(tmp_path / "a.npy", angles="0:3.14159")
+    assert "radians" in grouped(facts)["contradictions"][0]
+    assert facts["origins"]["angles deg"] == "given"
+
+
+def test_an_assumed_voxel_is_told(tmp_path):
+    np.save(tmp_path / "k.npy", samples.kspace())
+    assert grouped(describe(tmp_path / "k.npy"))["assumed"] == {"voxel mm": (1.0, 1.0, 1.0)}

@@ -10,7 +10,7 @@ import zarr
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.io import hdf5_volume, ome_zarr, tiff_volume
 from napari_unroll.io.atomic import remove
-from napari_unroll.io.writers import SUFFIXES, read_volume, suffix_of, write, write_somewhere
+from napari_unroll.io.writers import SUFFIXES, is_result, read_volume, suffix_of, write, write_somewhere
 from napari_unroll.scan.geometry import VolumeGrid
 
 GRID = VolumeGrid(shape=(6, 7, 9), spacing_mm=(0.3, 0.2, 0.1), center_mm=(1.0, 0.0, -2.0))
@@ -216,3 +216,9 @@ def test_a_damaged_hdf5_volume_is_one_sentence(tmp_path, lost):
         del file[lost]
     with pytest.raises(FileFormatError, match=r"r\.h5"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n" + bytes(50), b"text"])
+def test_a_damaged_file_is_no_result(tmp_path, content):
+    (tmp_path / "r.h5").write_bytes(content)
+    assert not is_result(tmp_path / "r.h5")

@@ -59,15 +59,16 @@ def info(
     option: Options = [],  # noqa: B006 (typer reads the default)
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a file holds: format, geometry, what was read or inferred, what is missing, the reader's options."""
+    """What a file holds: format; what was read, given, inferred, assumed or is missing; contradictions; options."""
     from napari_unroll.cli.view import print_facts
+    from napari_unroll.io.registry import grouped
     from napari_unroll.pipeline.sources import describe
 
     facts = describe(file, _assignments(option))
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))
     else:
-        print_facts(facts)
+        print_facts(grouped(facts))
 
 
 @app.command()

@@ -421,15 +421,20 @@ class ScanDock(parts.DockFrame):
 
 
 def facts_html(scan: Scan) -> str:
-    """The facts of a scan as a small table and its notes."""
-    facts = registry.summary(scan)
-    notes = facts.pop("notes")
+    """The facts of a scan as a small tree by where they come from, contradictions first, and its notes."""
+    facts = registry.grouped(registry.summary(scan))
+    notes, doubts = facts.pop("notes", []), facts.pop("contradictions", [])
     rows = "".join(
-        f"<tr><td>{_title(name)}&nbsp;&nbsp;</td><td>{html.escape(_plain(value))}</td></tr>"
-        for name, value in (_readable(*fact) for fact in facts.items())
+        f"<tr><td colspan='2'><b>{origin.capitalize()}</b></td></tr>"
+        + "".join(
+            f"<tr><td>&nbsp;&nbsp;{_title(name)}&nbsp;&nbsp;</td><td>{html.escape(_plain(value))}</td></tr>"
+            for name, value in (_readable(*fact) for fact in group.items())
+        )
+        for origin, group in facts.items()
     )
+    warnings = "".join(f"<p><b>{html.escape(doubt)}</b></p>" for doubt in doubts)
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    return f"<table>{rows}</table>" + (f"<ul style='margin-left:-22px'>{items}</ul>" if items else "")
+    return f"{warnings}<table>{rows}</table>" + (f"<ul style='margin-left:-22px'>{items}</ul>" if items else "")
 
 
 def _readable(name: str, value: Any) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ what was read, inferred and missing. It opens no measurement files itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from napari_unroll.scan import preprocess_ct as ct
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from napari_unroll.scan.grids import bin_geometry, default_grid, limit_grid
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM, is_length
-from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.scan import Origin, Scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,33 @@ def circular_scan(path: Path, views: Views, facts: Facts, options: CircularOptio
         geometry = _circular_geometry(path, views.shape, stack, angles[chosen], facts, options, notes)
         geometry = _shifted(path, geometry, views.shape[0], facts, options, notes)
         _doubt_direction(stack, geometry, options, notes)
-    return finish(path, stack, bin_geometry(geometry, options.bin), options, notes)
+    origins = _origins(facts, options, vectors is not None, [] if vectors is not None else notes)
+    return finish(path, stack, bin_geometry(geometry, options.bin), options, notes, origins)
+
+
+AXIS_ESTIMATED = "Rotation axis estimated"
+"""How the note on an axis begins that the measurements told."""
+
+
+def _origins(facts: Facts, options: CircularOptions, by_vectors: bool, notes: list[str]) -> dict[str, Origin]:
+    """Where each fact of the geometry comes from, by its name in ``registry.summary``."""
+    if by_vectors:
+        told: Origin = "given" if options.vectors is not None else "read"
+        return dict.fromkeys(("geometry", "angles deg", "pixel mm", "rotation axis column"), told)
+    has_unit = bool(facts.angle_unit) or options.angle_unit != "auto" or facts.angles is None
+    estimated = any(note.startswith(AXIS_ESTIMATED) for note in notes)
+    found: dict[str, Origin] = {
+        "angles deg": "given" if options.angles is not None else "read" if has_unit else "inferred",
+        "pixel mm": _origin(options.pixel_mm, facts.pixel_mm),
+        "rotation axis column": "inferred" if estimated else _origin(options.axis_px, facts.axis_px),
+        "source to axis mm": _origin(options.source_origin_mm, facts.source_origin_mm),
+        "source to detector mm": _origin(options.source_detector_mm, facts.source_detector_mm),
+    }
+    return {"geometry": found["source to axis mm"], **found}
+
+
+def _origin(given: float | None, stored: float | None) -> Origin:
+    return "given" if given is not None else "read" if stored is not None else "assumed"
 
 
 def _vectors(path: Path, n_views: int, facts: Facts, options: CircularOptions, notes: list[str]) -> np.ndarray | None:
@@ -102,12 +129,24 @@ def _doubt_direction(
 
 
 def finish(
-    path: Path, stack: np.ndarray, geometry: ConeBeam | ParallelBeam, options: ViewOptions, notes: list[str]
+    path: Path,
+    stack: np.ndarray,
+    geometry: ConeBeam | ParallelBeam,
+    options: ViewOptions,
+    notes: list[str],
+    origins: Mapping[str, Origin],
 ) -> Scan:
     """The scan on its default grid, limited to ``options.max_size``."""
     grid = limit_grid(default_grid(geometry), options.max_size)
     notes.append("Volume: {} × {} × {} voxels (z, y, x) of {:.4g} mm.".format(*grid.shape, grid.spacing_mm[0]))
-    return Scan(measurements=stack, geometry=geometry, grid=grid, name=path.stem, notes=tuple(notes))
+    return Scan(
+        measurements=stack,
+        geometry=geometry,
+        grid=grid,
+        name=path.stem,
+        notes=tuple(notes),
+        origins=tuple(origins.items()),
+    )
 
 
 def find_angles(path: Path, n_views: int, facts: Facts, options: CircularOptions, notes: list[str]) -> np.ndarray:
@@ -252,9 +291,7 @@ def _axis_column(
     found = ct.rotation_axis(stack, angles) if parallel else None
     if found is not None:
         column = options.bin * found + (options.bin - 1) / 2
-        notes.append(
-            f"Rotation axis estimated at column {column:.5g} from opposite views; set option 'axis_px' to change."
-        )
+        notes.append(f"{AXIS_ESTIMATED} at column {column:.5g} from opposite views; set option 'axis_px' to change.")
         return column
     why = "no opposite views to find it from" if parallel else "not estimated for cone beams"
     notes.append(f"Rotation axis assumed at the middle column, {(n_cols - 1) / 2:g} ({why}); set option 'axis_px'.")

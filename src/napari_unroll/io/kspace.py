@@ -91,7 +91,7 @@ def array_scan(
     csm = _side_array(options.csm, path) if options.csm is not None else csm
     sampled = _mask(path, kspace, mask, options, notes)
     maps = None if csm is None else _arranged("The array of coil maps", csm, options, [], maps=True)
-    return cartesian_scan(path.stem, kspace, sampled, _spacing(spacing, options, notes), maps, options, notes)
+    return cartesian_scan(path.stem, kspace, sampled, _spacing(spacing, options), maps, options, notes)
 
 
 def _arranged(
@@ -168,7 +168,7 @@ def _given_mask(given: np.ndarray, shape: tuple[int, ...], options: KSpaceOption
     return mask if options.centred else np.fft.fftshift(mask, axes=(1, 2) if "slice" in options.axes else None)
 
 
-def _spacing(stored: np.ndarray | None, options: KSpaceOptions, notes: list[str]) -> tuple[float, float, float]:
+def _spacing(stored: np.ndarray | None, options: KSpaceOptions) -> tuple[float, float, float] | None:
     if options.spacing_mm is not None:
         try:
             values = [float(word) for word in options.spacing_mm.replace(";", ",").split(",")]
@@ -177,8 +177,7 @@ def _spacing(stored: np.ndarray | None, options: KSpaceOptions, notes: list[str]
     elif stored is not None:
         values = [float(v) for v in np.ravel(stored)]
     else:
-        notes.append("No voxel size known: 1 mm assumed; set option 'spacing_mm'.")
-        values = [1.0]
+        return None
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3 or not all(is_length(v) for v in values):
         raise ParameterError(

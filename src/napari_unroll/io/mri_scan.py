@@ -161,6 +161,7 @@ def cartesian_scan(
         csm=csm,
         name=name,
         notes=tuple(notes),
+        origins=() if spacing_mm is not None else (("voxel mm", "assumed"),),
     )
     return retrospective(compressed(scan, options), options, readout)
 

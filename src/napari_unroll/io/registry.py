@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -46,9 +46,10 @@ from napari_unroll.io.guards import container, file_hash, files_of, readable, tr
 from napari_unroll.io.reader import Reader, parse_options
 from napari_unroll.io.unknown import unsupported
 from napari_unroll.scan.blurring import BlurredSampling
+from napari_unroll.scan.contradictions import axis_column, contradictions
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
 from napari_unroll.scan.noise import measured_noise
-from napari_unroll.scan.scan import Provenance, Scan
+from napari_unroll.scan.scan import Origin, Provenance, Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
 READERS: tuple[Reader, ...] = (
@@ -196,7 +197,10 @@ def option_help(reader: Reader) -> Mapping[str, str]:
 
 
 def summary(scan: Scan) -> dict[str, Any]:
-    """The facts of a scan, for people: what was measured, the geometry in mm and degrees, the volume, the notes."""
+    """The facts of a scan, for people: what was measured, the geometry in mm and degrees, the volume, the notes.
+
+    ``origins`` say of each fact where it comes from; ``contradictions`` name what does not fit together.
+    """
     geometry, values = scan.geometry, scan.measurements
     facts: dict[str, Any] = {"name": scan.name, "modality": scan.modality, "measurements": tuple(values.shape)}
     if isinstance(geometry, CartesianSampling):
@@ -212,7 +216,30 @@ def summary(scan: Scan) -> dict[str, Any]:
     noise = measured_noise(scan)
     facts |= {} if noise is None else {"noise": noise.text}
     facts |= {"volume": scan.grid.shape, "voxel mm": scan.grid.spacing_mm, "truth": scan.truth is not None}
-    return facts | {"notes": list(scan.notes)}
+    return facts | {"origins": _origins(scan, facts), "contradictions": contradictions(scan), "notes": list(scan.notes)}
+
+
+def _origins(scan: Scan, facts: Mapping[str, Any]) -> dict[str, Origin]:
+    """Where each of the facts comes from."""
+    origins: dict[str, Origin] = dict.fromkeys(facts, "read")
+    origins |= dict.fromkeys(("noise", "value range", "acceleration", "volume"), "inferred")
+    if scan.modality == "ct":
+        origins["voxel mm"] = "inferred"
+    if scan.csm is None:
+        origins["coil maps"] = "inferred"
+    return {name: origin for name, origin in (origins | dict(scan.origins)).items() if name in facts}
+
+
+def grouped(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of :func:`summary` or :func:`describe` as a tree: what was read, given, inferred, assumed.
+
+    Empty groups are left out; what has no origin (path, notes, what is missing) stays beside them.
+    """
+    origins = facts.get("origins", {})
+    tree = {name: value for name, value in facts.items() if name not in origins and name != "origins"}
+    late = {name: tree.pop(name) for name in ("missing", "contradictions", "notes", "options") if name in tree}
+    groups = {origin: {n: facts[n] for n, o in origins.items() if o == origin} for origin in get_args(Origin)}
+    return tree | {origin: group for origin, group in groups.items() if group} | {k: v for k, v in late.items() if v}
 
 
 def _blur(geometry: BlurredSampling) -> dict[str, Any]:
@@ -225,6 +252,7 @@ def _beam(geometry: Any) -> dict[str, Any]:
         "geometry": "cone beam" if isinstance(geometry, ConeBeam) else "parallel beam",
         "angles deg": (float(angles[0].round(3)), float(angles[-1].round(3))),
         "pixel mm": geometry.pixel_mm,
+        "rotation axis column": round(axis_column(geometry), 3),
     }
     if isinstance(geometry, ConeBeam):
         facts |= {

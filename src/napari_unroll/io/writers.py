@@ -106,8 +106,16 @@ def is_result(path: Path | str) -> bool:
     if name.endswith(".npy"):
         return npy_volume.is_ours(path)
     if name.endswith(HDF5_SUFFIXES):
-        return path.is_file() and container(path) == "hdf5" and hdf5_volume.sniff(path)
+        return path.is_file() and _is_hdf5_result(path)
     return name.endswith((".tif", ".tiff")) and path.is_file() and tiff_volume.is_ours(path)
+
+
+def _is_hdf5_result(path: Path) -> bool:
+    """No for an empty or damaged file, of which its reader says what is wrong."""
+    try:
+        return container(path) == "hdf5" and hdf5_volume.sniff(path)
+    except FileFormatError:
+        return False
 
 
 def is_volume(path: Path | str) -> bool:

@@ -25,6 +25,8 @@ Modality = Literal["ct", "mri", "image"]
 Geometry = ConeBeam | ParallelBeam | CartesianSampling | NonCartesianSampling | BlurredSampling
 MODALITIES: dict[Modality, str] = {"ct": "CT", "mri": "MRI", "image": "image"}
 """Every modality, as people write it."""
+Origin = Literal["read", "given", "inferred", "assumed"]
+"""Where a fact comes from: the file, an option, other facts or the measurements; or nothing, and it may be wrong."""
 AXES: dict[Modality, dict[int, str]] = {
     "ct": {3: "(view, row, column)"},
     "mri": {3: "(coil, shot, readout)", 4: "(coil, z, y, x)"},
@@ -71,7 +73,8 @@ class Scan:
     float32 (z, y, x), blurred and perhaps downsampled.
     ``grid``: the volume to reconstruct; CT volumes are attenuation in 1/mm. ``csm``: complex64
     (coil, z, y, x) coil sensitivity maps or None (then they are estimated). ``truth``: the volume (z, y, x)
-    where it is known. ``notes`` tell the user what was read, inferred or assumed.
+    where it is known. ``notes`` tell the user what was read, inferred or assumed; ``origins`` name the facts that
+    were not read from the file, by the names of ``io.registry.summary``.
 
     Raises ScanError where the parts do not fit, hold NaN or infinity, or where no ray meets the volume.
     """
@@ -84,6 +87,7 @@ class Scan:
     name: str = "scan"
     provenance: Provenance = Provenance()
     notes: tuple[str, ...] = ()
+    origins: tuple[tuple[str, Origin], ...] = ()
 
     def __post_init__(self) -> None:
         self._check_measurements()
