@@ -50,11 +50,13 @@ def test_differences_are_one_group_that_is_replaced(dock, qtbot, cone_scan):
     for _ in range(2):
         dock.difference_button.click()
     layers = dock.session.layers.ours("difference")
-    assert [layer.name for layer in layers] == ["s · noisy − reference", "s · half − reference"]
+    assert [layer.name for layer in layers] == ["noisy − reference", "half − reference"]
     np.testing.assert_allclose(layers[1].data, -0.5 * cone_scan.truth, atol=1e-6)
     layers[0].contrast_limits = (-0.25, 0.25)
     assert tuple(layers[1].contrast_limits) == (-0.25, 0.25)
     assert dock.table.rowCount() == 2
+    dock.session.set_scan(cone_scan)
+    assert not dock.session.layers.ours("difference")
 
 
 def test_the_table_is_saved(dock, qtbot, tmp_path, cone_scan):

@@ -28,7 +28,7 @@ from napari_unroll.errors import ScanError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
-from napari_unroll.gui.layers import ROLE, contrast, grid_of
+from napari_unroll.gui.layers import DIFFERENCE, ROLE, contrast, grid_of
 from napari_unroll.io.atomic import replacing
 from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
 from napari_unroll.scan.scan import Scan
@@ -41,8 +41,6 @@ COLUMNS = {
     "NRMSE": "‖x − reference‖ / ‖reference‖.",
 }
 """Column → its tooltip."""
-DIFFERENCE = "difference"
-"""Role of the layers that show differences."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +241,7 @@ class CompareDock(parts.DockFrame):
     def show_differences(self) -> None:
         """The differences that were measured, as one group of layers that is replaced."""
         reference = self._reference()
-        found = {name: f.difference for name, f in self.found.items() if reference is not None}
+        found = {_short(name): f.difference for name, f in self.found.items() if reference is not None}
         fitting = {name: d for name, d in found.items() if d.shape == reference.data.shape}  # type: ignore[union-attr]
         if not fitting:
             self.message.say("Measure first: the differences are those of the last measurement.", "warning")

@@ -23,11 +23,14 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
 ROLE = "napari-unroll"
+DIFFERENCE = "difference"
+"""Role of the layers that show differences."""
 SCAN = "napari-unroll.scan"
 STORED = "napari-unroll.stored"
 """Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
 RECORD = "provenance"
 """Where a layer of a result keeps the record of how it came about."""
+AXIS_LABELS = ("z", "y", "x")
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
@@ -38,7 +41,7 @@ ATTENUATION = 0.3
 
 def placement(grid: VolumeGrid) -> dict[str, Any]:
     """The layer arguments that put an array where ``grid`` lies."""
-    return {"scale": grid.spacing_mm, "translate": grid.origin_mm, "units": "mm", "axis_labels": ("z", "y", "x")}
+    return {"scale": grid.spacing_mm, "translate": grid.origin_mm, "units": "mm", "axis_labels": AXIS_LABELS}
 
 
 def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
@@ -93,7 +96,8 @@ def projections_placement(scan: Scan) -> dict[str, Any]:
     rows, columns = geometry.detector_shape  # type: ignore[union-attr]
     first = grid.center_mm[0] - 0.5 * (geometry.n_views - 1) * grid.spacing_mm[0]  # type: ignore[union-attr]
     translate = (first, -0.5 * (rows - 1) * pv, -0.5 * (columns - 1) * pu)
-    return {"scale": (grid.spacing_mm[0], pv, pu), "translate": translate, "units": "mm"}
+    scale = (grid.spacing_mm[0], pv, pu)
+    return {"scale": scale, "translate": translate, "units": "mm", "axis_labels": AXIS_LABELS}
 
 
 class ResultView:
@@ -198,7 +202,7 @@ class LayerWriter:
 
     def show_scan(self, scan: Scan) -> None:
         """Put a scan's measurements and its truth into the viewer and look at them; those of an earlier scan go."""
-        for role in ("measurements", "truth"):
+        for role in ("measurements", "truth", DIFFERENCE):
             self.remove(role)
         if scan.truth is not None:
             self.show_truth(scan)
@@ -301,11 +305,11 @@ class LayerWriter:
 
     def show_differences(self, differences: dict[str, np.ndarray], grid: VolumeGrid) -> None:
         """Differences by the names of what was compared, side by side with one contrast; earlier ones go."""
-        self.remove("difference")
+        self.remove(DIFFERENCE)
         high = max(contrast(np.abs(d))[1] for d in differences.values())
         layers = [
             self.show_volume(
-                f"{name} − reference", values, grid, "difference", colormap=DIVERGING, contrast_limits=(-high, high)
+                f"{name} − reference", values, grid, DIFFERENCE, colormap=DIVERGING, contrast_limits=(-high, high)
             )[0]
             for name, values in differences.items()
         ]
