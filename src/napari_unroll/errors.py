@@ -6,8 +6,27 @@ never report them as failures.
 """
 
 
+LONGEST_TEXT = 300
+"""Characters of an error: a glance. Of longer ones the beginning and the advice at the end stay."""
+
+
 class UnrollError(Exception):
-    """Base of every error that a user should read as a sentence, not as a traceback."""
+    """Base of every error that a user should read as a sentence, not as a traceback.
+
+    Whatever a file put into it, its text has no control characters and at most LONGEST_TEXT characters.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shortened(text))
+
+
+def shortened(text: object, longest: int = LONGEST_TEXT) -> str:
+    """A text on one line, fit for a terminal; of a longer one its beginning and its end."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    if len(plain) <= longest:
+        return plain
+    tail = longest // 3
+    return f"{plain[: longest - tail - 3]} … {plain[-tail:]}"
 
 
 class ScanError(UnrollError):

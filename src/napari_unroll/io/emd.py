@@ -36,13 +36,11 @@ def _stacks(file: h5py.File) -> list[h5py.Dataset]:
     if isinstance(velox, h5py.Group):
         found += [d for name in velox if (d := dataset(file, f"{VELOX}/{name}/Data")) is not None]
 
-    def collect(name: str, item: object) -> None:
+    for name, item in objects(file):
         if isinstance(item, h5py.Group) and "emd_group_type" in item.attrs:
             stack = dataset(file, f"{name}/data")
             if stack is not None and len(_dims(file, stack)) == 3:
                 found.append(stack)
-
-    file.visititems(collect)
     return [d for d in found if d.ndim == 3 and min(d.shape) > 1]
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from napari_unroll.errors import UnrollError
+from napari_unroll.errors import UnrollError, shortened
 from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.plan import Plan
+
+
+EXHAUSTED = ("not enough memory", "out of memory", "can't allocate", "status_alloc_failed", "status_not_initialized")
+"""How torch, cuBLAS and cuDNN say that memory is exhausted, in lower case; the last is what a library says that has no room
+for its own workspace."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -14,9 +19,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "not enough memory" in text or "out of memory" in text or "can't allocate" in text
-    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in EXHAUSTED)
 
 
 def translate(error: BaseException, plan: Plan) -> str:
@@ -25,7 +28,7 @@ def translate(error: BaseException, plan: Plan) -> str:
         return str(error)
     if is_out_of_memory(error):
         return memory_advice(plan)
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = shortened((str(error).strip().splitlines() or [""])[0], 150)
     return f"{plan.title} stopped with an unexpected {type(error).__name__}: {first or 'no message'}. The log has the details."
 
 
