@@ -49,7 +49,7 @@ def test_options_and_yaml_rebuild_the_record(values):
     record = Sample(**values)
     words = params.to_options(record)
     assert words[::2] == ["--set"] * (len(words) // 2)
-    assert params.build(Sample, params.parse_assignments(words[1::2])) == record
+    assert params.build(Sample, params.params.parse_assignments(words[1::2])) == record
     assert params.from_yaml(Sample, params.to_yaml(record)) == record
 
 
@@ -62,13 +62,13 @@ def test_yaml_explains_itself():
     [("1e-4", 1e-4), ("7", 7), ("true", True), ("fast", "fast"), ("[1, 2]", [1, 2]), ("-45:45", "-45:45")],
 )
 def test_assignments_read_numbers_words_and_lists(text, value):
-    assert params.parse_assignments([f"size-mm={text}"]) == {"size_mm": value}
+    assert params.params.parse_assignments([f"size-mm={text}"]) == {"size_mm": value}
 
 
 @pytest.mark.parametrize("text", ["size", "=3", ""])
 def test_what_is_no_assignment_is_told(text):
     with pytest.raises(ParameterError, match="name=value"):
-        params.parse_assignments([text])
+        params.params.parse_assignments([text])
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,20 @@ def test_what_is_no_mapping_is_told(text):
 
 @pytest.mark.parametrize("right", ["2001-99-99", 5000 * "9", 3000 * "["])
 def test_values_that_yaml_stumbles_over_stay_text(right):
-    assert params.parse_assignments([f"name={right}"]) in ({"name": right}, {"name": float("inf")})
+    assert params.params.parse_assignments([f"name={right}"]) in ({"name": right}, {"name": float("inf")})
 
 
 def test_an_unreadable_file_is_told(tmp_path):
     with pytest.raises(ParameterError, match="readable YAML"):
         params.read_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["!!int ''", "!!bool x", "!!timestamp x", "&a [*a]", "=", "\x00", "{[1]: 2}", "["])
+def test_odd_texts_of_options_stay_texts(text):
+    assert params.parse_assignments([f"a={text}"]) == {"a": text}
+
+
+def test_yaml_that_multiplies_or_has_no_names_is_refused_in_words():
+    for text in ("a: &a [1]\nb: *a", "1: 2", "null", "!!int ''"):
+        with pytest.raises(ParameterError, match="Expected YAML"):
+            params.parse_yaml(text)

@@ -16,7 +16,7 @@ import numpy as np
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check
 from napari_unroll.io.ct_scan import Facts, circular_scan
-from napari_unroll.io.hdf5 import MM, checked, dataset, load, open_hdf5
+from napari_unroll.io.hdf5 import MM, checked, dataset, load, objects, open_hdf5
 from napari_unroll.io.number_files import angles_file
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.tilts import TiltOptions, chosen, decided, varying

@@ -121,7 +121,9 @@ def check_folder(folder: Path) -> None:
             check()
             if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
                 what = "a link to another place" if entry.is_symlink() else "neither a file nor a folder"
-                raise FileFormatError(f"{folder.name} holds {shortened(entry.name, 40)}, {what}; copy its files into it.")
+                raise FileFormatError(
+                    f"{folder.name} holds {shortened(entry.name, 40)}, {what}; copy its files into it."
+                )
             if entry.is_dir():
                 waiting.append(Path(entry.path))
 

@@ -44,6 +44,15 @@ class _Own:
         found = super().__getitem__(name)  # type: ignore[misc]
         return OneGroup(found.id) if type(found) is h5py.Group else found
 
+    def get(self, name: Any, default: Any = None, **asked: Any) -> Any:
+        """The object of this name, or ``default``; h5py's own follows links into other files."""
+        if any(asked.values()):
+            return super().get(name, default, **asked)  # type: ignore[misc]
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
     def __contains__(self, name: Any) -> bool:
         """Whether there is an object of this name."""
         try:

@@ -18,7 +18,6 @@ from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check
 from napari_unroll.io.guards import check_declared, check_memory, check_packed, readable
 
-
 MAGIC_BYTES = 8
 LONGEST_HEADER = 65_535
 """Bytes; later versions of the format may declare 4 GiB, which an archive can hold in a few kilobytes."""

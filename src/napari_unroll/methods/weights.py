@@ -183,7 +183,9 @@ def _check_tensors(path: Path, header: Header, tensors: Tensors) -> None:
     """Raise where tensors are not those that were written (older files do not tell), or hold NaN or infinity."""
     about = {name: text for name, text in header.items() if name != "sha256"}
     if header.get("sha256", written := digest(about, tensors)) != written:
-        raise WeightsError(f"{path.name} is not what was written: it is damaged. Copy it again, or choose other weights.")
+        raise WeightsError(
+            f"{path.name} is not what was written: it is damaged. Copy it again, or choose other weights."
+        )
     if not all(bool(torch.isfinite(values).all()) for values in tensors.values()):
         raise WeightsError(f"{path.name} holds weights that are NaN or infinite; choose other weights.")
 

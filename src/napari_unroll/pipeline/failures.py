@@ -1,25 +1,10 @@
-"""What went wrong, as a sentence for people. Torch tells of exhausted memory in several ways; they are told apart here."""
+"""What went wrong, as a sentence for people. It knows plans and errors."""
 
 from __future__ import annotations
 
-import torch
-
-from napari_unroll.errors import UnrollError, shortened
+from napari_unroll.errors import UnrollError, is_out_of_memory, shortened
 from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.plan import Plan
-
-
-EXHAUSTED = ("not enough memory", "out of memory", "can't allocate", "status_alloc_failed", "status_not_initialized")
-"""How torch, cuBLAS and cuDNN say that memory is exhausted, in lower case; the last is what a library says that has no room
-for its own workspace."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or numpy could not allocate: on CUDA a class of its own, on the CPU a RuntimeError with a text."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(sign in text for sign in EXHAUSTED)
 
 
 def translate(error: BaseException, plan: Plan) -> str:

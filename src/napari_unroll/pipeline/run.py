@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.errors import Cancelled, FinishNow, MemoryExceeded, UnrollError
+from napari_unroll.errors import Cancelled, FinishNow, MemoryExceeded, UnrollError, is_out_of_memory
 from napari_unroll.events import (
     Box,
     Event,
@@ -38,7 +38,7 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
-from napari_unroll.pipeline.failures import is_out_of_memory, memory_advice, translate
+from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
 from napari_unroll.scan.noise import measured_noise
@@ -240,7 +240,9 @@ def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Se
     outcome = Outcome.FINISHED_EARLY if stop.finish_now or seen.cut else Outcome.COMPLETED
     residual = f" {_fit_in_words(plan, scan, seen.residuals[-1])}" if seen.residuals else ""
     found = f" {seen.fixed_point.text}" if seen.fixed_point else ""
-    return Finished(outcome, volume, f"{plan.title} {outcome}.{residual}{found}{seen.cut}", fixed_point=seen.fixed_point)
+    return Finished(
+        outcome, volume, f"{plan.title} {outcome}.{residual}{found}{seen.cut}", fixed_point=seen.fixed_point
+    )
 
 
 def _fit_in_words(plan: Plan, scan: Scan, residual: float) -> str:

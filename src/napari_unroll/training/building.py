@@ -55,7 +55,9 @@ class Operators:
         return self._factors[scanner]
 
 
-def build(store: SampleStore, specs: Sequence[SampleSpec], make: Callable[[SampleSpec], Volumes]) -> Iterator[Progress | Warned]:
+def build(
+    store: SampleStore, specs: Sequence[SampleSpec], make: Callable[[SampleSpec], Volumes]
+) -> Iterator[Progress | Warned]:
     """Make the samples that the store lacks or that are damaged, number i from spec i. Where it is stopped, what was made stays."""
     for i, spec in enumerate(specs):
         if store.drop_damaged(i):

@@ -111,7 +111,9 @@ class SampleStore:
     def add(self, sample: Volumes, scanner: int, index: int | None = None) -> None:
         """Keep a sample of ``scanner`` under ``index``, or after the others."""
         with replacing(self._path(len(self) if index is None else index), overwrite=True) as temporary:
-            group = zarr.open_group(str(temporary), mode="w", attributes={"scanner": scanner, "sha256": digest(scanner, sample)})
+            group = zarr.open_group(
+                str(temporary), mode="w", attributes={"scanner": scanner, "sha256": digest(scanner, sample)}
+            )
             for name, values in sample.items():
                 group.create_array(name, data=values, chunks=values.shape)
 
@@ -144,7 +146,10 @@ class SampleStore:
 
     def add_scanner(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
         """Keep the fitted factors that all samples of scanner ``index`` share, and the symmetries of its operator."""
-        write_text(self.folder / f"scanner-{index}.json", json.dumps({"symmetries": symmetries, "sha256": digest(symmetries, {})}))
+        write_text(
+            self.folder / f"scanner-{index}.json",
+            json.dumps({"symmetries": symmetries, "sha256": digest(symmetries, {})}),
+        )
         storage.save(factors, self.folder / f"scanner-{index}.safetensors")
 
     def has_scanner(self, index: int) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollError
+from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollError, is_out_of_memory
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.io.atomic import write_text
