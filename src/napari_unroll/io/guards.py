@@ -117,7 +117,9 @@ def check_folder(folder: Path) -> None:
     """
     waiting = [folder]
     while waiting:
-        for entry in os.scandir(waiting.pop()):
+        with os.scandir(waiting.pop()) as found:
+            entries = list(found)
+        for entry in entries:
             check()
             if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
                 what = "a link to another place" if entry.is_symlink() else "neither a file nor a folder"

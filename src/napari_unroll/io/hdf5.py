@@ -28,6 +28,8 @@ MM = {
 """A unit of length, in lower case, in mm."""
 
 
+LOOKED_THROUGH = 64 * 2**20
+"""Bytes of a file whose heaps are checked when it is opened; larger ones open at once, and are checked where texts are many."""
 MOST_LINKS, DEEPEST = 16, 100
 """Links that lead to links, and groups within groups."""
 HEAP = b"GCOL\x01"
@@ -118,30 +120,55 @@ def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
 def open_hdf5(path: Path) -> h5py.File:
     """The file, opened for reading. Raises FileFormatError when it is truncated or damaged."""
     try:
-        return OneFile(path, "r")
+        file = OneFile(path, "r")
     except OSError as error:
         raise FileFormatError(
             f"{path.name} begins like an HDF5 file but cannot be opened ({error}); it is truncated or damaged. "
             "Copy it again."
         ) from error
+    try:
+        if path.stat().st_size <= LOOKED_THROUGH:
+            check_heaps(path, file.userblock_size)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
-def check_heaps(file: h5py.File) -> None:
-    """Raise where a heap, which holds texts and rows of any length, is larger than the file that it lies in.
+def check_heaps(path: Path, before: int) -> None:
+    """Raise where a heap, which holds texts and rows of any length, is larger than its file, or has objects that never end.
 
-    HDF5 allocates what a heap declares before it looks whether the file holds as much: one wrong byte would fill the memory.
+    HDF5 allocates what a heap declares before it looks whether the file holds as much, and walks on from an object of no bytes
+    to itself: one wrong byte would fill the memory, or take for ever. ``before`` is where HDF5's own addresses begin.
     """
-    with Path(file.filename).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = data.find(HEAP)
         while at >= 0:
             check()
-            size = int.from_bytes(data[at + 8 : at + 16], "little")
-            if at + size > len(data) and data.find((at - file.userblock_size).to_bytes(8, "little")) >= 0:
+            is_used = data.find((at - before).to_bytes(8, "little")) >= 0
+            if is_used and not _is_sound(data, at):
+                size = int.from_bytes(data[at + 8 : at + 16], "little")
                 raise FileFormatError(
-                    f"{Path(file.filename).name} declares a heap of {readable(size)}, more than the file has: it is truncated or "
-                    "damaged. Copy it again."
+                    f"{path.name} declares a heap of {readable(size)} that does not fit the file or its own objects: it is truncated "
+                    "or damaged. Copy it again."
                 )
             at = data.find(HEAP, at + 1)
+
+
+def _is_sound(data: mmap.mmap, at: int) -> bool:
+    """Whether the heap lies within the file, and its objects (index 2, references 2, 4 unused, size 8 bytes) within the heap."""
+    end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+    if end > len(data):
+        return False
+    at += 16
+    while at + 16 <= end:
+        size = int.from_bytes(data[at + 8 : at + 16], "little")
+        is_room = data[at : at + 2] == b"\0\0"  # whose size counts its own head
+        step = size if is_room else 16 + -(-size // 8) * 8
+        if step < 1 or at + step > end:
+            return False
+        at += step
+    return True
 
 
 def stored_rows(table: h5py.Dataset) -> np.ndarray:
