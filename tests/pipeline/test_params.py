@@ -49,7 +49,7 @@ def test_options_and_yaml_rebuild_the_record(values):
     record = Sample(**values)
     words = params.to_options(record)
     assert words[::2] == ["--set"] * (len(words) // 2)
-    assert params.build(Sample, params.params.parse_assignments(words[1::2])) == record
+    assert params.build(Sample, params.parse_assignments(words[1::2])) == record
     assert params.from_yaml(Sample, params.to_yaml(record)) == record
 
 
@@ -62,13 +62,13 @@ def test_yaml_explains_itself():
     [("1e-4", 1e-4), ("7", 7), ("true", True), ("fast", "fast"), ("[1, 2]", [1, 2]), ("-45:45", "-45:45")],
 )
 def test_assignments_read_numbers_words_and_lists(text, value):
-    assert params.params.parse_assignments([f"size-mm={text}"]) == {"size_mm": value}
+    assert params.parse_assignments([f"size-mm={text}"]) == {"size_mm": value}
 
 
 @pytest.mark.parametrize("text", ["size", "=3", ""])
 def test_what_is_no_assignment_is_told(text):
     with pytest.raises(ParameterError, match="name=value"):
-        params.params.parse_assignments([text])
+        params.parse_assignments([text])
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_is_no_mapping_is_told(text):
 
 @pytest.mark.parametrize("right", ["2001-99-99", 5000 * "9", 3000 * "["])
 def test_values_that_yaml_stumbles_over_stay_text(right):
-    assert params.params.parse_assignments([f"name={right}"]) in ({"name": right}, {"name": float("inf")})
+    assert params.parse_assignments([f"name={right}"]) in ({"name": right}, {"name": float("inf")})
 
 
 def test_an_unreadable_file_is_told(tmp_path):

@@ -143,8 +143,8 @@ def test_out_of_memory_halves_the_patch_and_goes_on_from_the_finished_ones(offer
                 allocate_too_much()
             problem.state["finished"].append(k)
             done.append(k)
-            yield PatchDone((slice(k, k + 1), slice(0, 2), slice(0, 2)), np.zeros((1, 2, 2), np.float32))
-        return torch.zeros(problem.shape)
+            yield PatchDone((slice(k, k + 1), slice(0, 2), slice(0, 2)), np.ones((1, 2, 2), np.float32))
+        return torch.ones(problem.shape)
 
     offered(solve, patchwise=True)
     scan = tiny.cone(40, 4)
@@ -265,7 +265,7 @@ def test_libraries_on_the_card_say_out_of_memory_in_their_own_way():
 
 def test_finished_iterations_survive_out_of_memory(offered):
     def solve(problem, params):
-        yield IterationDone(1, 2, np.ones(problem.shape, np.float32))
+        yield IterationDone(1, 2, values=np.ones(problem.shape, np.float32))
         allocate_too_much()
 
     events = outcome_of(solve, offered)

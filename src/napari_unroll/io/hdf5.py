@@ -149,8 +149,8 @@ def check_heaps(path: Path, before: int) -> None:
             if is_used and not _is_sound(data, at):
                 size = int.from_bytes(data[at + 8 : at + 16], "little")
                 raise FileFormatError(
-                    f"{path.name} declares a heap of {readable(size)} that does not fit the file or its own objects: it is truncated "
-                    "or damaged. Copy it again."
+                    f"{path.name} declares a heap of {readable(size)} that does not fit the file or its own objects: it is "
+                    "truncated or damaged. Copy it again."
                 )
             at = data.find(HEAP, at + 1)
 
