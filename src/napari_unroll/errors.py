@@ -5,9 +5,27 @@ Every message says what was expected, what came and what to do. None derives fro
 never report them as failures.
 """
 
+LONGEST_TEXT = 300
+"""Characters of an error: a glance. Of longer ones the beginning and the advice at the end stay."""
+
 
 class UnrollError(Exception):
-    """Base of every error that a user should read as a sentence, not as a traceback."""
+    """Base of every error that a user should read as a sentence, not as a traceback.
+
+    Whatever a file put into it, its text has no control characters and at most LONGEST_TEXT characters.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shortened(text))
+
+
+def shortened(text: object, longest: int = LONGEST_TEXT) -> str:
+    """A text on one line, fit for a terminal; of a longer one its beginning and its end."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    if len(plain) <= longest:
+        return plain
+    tail = longest // 3
+    return f"{plain[: longest - tail - 3]} … {plain[-tail:]}"
 
 
 class ScanError(UnrollError):
@@ -48,3 +66,14 @@ class Cancelled(UnrollError):
 
 class FinishNow(UnrollError):
     """The user asked to finish with what there is; raised inside a step, caught where the best so far is known."""
+
+
+EXHAUSTED = ("not enough memory", "out of memory", "can't allocate", "status_alloc_failed", "status_not_initialized")
+"""How torch, cuBLAS and cuDNN say that memory is exhausted, in lower case; the last when they have no room to begin."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch, cuBLAS, cuDNN or numpy could not allocate; torch's own class derives from RuntimeError."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in EXHAUSTED)

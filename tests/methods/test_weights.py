@@ -108,3 +108,31 @@ def test_a_file_of_an_unknown_version_is_refused(tmp_path):
     save_file({"w": torch.zeros(3)}, tmp_path / "new.safetensors", metadata=about)
     with pytest.raises(WeightsError, match="this version knows"):
         weights.load_network(tmp_path / "new.safetensors")
+
+
+def test_flipped_bits_and_weights_that_are_no_numbers_are_refused(tmp_path):
+    network, path = Network(CONFIG), tmp_path / "net.safetensors"
+    weights.save_network(network, path, "unrolled-pgd")
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="damaged"):
+        weights.load_network(path)
+    with torch.no_grad():
+        next(network.parameters())[0] = torch.nan
+    weights.save_network(network, path, "unrolled-pgd")
+    with pytest.raises(WeightsError, match="NaN"):
+        weights.load_network(path)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", "{", "[" * 100_000])
+def test_cards_that_are_no_cards_say_nothing(tmp_path, text):
+    path = tmp_path / "net.safetensors"
+    weights.save_network(Network(CONFIG), path, "unrolled-pgd")
+    path.with_suffix(".json").write_text(text)
+    assert weights.find(str(path)).card == {}
+
+
+def test_names_beyond_the_file_system_are_no_weights():
+    with pytest.raises(WeightsError):
+        weights.find("n" * 300 + ".safetensors")

@@ -62,7 +62,8 @@ def test_a_flipped_bit_is_found(case, place):
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
-    *_, again = cached_fit(*case, OPTIONS)
+    *events, again = cached_fit(*case, OPTIONS)
+    assert any(isinstance(e, Warned) and "damaged" in e.text for e in events)
     assert again.seconds > 0
     torch.testing.assert_close(again.result.kernel, first.result.kernel)
 

@@ -9,7 +9,7 @@ import pytest
 from napari_unroll.events import Finished, Measured, Outcome, Progress, Stop, Warned
 from napari_unroll.methods.registry import get
 from napari_unroll.pipeline.choose import ChoosePlan, choose, quick_params
-from napari_unroll.pipeline.verdicts import automatic, best_known, verdict_path
+from napari_unroll.pipeline.verdicts import automatic, best_known, remember, verdict_path
 from napari_unroll.scan.scan import Provenance
 from tests.methods import tiny
 
@@ -91,3 +91,12 @@ def test_it_tells_how_far_it_is():
     assert best_known(known(tiny.cone(12, 20))) is None
     assert any(isinstance(e, Progress) and e.text.startswith("cgls") for e in events)
     assert not [e for e in events if isinstance(e, Warned)]
+
+
+def test_a_damaged_verdict_counts_as_none():
+    scan = known(tiny.cone(12, 20))
+    remember(scan, {"method": "cgls"})
+    assert best_known(scan).name == "cgls"
+    path = verdict_path(scan)
+    path.write_text(path.read_text().replace("cgls", "sirt"))
+    assert best_known(scan) is None

@@ -102,3 +102,14 @@ def test_values_that_yaml_stumbles_over_stay_text(right):
 def test_an_unreadable_file_is_told(tmp_path):
     with pytest.raises(ParameterError, match="readable YAML"):
         params.read_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["!!int ''", "!!bool x", "!!timestamp x", "&a [*a]", "=", "\x00", "{[1]: 2}", "["])
+def test_odd_texts_of_options_stay_texts(text):
+    assert params.parse_assignments([f"a={text}"]) == {"a": text}
+
+
+def test_yaml_that_multiplies_or_has_no_names_is_refused_in_words():
+    for text in ("a: &a [1]\nb: *a", "1: 2", "null", "!!int ''"):
+        with pytest.raises(ParameterError, match="Expected YAML"):
+            params.parse_yaml(text)

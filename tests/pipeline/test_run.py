@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unroll.errors import ParameterError, UnrollError
+from napari_unroll.errors import ParameterError, UnrollError, is_out_of_memory
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress, Started, Stop, Warned
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, as_values
 from napari_unroll.pipeline import run as run_module
-from napari_unroll.pipeline.failures import is_out_of_memory
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
 from napari_unroll.scan.noise import measured_noise
@@ -144,8 +143,8 @@ def test_out_of_memory_halves_the_patch_and_goes_on_from_the_finished_ones(offer
                 allocate_too_much()
             problem.state["finished"].append(k)
             done.append(k)
-            yield PatchDone((slice(k, k + 1), slice(0, 2), slice(0, 2)), np.zeros((1, 2, 2), np.float32))
-        return torch.zeros(problem.shape)
+            yield PatchDone((slice(k, k + 1), slice(0, 2), slice(0, 2)), np.ones((1, 2, 2), np.float32))
+        return torch.ones(problem.shape)
 
     offered(solve, patchwise=True)
     scan = tiny.cone(40, 4)
@@ -256,3 +255,31 @@ def test_the_residual_is_told_in_the_noise_of_the_scan(offered, fit, words):
     last = outcome_of(solve, offered)[-1]
     assert f"{fit:.2g} times the noise of the scan" in last.advice
     assert words in last.advice
+
+
+def test_libraries_on_the_card_say_out_of_memory_in_their_own_way():
+    for text in ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"):
+        assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(RuntimeError("size mismatch"))
+
+
+def test_finished_iterations_survive_out_of_memory(offered):
+    def solve(problem, params):
+        yield IterationDone(1, 2, values=np.ones(problem.shape, np.float32))
+        allocate_too_much()
+
+    events = outcome_of(solve, offered)
+    assert events[-1].outcome is Outcome.FINISHED_EARLY
+    assert (events[-1].result == 1).all()
+    assert "best estimate" in events[-1].advice
+    assert any(isinstance(e, Warned) and "needs more memory" in e.text for e in events)
+
+
+def test_zeros_from_measurements_that_are_not_zero_are_no_result(offered):
+    def solve(problem, params):
+        yield IterationDone(1, 1)
+        return torch.zeros(problem.shape)
+
+    last = outcome_of(solve, offered)[-1]
+    assert last.outcome is Outcome.FAILED
+    assert "zeros only" in last.advice

@@ -1,13 +1,14 @@
 """Training on local problems: samples, the context identity, the loop, stop and resume."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from napari_unroll.errors import Cancelled, ParameterError, WeightsError
-from napari_unroll.events import Finished, IterationDone, Outcome, Stop, result_of
+from napari_unroll.errors import Cancelled, ParameterError, UnrollError, WeightsError
+from napari_unroll.events import Finished, IterationDone, Outcome, Stop, Warned, result_of
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.reconstruct import UnrolledParams, reconstruct
 from napari_unroll.methods.networks.drunet import DRUNetConfig
@@ -215,10 +216,51 @@ def test_stop_keeps_the_best_and_cancel_raises(store, tmp_path):
         list(trainer(store).run(stop))
 
 
-def test_a_damaged_state_is_refused_in_words(store, tmp_path):
-    (tmp_path / "bad.state").write_bytes(b"no state")
+def test_a_state_of_another_network_is_refused_in_words(store, tmp_path):
+    torch.save({"step": 3}, tmp_path / "other.state")
     with pytest.raises(WeightsError, match="no training state"):
-        list(trainer(store, tmp_path / "bad.state").run())
+        list(trainer(store, tmp_path / "other.state").run())
+
+
+def test_a_damaged_state_is_never_believed_and_the_one_before_is_taken(store, tmp_path):
+    path = tmp_path / "training.state"
+    list(trainer(store, path).run())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    spec = trainer(store, path)
+    warnings = [e.text for e in spec.run() if isinstance(e, Warned)]
+    assert warnings == [f"training.state is damaged; going on from step {warnings[0].split()[-1]}"]
+    path.write_bytes(b"half")
+    path.with_name("training.state.previous").write_bytes(b"")
+    events = list(trainer(store, path).run())
+    assert any(isinstance(e, Warned) and "begins anew" in e.text for e in events)
+    assert events[-1].outcome is Outcome.COMPLETED
+
+
+def test_a_damaged_sample_is_built_again(tmp_path):
+    store = SampleStore(tmp_path)
+    specs = [SimpleNamespace(scanner=0)] * 2
+    make = lambda spec: {"truth": np.arange(8, dtype=np.float32).reshape(2, 2, 2)}  # noqa: E731
+    list(build(store, specs, make))
+    chunk = next(p for p in (store._path(1) / "truth").rglob("*") if p.is_file() and p.name != "zarr.json")
+    content = bytearray(chunk.read_bytes())
+    content[-5] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(UnrollError, match="damaged"):
+        store.load(1)
+    warnings = [e.text for e in build(store, specs, make) if isinstance(e, Warned)]
+    assert warnings == ["Training sample 1 is damaged; it is built again."]
+    np.testing.assert_array_equal(store.load(1)[0]["truth"], store.load(0)[0]["truth"])
+
+
+def test_a_damaged_scanner_is_not_there(store, tmp_path):
+    kept = SampleStore(tmp_path)
+    kept.add_scanner(store.scanner(0), 0)
+    assert kept.has_scanner(0)
+    path = tmp_path / "scanner-0.json"
+    path.write_text(path.read_text().replace("false", "true", 1))
+    assert not kept.has_scanner(0)
 
 
 def test_seeds_of_evaluations_are_refused():

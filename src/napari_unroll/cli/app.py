@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from napari_unroll.cli.choose import choose
 from napari_unroll.cli.evaluate import evaluate
-from napari_unroll.errors import ParameterError, UnrollError
+from napari_unroll.errors import ParameterError, UnrollError, shortened
 from napari_unroll.shutdown import end_quickly
 
 
@@ -27,6 +27,12 @@ class _Sentences(TyperGroup):
             return super().invoke(ctx)
         except UnrollError as error:
             typer.echo(f"napari-unroll: {error}", err=True)
+            raise typer.Exit(2) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            text = shortened(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.")
+            typer.echo(f"napari-unroll: {text} Check the name, the permissions and the room on the disk.", err=True)
             raise typer.Exit(2) from None
 
 
@@ -95,6 +101,7 @@ def fit(
     """Fit the approximation of AᴴA and report its error; --set takes form, n_probes, kernel, n_terms, seed."""
     from napari_unroll.cli.progress import run_with_progress
     from napari_unroll.cli.view import print_facts
+    from napari_unroll.io.atomic import check_target
     from napari_unroll.normal.cache import cached_fit
     from napari_unroll.normal.fit import FitOptions
     from napari_unroll.normal.report import facts
@@ -103,6 +110,8 @@ def fit(
     from napari_unroll.pipeline.params import build
 
     options = build(FitOptions, _assignments(set_), "The fit")
+    if out is not None:
+        check_target(out, overwrite=True)
     scan = _open(file, option)
     physics = build_physics(scan, device)
     finished = run_with_progress(lambda stop: cached_fit(scan, physics, options, stop), "fit")

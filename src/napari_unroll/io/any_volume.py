@@ -19,7 +19,7 @@ from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import stage
 from napari_unroll.io import dicom, ome_zarr
 from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, check_memory, check_packed, quiet, translated
-from napari_unroll.io.hdf5 import load, open_hdf5
+from napari_unroll.io.hdf5 import load, objects, open_hdf5
 from napari_unroll.io.npy_header import Archive, load_npy
 from napari_unroll.io.pictures import TIFF_SUFFIXES, load_tiff, natural, tiff_files
 
@@ -119,14 +119,8 @@ def _read_mrc(path: Path) -> np.ndarray:
 
 def _read_hdf5(path: Path) -> np.ndarray:
     """The dataset ``truth`` of our scan files, else the largest one of three axes."""
-    found: list[h5py.Dataset] = []
-
-    def collect(_: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim == 3 and item.dtype.kind in "biufc":
-            found.append(item)
-
     with open_hdf5(path) as file:
-        file.visititems(collect)
+        found = [d for _, d in objects(file) if isinstance(d, h5py.Dataset) and d.ndim == 3 and d.dtype.kind in "biufc"]
         if not found:
             raise FileFormatError(f"{path.name} has no dataset of three axes; expected a volume (z, y, x).")
         return load(max(found, key=lambda d: (d.name == "/truth", d.size)))

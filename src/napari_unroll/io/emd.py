@@ -16,7 +16,7 @@ import numpy as np
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check
 from napari_unroll.io.ct_scan import Facts, circular_scan
-from napari_unroll.io.hdf5 import MM, checked, dataset, load, open_hdf5
+from napari_unroll.io.hdf5 import MM, checked, dataset, load, objects, open_hdf5
 from napari_unroll.io.number_files import angles_file
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.tilts import TiltOptions, chosen, decided, varying
@@ -36,13 +36,11 @@ def _stacks(file: h5py.File) -> list[h5py.Dataset]:
     if isinstance(velox, h5py.Group):
         found += [d for name in velox if (d := dataset(file, f"{VELOX}/{name}/Data")) is not None]
 
-    def collect(name: str, item: object) -> None:
+    for name, item in objects(file):
         if isinstance(item, h5py.Group) and "emd_group_type" in item.attrs:
             stack = dataset(file, f"{name}/data")
             if stack is not None and len(_dims(file, stack)) == 3:
                 found.append(stack)
-
-    file.visititems(collect)
     return [d for d in found if d.ndim == 3 and min(d.shape) > 1]
 
 

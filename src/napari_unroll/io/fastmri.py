@@ -38,7 +38,7 @@ def read(path: Path, options: SliceOptions) -> Scan:
     """One slice, or the volume of all; single-coil files (slice, y, x) have one coil."""
     notes: list[str] = []
     with open_hdf5(path) as file:
-        check_heaps(file)
+        check_heaps(path, file.userblock_size)
         stored = file["kspace"]
         if stored.ndim not in (3, 4):
             raise FileFormatError(f"k-space of {path.name} should be (slice, coil, y, x); its shape is {stored.shape}.")

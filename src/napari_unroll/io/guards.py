@@ -6,9 +6,12 @@ It knows containers (HDF5, TIFF, ...), not formats, and nothing of scans.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import logging
+import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +21,7 @@ from types import ModuleType
 import numpy as np
 import psutil
 
-from napari_unroll.errors import FileFormatError, ScanError, UnrollError
+from napari_unroll.errors import FileFormatError, ScanError, UnrollError, shortened
 from napari_unroll.interrupt import check
 
 MAGIC = {
@@ -49,11 +52,14 @@ def container(path: Path) -> str:
     One of folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, bart, rawarray, siemens, text. Raises FileFormatError where
     there is nothing, or nothing in it.
     """
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = f" ({error.strerror})" if isinstance(error, OSError) and error.errno != errno.ENOENT else ""
+        raise FileFormatError(f"There is no file {path}{reason}; check the name and the folder.") from None
+    if stat.S_ISDIR(mode):
         return "folder"
-    if not path.exists():
-        raise FileFormatError(f"There is no file {path}; check the name and the folder.")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         raise FileFormatError(f"{path} is neither a file nor a folder; give a file with measurements.")
     head = read_head(path, 1024)
     if not head:
@@ -102,6 +108,26 @@ def check_declared(path: Path, needed_bytes: int, what: str) -> None:
             f"{path.name} declares {what}, {readable(needed_bytes)}, but the file has only {readable(size)}: "
             "it is truncated or damaged. Copy it again."
         )
+
+
+def check_folder(folder: Path) -> None:
+    """Raise where a folder that is one data set holds anything but folders and files of its own.
+
+    Links lead to what the user did not choose; pipes and devices have no end.
+    """
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as found:
+            entries = list(found)
+        for entry in entries:
+            check()
+            if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                what = "a link to another place" if entry.is_symlink() else "neither a file nor a folder"
+                raise FileFormatError(
+                    f"{folder.name} holds {shortened(entry.name, 40)}, {what}; copy its files into it."
+                )
+            if entry.is_dir():
+                waiting.append(Path(entry.path))
 
 
 def check_packed(name: str, needed_bytes: int, stored_bytes: int) -> None:
@@ -173,7 +199,7 @@ def translated(path: Path, title: str) -> Iterator[None]:
     except UnrollError:
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = shortened(str(error).strip().split("\n")[0] or type(error).__name__, 100)
         raise FileFormatError(
             f"{path.name} was expected to be {title}, but reading it failed ({reason}). It is damaged, truncated or "
             "of another kind; open it in the program that wrote it, or copy it again."

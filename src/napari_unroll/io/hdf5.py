@@ -6,7 +6,7 @@ It knows HDF5, not the formats written in it.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check, stage
 from napari_unroll.io.guards import check_memory, check_packed, readable
 from napari_unroll.io.views import Views
+from napari_unroll.record import shown
 
 SLAB_BYTES = 32_000_000
 """Of a large dataset that is read at once: some hundredths of a second."""
@@ -27,51 +28,147 @@ MM = {
 """A unit of length, in lower case, in mm."""
 
 
+LOOKED_THROUGH = 64 * 2**20
+"""Bytes of a file whose heaps are checked when it is opened; larger ones open at once, and are checked where texts are many."""
+MOST_LINKS, DEEPEST = 16, 100
+"""Links that lead to links, and groups within groups."""
 HEAP = b"GCOL\x01"
 """How a global heap collection begins."""
 
 
-class OneFile(h5py.File):
-    """An HDF5 file that gives nothing which its links take from other files: those the user did not choose."""
+class _Own:
+    """What groups of an HDF5 file share that give nothing of other files, and that never open one to see what it is."""
 
     def __getitem__(self, name: Any) -> Any:
         """The object of this name. Raises FileFormatError where it lies in another file."""
-        found = super().__getitem__(name)
-        if isinstance(found, (h5py.Group, h5py.Dataset)) and found.file.filename != self.filename:
+        if isinstance(name, str | bytes):
+            _refuse_foreign(self, name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
+        found = super().__getitem__(name)  # type: ignore[misc]
+        return OneGroup(found.id) if type(found) is h5py.Group else found
+
+    def get(self, name: Any, default: Any = None, **asked: Any) -> Any:
+        """The object of this name, or ``default``; h5py's own follows links into other files."""
+        if any(asked.values()):
+            return super().get(name, default, **asked)  # type: ignore[misc]
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __contains__(self, name: Any) -> bool:
+        """Whether there is an object of this name."""
+        try:
+            return self[name] is not None
+        except KeyError:
+            return False
+
+
+class OneGroup(_Own, h5py.Group):
+    """A group of such a file."""
+
+
+class OneFile(_Own, h5py.File):
+    """An HDF5 file that gives nothing which its links take from other files: those the user did not choose."""
+
+
+def _refuse_foreign(group: Any, name: str, links: int = 0) -> None:
+    """Raise where a link on the way to ``name`` leads into another file, or where too many links follow each other."""
+    at = group.file if name.startswith("/") else group
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    for k, part in enumerate(parts):
+        if not (isinstance(at, h5py.Group) and at.id.links.exists(part.encode())):
+            return
+        kind = at.id.links.get_info(part.encode()).type
+        if kind == h5py.h5l.TYPE_EXTERNAL or links > MOST_LINKS:
             raise FileFormatError(
-                f"{Path(self.filename).name} takes {name} from another file by a link; open that file itself, or write one "
-                "self-contained file."
+                f"{Path(group.file.filename).name} takes {shown(name)} from another file by a link; open that file itself, or "
+                "write one self-contained file."
             )
-        return found
+        if kind == h5py.h5l.TYPE_SOFT:
+            target = at.id.links.get_val(part.encode()).decode("utf-8", "replace")
+            _refuse_foreign(at, "/".join([target, *parts[k + 1 :]]), links + 1)
+            return
+        if k + 1 < len(parts):
+            at = h5py.Group.__getitem__(at, part)
+
+
+def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+    """Every object of a file with its path, each once, as HDF5's own walk gives them.
+
+    That one calls itself for every group within a group; raises FileFormatError where they are nested beyond all sense.
+    """
+    seen, waiting = {h5py.h5o.get_info(file.id).addr}, [("", file, 0)]
+    while waiting:
+        check()
+        path, group, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise FileFormatError(f"{Path(file.filename).name} nests more than {DEEPEST} groups; it is damaged.")
+        inner = []
+        for name in group:
+            if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+                continue
+            item = h5py.Group.__getitem__(group, name)
+            address = h5py.h5o.get_info(item.id).addr
+            if address not in seen:
+                seen.add(address)
+                yield path + name, item
+                if isinstance(item, h5py.Group):
+                    inner.append((f"{path}{name}/", item, depth + 1))
+        waiting += reversed(inner)
 
 
 def open_hdf5(path: Path) -> h5py.File:
     """The file, opened for reading. Raises FileFormatError when it is truncated or damaged."""
     try:
-        return OneFile(path, "r")
+        file = OneFile(path, "r")
     except OSError as error:
         raise FileFormatError(
             f"{path.name} begins like an HDF5 file but cannot be opened ({error}); it is truncated or damaged. "
             "Copy it again."
         ) from error
+    try:
+        if path.stat().st_size <= LOOKED_THROUGH:
+            check_heaps(path, file.userblock_size)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
-def check_heaps(file: h5py.File) -> None:
-    """Raise where a heap, which holds texts and rows of any length, is larger than the file that it lies in.
+def check_heaps(path: Path, before: int) -> None:
+    """Raise where a heap, which holds texts and rows of any length, is larger than its file, or has objects that never end.
 
-    HDF5 allocates what a heap declares before it looks whether the file holds as much: one wrong byte would fill the memory.
+    HDF5 allocates what a heap declares before it looks whether the file holds as much, and walks on from an object of no bytes
+    to itself: one wrong byte would fill the memory, or take for ever. ``before`` is where HDF5's own addresses begin.
     """
-    with Path(file.filename).open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = data.find(HEAP)
         while at >= 0:
             check()
-            size = int.from_bytes(data[at + 8 : at + 16], "little")
-            if at + size > len(data) and data.find((at - file.userblock_size).to_bytes(8, "little")) >= 0:
+            is_used = data.find((at - before).to_bytes(8, "little")) >= 0
+            if is_used and not _is_sound(data, at):
+                size = int.from_bytes(data[at + 8 : at + 16], "little")
                 raise FileFormatError(
-                    f"{Path(file.filename).name} declares a heap of {readable(size)}, more than the file has: it is truncated or "
-                    "damaged. Copy it again."
+                    f"{path.name} declares a heap of {readable(size)} that does not fit the file or its own objects: it is "
+                    "truncated or damaged. Copy it again."
                 )
             at = data.find(HEAP, at + 1)
+
+
+def _is_sound(data: mmap.mmap, at: int) -> bool:
+    """Whether the heap lies within the file, and its objects (index 2, references 2, 4 unused, size 8 bytes) within the heap."""
+    end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+    if end > len(data):
+        return False
+    at += 16
+    while at + 16 <= end:
+        size = int.from_bytes(data[at + 8 : at + 16], "little")
+        is_room = data[at : at + 2] == b"\0\0"  # whose size counts its own head
+        step = size if is_room else 16 + -(-size // 8) * 8
+        if step < 1 or at + step > end:
+            return False
+        at += step
+    return True
 
 
 def stored_rows(table: h5py.Dataset) -> np.ndarray:
@@ -131,13 +228,7 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
 
 def datasets_named(file: h5py.File, name: str) -> list[h5py.Dataset]:
     """All datasets whose last name is ``name``, the largest first."""
-    found: list[h5py.Dataset] = []
-
-    def collect(path: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset) and path.rsplit("/", 1)[-1] == name:
-            found.append(item)
-
-    file.visititems(collect)
+    found = [d for path, d in objects(file) if isinstance(d, h5py.Dataset) and path.rsplit("/", 1)[-1] == name]
     return sorted(found, key=lambda d: -d.size)
 
 
@@ -150,8 +241,10 @@ def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
         raise FileFormatError(f"{name} should have {ndim} axes; its shape is {data.shape}.")
     if data.size == 0:
         raise FileFormatError(f"{name} is empty: its shape is {data.shape}.")
-    if data.external or (data.is_virtual and any(source.file_name != "." for source in data.virtual_sources())):
+    if data.external:
         raise FileFormatError(f"{name} keeps its values in another file; write one self-contained file.")
+    if data.is_virtual:
+        _check_sources(data, name)
     stored = data.id.get_storage_size()
     packed = data.id.get_create_plist().get_nfilters() > 0 or data.is_virtual
     if not data.is_virtual and (stored == 0 or (not packed and stored < data.nbytes)):
@@ -162,6 +255,21 @@ def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
     if not data.is_virtual:
         check_packed(name, data.nbytes, stored)
     return data
+
+
+def _check_sources(data: h5py.Dataset, name: str) -> None:
+    """Raise where values of a virtual dataset are not in its file: HDF5 fills them with zeros, and says nothing."""
+    filled = 0
+    for source in data.virtual_sources():
+        if source.file_name != ".":
+            raise FileFormatError(f"{name} keeps its values in another file; write one self-contained file.")
+        found = dataset(OneFile(data.file.id), source.dset_name)
+        if found is None or found.is_virtual:
+            raise FileFormatError(f"{name} is put together from a dataset that is not there; copy the file again.")
+        checked(found)
+        filled += source.vspace.get_select_npoints()
+    if filled < data.size:
+        raise FileFormatError(f"{name} is put together from parts that leave some of it empty; write it again.")
 
 
 def load(data: h5py.Dataset, ndim: int | None = None) -> np.ndarray:

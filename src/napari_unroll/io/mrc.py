@@ -16,7 +16,7 @@ from mrcfile.utils import data_dtype_from_header
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.ct_options import CircularOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
-from napari_unroll.io.guards import MRC_SUFFIXES, check_declared
+from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, read_head
 from napari_unroll.io.number_files import angles_file
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.views import Views
@@ -35,6 +35,9 @@ def sniff(path: Path) -> bool:
 
 def _header(path: Path) -> np.recarray:
     check_declared(path, HEADER_BYTES, "an MRC header")
+    extended = int.from_bytes(read_head(path, HEADER_BYTES)[92:96], "little")  # nsymbt
+    if min(extended, int.from_bytes(extended.to_bytes(4, "little"), "big")) > path.stat().st_size - HEADER_BYTES:
+        raise FileFormatError(f"{path.name} declares a longer MRC header than the whole file; it is damaged.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -60,7 +60,7 @@ def read(path: Path, options: MrdOptions) -> Scan:
     """The one image that the options name."""
     notes: list[str] = []
     with open_hdf5(path) as file:
-        check_heaps(file)
+        check_heaps(path, file.userblock_size)
         group = _group(file)
         if group is None:
             raise FileFormatError(f"{path.name} has no table of readouts beside an XML header.")

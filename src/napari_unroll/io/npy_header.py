@@ -5,6 +5,7 @@ It knows arrays, not what they mean.
 
 from __future__ import annotations
 
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,11 @@ from numpy.lib import format as npy
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check
-from napari_unroll.io.guards import check_declared, check_memory, check_packed
+from napari_unroll.io.guards import check_declared, check_memory, check_packed, readable
+
+MAGIC_BYTES = 8
+LONGEST_HEADER = 65_535
+"""Bytes; later versions of the format may declare 4 GiB, which an archive can hold in a few kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,13 @@ def read_header(stream: IO[bytes], name: str) -> Header:
     """The header of an .npy stream. Raises FileFormatError for damaged headers and for Python objects (pickle)."""
     try:
         version = npy.read_magic(stream)
+        size = 2 if version == (1, 0) else 4
+        length = int.from_bytes(declared := stream.read(size), "little")
+        if length > LONGEST_HEADER:
+            raise ValueError(f"its header declares {readable(length)}")
+        head = io.BytesIO(declared + stream.read(length))
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        shape, fortran, dtype = read(head)
     except Exception as error:
         raise FileFormatError(f"{name} has a damaged numpy header ({error}); save or copy it again.") from error
     if dtype.hasobject:
@@ -54,7 +64,7 @@ def read_header(stream: IO[bytes], name: str) -> Header:
         )
     if any(n < 0 for n in shape):
         raise FileFormatError(f"{name} declares the shape {shape}; it is damaged.")
-    return Header(tuple(shape), dtype, fortran, stream.tell())
+    return Header(tuple(shape), dtype, fortran, MAGIC_BYTES + size + length)
 
 
 def npy_header(path: Path) -> Header:

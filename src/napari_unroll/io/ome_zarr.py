@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.guards import check_memory
+from napari_unroll.io.guards import check_folder, check_memory
 from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -98,6 +98,7 @@ def _level(name: str, grid: VolumeGrid, factors: tuple[int, int, int], is_comple
 
 def read(path: Path) -> Volume:
     """The finest level, its grid in mm and the record (empty when another program wrote it)."""
+    check_folder(path)
     try:
         group = zarr.open_group(path, mode="r")
         attributes = group.attrs.asdict()
@@ -116,8 +117,8 @@ def read(path: Path) -> Volume:
 
 
 def _load(path: Path, array: Any) -> np.ndarray:
-    """The whole array, whose size is first compared with the memory: chunks of zeros are not stored."""
-    check_memory(math.prod(array.shape) * array.dtype.itemsize, path.name)
+    """The whole array, whose size and that of a chunk are first compared with the memory: chunks of zeros are not stored."""
+    check_memory((math.prod(array.shape) + math.prod(array.chunks)) * array.dtype.itemsize, path.name)
     return np.asarray(array[...])
 
 

@@ -133,15 +133,14 @@ def read_volume(path: Path | str) -> Volume:
     Raises FileFormatError when it is missing, damaged, or neither.
     """
     path = Path(path).expanduser()
+    container(path)
     if _is_series(path):
         with translated(path, "a DICOM series"):
             return dicom.read(path)
     suffix = suffix_of(path)
-    if not path.exists():
-        raise FileFormatError(f"There is no file {path}; check the name and the folder.")
-    if suffix == ".ome.zarr":
-        return ome_zarr.read(path)
-    if suffix in HDF5_SUFFIXES:
-        with translated(path, "a volume"):
+    with translated(path, "a volume"):
+        if suffix == ".ome.zarr":
+            return ome_zarr.read(path)
+        if suffix in HDF5_SUFFIXES:
             return hdf5_volume.read(path)
-    return npy_volume.read(path) if suffix == ".npy" else tiff_volume.read(path)
+        return npy_volume.read(path) if suffix == ".npy" else tiff_volume.read(path)

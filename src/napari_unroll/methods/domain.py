@@ -52,8 +52,21 @@ QUANTITIES = {
 
 def outside(card: dict[str, Any], scan: Scan) -> list[str]:
     """What of the scan the card's network was not trained for, a sentence each; none where it says nothing."""
-    domain = card.get("domain", {})
+    domain = _plausible(card.get("domain"))
     return [*_other_geometry(domain, scan), *(s for name in QUANTITIES if (s := _other_number(name, domain, scan)))]
+
+
+def _plausible(domain: Any) -> dict[str, Any]:
+    """What of a card's record is names and ranges; anything else says nothing."""
+    if not isinstance(domain, dict):
+        return {}
+    names = domain.get("geometries")
+    known = {"geometries": names} if isinstance(names, list) and all(isinstance(n, str) for n in names) else {}
+    return known | {name: domain[name] for name in QUANTITIES if _is_range(domain.get(name))}
+
+
+def _is_range(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 2 and all(isinstance(n, int | float) for n in found)
 
 
 def _other_geometry(domain: dict[str, Any], scan: Scan) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from napari_unroll.errors import WeightsError
 from napari_unroll.io.atomic import write_bytes, write_text
+from napari_unroll.io.checksums import digest
 from napari_unroll.methods import weights_version_1
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.scan.scan import MODALITIES, Modality
@@ -91,9 +93,9 @@ def find(name_or_path: str) -> Weights:
     if name_or_path in known:
         return known[name_or_path]
     path = Path(name_or_path)
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors" or not os.path.isfile(path):  # noqa: PTH113 (that of pathlib raises for long names)
         raise WeightsError(
-            f"No weights called {name_or_path!r}: expected one of {sorted(known) or 'none shipped'} or a .safetensors file."
+            f"No weights called {name_or_path[:80]!r}: expected one of {sorted(known) or 'none shipped'} or a .safetensors file."
         )
     return Weights(path.stem, path, _card(path))
 
@@ -137,9 +139,10 @@ def load(weights: Weights, methods: Sequence[str], complex_valued: bool, device:
 def _card(path: Path) -> dict[str, Any]:
     card = path.with_suffix(".json")
     try:
-        return dict(json.loads(card.read_text())) if card.is_file() else {}
-    except (OSError, ValueError):
+        found = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def save_network(
@@ -155,6 +158,7 @@ def save_network(
     """
     tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
     about = {"kind": KIND, "version": VERSION, "method": method, "config": network.config.model_dump_json()}
+    about["sha256"] = digest(about, tensors)
     write_bytes(path, save(tensors, about))  # safetensors' own files can be read by their owner only
     if card is not None:
         card = {**card, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -168,10 +172,22 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> Network:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            _check_tensors(path, file.metadata() or {}, tensors)
         network.load_state_dict(_READERS[header["kind"], header["version"]].tensors(tensors, network.config))
     except (SafetensorError, KeyError, RuntimeError, OSError) as error:
         raise _no_network(path, error) from error
     return network.to(device).eval().requires_grad_(False)
+
+
+def _check_tensors(path: Path, header: Header, tensors: Tensors) -> None:
+    """Raise where tensors are not those that were written (older files do not tell), or hold NaN or infinity."""
+    about = {name: text for name, text in header.items() if name != "sha256"}
+    if header.get("sha256", written := digest(about, tensors)) != written:
+        raise WeightsError(
+            f"{path.name} is not what was written: it is damaged. Copy it again, or choose other weights."
+        )
+    if not all(bool(torch.isfinite(values).all()) for values in tensors.values()):
+        raise WeightsError(f"{path.name} holds weights that are NaN or infinite; choose other weights.")
 
 
 def read_header(path: Path) -> Header:
@@ -183,7 +199,7 @@ def read_header(path: Path) -> Header:
             header = {"version": "1", **(file.metadata() or {})}
         reader = _READERS[header["kind"], header["version"]]
         return {**header, "method": header.get("method") or reader.method(header["config"])}
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise _no_network(path, error) from error
 
 
@@ -191,7 +207,7 @@ def _config(path: Path, header: Header) -> NetworkConfig:
     reader = _READERS[header["kind"], header["version"]]
     try:
         return NetworkConfig.model_validate(reader.config(header["config"]))
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+    except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _no_network(path, error) from error
 
 

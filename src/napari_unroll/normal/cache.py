@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -52,7 +52,7 @@ def cached_fit(
     """
     options = options or FitOptions()
     path = cache_path(scan, physics, options)
-    factors = _found(path, physics)
+    factors = yield from _found(path, physics)
     if factors is not None:
         yield from _replay(factors)
     elif _worth_keeping(physics, options):
@@ -79,7 +79,7 @@ def _replayed(history: Sequence[Mapping[str, float]]) -> Iterator[Event]:
 def _kept(physics: VolumePhysics, options: FitOptions, stop: Stop | None, path: Path) -> Iterator[Event]:
     """The events of a fit that writes its state now and then, and its factors at the end."""
     unfinished = path.with_suffix(".unfinished")
-    state = _interrupted(unfinished, physics)
+    state = yield from _interrupted(unfinished, physics)
     if state.stored is not None:
         done = int(state.stored["progress"][0])
         yield Progress(0, 0, f"Going on with an interrupted fit after {done} steps.")
@@ -127,15 +127,17 @@ def _worth_keeping(physics: VolumePhysics, options: FitOptions) -> bool:
         return False  # the fit itself says why
 
 
-def _found(path: Path, physics: VolumePhysics) -> NormalFactors | None:
+def _found(path: Path, physics: VolumePhysics) -> Generator[Event, None, NormalFactors | None]:
     try:
         return load(path, physics.device) if path.is_file() else None
     except FileFormatError:
+        yield Warned(f"The kept operator {path.name} is damaged; it is fitted again.")
         return None
 
 
-def _interrupted(path: Path, physics: VolumePhysics) -> FitState:
+def _interrupted(path: Path, physics: VolumePhysics) -> Generator[Event, None, FitState]:
     try:
         return load_state(path, physics.device) if path.is_file() else FitState()
     except FileFormatError:
+        yield Warned(f"What an interrupted fit left in {path.name} is damaged; the fit begins anew.")
         return FitState()

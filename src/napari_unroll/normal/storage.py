@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.atomic import replacing
+from napari_unroll.io.checksums import digest
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitState
 
@@ -45,6 +46,11 @@ def load(path: Any, device: torch.device | str = "cpu") -> NormalFactors:
     """
     header, t = _read(Path(path), FACTORS, device)
     left = t.get("left")
+    with _sound(Path(path)):
+        return _factors(header, t, left)
+
+
+def _factors(header: Mapping[str, Any], t: Mapping[str, torch.Tensor], left: torch.Tensor | None) -> NormalFactors:
     return NormalFactors(
         kernel=t["kernel"],
         left=left,
@@ -73,8 +79,9 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> FitState:
     Raises FileFormatError where the file is missing, damaged or holds something else.
     """
     header, tensors = _read(path, STATE, device)
-    samples = {kind: np.array(values) for kind, values in header["samples"].items()}
-    return FitState(stored=tensors, history=header["history"], samples=samples)
+    with _sound(path):
+        samples = {kind: np.array(values) for kind, values in header["samples"].items()}
+        return FitState(stored=tensors, history=header["history"], samples=samples)
 
 
 def _parts(f: NormalFactors) -> dict[str, torch.Tensor]:
@@ -85,7 +92,7 @@ def _parts(f: NormalFactors) -> dict[str, torch.Tensor]:
 def _write(path: Path, mark: str, header: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
     about = header | {"format": mark, "complex": [name for name, t in tensors.items() if t.is_complex()]}
     plain = {name: _as_real(t).contiguous().cpu() for name, t in tensors.items()}
-    about["sha256"] = _digest(about, plain)
+    about["sha256"] = digest(about, plain)
     with replacing(path, overwrite=True) as temporary:
         save_file(plain, str(temporary), metadata={"napari_unroll": json.dumps(about)})
 
@@ -93,27 +100,26 @@ def _write(path: Path, mark: str, header: dict[str, Any], tensors: Mapping[str, 
 def _read(path: Path, mark: str, device: torch.device | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not path.is_file():
         raise FileFormatError(f"Expected a file of fitted factors at {path}; there is none. Fit the operator again.")
-    try:
+    with _sound(path):
         with safe_open(str(path), framework="pt", device=str(device)) as file:
             header = json.loads((file.metadata() or {}).get("napari_unroll", "{}"))
             if header.get("format") != mark:
                 raise FileFormatError(f"{path} holds no fitted normal operator; choose a file that a fit wrote.")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if header.pop("sha256", None) != _digest(header, tensors):
+        if header.pop("sha256", None) != digest(header, tensors):
             raise ValueError("what was read is not what was written")
-    except (SafetensorError, ValueError, OSError) as error:
+        return header, {n: torch.view_as_complex(v) if n in header["complex"] else v for n, v in tensors.items()}
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Whatever a damaged file raises leaves as a FileFormatError."""
+    try:
+        yield
+    except FileFormatError:
+        raise
+    except Exception as error:
         raise FileFormatError(f"{path} cannot be read as fitted factors ({error}); fit the operator again.") from error
-    return header, {n: torch.view_as_complex(v) if n in header["complex"] else v for n, v in tensors.items()}
-
-
-def _digest(about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of plain facts and of real tensors, in hexadecimal; compared when they are read again."""
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name in sorted(tensors):
-        array = tensors[name].detach().cpu().contiguous()
-        found.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
-        found.update(array.flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
 
 
 def _as_real(t: torch.Tensor) -> torch.Tensor:

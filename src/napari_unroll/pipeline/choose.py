@@ -7,7 +7,6 @@ is remembered, so that ``auto`` takes it; of X-rays the left-out error may rank 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,7 +18,6 @@ from napari_unroll.environment import PeakMemory
 from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
-from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.left_out import LeftOut, of_scan, with_coil_maps
 from napari_unroll.methods.problem import Method, MethodParams, as_tensor
 from napari_unroll.methods.registry import for_scan, get, has_weights
@@ -27,7 +25,7 @@ from napari_unroll.methods.steps.final import FORETOLD, QUICK
 from napari_unroll.physics.build import build_physics
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
-from napari_unroll.pipeline.verdicts import verdict_path
+from napari_unroll.pipeline.verdicts import remember
 from napari_unroll.scan.left_out import FRACTION, leave_out
 from napari_unroll.scan.scan import Scan
 
@@ -111,7 +109,7 @@ def choose(scan: Scan, plan: ChoosePlan | None = None, stop: Stop | None = None)
     if scan.modality not in FORETOLD:
         verdict = replace(verdict, text=f"{verdict.text} {DOUBT}")
     elif outcome is Outcome.COMPLETED:
-        _remember(scan, verdict)
+        remember(scan, verdict.as_values())
     yield Finished(outcome, verdict, verdict.text)
 
 
@@ -200,10 +198,3 @@ def _verdict(tried: list[_Tried]) -> Verdict:
     lead, doubt = other.row.error - best.row.error, float(np.std((b - a) / np.maximum(size, 1e-300)))
     sure = "clearly behind" if lead > 2 * doubt else "not clearly behind; compare both by eye"
     return Verdict(rows, best.row.method, f"{text}; {other.row.method} follows with {other.row.error:.2%}, {sure}.")
-
-
-def _remember(scan: Scan, verdict: Verdict) -> None:
-    path = verdict_path(scan)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(verdict.as_values(), indent=2) + "\n")

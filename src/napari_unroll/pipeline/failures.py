@@ -1,22 +1,10 @@
-"""What went wrong, as a sentence for people. Torch tells of exhausted memory in several ways; they are told apart here."""
+"""What went wrong, as a sentence for people. It knows plans and errors."""
 
 from __future__ import annotations
 
-import torch
-
-from napari_unroll.errors import UnrollError
+from napari_unroll.errors import UnrollError, is_out_of_memory, shortened
 from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.plan import Plan
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or numpy could not allocate: on CUDA a class of its own, on the CPU a RuntimeError with a text."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "not enough memory" in text or "out of memory" in text or "can't allocate" in text
-    )
 
 
 def translate(error: BaseException, plan: Plan) -> str:
@@ -25,7 +13,7 @@ def translate(error: BaseException, plan: Plan) -> str:
         return str(error)
     if is_out_of_memory(error):
         return memory_advice(plan)
-    first = (str(error).strip().splitlines() or [""])[0]
+    first = shortened((str(error).strip().splitlines() or [""])[0], 150)
     return f"{plan.title} stopped with an unexpected {type(error).__name__}: {first or 'no message'}. The log has the details."
 
 

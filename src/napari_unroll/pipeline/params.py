@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from napari_unroll.errors import ParameterError
+from napari_unroll.errors import ParameterError, shortened
 from napari_unroll.record import shown
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -167,8 +167,8 @@ def _scalar(text: str) -> Any:
     if re.fullmatch(r"[-+.\d]+:[-+.\d]+", text):
         return text
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        value = plain_yaml(text)
+    except ValueError:
         return text
     if isinstance(value, str):
         try:
@@ -218,12 +218,25 @@ def from_yaml(record: type[Record], text: str) -> Record:
 def parse_yaml(text: str) -> dict[str, Any]:
     """A YAML mapping as plain values."""
     try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ParameterError(f"Expected YAML with one parameter per line; {' '.join(str(error).split())}.") from None
-    if not isinstance(values, dict):
-        raise ParameterError(f"Expected YAML with one 'name: value' per line; got {type(values).__name__}.")
+        values = plain_yaml(text)
+    except ValueError as error:
+        raise ParameterError(f"Expected YAML with one parameter per line; {error}.") from None
+    if not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
+        raise ParameterError(f"Expected YAML with one 'name: value' per line; got {shown(values)}.")
     return values
+
+
+def plain_yaml(text: str) -> Any:
+    """The values of a YAML text, never more of them than its characters: aliases are refused.
+
+    Raises ValueError, whatever the parser stumbles over.
+    """
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise ValueError("aliases (*name) are not read, write the values out")
+        return yaml.safe_load(text)
+    except Exception as error:  # its constructors raise nearly anything: !!int "" an IndexError
+        raise ValueError(shortened(error, 150)) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.errors import Cancelled, FinishNow, MemoryExceeded, UnrollError
+from napari_unroll.errors import Cancelled, FinishNow, MemoryExceeded, UnrollError, is_out_of_memory
 from napari_unroll.events import (
     Box,
     Event,
@@ -38,7 +38,7 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
-from napari_unroll.pipeline.failures import is_out_of_memory, memory_advice, translate
+from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
 from napari_unroll.scan.noise import measured_noise
@@ -80,6 +80,11 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals), found=seen.found)
 
 
+@dataclass(frozen=True)
+class OutOfRoom(Warned):
+    """The method ended before its time for want of memory; what it had is the result."""
+
+
 @dataclass
 class _Seen:
     """What passed by: residuals, how far the search for a fixed point has come, what the method measured of itself."""
@@ -87,11 +92,14 @@ class _Seen:
     residuals: list[float] = field(default_factory=list)
     fixed_point: FixedPoint | None = None
     found: dict[str, Any] = field(default_factory=dict)
+    cut: str = ""
 
     def note(self, event: Event) -> Event:
         """Note it; the event goes on as it is."""
         if isinstance(event, FixedPoint):
             self.fixed_point = event
+        if isinstance(event, OutOfRoom):
+            self.cut = f" {event.text}"
         if isinstance(event, Measured):
             self.found.update(event.row)
         if isinstance(event, IterationDone) and event.residual is not None:
@@ -157,7 +165,7 @@ def _fit(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, Non
     for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0)):
         if isinstance(event, IterationDone):
             yield Progress(event.iteration, event.n_iterations, "fitting the normal operator")
-        elif isinstance(event, Progress) and event.n_steps:
+        elif isinstance(event, Warned) or (isinstance(event, Progress) and event.n_steps):
             yield event
         elif isinstance(event, Finished):
             if event.result is None:
@@ -188,7 +196,11 @@ def _solve(plan: Plan, problem: Problem, crop: Box | None, stop: Stop) -> Genera
                 raise
             smaller = plan.smaller()
             if smaller is None:
-                raise MemoryExceeded(memory_advice(plan)) from None
+                if not problem.estimate.exists:
+                    raise MemoryExceeded(memory_advice(plan)) from None
+                yield OutOfRoom(f"{memory_advice(plan)} The volume is the best estimate until then.")
+                with shielded():
+                    return problem.estimate.values()
         plan, problem = smaller, _shrunk(problem, smaller)
         yield Warned(f"{plan.device} ran out of memory; going on with patches of {plan.patch_size}.")
 
@@ -219,10 +231,18 @@ def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Se
             Outcome.FAILED,
             advice=f"{plan.title} diverged: the volume holds NaN or infinity. Check the measurements and the geometry.",
         )
-    outcome = Outcome.FINISHED_EARLY if stop.finish_now else Outcome.COMPLETED
+    if not volume.any() and np.any(scan.measurements):
+        return Finished(
+            Outcome.FAILED,
+            advice=f"{plan.title} gave a volume of zeros only, but the measurements are not zero. Check the geometry, the region "
+            "and the weights.",
+        )
+    outcome = Outcome.FINISHED_EARLY if stop.finish_now or seen.cut else Outcome.COMPLETED
     residual = f" {_fit_in_words(plan, scan, seen.residuals[-1])}" if seen.residuals else ""
     found = f" {seen.fixed_point.text}" if seen.fixed_point else ""
-    return Finished(outcome, volume, f"{plan.title} {outcome}.{residual}{found}", fixed_point=seen.fixed_point)
+    return Finished(
+        outcome, volume, f"{plan.title} {outcome}.{residual}{found}{seen.cut}", fixed_point=seen.fixed_point
+    )
 
 
 def _fit_in_words(plan: Plan, scan: Scan, residual: float) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from napari_unroll.io.atomic import write_text
+from napari_unroll.io.checksums import digest
 from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.registry import METHODS, classical_default, default_for
@@ -22,14 +25,25 @@ def verdict_path(scan: Scan) -> Path | None:
     return cache_folder() / "verdicts" / f"{key}.json"
 
 
+def remember(scan: Scan, verdict: dict[str, Any]) -> None:
+    """Keep what a comparison found (plain values, with ``method``) and its checksum; damaged ones count as none."""
+    path = verdict_path(scan)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(verdict | {"sha256": digest(verdict, {})}, indent=2) + "\n")
+
+
 def best_known(scan: Scan) -> Method | None:
     """The method that a comparison on this scan found best; None where there was none, or the method is gone."""
     path = verdict_path(scan)
     if path is None:
         return None
     try:
-        found = METHODS.get(str(json.loads(path.read_text())["method"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept.pop("sha256") != digest(kept, {}):
+            return None
+        found = METHODS.get(str(kept["method"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return None if found is None or found.obstacle(scan) else found
 

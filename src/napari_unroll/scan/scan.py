@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from napari_unroll.errors import ScanError
+from napari_unroll.errors import ScanError, shortened
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.field_of_view import check_volume
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam, VolumeGrid, fingerprint
@@ -27,6 +27,8 @@ MODALITIES: dict[Modality, str] = {"ct": "CT", "mri": "MRI", "image": "image"}
 """Every modality, as people write it."""
 Origin = Literal["read", "given", "inferred", "assumed"]
 """Where a fact comes from: the file, an option, other facts or the measurements; or nothing, and it may be wrong."""
+LONGEST_NAME = 255
+"""Characters; names and notes may come from files, and reach terminals."""
 AXES: dict[Modality, dict[int, str]] = {
     "ct": {3: "(view, row, column)"},
     "mri": {3: "(coil, shot, readout)", 4: "(coil, z, y, x)"},
@@ -90,6 +92,8 @@ class Scan:
     origins: tuple[tuple[str, Origin], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", shortened(self.name, LONGEST_NAME))
+        object.__setattr__(self, "notes", tuple(shortened(note) for note in self.notes))
         self._check_measurements()
         if isinstance(self.geometry, (ConeBeam, ParallelBeam)):
             check_volume(self.geometry, self.grid)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from napari_unroll.events import Progress
+from napari_unroll.events import Progress, Warned
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
@@ -55,9 +55,13 @@ class Operators:
         return self._factors[scanner]
 
 
-def build(store: SampleStore, specs: Sequence[SampleSpec], make: Callable[[SampleSpec], Volumes]) -> Iterator[Progress]:
-    """Make the samples that the store lacks, number i from spec i. Where it is stopped, what was made stays."""
+def build(
+    store: SampleStore, specs: Sequence[SampleSpec], make: Callable[[SampleSpec], Volumes]
+) -> Iterator[Progress | Warned]:
+    """Make the samples that the store lacks or that are damaged, number i from spec i. Where it is stopped, what was made stays."""
     for i, spec in enumerate(specs):
+        if store.drop_damaged(i):
+            yield Warned(f"Training sample {i} is damaged; it is built again.")
         if i not in store:
             store.add(make(spec), spec.scanner, i)
         yield Progress(i + 1, len(specs), "building training samples")

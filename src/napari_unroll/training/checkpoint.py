@@ -5,7 +5,9 @@ Written whole or not at all; read with ``weights_only`` so that no code runs.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 import json
 import pickle
 from pathlib import Path
@@ -18,6 +20,8 @@ from napari_unroll.io.atomic import replacing
 from napari_unroll.training.tasks.task import Task
 
 MODULES = ("network", "average", "optimizer", "scaler")
+MARK = b"napari-unroll training state\n"
+"""How a state begins; then come its SHA-256 and what torch saved."""
 NUMBERS = ("step", "elapsed", "best", "stale")
 
 
@@ -53,24 +57,58 @@ class TrainingState:
         state = {name: getattr(trainer, name).state_dict() for name in MODULES}
         state |= {name: getattr(trainer, name) for name in NUMBERS}
         state |= {"rng": json.dumps(trainer.task.rng.bit_generator.state), "torch_rng": torch.get_rng_state()}
+        content = io.BytesIO()
+        torch.save(state, content)
         with replacing(self.path, overwrite=True) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(MARK + hashlib.sha256(content.getbuffer()).digest() + content.getbuffer())
+            if self.path.is_file():
+                self.path.replace(self.previous)
         if self._board is not None:
             self._board.flush()
 
-    def restore(self, trainer: Resumable) -> None:
-        """Go on where the file left off; nothing happens where there is none. Raises WeightsError on a damaged file."""
-        if not self.path.is_file():
-            return
-        try:
-            state = torch.load(self.path, map_location=trainer.device, weights_only=True)
-            for name in MODULES:
-                getattr(trainer, name).load_state_dict(state[name])
-            for name in NUMBERS:
-                setattr(trainer, name, type(getattr(trainer, name))(state[name]))
-            trainer.task.rng.bit_generator.state = json.loads(state["rng"])
-            torch.set_rng_state(state["torch_rng"].cpu())
-        except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise WeightsError(
-                f"{self.path.name} is no training state of this network; remove it to start anew."
-            ) from error
+    @property
+    def previous(self) -> Path:
+        """The state before the last one: what a training goes on from where the last is damaged."""
+        return self.path.with_name(f"{self.path.name}.previous")
+
+    def restore(self, trainer: Resumable) -> str:
+        """Go on where the last file that is whole left off; nothing happens where there is none.
+
+        Returns what was damaged, in words, or "". Raises WeightsError where files are whole, but of another network.
+        """
+        damaged = []
+        for path in (self.path, self.previous):
+            if not path.is_file():
+                continue
+            content = _content(path)
+            if content is not None:
+                _restore(trainer, content, path)
+                return f"{' and '.join(damaged)} is damaged; going on from step {trainer.step}." if damaged else ""
+            damaged.append(path.name)
+        return f"{' and '.join(damaged)} cannot be read, it is damaged: training begins anew." if damaged else ""
+
+
+def _content(path: Path) -> bytes | None:
+    """What was saved, or None where that is not what is there now. States without a checksum, of older versions, are taken."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    if content.startswith(b"PK"):
+        return content
+    start = len(MARK) + hashlib.sha256().digest_size
+    body = content[start:]
+    return body if content[:start] == MARK + hashlib.sha256(body).digest() else None
+
+
+def _restore(trainer: Resumable, content: bytes, path: Path) -> None:
+    try:
+        state = torch.load(io.BytesIO(content), map_location=trainer.device, weights_only=True)
+        for name in MODULES:
+            getattr(trainer, name).load_state_dict(state[name])
+        for name in NUMBERS:
+            setattr(trainer, name, type(getattr(trainer, name))(state[name]))
+        trainer.task.rng.bit_generator.state = json.loads(state["rng"])
+        torch.set_rng_state(state["torch_rng"].cpu())
+    except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path.name} is no training state of this network; remove it to start anew.") from error

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import zarr
 
-from napari_unroll.errors import ScanError, UnrollError
+from napari_unroll.errors import Cancelled, FileFormatError, FinishNow, ScanError, UnrollError
 from napari_unroll.events import Box, result_of
 from napari_unroll.interrupt import check
-from napari_unroll.io.atomic import replacing, write_text
+from napari_unroll.io.atomic import remove, replacing, write_text
+from napari_unroll.io.checksums import digest
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
@@ -110,7 +111,9 @@ class SampleStore:
     def add(self, sample: Volumes, scanner: int, index: int | None = None) -> None:
         """Keep a sample of ``scanner`` under ``index``, or after the others."""
         with replacing(self._path(len(self) if index is None else index), overwrite=True) as temporary:
-            group = zarr.open_group(str(temporary), mode="w", attributes={"scanner": scanner})
+            group = zarr.open_group(
+                str(temporary), mode="w", attributes={"scanner": scanner, "sha256": digest(scanner, sample)}
+            )
             for name, values in sample.items():
                 group.create_array(name, data=values, chunks=values.shape)
 
@@ -120,18 +123,41 @@ class SampleStore:
         try:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
             volumes = {name: np.asarray(array[:]) for name, array in sorted(group.arrays())}
-            return volumes, int(group.attrs["scanner"])
-        except (KeyError, ValueError, OSError, RuntimeError) as error:
+            scanner = int(group.attrs["scanner"])
+            if group.attrs.get("sha256", written := digest(scanner, volumes)) != written:
+                raise ValueError("what was read is not what was written")
+        except UnrollError:
+            raise
+        except Exception as error:  # of zarr and its codecs
             raise UnrollError(f"Sample {index} in {self.folder} is damaged; remove {self._path(index)}.") from error
+        return volumes, scanner
+
+    def drop_damaged(self, index: int) -> bool:
+        """Remove sample ``index`` where it is there but damaged, so that it is built again; says whether it was."""
+        try:
+            if index in self:
+                self.load(index)
+        except (Cancelled, FinishNow):
+            raise
+        except UnrollError:
+            remove(self._path(index))
+            return True
+        return False
 
     def add_scanner(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
         """Keep the fitted factors that all samples of scanner ``index`` share, and the symmetries of its operator."""
-        write_text(self.folder / f"scanner-{index}.json", json.dumps({"symmetries": symmetries}))
+        write_text(
+            self.folder / f"scanner-{index}.json",
+            json.dumps({"symmetries": symmetries, "sha256": digest(symmetries, {})}),
+        )
         storage.save(factors, self.folder / f"scanner-{index}.safetensors")
 
     def has_scanner(self, index: int) -> bool:
-        """Whether scanner ``index`` is kept."""
-        return (self.folder / f"scanner-{index}.safetensors").is_file()
+        """Whether scanner ``index`` is kept, undamaged."""
+        try:
+            return bool(self.scanner(index)) and bool(self._symmetries_of(index))
+        except FileFormatError:
+            return False
 
     def scanner(self, index: int) -> NormalFactors:
         """The factors of scanner ``index``."""
@@ -145,8 +171,17 @@ class SampleStore:
     def symmetries(self) -> list[tuple[Symmetry, ...]]:
         """The symmetries of every scanner's operator."""
         n = len(list(self.folder.glob("scanner-*.safetensors")))
-        kept = [json.loads((self.folder / f"scanner-{i}.json").read_text())["symmetries"] for i in range(n)]
-        return [tuple(Symmetry(tuple(axes), tuple(flips)) for axes, flips in one) for one in kept]
+        return [self._symmetries_of(i) for i in range(n)]
+
+    def _symmetries_of(self, index: int) -> tuple[Symmetry, ...]:
+        path = self.folder / f"scanner-{index}.json"
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept.get("sha256", written := digest(kept["symmetries"], {})) != written:
+                raise ValueError("what was read is not what was written")
+            return tuple(Symmetry(tuple(axes), tuple(flips)) for axes, flips in kept["symmetries"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise FileFormatError(f"{path} is damaged ({error}); the scanner is fitted again.") from error
 
 
 class PatchSampler:

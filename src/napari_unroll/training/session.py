@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollError
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollError, is_out_of_memory
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
 from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.algorithms.network import Network
-from napari_unroll.methods.weights import save_network
+from napari_unroll.methods.weights import find, save_network
 from napari_unroll.physics.build import choose_device
 from napari_unroll.training.card import model_card
 from napari_unroll.training.dataset import DatasetSplit, split_dataset
@@ -92,6 +92,8 @@ def _work(plan: TrainingPlan, out: Path, device: str, split: DatasetSplit | None
         if isinstance(event, Progress | IterationDone | Pictures):
             keeper.see(event)
             yield event
+        elif isinstance(event, Warned):
+            yield event
         elif isinstance(event, Finished):
             return keeper.finished(event)
 
@@ -136,8 +138,8 @@ class _Keeper:
         assert self.trainer is not None
         if not self.weights.is_file():
             return Finished(event.outcome, None, "No network was trained yet; the same call goes on.")
-        card = json.loads(self.weights.with_suffix(".json").read_text(encoding="utf-8"))
-        if card["psnr_after"] is None:
+        card = find(str(self.weights)).card
+        if card.get("psnr_after") is None:
             return replace(event, result=self.weights, advice=f"{event.advice} The network was not measured yet.")
         advice = (
             f"{event.advice} The best network reaches {card['psnr_after']:.2f} dB on held-out scans, "
@@ -152,8 +154,8 @@ def _claim(plan: TrainingPlan, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         kept, path = plan.model_dump(mode="json"), out / PLAN
         if path.is_file() and (out / "training.state").is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            other = sorted(k for k in kept.keys() - MAY_CHANGE if before.get(k) != kept[k])
+            before = _plan_before(path)
+            other = sorted(k for k in kept.keys() - MAY_CHANGE if before.get(k, kept[k]) != kept[k])
             if other:
                 raise ParameterError(
                     f"{out} holds a training with another {', '.join(other)}; choose another folder, or remove "
@@ -164,9 +166,18 @@ def _claim(plan: TrainingPlan, out: Path) -> None:
         raise ParameterError(f"The folder {out} cannot be used for training ({error}); choose another.") from error
 
 
+def _plan_before(path: Path) -> dict[str, Any]:
+    """The plan of the training in this folder; where it is damaged, nothing is known of it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _advice(error: Exception) -> str:
     if isinstance(error, UnrollError):
         return str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return "Training ran out of memory; lower options.patch_size or options.batch_size, or set options.recompute."
     return f"Training failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}."

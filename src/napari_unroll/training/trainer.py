@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from napari_unroll.errors import Cancelled, FinishNow
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import check, interruptible, shielded, stepwise
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.equilibrium.report import hearing, metrics
@@ -86,7 +86,9 @@ class Trainer:
         """
         if self.state is not None:
             with shielded():
-                self.state.restore(self)
+                trouble = self.state.restore(self)
+            if trouble:
+                yield Warned(trouble)
         yield Started("training", self.options.n_steps)
         history: list[float] = []
         outcome = Outcome.COMPLETED

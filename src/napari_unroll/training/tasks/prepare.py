@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-from napari_unroll.events import Progress
+from napari_unroll.events import Progress, Warned
 from napari_unroll.training.building import Operators, build, clean_volumes, load_samples, local_problems
 from napari_unroll.training.contexts import follows_trajectory
 from napari_unroll.training.dataset import DatasetSplit
@@ -30,18 +30,19 @@ class Prepared:
     validate: Validate
 
 
-Prepare = Callable[[TrainingPlan, DatasetSplit, SampleStore, str], Generator[Progress, None, Prepared]]
+Prepare = Callable[[TrainingPlan, DatasetSplit, SampleStore, str], Generator[Progress | Warned, None, Prepared]]
 
 
 def _patches(
     plan: TrainingPlan, split: DatasetSplit, store: SampleStore, device: str
-) -> Generator[Progress, None, Prepared]:
+) -> Generator[Progress | Warned, None, Prepared]:
     """Local problems."""
     operators, start, options = Operators(store, device), plan.network.start_iterations, plan.options
     yield from build(store, split.training, local_problems(operators, start))
     held_out: list[HeldOutScan] = []
     yield from prepare(split.held_out, start, operators, held_out)
-    is_needed = follows_trajectory(plan.network, options) or options.partition != "approximated"
+    is_damaged = not all(store.has_scanner(i) for i in {spec.scanner for spec in split.training})
+    is_needed = follows_trajectory(plan.network, options) or options.partition != "approximated" or is_damaged
     physics = operators.all_physics((*split.training, *split.held_out)) if is_needed else ()
     sampler = _sampler(plan, store, len(split.training), store.symmetries())
     return Prepared(PatchTask(sampler, store.scanners(), options, physics, device), HeldOut(held_out))
@@ -49,7 +50,7 @@ def _patches(
 
 def _volumes(
     plan: TrainingPlan, split: DatasetSplit, store: SampleStore, device: str
-) -> Generator[Progress, None, Prepared]:
+) -> Generator[Progress | Warned, None, Prepared]:
     """Volumes with noise."""
     yield from build(store, split.training, clean_volumes)
     flips = [s for s in CUBE if s.axes == (0, 1, 2)]
