@@ -26,10 +26,11 @@ NUMBERS = ("step", "elapsed", "best", "stale")
 
 
 class Resumable(Protocol):
-    """A training: besides these two it has the modules and numbers named above."""
+    """A training: besides these three it has the modules and numbers named above."""
 
     device: str
     task: Task
+    step: int
 
 
 class TrainingState:
@@ -76,7 +77,7 @@ class TrainingState:
 
         Returns what was damaged, in words, or "". Raises WeightsError where files are whole, but of another network.
         """
-        damaged = []
+        damaged: list[str] = []
         for path in (self.path, self.previous):
             if not path.is_file():
                 continue
