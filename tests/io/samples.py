@@ -85,6 +85,13 @@ def write_tiff_folder(path: Path) -> Path:
     return path
 
 
+def write_fits(path: Path, values: np.ndarray) -> Path:
+    from astropy.io import fits
+
+    fits.writeto(path, values)
+    return path
+
+
 def write_npz(path: Path, **more: object) -> Path:
     np.savez(path, transmission=np.exp(-line_integrals()), angles_deg=ANGLES_DEG, **more)
     return path

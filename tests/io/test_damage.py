@@ -31,6 +31,7 @@ def write_sample(name, folder):
         "plain.tif": lambda: tifffile.imwrite(path, views),
         "packed.tif": lambda: tifffile.imwrite(path, views, compression="zlib"),
         "imagej.tif": lambda: tifffile.imwrite(path, views, imagej=True),
+        "cube.fits": lambda: samples.write_fits(path, views),
         "scan.h5": lambda: write_scan(path, read(samples.write_npz(folder / "source.npz"))),
         "picture.png": lambda: imsave(path, (255 * np.random.default_rng(0).random((14, 17))).astype(np.uint8)),
         "fan.mat": lambda: samples.write_mat(path),
@@ -47,7 +48,7 @@ def write_sample(name, folder):
     if name in mri_samples.MAKERS:
         return mri_samples.write(name, folder), mri_samples.OPTIONS.get(name, {})
     makers[name]()
-    return path, RANGE if path.suffix in (".tif", ".mrc") or name == "views.npy" else {}
+    return path, RANGE if path.suffix in (".tif", ".mrc", ".fits") or name == "views.npy" else {}
 
 
 FILES = (
@@ -61,6 +62,7 @@ FILES = (
     "plain.tif",
     "packed.tif",
     "imagej.tif",
+    "cube.fits",
     "scan.h5",
     "picture.png",
     *mri_samples.MAKERS,
@@ -89,7 +91,9 @@ def test_cut_files(tmp_path, name):
             scan = read(path, **options)
         except FileFormatError:
             continue
-        assert path.suffix in (".tif", ".png", ".txrm", ".hdr", ".dat"), f"{name} cut at {cut} of {len(whole)} was read"
+        assert path.suffix in (".tif", ".png", ".txrm", ".hdr", ".dat", ".fits"), (
+            f"{name} cut at {cut} of {len(whole)} was read"
+        )
         np.testing.assert_array_equal(scan.measurements, original.measurements)
 
 

@@ -35,6 +35,7 @@ MAGIC = {
     b"MM\x00+": "tiff",
     b"MATLAB 5.0 MAT-file": "mat",
     b"MATLAB 7.3 MAT-file": "hdf5",
+    b"SIMPLE  =": "fits",
     b"# Dimensions": "bart",
     b"rawarray": "rawarray",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "ole",
@@ -49,7 +50,7 @@ MOST_PACKED = 20_000
 def container(path: Path) -> str:
     """What a path holds by its content, or "" when unknown.
 
-    One of folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, bart, rawarray, siemens, text. Raises FileFormatError where
+    One of folder, hdf5, npy, npz, png, tiff, mat, ole, mrc, bart, rawarray, siemens, fits, text. Raises FileFormatError where
     there is nothing, or nothing in it.
     """
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,12 @@ def natural(path: Path) -> tuple[object, ...]:
     return tuple(int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", path.name))
 
 
-def mean_picture(paths: list[Path]) -> np.ndarray:
+def mean_picture(paths: list[Path], load: Callable[[Path], np.ndarray] = load_tiff) -> np.ndarray:
     """Mean over all pictures of these files, float32 (row, column)."""
     total, count = None, 0
     for path in paths:
         check()
-        pictures = load_tiff(path)
+        pictures = load(path)
         pictures = pictures[None] if pictures.ndim == 2 else pictures
         if total is not None and total.shape != pictures.shape[1:]:
             raise FileFormatError(f"{path.name} has {pictures.shape[1:]} pixels, the pictures before it {total.shape}.")

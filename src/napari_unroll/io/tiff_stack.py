@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from napari_unroll.io.reader import Reader
 from napari_unroll.io.views import Views
 from napari_unroll.scan.scan import Scan
 
+Load = Callable[[Path], np.ndarray]
+"""Opens a picture (row, column) or a stack of them."""
 FLAT_NAME = re.compile(r"^(flat|white|open_?beam|io)s?[-_ ]?\d*$", re.IGNORECASE)
 DARK_NAME = re.compile(r"^(dark|offset|di)s?[-_ ]?\d*$", re.IGNORECASE)
 
@@ -35,47 +38,63 @@ def sniff_folder(path: Path) -> bool:
 
 def read_file(path: Path, options: FieldOptions) -> Scan:
     """A multi-page TIFF as (view, row, column)."""
-    stack = load_tiff(path)
+    return stack_scan(path, load_tiff(path), options, " Or the option format=picture-tiff for a blurred picture.")
+
+
+def read_folder(path: Path, options: FieldOptions) -> Scan:
+    """A folder with one TIFF per view; files named flat…, dark… are the fields, all others views."""
+    return folder_scan(path, tiff_files(path), load_tiff, options)
+
+
+def stack_scan(path: Path, stack: np.ndarray, options: FieldOptions, else_: str = "") -> Scan:
+    """The scan of a stack (view, row, column) in one file, whose fields and angles may lie beside it."""
     if stack.ndim != 3:
         raise FileFormatError(
             f"{path.name} holds one picture of {stack.shape[0]} × {stack.shape[1]} pixels; expected a stack of "
-            "projections. Give the folder that holds one file per view; or the option format=picture-tiff for a blurred picture."
+            f"projections. Give the folder that holds one file per view.{else_}"
         )
     views = Views(shape=stack.shape, load=lambda i: stack[i], integer=stack.dtype.kind in "iu")
     return _scan(path, views, {}, options)
 
 
-def read_folder(path: Path, options: FieldOptions) -> Scan:
-    """A folder with one TIFF per view; files named flat…, dark… are the fields, all others views."""
-    files = tiff_files(path)
+def folder_scan(path: Path, files: list[Path], load: Load, options: FieldOptions) -> Scan:
+    """The scan of a folder with a picture per view; ``load`` opens one."""
     names = {"flats": FLAT_NAME, "darks": DARK_NAME}
     fields = {kind: [f for f in files if name.match(f.stem)] for kind, name in names.items()}
     pictures = [f for f in files if f not in fields["flats"] and f not in fields["darks"]]
     if not pictures:
         raise FileFormatError(f"The folder {path.name} holds flats and darks but no views.")
-    first = load_tiff(pictures[0])
+    first = load(pictures[0])
     if first.ndim != 2:
         raise FileFormatError(f"{pictures[0].name} is a stack; give it alone, or a folder with one picture per file.")
     shape = (len(pictures), first.shape[0], first.shape[1])
-    views = Views(shape=shape, load=lambda i: load_tiff(pictures[i]), integer=first.dtype.kind in "iu")
-    return _scan(path, views, fields, options)
+    views = Views(shape=shape, load=lambda i: load(pictures[i]), integer=first.dtype.kind in "iu")
+    return _scan(path, views, fields, options, load)
 
 
-def _scan(path: Path, views: Views, beside: dict[str, list[Path]], options: FieldOptions) -> Scan:
+def _scan(
+    path: Path, views: Views, beside: dict[str, list[Path]], options: FieldOptions, load: Load = load_tiff
+) -> Scan:
     notes: list[str] = []
-    flat = _field("flats", options.flats, beside.get("flats"), path, views.shape, notes)
-    dark = _field("darks", options.darks, beside.get("darks"), path, views.shape, notes)
+    flat = _field("flats", options.flats, beside.get("flats"), load, path, views.shape, notes)
+    dark = _field("darks", options.darks, beside.get("darks"), load, path, views.shape, notes)
     views = replace(views, flat=flat, dark=0.0 if dark is None else dark)
     return circular_scan(path, views, Facts(angles_file=angles_file(path)), options, notes)
 
 
 def _field(
-    kind: str, given: str | None, beside: list[Path] | None, path: Path, shape: tuple[int, ...], notes: list[str]
+    kind: str,
+    given: str | None,
+    beside: list[Path] | None,
+    load: Load,
+    path: Path,
+    shape: tuple[int, ...],
+    notes: list[str],
 ) -> np.ndarray | float | None:
     if given is None:
         if not beside:
             return None
-        field: np.ndarray | float = mean_picture(beside)
+        field: np.ndarray | float = mean_picture(beside, load)
         notes.append(f"{kind.capitalize()}: mean of {len(beside)} files found by their names.")
     else:
         field = load_field(given, path)

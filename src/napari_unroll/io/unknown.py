@@ -21,7 +21,6 @@ FOREIGN: tuple[tuple[int, bytes, str, tuple[str, ...]], ...] = (
     (0, b"BM", "a BMP picture", PICTURES),
     (8, b"WEBP", "a WebP picture", PICTURES),
     (0, b"8BPS", "a Photoshop picture", PICTURES),
-    (0, b"SIMPLE  =", "a FITS file", TOMOGRAPHY),
     (0, b"\x00\x00\x00\x03\x00\x00", "a Gatan DM3 file", TILTS),
     (0, b"\x00\x00\x00\x04\x00\x00", "a Gatan DM4 file", TILTS),
     (0, b"II\x97\x01", "a TIA series (.ser)", TILTS),
