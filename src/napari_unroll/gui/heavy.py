@@ -25,6 +25,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "napari_unroll.pipeline.geometry_check",
         "napari_unroll.pipeline.metrics",
         "napari_unroll.pipeline.provenance",
+        "napari_unroll.pipeline.repeat",
         "napari_unroll.pipeline.run",
         "napari_unroll.pipeline.sources",
         "napari_unroll.shutdown",

@@ -5,6 +5,7 @@ It knows nothing of any particular format.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from pydantic import ConfigDict, ValidationError
 from napari_unroll.errors import ParameterError
 from napari_unroll.record import Record, shown
 from napari_unroll.scan.scan import Scan
+
+FEW_OPTIONS = 8
+"""As many are named in a sentence."""
 
 
 class ReaderOptions(Record):
@@ -60,10 +64,17 @@ def parse_options(reader: Reader, values: Mapping[str, Any]) -> ReaderOptions:
         raise ParameterError(_sentence(reader, error)) from error
 
 
+def _known(options: list[str], name: str) -> str:
+    """What there is instead: the options that are written most alike where there are many."""
+    if len(options) <= FEW_OPTIONS:
+        return f"its options are: {', '.join(options) or 'none'}"
+    nearest = difflib.get_close_matches(name, options, FEW_OPTIONS, cutoff=0)
+    return f"of its {len(options)} options these are most alike: {', '.join(nearest)}"
+
+
 def _sentence(reader: Reader, error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = ", ".join(reader.options.model_fields) or "none"
-        return f"{reader.title} has no option '{name}'; its options are: {known}."
+        return f"{reader.title} has no option '{name}'; {_known(list(reader.options.model_fields), name)}."
     return f"Option '{name}' of {reader.title}: {first['msg']}; got {shown(first['input'])}."

@@ -231,13 +231,13 @@ def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Se
             Outcome.FAILED,
             advice=f"{plan.title} diverged: the volume holds NaN or infinity. Check the measurements and the geometry.",
         )
-    if not volume.any() and np.any(scan.measurements):
+    outcome = Outcome.FINISHED_EARLY if stop.finish_now or seen.cut else Outcome.COMPLETED
+    if outcome is Outcome.COMPLETED and not volume.any() and np.any(scan.measurements):
         return Finished(
             Outcome.FAILED,
             advice=f"{plan.title} gave a volume of zeros only, but the measurements are not zero. Check the geometry, the region "
             "and the weights.",
         )
-    outcome = Outcome.FINISHED_EARLY if stop.finish_now or seen.cut else Outcome.COMPLETED
     residual = f" {_fit_in_words(plan, scan, seen.residuals[-1])}" if seen.residuals else ""
     found = f" {seen.fixed_point.text}" if seen.fixed_point else ""
     return Finished(

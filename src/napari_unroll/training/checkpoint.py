@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from napari_unroll.errors import WeightsError
-from napari_unroll.io.atomic import replacing
+from napari_unroll.io.atomic import write_bytes
 from napari_unroll.training.tasks.task import Task
 
 MODULES = ("network", "average", "optimizer", "scaler")
@@ -58,12 +58,11 @@ class TrainingState:
         state = {name: getattr(trainer, name).state_dict() for name in MODULES}
         state |= {name: getattr(trainer, name) for name in NUMBERS}
         state |= {"rng": json.dumps(trainer.task.rng.bit_generator.state), "torch_rng": torch.get_rng_state()}
-        content = io.BytesIO()
-        torch.save(state, content)
-        with replacing(self.path, overwrite=True) as temporary:
-            temporary.write_bytes(MARK + hashlib.sha256(content.getbuffer()).digest() + content.getbuffer())
-            if self.path.is_file():
-                self.path.replace(self.previous)
+        in_memory = io.BytesIO()
+        torch.save(state, in_memory)
+        if self.path.is_file():
+            self.path.replace(self.previous)
+        write_bytes(self.path, MARK + hashlib.sha256(in_memory.getbuffer()).digest() + in_memory.getbuffer())
         if self._board is not None:
             self._board.flush()
 
