@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import heavy
-from napari_unroll.gui.layers import RECORD, ROLE, SCAN, STORED, grid_of_arguments, placement, scan_layers
+from napari_unroll.gui.layers import RECORD, ROLE, SCAN, STORED, grid_of_arguments, scan_layers, volume_images
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -58,13 +58,11 @@ def read_volume_layers(path: Any) -> list[LayerTuple]:
 
     with _waiting():
         volume = read_volume(Path(str(path)))
-    name, place = Path(str(path)).name, placement(volume.grid)
-    stored = {STORED: str(path)} if volume.record else {}
-    shown = {"metadata": {ROLE: "result", RECORD: volume.record, **stored}, **place}
-    if not np.iscomplexobj(volume.values):
-        return [(volume.values, {"name": name, **shown}, "image")]
-    phase = {"name": f"{name} · phase", "colormap": "hsv", "visible": False, "metadata": {ROLE: "result"}, **place}
-    return [(np.angle(volume.values), phase, "image"), (np.abs(volume.values), {"name": name, **shown}, "image")]
+    images = volume_images(Path(str(path)).name, volume.values, volume.grid)
+    for image in images:
+        image.metadata[ROLE] = "result"
+    images[-1].metadata.update({RECORD: volume.record, **({STORED: str(path)} if volume.record else {})})
+    return [image.as_layer_data_tuple() for image in images]
 
 
 def write_volume(path: str, data: Any, arguments: dict[str, Any]) -> list[str]:

@@ -53,9 +53,13 @@ def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
 
 def grid_of(layer: Layer) -> VolumeGrid:
     """The grid on which a volume layer lies."""
-    shape, spacing = layer.data.shape, tuple(float(s) for s in layer.scale)
-    center = tuple(float(t + 0.5 * (n - 1) * s) for t, n, s in zip(layer.translate, shape, spacing, strict=True))
-    return VolumeGrid(shape=shape, spacing_mm=spacing, center_mm=center)  # type: ignore[arg-type]
+    step, shape = [float(s) for s in layer.scale], layer.data.shape
+    return VolumeGrid(shape=shape, spacing_mm=tuple(step), center_mm=_center(shape, step, layer.translate))  # type: ignore[arg-type]
+
+
+def _center(shape: Sequence[int], step: Sequence[float], origin: Sequence[float]) -> tuple[float, ...]:
+    """The middle of voxels of which the first lies at ``origin``."""
+    return tuple(float(o + 0.5 * (n - 1) * s) for o, n, s in zip(origin, shape, step, strict=True))
 
 
 def grid_of_arguments(shape: Sequence[int], arguments: Mapping[str, Any]) -> VolumeGrid:
@@ -65,10 +69,10 @@ def grid_of_arguments(shape: Sequence[int], arguments: Mapping[str, Any]) -> Vol
     units = arguments.get("units") or "mm"
     in_mm = [_in_mm(unit) for unit in ([units] * len(shape) if isinstance(units, str) else units)]
     step = [s * f for s, f in zip(spacing, in_mm, strict=True)]
-    center = [o * f + 0.5 * (n - 1) * s for o, f, n, s in zip(origin, in_mm, shape, step, strict=True)]
+    start = [o * f for o, f in zip(origin, in_mm, strict=True)]
     if len(shape) == 2:
-        shape, step, center = [1, *shape], [min(step), *step], [0.0, *center]
-    return VolumeGrid(shape=tuple(shape), spacing_mm=tuple(step), center_mm=tuple(center))  # type: ignore[arg-type]
+        shape, step, start = [1, *shape], [min(step), *step], [0.0, *start]
+    return VolumeGrid(shape=tuple(shape), spacing_mm=tuple(step), center_mm=_center(shape, step, start))  # type: ignore[arg-type]
 
 
 def _in_mm(unit: Any) -> float:
@@ -240,16 +244,10 @@ class LayerWriter:
         self, name: str, values: np.ndarray, grid: VolumeGrid, role: str = "volume", **kwargs: Any
     ) -> list[Layer]:
         """A volume (z, y, x) as a layer, a complex one as magnitude and phase; an equally named one is replaced."""
-        self._remove_named(name)
-        if not np.iscomplexobj(values):
-            return [self._add(_image(values, name, grid, **kwargs), role)]
-        self._remove_named(f"{name} · phase")
-        phase = _image(np.angle(values), f"{name} · phase", grid, colormap="hsv", contrast_limits=(-np.pi, np.pi))
-        phase.visible = False
-        return [
-            self._add(phase, role),
-            self._add(_image(np.abs(values), name, grid, **kwargs), role),
-        ]
+        images = volume_images(name, values, grid, **kwargs)
+        for image in images:
+            self._remove_named(image.name)
+        return [self._add(image, role) for image in images]
 
     def begin_result(
         self, name: str, grid: VolumeGrid, limits: tuple[float, float] | None = None, patchwise: bool = True
@@ -414,6 +412,15 @@ def log_map(values: np.ndarray, floor: float) -> np.ndarray:
     """log10 of |values| relative to the largest, not below ``floor``; for viewing only."""
     magnitude = np.abs(values)
     return np.log10(np.maximum(magnitude / max(float(magnitude.max()), 1e-30), floor)).astype(np.float32)
+
+
+def volume_images(name: str, values: np.ndarray, grid: VolumeGrid, **kwargs: Any) -> list[Image]:
+    """A volume (z, y, x) as an image, a complex one as its phase, hidden, and its magnitude."""
+    if not np.iscomplexobj(values):
+        return [_image(values, name, grid, **kwargs)]
+    phase = _image(np.angle(values), f"{name} · phase", grid, colormap="hsv", contrast_limits=(-np.pi, np.pi))
+    phase.visible = False
+    return [phase, _image(np.abs(values), name, grid, **kwargs)]
 
 
 def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Image:

@@ -14,6 +14,11 @@ import numpy as np
 import torch
 
 
+def is_unchanged(noted: str | None, about: Any, arrays: Mapping[str, torch.Tensor | np.ndarray]) -> bool:
+    """Whether the digest that was noted is that of what was read; older files note none, and are believed."""
+    return noted is None or noted == digest(about, arrays)
+
+
 def digest(about: Any, arrays: Mapping[str, torch.Tensor | np.ndarray]) -> str:
     """SHA-256, in hexadecimal, of plain facts (JSON values) and of real tensors or arrays by name."""
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())

@@ -13,7 +13,7 @@ import numpy as np
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import stage
 from napari_unroll.io.guards import check_memory
-from napari_unroll.io.hdf5 import check_heaps, checked, dataset, load, open_hdf5, text_of
+from napari_unroll.io.hdf5 import checked, dataset, load, open_hdf5, text_of
 from napari_unroll.io.mrd_header import LARGEST_HEADER, parse_header
 from napari_unroll.io.mri_scan import (
     SliceOptions,
@@ -37,8 +37,7 @@ def sniff(path: Path) -> bool:
 def read(path: Path, options: SliceOptions) -> Scan:
     """One slice, or the volume of all; single-coil files (slice, y, x) have one coil."""
     notes: list[str] = []
-    with open_hdf5(path) as file:
-        check_heaps(path, file.userblock_size)
+    with open_hdf5(path, texts=True) as file:
         stored = file["kspace"]
         if stored.ndim not in (3, 4):
             raise FileFormatError(f"k-space of {path.name} should be (slice, coil, y, x); its shape is {stored.shape}.")

@@ -117,8 +117,11 @@ def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
         waiting += reversed(inner)
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened for reading. Raises FileFormatError when it is truncated or damaged."""
+def open_hdf5(path: Path, texts: bool = False) -> h5py.File:
+    """The file, opened for reading; the heaps of large ones are checked where many ``texts`` will be read.
+
+    Raises FileFormatError when it is truncated or damaged.
+    """
     try:
         file = OneFile(path, "r")
     except OSError as error:
@@ -127,7 +130,7 @@ def open_hdf5(path: Path) -> h5py.File:
             "Copy it again."
         ) from error
     try:
-        if path.stat().st_size <= LOOKED_THROUGH:
+        if texts or path.stat().st_size <= LOOKED_THROUGH:
             check_heaps(path, file.userblock_size)
     except BaseException:
         file.close()

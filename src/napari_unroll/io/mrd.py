@@ -15,7 +15,7 @@ from pydantic import Field
 
 from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.guards import check_memory
-from napari_unroll.io.hdf5 import check_heaps, dataset, open_hdf5, text_of
+from napari_unroll.io.hdf5 import dataset, open_hdf5, text_of
 from napari_unroll.io.mrd_header import LARGEST_HEADER, Encoding, parse_header
 from napari_unroll.io.mrd_rows import Rows, rows_of
 from napari_unroll.io.mri_scan import cartesian_scan, compressed, lengths_or_none, one_volume, without_oversampling
@@ -59,8 +59,7 @@ def _group(file: h5py.File) -> str | None:
 def read(path: Path, options: MrdOptions) -> Scan:
     """The one image that the options name."""
     notes: list[str] = []
-    with open_hdf5(path) as file:
-        check_heaps(path, file.userblock_size)
+    with open_hdf5(path, texts=True) as file:
         group = _group(file)
         if group is None:
             raise FileFormatError(f"{path.name} has no table of readouts beside an XML header.")

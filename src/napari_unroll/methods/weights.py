@@ -26,7 +26,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from napari_unroll.errors import WeightsError
 from napari_unroll.io.atomic import write_bytes, write_text
-from napari_unroll.io.checksums import digest
+from napari_unroll.io.checksums import digest, is_unchanged
 from napari_unroll.methods import weights_version_1
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.scan.scan import MODALITIES, Modality
@@ -182,7 +182,7 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> Network:
 def _check_tensors(path: Path, header: Header, tensors: Tensors) -> None:
     """Raise where tensors are not those that were written (older files do not tell), or hold NaN or infinity."""
     about = {name: text for name, text in header.items() if name != "sha256"}
-    if header.get("sha256", written := digest(about, tensors)) != written:
+    if not is_unchanged(header.get("sha256"), about, tensors):
         raise WeightsError(
             f"{path.name} is not what was written: it is damaged. Copy it again, or choose other weights."
         )

@@ -23,8 +23,6 @@ from napari_unroll.physics.convolution import AXES, Circular, Convolution, Pairs
 
 Side = Literal["left", "right"]
 T = TypeVar("T")
-SMALLEST_WEIGHT = 0.05
-"""Weights below this share of the largest count as this share when inverted: there the data say next to nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -223,14 +221,6 @@ def diagonal(factors: NormalFactors) -> torch.Tensor:
         product = (1.0 if left is None else left.conj()) * (1.0 if right is None else right)
         out += product * (factors.kernel[k, 0, 0, 0] / factors.kernel[0, 0, 0, 0])
     return out
-
-
-def weight_of(factors: NormalFactors) -> torch.Tensor | None:
-    """d = |diag Ñ| (z, y, x) kept away from zero, or None where it is one."""
-    if factors.left is None and factors.right is None:
-        return None
-    d = diagonal(factors).abs()
-    return d.clamp_min(SMALLEST_WEIGHT * float(d.max()))
 
 
 def top_eigenvalue(factors: NormalFactors, n_iter: int = 60, seed: int = 0, tolerance: float = 1e-5) -> float:

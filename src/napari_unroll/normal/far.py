@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from scipy.fft import next_fast_len
 
-from napari_unroll.normal.factors import NormalFactors, weight_of
-from napari_unroll.normal.one_convolution import as_one_convolution
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.one_convolution import as_one_convolution, axes_of, kernel_of
 from napari_unroll.normal.patch import PatchNormal
 from napari_unroll.physics.convolution import AXES, Shape, make_convolution, resized
 
@@ -24,8 +24,7 @@ POINTS = (0.25, 0.5, 0.75)
 
 def is_short(factors: NormalFactors) -> bool:
     """Whether a linear kernel holds fewer lags than the volume has along an axis."""
-    axes = zip(factors.shape, factors.kernel.shape[1:], factors.circular, strict=True)
-    return any(not circular and 1 < m < 2 * n for n, m, circular in axes)
+    return any(not circular and 1 < m < 2 * n for n, m, circular in axes_of(factors))
 
 
 def far_weight(factors: NormalFactors, constant: torch.Tensor) -> float:
@@ -75,8 +74,13 @@ def _width(factors: NormalFactors) -> float:
 
 
 def _root(factors: NormalFactors) -> torch.Tensor:
-    d = weight_of(factors)
-    return torch.ones(factors.shape, device=factors.device) if d is None else d.sqrt()
+    """D^{1/2}, made once: every application needs it twice."""
+
+    def make() -> torch.Tensor:
+        d, _ = as_one_convolution(factors)
+        return torch.ones(factors.shape, device=factors.device) if d is None else d.sqrt()
+
+    return factors.once(("root of d",), make)
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,10 @@ def whole_spectrum(factors: NormalFactors, kernel: torch.Tensor) -> torch.Tensor
 
 def wrapped(factors: NormalFactors, spectrum: torch.Tensor, weight: torch.Tensor | None) -> PatchNormal:
     """W F⁻¹ ``spectrum`` F W on the whole volume, wrapped around the grid of :func:`whole_spectrum`."""
-    kernel = torch.fft.ifftn(spectrum, dim=AXES)
     sizes: Shape = tuple(spectrum.shape[1:])  # type: ignore[assignment]
-    real = kernel if factors.kernel.is_complex() else kernel.real.contiguous()
-    side = None if weight is None else weight[None]
-    return PatchNormal(make_convolution(real, sizes, factors.shape, (True, True, True)), side, side)
+    kernel, side = kernel_of(spectrum, factors.kernel), None if weight is None else weight[None]
+    return PatchNormal(make_convolution(kernel, sizes, factors.shape, (True, True, True)), side, side)
 
 
 def _wrapped_sizes(factors: NormalFactors) -> list[int]:
-    lags = factors.kernel.shape[1:]
-    sizes = [n + m // 4 for n, m in zip(factors.shape, lags, strict=True)]
-    return [1 if m == 1 else 2 * next_fast_len(-(-size // 2)) for m, size in zip(lags, sizes, strict=True)]
+    return [1 if m == 1 else 2 * next_fast_len(-(-(n + m // 4) // 2)) for n, m, _ in axes_of(factors)]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from napari_unroll.normal.factors import NormalFactors, weight_of
+from napari_unroll.normal.factors import NormalFactors, diagonal
 from napari_unroll.physics.convolution import AXES
+
+SMALLEST_WEIGHT = 0.05
+"""Weights below this share of the largest count as this share when inverted: there the data say next to nothing."""
 
 
 def as_one_convolution(factors: NormalFactors) -> tuple[torch.Tensor | None, torch.Tensor]:
     """d and the kernel of C in Ñ ≈ D^{1/2} C D^{1/2}, found once."""
 
     def make() -> tuple[torch.Tensor | None, torch.Tensor]:
-        d = weight_of(factors)
+        d = _weight(factors)
         return d, mean_kernel(factors, d)
 
     return factors.once(("as one convolution",), make)
@@ -74,6 +77,12 @@ def _correlate(left: torch.Tensor, right: torch.Tensor, sizes: list[int]) -> tor
     return torch.fft.ifftn(f * g.conj(), dim=AXES)
 
 
+def kernel_of(spectrum: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The kernel of a real spectrum, real if ``like`` is."""
+    kernel = torch.fft.ifftn(spectrum, dim=AXES)
+    return kernel if like.is_complex() else kernel.real.contiguous()
+
+
 def axes_of(factors: NormalFactors) -> list[tuple[int, int, bool]]:
     """Voxels, stored lags and whether it wraps around, along every axis."""
     return list(zip(factors.shape, factors.kernel.shape[1:], factors.circular, strict=True))
@@ -83,3 +92,11 @@ def _scaled(weight: torch.Tensor | None, scale: torch.Tensor | float) -> torch.T
     if weight is None:
         return None if isinstance(scale, float) else scale
     return weight * scale
+
+
+def _weight(factors: NormalFactors) -> torch.Tensor | None:
+    """d = |diag Ñ| (z, y, x) kept away from zero, or None where it is one."""
+    if factors.left is None and factors.right is None:
+        return None
+    d = diagonal(factors).abs()
+    return d.clamp_min(SMALLEST_WEIGHT * float(d.max()))

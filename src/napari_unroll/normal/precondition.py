@@ -15,7 +15,7 @@ import torch
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.far import is_short, whole_spectrum, wrapped
-from napari_unroll.normal.one_convolution import as_one_convolution, axes_of, one_convolution
+from napari_unroll.normal.one_convolution import as_one_convolution, axes_of, kernel_of, one_convolution
 from napari_unroll.normal.patch import PatchNormal, box_shape
 from napari_unroll.physics.autograd import Apply as Apply
 from napari_unroll.physics.convolution import AXES, Shape
@@ -64,8 +64,7 @@ def _short(factors: NormalFactors, recipe: Recipe, form: str) -> NormalFactors:
     """The inverse on the grid of the kernel."""
     d, kernel = as_one_convolution(factors)
     gain, weight = recipe(torch.fft.fftn(kernel, dim=AXES).real.clamp_min(0), d)
-    inverse = torch.fft.ifftn(gain, dim=AXES)
-    return one_convolution(factors, inverse if kernel.is_complex() else inverse.real.contiguous(), weight, form)
+    return one_convolution(factors, kernel_of(gain, kernel), weight, form)
 
 
 def _whole(factors: NormalFactors, recipe: Recipe) -> PatchNormal:
@@ -93,8 +92,7 @@ def resolvent_preconditioner(factors: NormalFactors, tau: float, boxes: Sequence
 
 
 def _on(inverse: NormalFactors, boxes: Sequence[Box] | None) -> Apply:
-    reaching = tapered(inverse, inverse.shape if boxes is None else box_shape(boxes))
-    return reaching.apply if boxes is None else reaching.restrict(boxes).apply
+    return inverse.apply if boxes is None else tapered(inverse, box_shape(boxes)).restrict(boxes).apply
 
 
 def tapered(factors: NormalFactors, shape: Shape) -> NormalFactors:

@@ -23,7 +23,7 @@ from napari_unroll.errors import Cancelled, FileFormatError, FinishNow, ScanErro
 from napari_unroll.events import Box, result_of
 from napari_unroll.interrupt import check
 from napari_unroll.io.atomic import remove, replacing, write_text
-from napari_unroll.io.checksums import digest
+from napari_unroll.io.checksums import digest, is_unchanged
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
@@ -124,7 +124,7 @@ class SampleStore:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
             volumes = {name: np.asarray(array[:]) for name, array in sorted(group.arrays())}
             scanner = int(group.attrs["scanner"])
-            if group.attrs.get("sha256", written := digest(scanner, volumes)) != written:
+            if not is_unchanged(group.attrs.get("sha256"), scanner, volumes):
                 raise ValueError("what was read is not what was written")
         except UnrollError:
             raise
@@ -177,7 +177,7 @@ class SampleStore:
         path = self.folder / f"scanner-{index}.json"
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept.get("sha256", written := digest(kept["symmetries"], {})) != written:
+            if not is_unchanged(kept.get("sha256"), kept["symmetries"], {}):
                 raise ValueError("what was read is not what was written")
             return tuple(Symmetry(tuple(axes), tuple(flips)) for axes, flips in kept["symmetries"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
