@@ -4,8 +4,11 @@
 appear by themselves.
 """
 
+import builtins
 import re
 from importlib.metadata import version as installed_version
+
+from sphinx import addnodes
 
 project = "napari-unroll"
 author = "The napari-unroll developers"
@@ -56,7 +59,15 @@ def _escape(text):
     return text if text.startswith("``") else text.replace("|", r"\|")
 
 
+def _leave_builtins(app, doctree):
+    """``slice`` is Python's own, which has no page here, and not an option of that name in some record."""
+    for reference in list(doctree.findall(addnodes.pending_xref)):
+        if reference.get("refdomain") == "py" and hasattr(builtins, reference["reftarget"]):
+            reference.replace_self(reference.children)
+
+
 def setup(app):
+    app.connect("doctree-read", _leave_builtins)
     app.connect("source-read", _list_folder)
     app.connect("autodoc-process-docstring", _describe_fields)
     app.connect("autodoc-process-docstring", _keep_bars, priority=900)

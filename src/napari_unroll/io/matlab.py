@@ -26,7 +26,7 @@ from napari_unroll.io.views import Views
 from napari_unroll.scan.scan import Scan
 
 STRUCT = "CtData"
-Field = Callable[[str], np.ndarray | None]
+Lookup = Callable[[str], np.ndarray | None]
 """A parameter by its name, as an array; None where there is none."""
 
 
@@ -79,7 +79,7 @@ def _field(file: h5py.File, name: str) -> np.ndarray | None:
     return np.asarray("".join(map(chr, np.ravel(values)))) if is_text else values
 
 
-def _scan(path: Path, sinogram: np.ndarray, field: Field, options: CircularOptions) -> Scan:
+def _scan(path: Path, sinogram: np.ndarray, field: Lookup, options: CircularOptions) -> Scan:
     if sinogram.dtype.kind not in "iuf" or sinogram.ndim != 2:
         raise FileFormatError(
             f"{path.name} holds a sinogram of type {sinogram.dtype} and shape {sinogram.shape}; expected numbers (view, column)."
@@ -92,7 +92,7 @@ def _scan(path: Path, sinogram: np.ndarray, field: Field, options: CircularOptio
     return circular_scan(path, views, _facts(path, field, options), options, notes)
 
 
-def _facts(path: Path, field: Field, options: CircularOptions) -> Facts:
+def _facts(path: Path, field: Lookup, options: CircularOptions) -> Facts:
     unit = str(field("distanceUnit")) if field("distanceUnit") is not None else "mm"
     if unit != "mm":
         raise FileFormatError(f"{path.name} gives distances in {unit[:20]}; expected mm. Convert them.")
