@@ -38,6 +38,16 @@ def test_partial_volumes_are_zero_where_nothing_arrived():
     assert int(blender.covered.sum()) == 8
 
 
+def test_a_local_filter_on_patches_with_its_reach_as_halo_is_that_of_the_whole_volume():
+    torch.manual_seed(0)
+    blur = torch.nn.Conv3d(1, 1, 5, padding=2, bias=False).requires_grad_(False)
+    x = torch.randn(1, 1, 11, 12, 17)
+    blender = Blender((11, 12, 17), torch.float32, 4, halo=2)
+    for box in PatchGrid((11, 12, 17), 7, 4).boxes:
+        blender.add(box, blur(x[(..., *box)]))
+    torch.testing.assert_close(blender.values(), blur(x)[0, 0], atol=1e-5, rtol=1e-5)
+
+
 def test_window_is_positive_and_one_inside():
     w = window((8, 1, 6), (2, 3, 0))
     assert w.shape == (8, 1, 6)

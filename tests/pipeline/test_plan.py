@@ -114,7 +114,8 @@ def test_a_heavy_network_gets_smaller_patches_on_a_processor_so_that_it_can_be_s
 
 
 def test_neighbours_share_what_the_network_sees_up_to_a_limit():
-    assert overlap_for(CNNConfig(layers=5)) == 5
+    assert overlap_for(CNNConfig(layers=5)) == 10
+    assert overlap_for(CNNConfig(layers=17)) == 16
     assert overlap_for(DRUNetConfig()) == 16
     assert plan(larger_cone(160), method="unrolled-pgd").overlap == 16
     assert plan(larger_cone(160), method="unrolled-pgd", overlap=20).overlap == 20

@@ -39,6 +39,14 @@ def grid_of(problem: Problem) -> PatchGrid:
     return PatchGrid(problem.shape, problem.patch_size, problem.overlap)
 
 
+def halo_of(problem: Problem, reach: int) -> int:
+    """The outer voxels of a patch that a network of this ``reach`` answers otherwise than it would in the whole volume.
+
+    Where neighbours share enough to do without them; 0 where not.
+    """
+    return reach if 2 * reach <= problem.overlap else 0
+
+
 def batch_size(device: torch.device) -> int:
     """Patches per pass of a network: torch takes slow convolutions for one small volume on the CPU, not for two."""
     return 2 if device.type == "cpu" else 1
@@ -52,13 +60,14 @@ def sliding_window(
     scale: float = 1.0,
     n_batch: int | None = None,
     done: list[Patch] | None = None,
+    halo: int = 0,
 ) -> Generator[Event, None, torch.Tensor]:
     """The patches of ``grid`` through ``apply``, blended; returns a volume (1, 1, z, y, x) of the type of ``like``.
 
     ``scale`` turns values into the scan's units for events. What is in ``done`` is not made again; new patches are appended
-    to it.
+    to it. The outer ``halo`` voxels of a patch count only where no other is.
     """
-    blender = Blender(grid.shape, like.dtype, grid.overlap, like.device)
+    blender = Blender(grid.shape, like.dtype, grid.overlap, like.device, halo)
     for patch in done or ():
         blender.add(patch.box, patch.values)
     known = [patch.box for patch in done or ()]

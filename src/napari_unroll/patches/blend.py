@@ -1,4 +1,8 @@
-"""Putting overlapping patches together: a weighted mean with smooth windows, a partition of unity by division."""
+"""Putting overlapping patches together: a weighted mean with smooth windows, a partition of unity by division.
+
+The outermost voxels of a patch, its halo, may count only where no other patch has arrived: where the halo is as wide as a
+network's receptive field to one side, the blended volume is that of the network on the whole, whatever the patches are.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,20 @@ import torch
 from napari_unroll.events import Box
 
 Shape = tuple[int, int, int]
+FAINT = 1e-6
+"""Weight of a halo along an axis, as good as nothing beside that of another patch."""
 
 
-def window(patch: Shape, overlap: Shape, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Positive weights (z, y, x): one inside, falling linearly to the faces over ``overlap`` voxels."""
-    z, y, x = (_ramp(p, o).to(device) for p, o in zip(patch, overlap, strict=True))
+def window(patch: Shape, overlap: Shape, halo: int = 0, device: torch.device | str = "cpu") -> torch.Tensor:
+    """Positive weights (z, y, x): one inside, falling linearly to the faces over ``overlap`` voxels, the outer ``halo`` faint."""
+    z, y, x = (_ramp(p, o, halo).to(device) for p, o in zip(patch, overlap, strict=True))
     return z[:, None, None] * y[:, None] * x
 
 
-def _ramp(p: int, overlap: int) -> torch.Tensor:
-    edge = torch.minimum(torch.arange(p) + 1, p - torch.arange(p)).to(torch.float32)
-    return (edge / (max(0, min(overlap, p - 1)) + 1)).clamp(max=1.0)
+def _ramp(p: int, overlap: int, halo: int) -> torch.Tensor:
+    shared = max(0, min(overlap, p - 1) - 2 * halo)
+    edge = torch.minimum(torch.arange(p) + 1, p - torch.arange(p)).to(torch.float32) - halo
+    return (edge / (shared + 1)).clamp(min=FAINT, max=1.0)
 
 
 class Blender:
@@ -29,9 +36,11 @@ class Blender:
         dtype: torch.dtype = torch.float32,
         overlap: int | Shape = 0,
         device: torch.device | str = "cpu",
+        halo: int = 0,
     ) -> None:
         self.shape = shape
         self.overlap: Shape = (overlap, overlap, overlap) if isinstance(overlap, int) else overlap
+        self.halo = halo
         self._sum = torch.zeros(shape, dtype=dtype, device=device)
         self._weight = torch.zeros(shape, dtype=torch.float32, device=device)
         self._windows: dict[Shape, torch.Tensor] = {}
@@ -40,7 +49,7 @@ class Blender:
         """Blend ``values`` (…, z, y, x) with leading axes of one into ``box``."""
         patch: Shape = tuple(s.stop - s.start for s in box)
         if patch not in self._windows:
-            self._windows[patch] = window(patch, self.overlap, self._sum.device)
+            self._windows[patch] = window(patch, self.overlap, self.halo, self._sum.device)
         w = self._windows[patch]
         self._sum[box] += w * values.detach().reshape(patch).to(self._sum)
         self._weight[box] += w

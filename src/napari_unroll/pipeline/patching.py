@@ -47,8 +47,10 @@ def prior_of(method: Method, params: Any, scan: Scan) -> PriorConfig | None:
 
 
 def overlap_for(prior: PriorConfig | None) -> int:
-    """As far as the network sees, up to a limit."""
-    return MOST_OVERLAP if prior is None else min(MOST_OVERLAP, prior.reach)
+    """Twice as far as the network sees, so that patches answer as the whole volume does, or up to a limit as far as it sees."""
+    if prior is None:
+        return MOST_OVERLAP
+    return 2 * prior.reach if 2 * prior.reach <= MOST_OVERLAP else min(MOST_OVERLAP, prior.reach)
 
 
 def largest_for(prior: PriorConfig | None, device: str) -> int:

@@ -9,7 +9,7 @@ from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.report import hearing
 from napari_unroll.methods.networks.dncnn import CNNConfig, DnCNNConfig
-from napari_unroll.methods.networks.prior import Prior
+from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.networks.shallow import ShallowConfig
 from napari_unroll.methods.networks.unet import UNetConfig
 from napari_unroll.methods.registry import METHODS
@@ -42,6 +42,26 @@ def test_luser_has_the_published_number_of_parameters(is_complex, shared, own):
     assert count(NetworkConfig(prior=prior, n_priors=8, **EIGHT)) == own
     gained = prior.model_copy(update={"published": False})
     assert count(NetworkConfig(prior=gained, n_priors=8, **EIGHT)) == own + 8
+
+
+COLOURS, BLUR = 3, 3 * 9 * 9
+"""Channels of the paper's faces, and the weights of the blur that its networks for them count among their own."""
+
+
+@pytest.mark.parametrize(
+    ("prior", "n_priors", "expected"),
+    [
+        (DnCNNConfig(batch_norm=True, **FLAT), 1, 558_580 - BLUR),
+        (ShallowConfig(published=True, **FLAT), 1, 96_503 - BLUR),
+        (ShallowConfig(published=True, **FLAT), 8, 770_073),
+    ],
+)
+def test_architectures_of_three_channels_have_the_published_number_of_parameters(
+    prior, n_priors, expected, monkeypatch
+):
+    """LUSER, table 3, deblurring of colour images; the differences to one channel leave 3 · 9² for two of the three."""
+    monkeypatch.setattr(PriorConfig, "parts", COLOURS)
+    assert count(NetworkConfig(prior=prior, n_priors=n_priors, **EIGHT)) == expected
 
 
 def test_equal_blocks_of_their_own_are_the_shared_block():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 import torch
 
 from napari_unroll.events import Box, Event
-from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
+from napari_unroll.methods.patchwise import Patch, Stage, grid_of, halo_of, sliding_window
 from napari_unroll.methods.problem import Problem
 from napari_unroll.patches.context import cut
 
@@ -48,18 +48,20 @@ def prior_pass(
     scale: float,
     distance: Distance = unknown,
     done: list[Patch] | None = None,
+    reach: int | None = None,
 ) -> Generator[Event, None, torch.Tensor]:
     """``prior`` over the volume ``given`` (1, 1, z, y, x), patch by patch; returns what it makes of it.
 
     ``scale`` turns values into the scan's units for events, ``distance`` says how far a patch is from the data; what
-    is in ``done`` is not made again (see ``sliding_window``).
+    is in ``done`` is not made again (see ``sliding_window``). ``reach``: how far the prior sees, None where that is not known.
     """
 
     def apply(boxes: list[Box]) -> list[Patch]:
         return [Patch(b, v, distance(b)) for b, v in zip(boxes, prior(cut(given, boxes)), strict=True)]
 
     grid = grid_of(problem)
-    return (yield from sliding_window(grid, given, apply, stage, scale, done=done))
+    halo = 0 if reach is None else halo_of(problem, reach)
+    return (yield from sliding_window(grid, given, apply, stage, scale, done=done, halo=halo))
 
 
 def relative_size(gradient: torch.Tensor, adjoint: torch.Tensor, box: Box) -> float:

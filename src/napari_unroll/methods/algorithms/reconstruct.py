@@ -27,7 +27,7 @@ from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.report import SolveReport, hearing, metrics
 from napari_unroll.methods.equilibrium.search import Search
 from napari_unroll.methods.memory import Sizes, with_network
-from napari_unroll.methods.patchwise import Patch, Stage, grid_of, sliding_window
+from napari_unroll.methods.patchwise import Patch, Stage, grid_of, halo_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.final import DESCRIPTION, FinalStep, with_final_step, with_memory_of_step
@@ -142,6 +142,11 @@ class _Run:
         return self.network.n_iterations if asked == "auto" else asked
 
     @property
+    def reach(self) -> int:
+        """How far the network sees to one side, in voxels."""
+        return self.network.config.prior.reach
+
+    @property
     def equilibrium(self) -> EquilibriumConfig | None:
         """How the fixed point is looked for, None where iterations are counted."""
         config, params = self.network.config.equilibrium, self.params
@@ -222,7 +227,7 @@ def _equilibrium(run: _Run, settings: EquilibriumConfig) -> Generator[Event, Non
         with torch.no_grad():
             search.add(state.x, history.is_whole)
             history.moved(point, state.x)
-        yield _fixed_point(run.network, search, history)
+        yield _fixed_point(run, search, history)
         yield _iteration_done(run, state.x, k + 1, [search.report()])
     if not search.converged:
         yield _iteration_done(run, search.best, search.n_evaluations, [search.report()])
@@ -240,11 +245,12 @@ def _history_of(run: _Run, settings: EquilibriumConfig) -> PatchHistory:
     return kept
 
 
-def _fixed_point(network: Network, search: Search, history: PatchHistory) -> FixedPoint:
+def _fixed_point(run: _Run, search: Search, history: PatchHistory) -> FixedPoint:
     """How far the search has come, in words, figures and maps."""
-    report, promised = search.report(), network.promised_rate
+    report, promised = search.report(), run.network.promised_rate
     measured = "" if report.rate is None else f"On this scan an iteration contracted to {report.rate:.2f} or less; "
-    whole = "" if len(history.grid) == 1 else " for volumes in one piece"
+    is_exact = len(history.grid) == 1 or halo_of(run.problem, run.reach) > 0
+    whole = "" if is_exact else " for volumes in one piece"
     promise = "no guarantee by the network." if promised is None else f"the network guarantees {promised:.2f}{whole}."
     words = [report.advice, f"{measured}{promise}" if measured else promise[:1].upper() + promise[1:], history.text]
     return FixedPoint(
@@ -302,7 +308,7 @@ def _prior_pass(run: _Run, given: torch.Tensor, k: int, data: Data | None) -> Ge
     distance: Distance = unknown
     if data is not None and run.adjoint is not None:
         distance = partial(relative_size, data.local.residual, run.adjoint)
-    over = partial(prior_pass, run.problem, given, prior, stage, run.scale, distance)
+    over = partial(prior_pass, run.problem, given, prior, stage, run.scale, distance, reach=run.reach)
     return (yield from (over() if run.history is None else run.history.watch(given, over)))
 
 

@@ -29,8 +29,8 @@ class StackConfig(PriorConfig):
 
     @property
     def reach(self) -> int:
-        """One voxel per layer."""
-        return self.layers
+        """One voxel per layer, and the neighbouring slices."""
+        return max(self.layers, self.neighbours)
 
     @property
     def channel_pairs(self) -> int:
