@@ -1,0 +1,69 @@
+"""Borders of patches cannot be seen: the image jumps there no more than one that was made in a single piece."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from napari_unroll.events import Finished
+from napari_unroll.methods.registry import METHODS
+from napari_unroll.patches.grid import PatchGrid
+from napari_unroll.pipeline.measured import SLICE, disc, of_slice
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.run import run
+
+EDGE = 64
+SHIPPED = ("unet", "drunet", "pnp-pgd", "modl", "mol-lr", "luser-dw", "unrolled-pgd")
+QUICK = ("unet", "drunet")
+
+
+@cache
+def measured_slice(path):
+    return of_slice(path, lambda shape: disc(5.0, shape))
+
+
+def reconstructed(scan, method, edge):
+    plan = resolve(Choices(device="cpu", method=method, patch_size=edge), scan)
+    *_, last = run(plan, scan, None)
+    assert isinstance(last, Finished)
+    return last.result, PatchGrid(plan.grid.shape, plan.patch_size, plan.overlap)
+
+
+def jumps(image, grid):
+    """Mean squared jumps across the borders of patches over those three to five voxels beside them, along y and x."""
+    found = []
+    for axis in (1, 2):
+        lines = np.square(np.abs(np.diff(image, axis=axis))).mean(axis=3 - axis)[0]
+        borders = np.array(grid.edges[axis][1:-1]) - 1
+        beside = [line + side * away for line in borders for side in (-1, 1) for away in (3, 4, 5)]
+        found.append(float(lines[borders].mean() / lines[beside].mean()))
+    return np.array(found)
+
+
+def test_a_step_between_patches_is_seen():
+    grid = PatchGrid((1, 96, 96), (1, 40, 40), 8)
+    image = np.random.default_rng(0).normal(size=grid.shape)
+    assert jumps(image, grid).max() < 1.5
+    for y, row in enumerate(grid.edges[1][1:-1]):
+        image[:, row:] += 2.0 * (-1) ** y
+    assert jumps(image, grid)[0] > 2
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+)
+def test_patches_leave_no_seams_on_a_measured_slice(method, shared_data):
+    """Errors, so that edges of the object count little; in one piece there are no borders, so its jumps there are chance."""
+    assert METHODS[method].patchwise
+    path = shared_data / SLICE
+    if not path.is_file():
+        pytest.skip(f"no {SLICE} here")
+    scan = measured_slice(path)
+    cut, grid = reconstructed(scan, method, EDGE)
+    whole, _ = reconstructed(scan, method, 512)
+    assert len(grid) >= 16
+    truth = np.abs(scan.truth)
+    at_borders, by_chance = (jumps(np.abs(image) - truth, grid) for image in (cut, whole))
+    assert (at_borders < 1.1 * by_chance).all()
