@@ -34,9 +34,25 @@ def test_round_trip(tmp_path, suffix, kind):
         np.testing.assert_array_equal(back.values, volume(kind))
     assert back.grid.shape == GRID.shape
     assert back.grid.spacing_mm == pytest.approx(GRID.spacing_mm)
-    assert back.grid.center_mm == pytest.approx(GRID.center_mm)
+    assert back.grid.center_mm == pytest.approx(GRID.center_mm, abs=1e-6)
     assert back.record == RECORD
     assert {p.name for p in tmp_path.iterdir()} <= {path.name, "result.json"}
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
+def test_nifti_is_read_by_others_in_place_and_those_of_others_are_read(tmp_path, name):
+    nibabel = pytest.importorskip("nibabel")
+    path = write(tmp_path / name, volume("complex64"), GRID, RECORD)
+    image = nibabel.load(path)
+    assert image.shape == GRID.shape[::-1]
+    assert image.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(image.affine @ [0, 0, 0, 1], [*reversed(GRID.origin_mm), 1], atol=1e-6)
+    np.testing.assert_array_equal(np.asarray(image.dataobj).T, volume("complex64"))
+    nibabel.Nifti1Image(np.arange(24, dtype=">i2").reshape(2, 3, 4), np.diag([1.0, 2.0, 3.0, 1.0])).to_filename(path)
+    back = read_volume(path)
+    assert (back.values.shape, back.grid.spacing_mm, back.record) == ((4, 3, 2), (3.0, 2.0, 1.0), {})
+    assert back.values[3, 2, 1] == 23
+    assert not is_result(path)
 
 
 def test_zarr_follows_the_standard(tmp_path):

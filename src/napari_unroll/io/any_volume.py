@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import mrcfile
@@ -17,14 +16,13 @@ import numpy as np
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import stage
-from napari_unroll.io import dicom, ome_zarr
-from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, check_memory, check_packed, quiet, translated
+from napari_unroll.io import dicom, nifti, ome_zarr
+from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, check_memory, translated
 from napari_unroll.io.hdf5 import load, objects, open_hdf5
 from napari_unroll.io.npy_header import Archive, load_npy
 from napari_unroll.io.pictures import TIFF_SUFFIXES, load_tiff, natural, tiff_files
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 KINDS = "tif, npy, npz, nii, nii.gz, mrc, h5, ome.zarr, or folders of TIFF or DICOM slices"
 
 
@@ -126,26 +124,11 @@ def _read_hdf5(path: Path) -> np.ndarray:
         return load(max(found, key=lambda d: (d.name == "/truth", d.size)))
 
 
-def _read_nifti(path: Path) -> np.ndarray:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise FileFormatError(
-            f"{path.name} is NIfTI, which needs the package nibabel: pip install 'napari-unroll[train]'."
-        ) from error
-    with quiet("nibabel.global"):
-        image: Any = nibabel.load(path)
-        n_bytes = int(np.prod(image.shape, dtype=np.float64)) * image.get_data_dtype().itemsize
-        check_packed(path.name, n_bytes, path.stat().st_size)
-        check_memory(2 * n_bytes, path.name)
-        return np.asarray(image.dataobj).T
-
-
 READERS: dict[tuple[str, ...], Callable[[Path], np.ndarray]] = {
     TIFF_SUFFIXES: load_tiff,
     (".npy",): load_npy,
     (".npz",): _read_npz,
-    NIFTI_SUFFIXES: _read_nifti,
+    nifti.SUFFIXES: nifti.load,
     MRC_SUFFIXES: _read_mrc,
     HDF5_SUFFIXES: _read_hdf5,
 }

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.io import dicom, hdf5_volume, npy_volume, ome_zarr, tiff_volume
+from napari_unroll.io import dicom, hdf5_volume, nifti, npy_volume, ome_zarr, tiff_volume
 from napari_unroll.io.atomic import check_target, replacing
 from napari_unroll.io.guards import container, translated
 from napari_unroll.io.volume import Volume, checked_volume
 from napari_unroll.scan.geometry import VolumeGrid
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
-SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", *HDF5_SUFFIXES)
+SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", *HDF5_SUFFIXES, *nifti.SUFFIXES)
 """What can be written; a longer one before what it ends with."""
 
 
@@ -44,7 +44,7 @@ def write(
 ) -> Path:
     """Write a volume (z, y, x) with its grid and provenance record; the suffix decides the format.
 
-    Complex volumes become two channels, magnitude and phase (in .npy and HDF5 they stay complex); real ones are stored as
+    Complex volumes become two channels, magnitude and phase (in .npy, HDF5 and NIfTI they stay complex); real ones are stored as
     float32 or small integers. ``chunk`` (z, y, x) is for OME-Zarr. Refuses to replace anything unless ``overwrite``.
 
     Raises ParameterError for an unknown suffix, a wrong shape or a name that is taken.
@@ -63,6 +63,8 @@ def write(
                 npy_volume.write_sidecar(side, checked)
         elif suffix in HDF5_SUFFIXES:
             hdf5_volume.write(temporary, checked)
+        elif suffix in nifti.SUFFIXES:
+            nifti.write(temporary, checked, packed=suffix.endswith(".gz"))
         else:
             tiff_volume.write(temporary, checked, ome=suffix.startswith(".ome"))
     return path
@@ -107,6 +109,8 @@ def is_result(path: Path | str) -> bool:
         return npy_volume.is_ours(path)
     if name.endswith(HDF5_SUFFIXES):
         return path.is_file() and _is_hdf5_result(path)
+    if name.endswith(nifti.SUFFIXES):
+        return path.is_file() and nifti.is_ours(path)
     return name.endswith((".tif", ".tiff")) and path.is_file() and tiff_volume.is_ours(path)
 
 
@@ -119,8 +123,9 @@ def _is_hdf5_result(path: Path) -> bool:
 
 
 def is_volume(path: Path | str) -> bool:
-    """Whether :func:`read_volume` reads it: a result, or a DICOM series."""
-    return is_result(path) or _is_series(Path(path).expanduser())
+    """Whether :func:`read_volume` reads it: a result, a NIfTI file, or a DICOM series."""
+    is_nifti = str(path).lower().endswith(nifti.SUFFIXES)
+    return is_nifti or is_result(path) or _is_series(Path(path).expanduser())
 
 
 def _is_series(path: Path) -> bool:
@@ -128,7 +133,7 @@ def _is_series(path: Path) -> bool:
 
 
 def read_volume(path: Path | str) -> Volume:
-    """A volume written by :func:`write`, or a DICOM series by its folder or one of its files.
+    """A volume written by :func:`write`, any NIfTI file, or a DICOM series by its folder or one of its files.
 
     Raises FileFormatError when it is missing, damaged, or neither.
     """
@@ -143,4 +148,6 @@ def read_volume(path: Path | str) -> Volume:
             return ome_zarr.read(path)
         if suffix in HDF5_SUFFIXES:
             return hdf5_volume.read(path)
+        if suffix in nifti.SUFFIXES:
+            return nifti.read(path)
         return npy_volume.read(path) if suffix == ".npy" else tiff_volume.read(path)
