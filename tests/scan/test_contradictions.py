@@ -1,8 +1,11 @@
 """What does not fit together is named; what fits is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.scan.contradictions import axis_column, contradictions
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from napari_unroll.scan.grids import default_grid
@@ -67,3 +70,25 @@ def test_object_beyond_the_field_of_view():
 @pytest.mark.parametrize("more", [{}, CONE])
 def test_the_column_of_the_axis(more):
     assert axis_column(scan_of(HALF, detector_offset_mm=(0.3, 1.0), **more).geometry) == pytest.approx(17.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (6, 24, 40)])
+def test_usual_kspace_has_none(shape):
+    assert contradictions(sample_multicoil(shape, n_coils=6, acceleration=3)) == []
+
+
+def test_kspace_whose_middle_lies_in_the_corner():
+    scan = sample_multicoil((1, 32, 48), n_coils=4, acceleration=2)
+    mask = np.fft.ifftshift(scan.geometry.mask, axes=1)
+    moved = replace(
+        scan, measurements=np.fft.ifftshift(scan.measurements, axes=2), geometry=replace(scan.geometry, mask=mask)
+    )
+    sentence, *_ = contradictions(moved)
+    assert "lies -16 along y from the middle" in sentence
+    assert "centred=false" in sentence
+
+
+def test_coil_maps_in_another_order():
+    scan = sample_multicoil((1, 32, 32), n_coils=6, acceleration=2)
+    (sentence,) = contradictions(replace(scan, csm=np.roll(scan.csm, 2, axis=0)))
+    assert "in another order of coils" in sentence

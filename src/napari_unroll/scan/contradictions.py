@@ -1,4 +1,4 @@
-"""What in a CT scan does not fit together: angles against views, the axis and the pixel against the detector.
+"""What in a scan does not fit together: angles against views, axis and pixel against detector, k-space against its middle and maps.
 
 Sentences for the user, who decides; nothing is changed. Knows geometries and measurements; no files.
 """
@@ -7,18 +7,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam
+from napari_unroll.scan.preprocess_mri import low_resolution_images
 from napari_unroll.scan.scan import Scan
 
 FEW_DEG, MANY_DEG = 7.0, 2000.0
 """A turn in radians called degrees is 6.28; a half turn in degrees called radians is 10,313."""
 CUT = 0.15
 """Of the strongest column's mean: what the outermost columns hold where the object reaches beyond the detector."""
+SHORT = 16
+"""Samples along an axis of k-space; its middle says nothing along shorter ones."""
+AWAY = 0.125
+"""Of an axis of k-space: how far the strongest sample may lie from the middle."""
+UNEXPLAINED = 0.5
+"""Of the energy of coil images of low resolution: what coil maps may leave."""
+SMOOTH = 16.0
+"""Samples across that those images are made of."""
 
 
 def contradictions(scan: Scan) -> list[str]:
-    """One sentence for each pair of facts of a CT scan that do not fit; none for other scans."""
+    """One sentence for each pair of facts of a scan that do not fit; none for images and k-space along trajectories."""
     geometry = scan.geometry
+    if isinstance(geometry, CartesianSampling):
+        return [sentence for sentence in (_middle(scan), _maps(scan)) if sentence]
     if not isinstance(geometry, (ConeBeam, ParallelBeam)):
         return []
     found = (_angles(np.rad2deg(np.unwrap(geometry.angles_rad))), _axis(geometry), _opening(geometry), _cut(scan))
@@ -94,4 +105,39 @@ def _cut(scan: Scan) -> str:
     return (
         f"The object reaches beyond the field of view of {view:.4g} mm at both borders of the detector (or air is not "
         "0): expect wrong values, above all near the rim."
+    )
+
+
+def _middle(scan: Scan) -> str:
+    """k-space against its middle, where signals are strongest."""
+    energy = np.sum([np.abs(coil) for coil in scan.measurements], axis=0, dtype=np.float64)
+    peak = np.unravel_index(int(energy.argmax()), energy.shape)
+    off = {
+        axis: int(at) - n // 2
+        for axis, at, n in zip("zyx", peak, energy.shape, strict=True)
+        if n >= SHORT and abs(int(at) - n // 2) > AWAY * n
+    }
+    if not off:
+        return ""
+    where = ", ".join(f"{n:+d} along {axis}" for axis, n in off.items())
+    return (
+        f"The strongest sample of k-space lies {where} from the middle: k = 0 may lie in the corner (option "
+        "centred=false), or axes may be in another order (option axes)."
+    )
+
+
+def _maps(scan: Scan) -> str:
+    """Coil maps against the coils' images: what a single image times the maps cannot be."""
+    if scan.csm is None or len(scan.measurements) < 2:
+        return ""
+    images, maps = low_resolution_images(scan.measurements, SMOOTH), scan.csm
+    combined = (maps.conj() * images).sum(0) / np.maximum((np.abs(maps) ** 2).sum(0), 1e-12)
+    seen = np.abs(maps).sum(0) > 0
+    left = float((np.abs(images - maps * combined) ** 2)[:, seen].sum())
+    share = left / max(float((np.abs(images) ** 2)[:, seen].sum()), 1e-30)
+    if share <= UNEXPLAINED:
+        return ""
+    return (
+        f"The coil maps leave {share:.0%} of the coils' images unexplained: they may be of another scan, in another order of "
+        "coils, or mirrored; leave them out to have them estimated."
     )
