@@ -19,7 +19,7 @@ from tests.methods import tiny
 
 GIB = 2**30
 CPU = Device("cpu", "CPU", 8 * GIB)
-GPU = Device("cuda:0", "GPU", 24 * GIB)
+GPU = Device("cuda:0", "GPU", 24 * GIB, has_bfloat16=True)
 
 
 def plan(scan=None, devices=(CPU,), **choices):
@@ -54,6 +54,15 @@ def test_auto_decides_everything():
 def test_a_gpu_is_preferred_and_a_missing_device_told():
     assert plan(devices=(GPU, CPU), method="fdk").device == "cuda:0"
     assert plan(devices=(GPU, CPU), method="fdk", device="cuda").precision == "bfloat16"
+    assert plan(devices=(replace(GPU, has_bfloat16=False), CPU), method="fdk").precision == "float32"
+
+
+def test_fixed_points_are_looked_for_in_float32_and_slow_numbers_are_told():
+    unrolled, equilibrium = (plan(devices=(GPU, CPU), method=name) for name in ("unrolled-pgd", "mol-lr"))
+    assert (unrolled.precision, equilibrium.precision) == ("bfloat16", "float32")
+    assert plan(devices=(GPU, CPU), method="mol-lr", precision="bfloat16").precision == "bfloat16"
+    (caution, *_) = plan(method="unrolled-pgd", precision="bfloat16").cautions
+    assert "CPU has no instructions for bfloat16" in caution
     assert plan(devices=(GPU, CPU), method="fdk", device="cpu").device == "cpu"
     with pytest.raises(DeviceError, match=r"\(cpu\) or auto; got 'cuda:3'"):
         plan(device="cuda:3")

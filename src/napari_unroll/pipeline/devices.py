@@ -9,15 +9,17 @@ import torch
 
 from napari_unroll.errors import DeviceError
 from napari_unroll.physics.memory import free_bytes
+from napari_unroll.training.precision import has_bfloat16
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device as torch names it, with the memory that is free now, in bytes."""
+    """A device as torch names it, with the memory that is free now, in bytes, and whether it computes in bfloat16 itself."""
 
     name: str
     title: str
     free_bytes: int
+    has_bfloat16: bool = False
 
 
 def probe() -> tuple[Device, ...]:
@@ -25,12 +27,13 @@ def probe() -> tuple[Device, ...]:
     found = [_cuda(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
         found.append(Device("mps", "Apple GPU", free_bytes()))
-    cpu = Device("cpu", f"CPU, {torch.get_num_threads()} threads", free_bytes())
+    cpu = Device("cpu", f"CPU, {torch.get_num_threads()} threads", free_bytes(), has_bfloat16("cpu"))
     return (*found, cpu)
 
 
 def _cuda(index: int) -> Device:
-    return Device(f"cuda:{index}", torch.cuda.get_device_name(index), free_bytes(f"cuda:{index}"))
+    name = f"cuda:{index}"
+    return Device(name, torch.cuda.get_device_name(index), free_bytes(name), has_bfloat16(name))
 
 
 def choose(asked: str, devices: Sequence[Device]) -> Device:

@@ -35,15 +35,20 @@ PER_PATCH = 4096
 """Voxels in whose time the work around a patch is done."""
 
 
-def prior_of(method: Method, params: Any, scan: Scan) -> PriorConfig | None:
-    """The network that will run over patches, None where that is not known."""
+def network_of(method: Method, params: Any, scan: Scan) -> Any:
+    """The architecture that will run, None where that is not known."""
     if method.find_weights is None:
         return None
     try:
-        config = method.find_weights(scan.modality, params).config
+        return method.find_weights(scan.modality, params).config
     except WeightsError:
         return None
-    return config.prior if isinstance(config.prior, PriorConfig) else None
+
+
+def prior_of(method: Method, params: Any, scan: Scan) -> PriorConfig | None:
+    """The network that will run over patches, None where that is not known."""
+    prior = getattr(network_of(method, params, scan), "prior", None)
+    return prior if isinstance(prior, PriorConfig) else None
 
 
 def overlap_for(prior: PriorConfig | None) -> int:

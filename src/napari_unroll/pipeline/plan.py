@@ -24,7 +24,7 @@ from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.memory import check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build
-from napari_unroll.pipeline.patching import choose_patches, overlap_for, prior_of
+from napari_unroll.pipeline.patching import choose_patches, network_of, overlap_for, prior_of
 from napari_unroll.pipeline.spoken import command, script
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import Record
@@ -54,7 +54,8 @@ class Choices(Record):
     )  # fmt: skip
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere."
+        default="auto",
+        description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere and for fixed points.",
     )
     normal: Form = Field(default="auto", description="Form of the approximated normal operator.")
     weights: str = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
@@ -158,7 +159,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         patch_size=patch,
         overlap=overlap,
         device=device.name,
-        precision=_precision(choices.precision, device),
+        precision=_precision(choices.precision, device, network_of(method, params, scan)),
         normal_form=choices.normal,
         needs_normal=bool(method.needs_normal and method.needs_normal(params)),
         roi=box,
@@ -168,7 +169,12 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         command=command(choices, method.name, params, scan),
         script=script(choices, method.name, params, scan),
         notes=(why,) if why else (),
-        cautions=(*_missing_angles(scan), *why_this, *foreign(method, scan, params)),
+        cautions=(
+            *_slow_numbers(choices.precision, device),
+            *_missing_angles(scan),
+            *why_this,
+            *foreign(method, scan, params),
+        ),
     )
 
 
@@ -247,7 +253,18 @@ def _clip(edge: int, shape: Shape) -> Shape:
     return tuple(min(edge, n) for n in shape)  # type: ignore[return-value]
 
 
-def _precision(asked: str, device: Device) -> str:
+def _precision(asked: str, device: Device, network: Any) -> str:
     if asked != "auto":
         return asked
-    return "bfloat16" if device.name.startswith("cuda") else "float32"
+    is_rough = (
+        device.name.startswith("cuda") and device.has_bfloat16 and not getattr(network, "seeks_fixed_points", False)
+    )
+    return "bfloat16" if is_rough else "float32"
+
+
+def _slow_numbers(asked: str, device: Device) -> list[str]:
+    if asked != "bfloat16" or device.has_bfloat16:
+        return []
+    return [
+        f"{device.title} has no instructions for bfloat16: networks may take a hundred times longer. Choose float32."
+    ]

@@ -18,9 +18,13 @@ def low_precision(asked: str, device: str) -> torch.dtype | None:
         raise ParameterError("float16 training needs a CUDA device; choose bfloat16 or float32.")
     if asked != "auto":
         return named[asked]
-    if is_cuda:
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    return torch.bfloat16 if has_bfloat16(device) else None
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16; without them a processor takes some hundred times longer in it."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     # torch before 2.9 cannot tell what the processor does
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    is_able = able.get("avx512_bf16") or able.get("amx_bf16")
-    return torch.bfloat16 if torch.device(device).type == "cpu" and is_able else None
+    return torch.device(device).type == "cpu" and bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -111,6 +111,11 @@ class NetworkConfig(MethodParams):
         return self
 
     @property
+    def seeks_fixed_points(self) -> bool:
+        """Whether an equilibrium is looked for, of the whole iteration or inside the prior; bfloat16 ends at 10⁻³ of it."""
+        return self.equilibrium is not None or self.prior.kind == "shallow"
+
+    @property
     def has_data_steps(self) -> bool:
         """Whether the network looks at the measurements again after its start."""
         return ITERATIONS[self.iteration].data_step is not None
