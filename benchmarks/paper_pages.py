@@ -52,8 +52,9 @@ def _setting(study: Study, settings: Figures, rows: list[Figures]) -> list[str]:
         f"training{spent}, validation included, from the start Aᴴy or y, with a quarter of the paper's channels.",
         f"Adam at {rate:g} after {warmup} steps of warm-up, weights averaged with {ema:g}, the same for all.",
         f"{settings['seeds']} seeds of weights and patches; {settings['n']} held-out scans, the same for all. Means ± standard",
-        "deviation over seeds. That is some dozens of steps where the papers take days of a GPU, and what takes longer per step",
-        "got fewer. Others computed on the same cores meanwhile, which makes seconds of the CPU longer, too.", "",
+        "deviation over seeds. That is dozens to hundreds of steps where the papers take days of a GPU, and what takes",
+        "longer per step got fewer. Others computed on the same cores meanwhile, which makes seconds of the CPU longer, too.",
+        "",
     ]  # fmt: skip
 
 
