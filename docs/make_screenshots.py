@@ -88,7 +88,7 @@ def reconstruct_pictures(docks, out: Path) -> None:
     docks.reconstruct.run()
     finish(docks)
     docks.reconstruct.choose("auto")
-    docks.reconstruct.settings.fields["patch_size"].set(48)
+    docks.reconstruct.settings.fields["patch_size"].value = 48
     docks.reconstruct.arrived.setChecked(True)
     docks.reconstruct.run()
     run, view = docks.scan.session.runner.run, docks.reconstruct.view
@@ -119,17 +119,17 @@ def train_pictures(docks, out: Path, seconds: int = 240) -> None:
         train, form = docks.train, docks.train.form
         docks.front(train)
         form.scanner.setCurrentText("Built-in scanners")
-        form.plan.fields["size"].set(32)
-        form.plan.fields["n_objects"].set(2)
-        form.plan.fields["n_held_out"].set(1)
+        form.plan.fields["size"].value = 32
+        form.plan.fields["n_objects"].value = 2
+        form.plan.fields["n_held_out"].value = 1
         form.levels.setText("30")
-        form.network.forms[""].fields["n_iterations"].set(2)
-        form.network.forms[""].fields["start_iterations"].set(5)
+        form.network.fields["n_iterations"].value = 2
+        form.network.fields["start_iterations"].value = 5
         form.patch.setValue(16)
         form.minutes.setValue(max(1, seconds // 60))
-        form.options.fields["log_every"].set(1)
-        form.options.fields["validate_every"].set(8)
-        form.out.edit.setText(str(Path(folder) / "trained"))
+        form.options.fields["log_every"].value = 1
+        form.options.fields["validate_every"].value = 8
+        form.out.value = Path(folder) / "trained"
         train.start()
         run = train.runner.run
         while not run.over and len(train.psnr.points("network")[0]) < 5:

@@ -164,11 +164,11 @@ def everything(viewer: Any, _: str, threads: ImportThreads) -> None:
     jobs.SAMPLES = dict.fromkeys(jobs.SAMPLES, TINY)
     completed(scan, lambda: scan.open_sample(next(iter(jobs.SAMPLES))))
     draw(viewer)
-    normal.form.fields["n_probes"].set(2)
+    normal.form.fields["n_probes"].value = 2
     completed(normal, normal.fit_button.click)
     draw(viewer)
     reconstruct.choose("tv-fista")
-    reconstruct.params.fields["n_iterations"].set(3)
+    reconstruct.params.fields["n_iterations"].value = 3
     finished = completed(reconstruct, reconstruct.run_button.click)
     (layer,) = reconstruct.session.layers.ours("result")
     assert (layer.data == finished.result).all()

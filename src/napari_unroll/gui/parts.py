@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QPoint, Qt, QTimer
-from qtpy.QtGui import QColor, QKeySequence, QResizeEvent
+from qtpy.QtGui import QColor, QIcon, QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
@@ -20,16 +20,18 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_unroll.gui.session import session_of
 from napari_unroll.gui.worker import Runner
 
 W = TypeVar("W", bound=QWidget)
 MIN_WIDTH = 330
+QWIDGETSIZE_MAX = 2**24 - 1
+"""Qt's own largest size of a widget, which its bindings leave out."""
 CLOCK_INTERVAL_MS = 250
 COLOURS = {"error": ("#ff7b72", "#b3261e"), "warning": ("#e3b341", "#7a5200"), "good": ("#56c271", "#1a6b33")}
 """Of messages, on dark and on light themes."""
@@ -127,34 +129,35 @@ def section(title: str, *widgets: QWidget, layout: QVBoxLayout | None = None) ->
     return box
 
 
-class Fold(QWidget):
-    """A section that opens and closes with a click on its title."""
+class Fold(QCollapsible):
+    """A section that opens and closes with a click on its title; what is closed is out of reach of the keyboard too."""
 
     def __init__(self, title: str, *widgets: QWidget, open_: bool = False) -> None:
-        super().__init__()
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(3)
-        self.button = QToolButton()
-        self.button.setText(title)
-        self.button.setCheckable(True)
-        self.button.setChecked(open_)
-        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.button.setStyleSheet("QToolButton { border: none; text-align: left; padding: 3px; }")
-        self.content = QWidget()
-        self.inner = QVBoxLayout(self.content)
+        super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
+        self.setDuration(0)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.button = self.toggleButton()
+        self.button.setStyleSheet("QPushButton { border: none; text-align: left; padding: 3px; background: transparent; }")
+        self.button.setToolTip("Open or close this part.")
+        self.inner = self.content().layout()
         self.inner.setContentsMargins(8, 0, 0, 4)
         for widget in widgets:
             self.inner.addWidget(widget)
-        column.addWidget(self.button)
-        column.addWidget(self.content)
-        self.button.toggled.connect(self._toggle)
-        self._toggle(open_)
+        self.toggled.connect(self._follow)
+        self.name(title)
+        if open_:
+            self.expand(animate=False)
+        self._follow(open_)
 
-    def _toggle(self, on: bool) -> None:
-        self.button.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
-        self.content.setVisible(on)
+    def name(self, title: str) -> None:
+        """Call the section otherwise; the arrow before the name takes the theme's colour, as an icon would not."""
+        self._title = title
+        self.setText(f"{'▾' if self.isExpanded() else '▸'}  {title}")
+
+    def _follow(self, on: bool) -> None:
+        self.name(self._title)
+        self.content().setMaximumHeight(QWIDGETSIZE_MAX if on else 0)  # what is inside may grow
+        self.content().setVisible(on)
 
 
 def row(*widgets: QWidget, stretch: Sequence[int] = ()) -> QWidget:

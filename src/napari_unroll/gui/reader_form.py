@@ -54,7 +54,7 @@ class ReaderForm(QWidget):
         """Open what hides a field, and go there."""
         if name in CORRECTIONS:
             self.fold.button.setChecked(True)
-        self.fields[name].widget.setFocus()
+        self.fields[name].native.setFocus()
 
     def show_preview(self, before: np.ndarray, after: np.ndarray) -> None:
         """Show a sinogram before and after the corrections."""

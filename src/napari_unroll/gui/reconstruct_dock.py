@@ -200,12 +200,7 @@ class ReconstructDock(parts.DockFrame):
         """Newly trained weights can be chosen; what was chosen stays."""
         if self.params is None or "weights" not in self.params.fields:
             return
-        field = self.params.fields["weights"]
-        chosen = field.get()
-        box = field.widget if isinstance(field.widget, QComboBox) else field.widget.findChild(QComboBox)
-        box.clear()
-        box.addItems(self._weights())
-        field.set(chosen)
+        self.params.fields["weights"].offer(self._weights())
 
     def use_weights(self, path: str, method: str) -> None:
         """Choose ``method``, with these weights."""
@@ -215,7 +210,7 @@ class ReconstructDock(parts.DockFrame):
             self.message.error(error)
             return
         assert self.params is not None
-        self.params.fields["weights"].set(path)
+        self.params.fields["weights"].value = path
         self.params_fold.button.setChecked(True)
         self.message.say(f"Reconstructs with {Path(path).stem}; press Run.")
 

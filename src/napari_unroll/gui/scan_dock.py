@@ -234,7 +234,7 @@ class ScanDock(parts.DockFrame):
         self.options = ReaderForm(reader.options, parts.theme(self.session.viewer))
         self.options.preview_requested.connect(self.preview_corrections)
         self.options_fold.inner.insertWidget(0, self.options)
-        self.options_fold.button.setText(f"Reader options: {reader.title}")
+        self.options_fold.name(f"Reader options: {reader.title}")
         self.options_fold.setVisible(True)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:

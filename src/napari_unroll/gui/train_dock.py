@@ -83,8 +83,8 @@ class TrainDock(parts.DockFrame):
         self.stop_button.setEnabled(busy)
         self.cancel_button.setEnabled(busy)
         self.fine_tune_button.setEnabled(not busy and self.session.scan is not None)
-        folder = self.form.out.text()
-        self.resume_button.setEnabled(not busy and bool(folder) and train_jobs.is_taken(Path(folder).expanduser()))
+        folder = self.form.out.value
+        self.resume_button.setEnabled(not busy and folder is not None and train_jobs.is_taken(folder.expanduser()))
         self.use_button.setVisible(self.weights is not None)
         if not busy:
             self.progress.reset()
