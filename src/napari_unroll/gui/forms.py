@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from magicgui.widgets import Container, create_widget
+from magicgui.widgets import create_widget
 from magicgui.widgets.bases import BaseValueWidget, ButtonWidget
 from pydantic import BaseModel
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QVBoxLayout, QWidget
 
-from napari_unroll.gui.inputs import Entry, Number, NumberOrWord
+from napari_unroll.gui.inputs import Number, NumberOrWord
 from napari_unroll.gui.parts import Fold
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.params import FieldSpec
@@ -85,28 +85,33 @@ class RecordForm(QWidget):
         specs = [spec for spec in params.fields(record) if spec.name not in skip]
         self.fields = {spec.name: make_field(spec, (choices or {}).get(spec.name)) for spec in specs}
         self.parts: dict[str, RecordForm] = {}
-        self._container = Container(widgets=list(self.fields.values()), labels=True)
-        self._container.margins = (0, 0, 0, 0)
-        self._container.native.layout().setSpacing(3)
-        self._container.changed.connect(self._on_changed)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
-        self._column.addWidget(self._container.native)
-        self._container.native.setVisible(bool(self.fields))
+        self._rows = QFormLayout()
+        self._rows.setVerticalSpacing(3)
+        self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._column.addLayout(self._rows)
         self._wheel = _NoStrayWheel(self)
         for spec in specs:
-            self._explain(spec)
+            self._add(spec)
         for name, info in record.model_fields.items():
             self._show_part(name, info.get_default(call_default_factory=True))
 
-    def _explain(self, spec: FieldSpec) -> None:
-        widget = self.fields[spec.name].native
+    def _add(self, spec: FieldSpec) -> None:
+        field = self.fields[spec.name]
+        widget: QWidget = field.native
         widget.setObjectName(spec.name)
-        widget.setAccessibleName(label(spec))
+        widget.setAccessibleName(field.label)
         for inner in (widget, *widget.findChildren(QWidget)):
             if isinstance(inner, (QAbstractSpinBox, QComboBox)):
                 inner.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
                 inner.installEventFilter(self._wheel)
+        field.changed.connect(self._on_changed)
+        if isinstance(field, ButtonWidget):
+            self._rows.addRow(widget)
+            return
+        self._rows.addRow(field.label, widget)
+        self._rows.labelForField(widget).setToolTip(field.tooltip)
 
     def _show_part(self, name: str, value: Any) -> None:
         """A fold for an inner record; another kind of record replaces it, none takes it away."""
@@ -190,5 +195,3 @@ def _limits(spec: FieldSpec) -> dict[str, float]:
     low_, high_ = spec.minimum, spec.maximum
     return {"min": -_BIG if low_ is None else low_, "max": _BIG if high_ is None else high_}
 
-
-__all__ = ["Entry", "RecordForm", "label", "make_field", "tooltip"]

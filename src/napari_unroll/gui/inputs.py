@@ -17,6 +17,9 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QLineEdit, QS
 from superqt import QSearchableComboBox
 
 
+NO_ARROW = "QComboBox::drop-down, QComboBox::down-arrow { width: 0px; height: 0px; border: none; image: none; }"
+
+
 class Number(float):
     """Annotation of a number that may be very small or very large."""
 
@@ -83,7 +86,7 @@ class EntryBox(QSearchableComboBox):
         self.addItems(list(words))
         self.setEditText(kept)
         self.blockSignals(False)
-        self.setStyleSheet("" if words else "QComboBox::drop-down { width: 0px; }")
+        self.setStyleSheet("" if words else NO_ARROW)
 
     def browse(self) -> None:
         """Ask for a file."""
