@@ -83,7 +83,7 @@ class RecordForm(QWidget):
         self.record, self._skip = record, skip
         self._kept: dict[str, Any] = {}
         specs = [spec for spec in params.fields(record) if spec.name not in skip]
-        self.fields = {spec.name: make_field(spec, (choices or {}).get(spec.name)) for spec in specs}
+        self.fields: dict[str, Any] = {spec.name: make_field(spec, (choices or {}).get(spec.name)) for spec in specs}
         self.parts: dict[str, RecordForm] = {}
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -169,7 +169,7 @@ def make_field(spec: FieldSpec, words: Sequence[str] | None = None) -> BaseValue
     )
     if isinstance(made, ButtonWidget):
         made.text = label(spec)
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 def _of_type(spec: FieldSpec, words: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
@@ -194,4 +194,3 @@ def _limits(spec: FieldSpec) -> dict[str, float]:
         return {"min": low, "max": high}
     low_, high_ = spec.minimum, spec.maximum
     return {"min": -_BIG if low_ is None else low_, "max": _BIG if high_ is None else high_}
-

@@ -11,11 +11,10 @@ from typing import Any
 from magicgui import register_type
 from magicgui.backends._qtpy.widgets import QBaseRangedWidget, QBaseValueWidget
 from magicgui.widgets.bases import RangedWidget, ValueWidget
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QLineEdit, QStyle, QWidget
 from superqt import QSearchableComboBox
-
 
 NO_ARROW = "QComboBox::drop-down, QComboBox::down-arrow { width: 0px; height: 0px; border: none; image: none; }"
 
@@ -120,7 +119,8 @@ class _QtEntry(QBaseValueWidget):
     """magicgui's view of an EntryBox."""
 
     def __init__(self, parent: Any = None, **kwargs: Any) -> None:
-        super().__init__(lambda parent: EntryBox(parent, **kwargs), "value", "put", "entered", parent=parent)
+        make: Any = lambda parent: EntryBox(parent, **kwargs)  # noqa: E731
+        super().__init__(make, "value", "put", "entered", parent=parent)
 
 
 class NumberEdit(RangedWidget[float]):

@@ -137,7 +137,9 @@ class Fold(QCollapsible):
         self.setDuration(0)
         self.layout().setContentsMargins(0, 0, 0, 0)
         self.button = self.toggleButton()
-        self.button.setStyleSheet("QPushButton { border: none; text-align: left; padding: 3px; background: transparent; }")
+        self.button.setStyleSheet(
+            "QPushButton { border: none; text-align: left; padding: 3px; background: transparent; }"
+        )
         self.button.setToolTip("Open or close this part.")
         self.inner = self.content().layout()
         self.inner.setContentsMargins(8, 0, 0, 4)

@@ -17,7 +17,7 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictur
 from napari_unroll.gui import parts, train_jobs
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.slices import Slices
-from napari_unroll.gui.train_form import TrainForm
+from napari_unroll.gui.train_form import TrainForm, path_in
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.gui.worker import Runner
 from napari_unroll.pipeline.memory import gib
@@ -83,8 +83,8 @@ class TrainDock(parts.DockFrame):
         self.stop_button.setEnabled(busy)
         self.cancel_button.setEnabled(busy)
         self.fine_tune_button.setEnabled(not busy and self.session.scan is not None)
-        folder = self.form.out.value
-        self.resume_button.setEnabled(not busy and folder is not None and train_jobs.is_taken(folder.expanduser()))
+        folder = path_in(self.form.out)
+        self.resume_button.setEnabled(not busy and folder is not None and train_jobs.is_taken(folder))
         self.use_button.setVisible(self.weights is not None)
         if not busy:
             self.progress.reset()

@@ -9,6 +9,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
@@ -37,18 +38,24 @@ PRESETS: dict[str, dict[str, Any]] = {"Compact": {}, "Paper": {"channels": (64, 
 """Size of the prior: the record's own, and deepinv's DRUNet as the paper has it."""
 UNLIMITED_STEPS = 10**7
 """The budget is in minutes; it alone ends a training."""
+FOLDER = FileDialogMode.EXISTING_DIRECTORY
 HOME = Path.home() / "napari-unroll"
 
 
-def path_line(title: str, mode: str = "d") -> FileEdit:
-    """A line for a path with a button that browses: a folder, or weights (mode r)."""
-    made = FileEdit(mode=mode, nullable=True, filter=None if mode == "d" else "*.safetensors", tooltip=title)
+def path_line(title: str, mode: FileDialogMode = FOLDER) -> FileEdit:
+    """A line for a path with a button that browses."""
+    made = FileEdit(mode=mode, nullable=True, filter=None if mode is FOLDER else "*.safetensors", tooltip=title)
     made.choose_btn.text, made.choose_btn.tooltip = "…", title
     made.choose_btn.native.setMaximumWidth(32)
     line: QLineEdit = made.line_edit.native
     line.setPlaceholderText(title)
     parts.explain(line, title, title)
     return made
+
+
+def path_in(line: FileEdit) -> Path | None:
+    """What stands in the line, ~ being the user's own folder."""
+    return Path(line.value).expanduser() if isinstance(line.value, Path) else None
 
 
 def words(items: Any, tip: str, name: str) -> QComboBox:
@@ -97,7 +104,7 @@ class TrainForm(QWidget):
         self.folder = path_line("Folder with the training data")
         self.scanner = words((BUILT_IN, THIS_SCAN), "The scanner whose measurements are simulated.", "scanner")
         self.start = words((SCRATCH,), "Weights to begin with; fine-tuning needs far less time.", "initial")
-        self.file = path_line("Weights to start from", mode="r")
+        self.file = path_line("Weights to start from", mode=FileDialogMode.EXISTING_FILE)
         for box in (self.data, self.scanner, self.start):
             box.currentIndexChanged.connect(self._show_needed)
         self._rows.addRow("Data", self.data)
@@ -107,7 +114,7 @@ class TrainForm(QWidget):
         self._rows.addRow("Weights", self.file.native)
 
     def _build_size(self) -> None:
-        self.minutes = _count(30, 1, 60 * 24 * 14, " min", "Time for training; building the samples comes on top.")
+        self.minutes = _count(30, 1, 60 * 24 * 14, " min", "Time for everything: making samples, training, measuring.")
         default = TrainOptions().patch_size[0]
         self.patch = _count(
             default, 8, 256, " voxels", "Edge of the patches that the network is trained on; thin slabs for MRI."
@@ -209,9 +216,10 @@ class TrainForm(QWidget):
 
     def out_path(self) -> Path:
         """The output folder; raises ParameterError where none is named."""
-        if not self.out.value:
+        folder = path_in(self.out)
+        if folder is None:
             raise ParameterError("Choose an output folder for samples and weights.")
-        return Path(self.out.value).expanduser()
+        return folder
 
     def order(self) -> Order:
         """Plan, folder, device and scanner; raises UnrollError with one sentence where something is missing."""
@@ -263,15 +271,15 @@ class TrainForm(QWidget):
 
     def _initial(self) -> str | None:
         chosen = self.start.currentText()
-        if chosen == FROM_FILE and not self.file.value:
+        if chosen == FROM_FILE and path_in(self.file) is None:
             raise ParameterError("Choose the file with the weights to start from, or start from scratch.")
-        return {SCRATCH: None, FROM_FILE: str(self.file.value)}.get(chosen, chosen)
+        return {SCRATCH: None, FROM_FILE: str(path_in(self.file))}.get(chosen, chosen)
 
     def _folder_answer(self) -> dict[str, str]:
         source = self.data.currentText()
         if source == GENERATED:
             return {}
-        folder = self.folder.value
+        folder = path_in(self.folder)
         if folder is None or not folder.is_dir():
             raise ParameterError(f"Expected a folder with training data; got {str(folder or 'nothing')!r}.")
         return {"volumes" if source == VOLUMES else "scans": str(folder)}
