@@ -90,7 +90,7 @@ def check_geometry(scan: Scan, stop: Stop | None = None) -> Iterator[Event]:
 
 def _check(scan: Scan) -> Iterator[Event]:
     yield Started("geometry check", _N_STEPS)
-    views, small, binning = reduced(scan)
+    views, small, binning = reduced(scan, MAX_VIEWS, MAX_COLUMNS, MAX_VOXELS)
     search = _Search(small)
     best = yield from search.climb(RANGE * small.geometry.detector_shape[1])  # type: ignore[union-attr]
     here = _reproject(small)
@@ -104,18 +104,21 @@ def _check(scan: Scan) -> Iterator[Event]:
     yield Finished(Outcome.COMPLETED, found, found.verdict)
 
 
-def reduced(scan: Scan) -> tuple[np.ndarray, Scan, int]:
-    """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning."""
+def reduced(scan: Scan, n_views: int, n_columns: int, n_voxels: int) -> tuple[np.ndarray, Scan, int]:
+    """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning.
+
+    At most so many views, columns, and voxels along an edge are left.
+    """
     geometry = ct_geometry(scan)
-    n_views, _, columns = geometry.measurement_shape
-    views = np.unique(np.linspace(0, n_views - 1, min(n_views, MAX_VIEWS)).round().astype(int))
-    binning = max(1, -(-columns // MAX_COLUMNS))
+    measured_views, _, columns = geometry.measurement_shape
+    views = np.unique(np.linspace(0, measured_views - 1, min(measured_views, n_views)).round().astype(int))
+    binning = max(1, -(-columns // n_columns))
     binning = min(binning, min(geometry.detector_shape))
     measured = np.stack([_binned_view(scan, v, binning) for v in views])
     small = Scan(
         measurements=measured,
         geometry=_binned(geometry.subset(views), binning),
-        grid=_coarse(scan.grid),
+        grid=_coarse(scan.grid, n_voxels),
         name=scan.name,
     )
     return views, small, binning
@@ -136,8 +139,8 @@ def _binned_view(scan: Scan, view: int, binning: int) -> np.ndarray:
     return np.asarray(bin_view(scan.measurements[view], binning), np.float32)
 
 
-def _coarse(grid: VolumeGrid) -> VolumeGrid:
-    factor = max(1.0, max(grid.shape) / MAX_VOXELS)
+def _coarse(grid: VolumeGrid, n_voxels: int) -> VolumeGrid:
+    factor = max(1.0, max(grid.shape) / n_voxels)
     return grid.resample(tuple(max(1, round(n / factor)) for n in grid.shape))  # type: ignore[arg-type]
 
 

@@ -22,6 +22,7 @@ from napari_unroll.training.dataset import SampleSpec
 from napari_unroll.training.samples import Sample, SampleStore, build_clean_sample, build_sample
 from napari_unroll.training.symmetries import Symmetry, find_symmetries
 
+BUILDING = "building training samples"
 Symmetries = tuple[Symmetry, ...]
 MEMORY_SHARE = 0.4
 """The part of the memory available now that samples may take; beyond it they are read whenever they are used."""
@@ -105,6 +106,7 @@ def build(
     One of every scanner comes first. Where it is stopped, what was made stays.
     """
     for k, i in enumerate(one_of_each_first(specs)):
+        yield Progress(k, len(specs), BUILDING)
         sample = None
         try:
             sample = store.load(i) if i in store else None
@@ -115,7 +117,7 @@ def build(
             store.add(*sample, i)
         if pool is not None:
             pool.add(i, sample)
-        yield Progress(k + 1, len(specs), "building training samples")
+        yield Progress(k + 1, len(specs), BUILDING)
 
 
 def one_of_each_first(specs: Sequence[SampleSpec]) -> list[int]:
