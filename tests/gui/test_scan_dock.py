@@ -382,3 +382,62 @@ def test_a_scan_of_a_layer_is_saved_before_it_is_copied(dock, qtbot, tmp_path, c
     again = open_scan(str(path))
     np.testing.assert_array_equal(again.measurements, cone_scan.measurements)
     assert again.provenance.sha256 == dock.session.scan.provenance.sha256
+
+
+def off_axis(scan, columns):
+    return replace(scan, geometry=shifted(scan.geometry, columns))
+
+
+def test_a_click_on_a_slice_of_the_sweep_moves_the_axis(qtbot, dock, cone_scan):
+    dock.session.set_scan(off_axis(cone_scan, 2))
+    dock.sweep.try_button.click()
+    ended(qtbot, dock)
+    found = dock.sweep.found
+    assert found.offsets == (-4, -3, -2, -1, 0, 1, 2, 3, 4)
+    assert list(dock.sweep.strip.images)[2] == "-2 px"
+    dock.resize(400, 900)
+    panel = dock.sweep.strip._panels()["-2 px"].center().toPoint()
+    qtbot.mouseClick(dock.sweep.strip, Qt.MouseButton.LeftButton, pos=panel)
+    (layer,) = dock.session.layers.ours("trial")
+    np.testing.assert_array_equal(layer.data[0], found.slices[2])
+    dock.sweep.take_button.click()
+    np.testing.assert_allclose(dock.session.scan.geometry.vectors, cone_scan.geometry.vectors, atol=1e-9)
+    assert edits_of(dock.session.scan) == Edits(axis_shift_px=-2)
+    assert dock.session.layers.ours("trial") == []
+    assert dock.sweep.found is None
+
+
+def test_the_present_place_is_nothing_to_take(qtbot, dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.sweep.choose("Detector height")
+    dock.sweep.step.setValue(0.5)
+    dock.sweep.try_button.click()
+    ended(qtbot, dock)
+    assert dock.sweep.found.offsets[-1] == 2.0
+    assert not dock.sweep.take_button.isEnabled()
+    assert "px" in dock.sweep.step.suffix()
+
+
+@pytest.mark.parametrize("kind", ["cone", "parallel"])
+def test_the_setup_stands_in_space_and_follows_the_view(dock, cone_scan, kind):
+    scan = cone_scan
+    if kind == "parallel":
+        options = LayerGeometry(beam="parallel")
+        scan = scan_from_array(np.ones((12, 8, 16), np.float32), options)
+    dock.session.set_scan(scan)
+    dock.setup_button.click()
+    layers = {layer.name: layer for layer in dock.session.layers.ours("setup")}
+    assert ("source" in layers) == (kind == "cone")
+    assert dock.session.viewer.dims.ndisplay == 3
+    geometry = scan.geometry
+    before = layers["detector"].vertices.copy()
+    if kind == "cone":
+        np.testing.assert_allclose(layers["source"].data[0], geometry.vectors[0, :3][::-1])
+        np.testing.assert_allclose(before.mean(0), geometry.vectors[0, 3:6][::-1], atol=1e-9)
+    edges = layers["volume's edges"].data
+    assert len(edges) == 12
+    np.testing.assert_allclose(np.ptp(np.concatenate([edges[:, 0], edges.sum(1)]), axis=0), scan.grid.size_mm)
+    dock.view.setValue(3)
+    assert not np.allclose(layers["detector"].vertices, before)
+    dock.session.set_scan(scan)
+    assert dock.session.layers.ours("setup") == []

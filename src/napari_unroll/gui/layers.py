@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pint
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Points, Surface, Vectors
 
 from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone
 from napari_unroll.gui.opengl import guard_removal
+from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.streaming import Streamer, StreamImage
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
@@ -25,6 +26,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 ROLE = "napari-unroll"
 DIFFERENCE = "difference"
 """Role of the layers that show differences."""
+TRIAL, SETUP = "trial", "setup"
+"""Roles of a slice that is tried, and of the layers that show source, detector and volume."""
 SCAN = "napari-unroll.scan"
 STORED = "napari-unroll.stored"
 """Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
@@ -314,6 +317,52 @@ class LayerWriter:
         self.link_contrast(layers)
         self.side_by_side(layers)
 
+    def show_trial(self, values: np.ndarray, grid: VolumeGrid) -> None:
+        """One plane (1, y, x) of a trial, over what is shown there; the next one takes its place."""
+        earlier = self.ours(TRIAL)
+        if earlier and earlier[0].data.shape == values.shape:
+            earlier[0].data = values
+            earlier[0].visible = True
+            return
+        self.remove(TRIAL)
+        (layer,) = self.show_volume("tried slice", values, grid, TRIAL)
+        self.turn_to([layer])
+
+    def height_shown(self, grid: VolumeGrid) -> float:
+        """At which part of a volume's height the viewer's slice is, 0 to 1; its middle where the viewer shows another place."""
+        point = self.viewer.dims.point
+        position = point[-3] if len(point) >= 3 else np.inf
+        part = (position - grid.origin_mm[0]) / max(grid.size_mm[0] - grid.spacing_mm[0], grid.spacing_mm[0])
+        return float(part) if 0 <= part <= 1 else 0.5
+
+    def show_setup(self, setup: Setup) -> None:
+        """Source path, detector, rays and the volume's edges in 3-D; another view moves what is there."""
+        there = {layer.name: layer for layer in self.ours(SETUP)}
+        if there:
+            if "source" in there:
+                there["source"].data = setup.source
+            there["detector"].data = (setup.detector, FACES, np.ones(4))
+            there["rays"].data = _vectors(setup.rays)
+            return
+        width = 0.002 * float(np.ptp(setup.rays.reshape(-1, 3), axis=0).max())
+        shared: dict[str, Any] = {"units": "mm", "axis_labels": AXIS_LABELS}
+        lines = {"edge_width": width, "vector_style": "line", **shared}
+        made: list[Layer] = [
+            Vectors(_vectors(setup.volume), name="volume's edges", edge_color="#5fd38d", **lines),
+            Vectors(_vectors(setup.rays), name="rays", edge_color="#ffc850", **lines),
+            Surface((setup.detector, FACES, np.ones(4)), name="detector", colormap="blue", opacity=0.6, **shared),
+        ]
+        if len(setup.path):
+            dots = {"border_width": 0, **shared}
+            made += [
+                Points(setup.path, name="source path", size=4 * width, face_color="#909090", **dots),
+                Points(setup.source, name="source", size=12 * width, face_color="#ff9f43", **dots),
+            ]
+        for layer in made:
+            self._add(layer, SETUP)
+        self.viewer.dims.ndisplay = 3
+        self.viewer.fit_to_view(layers=made)
+
     def link_contrast(self, layers: Sequence[Layer]) -> None:
         """Let these layers share their contrast from now on, and no others."""
         if len(self._linked) > 1:
@@ -400,6 +449,15 @@ class LayerWriter:
         centre = np.asarray(layer.extent.world).mean(axis=0)
         for axis, value in enumerate(centre):
             self.viewer.dims.set_point(axis, float(value))
+
+
+FACES = np.array([[0, 1, 2], [0, 2, 3]])
+"""Of a rectangle by its corners."""
+
+
+def _vectors(lines: np.ndarray) -> np.ndarray:
+    """Lines (n, 2, 3) by their ends as napari has them: start and direction."""
+    return np.stack([lines[:, 0], lines[:, 1] - lines[:, 0]], axis=1)
 
 
 def _size(layer: Layer) -> float:

@@ -22,12 +22,16 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
+from napari_unroll.gui.layers import SETUP, TRIAL
 from napari_unroll.gui.reader_form import ReaderForm
+from napari_unroll.gui.setup import setup_of
 from napari_unroll.gui.slices import Slices
+from napari_unroll.gui.sweep_box import SweepBox
 from napari_unroll.io import registry
 from napari_unroll.io.writers import is_result
 from napari_unroll.pipeline.edits import Edits, edited
 from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
+from napari_unroll.pipeline.geometry_sweep import offsets_around, with_offset
 from napari_unroll.record import Record
 from napari_unroll.scan.blurring import luminance
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
@@ -113,6 +117,7 @@ class ScanDock(parts.DockFrame):
         self.view = QSlider(Qt.Orientation.Horizontal)
         parts.explain(self.view, "View", "View shown in the drawing.")
         self.view.valueChanged.connect(self.drawing.show_view)
+        self.view.valueChanged.connect(self._follow_setup)
         self.facts_box = parts.section("What was read", self.facts, self.drawing, self.view)
         self.body.addWidget(self.facts_box)
 
@@ -142,8 +147,17 @@ class ScanDock(parts.DockFrame):
         parts.explain(self.checked_view, "Compared view", "View that is compared.")
         self.checked_view.valueChanged.connect(self._show_checked_view)
         self.view_numbers = parts.wrapped()
+        self.sweep = SweepBox(parts.theme(self.session.viewer))
+        self.sweep.requested.connect(self.try_places)
+        self.sweep.picked.connect(self._show_trial)
+        self.sweep.taken.connect(self._take_trial)
+        self.setup_button = parts.button(
+            "Show the set-up in 3-D", self.show_setup,
+            "Source path, detector, rays and volume as layers, at the view of the drawing above.", "setup",
+        )  # fmt: skip
         self.geometry_box = parts.section(
             "Geometry", self.check_geometry_button, self.verdict, self.correct, self.overlay, self.checked_view, self.view_numbers,
+            self.sweep, self.setup_button,
         )  # fmt: skip
         self.body.addWidget(self.geometry_box)
 
@@ -318,6 +332,9 @@ class ScanDock(parts.DockFrame):
         self._say_pair("")
         self.geometry_box.setVisible(scan is not None and scan.modality == "ct")
         self._show_geometry(None)
+        self.sweep.show_sweep(None)
+        self.session.layers.remove(TRIAL)
+        self.session.layers.remove(SETUP)
         self.drawing.show_scan(scan)
         if scan is None:
             self.facts.setText("No scan yet. Open a file, use a layer, or take sample data.")
@@ -418,6 +435,45 @@ class ScanDock(parts.DockFrame):
         if self.session.scan is not None and self.geometry_check is not None:
             self.session.set_scan(with_axis(self.session.scan, self.geometry_check))
             self.message.say("The axis is corrected; check again to be sure.", "good")
+
+    def try_places(self) -> None:
+        """Reconstruct the plane that the viewer shows for several places of the detector."""
+        scan, quantity = self.session.scan, self.sweep.quantity
+        if scan is None:
+            return
+        offsets = offsets_around(quantity, self.sweep.step.value())
+        at = self.session.layers.height_shown(scan.grid)
+        run = self.session.runner.start(jobs.geometry_sweep(scan, quantity, offsets, at), "trying places")
+        run.finished.connect(self._on_sweep)
+        self.sweep.show_sweep(None)
+        self.message.say("")
+
+    def _on_sweep(self, finished: Finished) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.sweep.show_sweep(finished.result)
+
+    def _show_trial(self, trial: int) -> None:
+        """The chosen slice, large."""
+        found = self.sweep.found
+        if found is not None:
+            self.session.layers.show_trial(found.slices[trial][None], found.grid)
+
+    def _take_trial(self, trial: int) -> None:
+        scan, found = self.session.scan, self.sweep.found
+        if scan is not None and found is not None:
+            self.session.set_scan(with_offset(scan, found, trial))
+            self.message.say("The detector is moved; try again to be sure.", "good")
+
+    def show_setup(self) -> None:
+        """The set-up at the drawn view as 3-D layers, which follow the slider."""
+        if self.session.scan is not None:
+            self.session.layers.show_setup(setup_of(self.session.scan, self.view.value()))
+
+    def _follow_setup(self, view: int) -> None:
+        if self.session.scan is not None and self.session.layers.ours(SETUP):
+            self.session.layers.show_setup(setup_of(self.session.scan, view))
 
 
 def facts_html(scan: Scan) -> str:
