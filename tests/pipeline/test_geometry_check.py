@@ -63,7 +63,7 @@ def test_binned_views_find_it_too(monkeypatch):
     monkeypatch.setattr(geometry_check, "MAX_COLUMNS", 16)
     monkeypatch.setattr(geometry_check, "MAX_VIEWS", 12)
     scan = scan_with_axis_off("cone", 4.0)
-    views, small, binning = reduced(scan, 12, 16, 96)
+    views, small, binning = reduced(scan)
     assert binning == 2
     assert small.measurements.shape[0] == len(views) == 12
     found = check(scan)

@@ -69,6 +69,8 @@ def measure(
 class CompareDock(parts.DockFrame):
     """Numbers and profiles of the volumes that share a reference's grid."""
 
+    heading = "Compare"
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.setObjectName("unroll-compare")

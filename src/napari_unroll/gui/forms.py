@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QVBoxLayout, QWidget
 
+from napari_unroll.gui.fold import Fold
 from napari_unroll.gui.inputs import Number, NumberOrWord
-from napari_unroll.gui.parts import Fold
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.params import FieldSpec
 

@@ -122,7 +122,7 @@ class PairCheck:
     physics: VolumePhysics
 
 
-def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Event]]:
+def check_pair(scan: Scan, device: str) -> Callable[[Stop], Iterator[Event]]:
     """Measure the adjoint error and the times of A and Aᴴ; the result is a PairCheck."""
     return single("adjoint error", lambda: _pair_check(scan, device))
 

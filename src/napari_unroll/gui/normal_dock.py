@@ -31,6 +31,7 @@ from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import DIVERGING, contrast, log_map
 from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.normal import inspect, report
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.scan.geometry import VolumeGrid
@@ -52,6 +53,8 @@ COLUMNS = {
 
 class NormalDock(parts.DockFrame):
     """Fit and inspect the approximated normal operator."""
+
+    heading = "Normal operator"
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
@@ -79,6 +82,7 @@ class NormalDock(parts.DockFrame):
 
     def _build_fit(self) -> None:
         self.form = RecordForm(FitOptions)
+        self.remembered.form("fit", self.form)
         self.fit_button = parts.button("Fit", self.fit, "Fit the approximation in the background.", "fit")
         self.finish_button = parts.button(
             "Finish now", self.session.runner.finish_now, "Use the probes so far.", "finish"
@@ -221,10 +225,13 @@ class NormalDock(parts.DockFrame):
             return
         self.message.say("")
         self.curve.clear_curves()
-        run = self.session.runner.start(normal_jobs.fit(scan, self._options, self.session.physics), "fit")
+        run = self.session.runner.start(self._fit_job(scan), "fit")
         run.event.connect(self._on_event)
         run.finished.connect(self._on_fitted)
         self.progress.start()
+
+    def _fit_job(self, scan: Scan) -> normal_jobs.Make:
+        return normal_jobs.fit(scan, self._options, self.session.physics, preferences().device)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, IterationDone) and event.n_iterations > 1:  # a closed form has no curve

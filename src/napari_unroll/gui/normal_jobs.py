@@ -37,12 +37,12 @@ class Fitted:
     seconds: float
 
 
-def fit(scan: Scan, options: FitOptions, physics: VolumePhysics | None = None) -> Make:
+def fit(scan: Scan, options: FitOptions, physics: VolumePhysics | None = None, device: str = "auto") -> Make:
     """Fit Ñ, or take it from the cache; the result is a Fitted."""
 
     def run(stop: Stop) -> Iterator[Event]:
         yield Started("building the operator")
-        build = lambda: physics if physics is not None else build_physics(scan)  # noqa: E731
+        build = lambda: physics if physics is not None else build_physics(scan, device)  # noqa: E731
         operator = yield from stepwise(build, "building the operator")
         for event in cached_fit(scan, operator, options, stop):
             if isinstance(event, Finished) and event.result is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QPoint, Qt, QTimer
-from qtpy.QtGui import QColor, QIcon, QKeySequence, QResizeEvent
+from qtpy.QtGui import QColor, QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGroupBox,
@@ -20,18 +20,19 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
+from napari_unroll.gui.fold import Fold as Fold  # every dock finds it here
+from napari_unroll.gui.memory import Memory
+from napari_unroll.gui.pages import Page
 from napari_unroll.gui.session import session_of
 from napari_unroll.gui.worker import Runner
 
 W = TypeVar("W", bound=QWidget)
 MIN_WIDTH = 330
-QWIDGETSIZE_MAX = 2**24 - 1
-"""Qt's own largest size of a widget, which its bindings leave out."""
 CLOCK_INTERVAL_MS = 250
 COLOURS = {"error": ("#ff7b72", "#b3261e"), "warning": ("#e3b341", "#7a5200"), "good": ("#56c271", "#1a6b33")}
 """Of messages, on dark and on light themes."""
@@ -52,7 +53,13 @@ def theme(viewer: Any) -> dict[str, QColor]:
 
 
 class DockFrame(QWidget):
-    """A dock: everything scrolls, a message line stays at the bottom, the width never clips the title."""
+    """A dock: everything scrolls, a message line stays at the bottom, the width never clips the title.
+
+    ``page`` and ``heading`` are the section of the documentation that the question mark opens. ``remembered`` keeps forms
+    from session to session, until the arrow beside it is pressed.
+    """
+
+    page, heading = "docks.md", ""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -69,6 +76,12 @@ class DockFrame(QWidget):
         self.body.setContentsMargins(6, 4, 6, 4)
         self.body.setSpacing(6)
         self._scroll.setWidget(content)
+        self.remembered = Memory(self.heading)
+        self.help_button = tool("?", self.show_page, "Open the documentation of this dock.")
+        self.reset_button = tool(
+            "↺", self.remembered.reset, "Back to the defaults of the settings that this dock remembers."
+        )
+        self.body.addWidget(row(QWidget(), self.reset_button, self.help_button, stretch=(1, 0, 0)))
         outer.addWidget(self._scroll, 1)
         self.message = Message(viewer)
         outer.addWidget(self.message)
@@ -78,6 +91,12 @@ class DockFrame(QWidget):
         """Put ``widget`` between what scrolls and the message line; returns it."""
         self._outer.insertWidget(1, widget)
         return widget
+
+    def show_page(self) -> None:
+        """Open the documentation of this dock."""
+        page = Page(self.page, self.heading, self)
+        page.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        page.show()
 
     def show_from(self, widget: QWidget) -> None:
         """Scroll so that ``widget`` stands at the top."""
@@ -129,39 +148,6 @@ def section(title: str, *widgets: QWidget, layout: QVBoxLayout | None = None) ->
     return box
 
 
-class Fold(QCollapsible):
-    """A section that opens and closes with a click on its title; what is closed is out of reach of the keyboard too."""
-
-    def __init__(self, title: str, *widgets: QWidget, open_: bool = False) -> None:
-        super().__init__(title, expandedIcon=QIcon(), collapsedIcon=QIcon())
-        self.setDuration(0)
-        self.layout().setContentsMargins(0, 0, 0, 0)
-        self.button = self.toggleButton()
-        self.button.setStyleSheet(
-            "QPushButton { border: none; text-align: left; padding: 3px; background: transparent; }"
-        )
-        self.button.setToolTip("Open or close this part.")
-        self.inner = self.content().layout()
-        self.inner.setContentsMargins(8, 0, 0, 4)
-        for widget in widgets:
-            self.inner.addWidget(widget)
-        self.toggled.connect(self._follow)
-        self.name(title)
-        if open_:
-            self.expand(animate=False)
-        self._follow(open_)
-
-    def name(self, title: str) -> None:
-        """Call the section otherwise; the arrow before the name takes the theme's colour, as an icon would not."""
-        self._title = title
-        self.setText(f"{'▾' if self.isExpanded() else '▸'}  {title}")
-
-    def _follow(self, on: bool) -> None:
-        self.name(self._title)
-        self.content().setMaximumHeight(QWIDGETSIZE_MAX if on else 0)  # what is inside may grow
-        self.content().setVisible(on)
-
-
 def row(*widgets: QWidget, stretch: Sequence[int] = ()) -> QWidget:
     """Widgets beside each other."""
     holder = QWidget()
@@ -180,6 +166,15 @@ def button(text: str, slot: Callable[[], Any], tip: str = "", name: str = "") ->
     made.setObjectName(name or text)
     made.clicked.connect(lambda *_: slot())
     return made
+
+
+def tool(text: str, slot: Callable[[], Any], tip: str) -> QToolButton:
+    """A small button with one sign, in line with the title."""
+    made = QToolButton()
+    made.setText(text)
+    made.setAutoRaise(True)
+    made.clicked.connect(lambda *_: slot())
+    return explain(made, tip.rstrip("."), tip)
 
 
 def explain(widget: W, name: str, tip: str) -> W:

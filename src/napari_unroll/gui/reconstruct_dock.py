@@ -19,6 +19,7 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import RECORD, ResultView, contrast
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.session import Result
 from napari_unroll.io import writers
 from napari_unroll.methods import registry, weights
@@ -38,6 +39,8 @@ NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 
 class ReconstructDock(parts.DockFrame):
     """Method, its parameters, memory and device; Run, Finish now, Cancel; the result streams into the viewer."""
+
+    heading = "Reconstruct"
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
@@ -104,6 +107,8 @@ class ReconstructDock(parts.DockFrame):
     def _make_settings(self, scan: Scan | None) -> None:
         names = {"device": ["auto", *(d.name for d in self._devices)]}
         self.settings = RecordForm(Choices, skip=("method", "params", "weights", "roi"), choices=names)
+        preferred = preferences()
+        self.remembered.form("settings", self.settings, Choices(device=preferred.device, precision=preferred.precision))
         self.settings.changed.connect(self._later)
 
     def _build_run(self) -> None:

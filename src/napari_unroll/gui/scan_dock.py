@@ -23,6 +23,7 @@ from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
 from napari_unroll.gui.layers import SETUP, TRIAL
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.reader_form import ReaderForm
 from napari_unroll.gui.setup import setup_of
 from napari_unroll.gui.slices import Slices
@@ -54,6 +55,8 @@ class VolumeChoice(Record):
 
 class ScanDock(parts.DockFrame):
     """Open or drag a file, choose layers, or take sample data."""
+
+    heading = "Scan"
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
@@ -103,6 +106,8 @@ class ScanDock(parts.DockFrame):
         parts.explain(self.layer_kind, "What the layer holds", "Projections of an X-ray scan, or an image.")
         self.layer_kind.addItems([PROJECTIONS, IMAGE])
         self.layer_geometry, self.layer_image = RecordForm(LayerGeometry), RecordForm(LayerImage)
+        self.remembered.form("projections", self.layer_geometry)
+        self.remembered.form("image", self.layer_image)
         self.layer_kind.currentTextChanged.connect(self._show_layer_form)
         self._show_layer_form(PROJECTIONS)
         self.use_layer = parts.button("Use layer", self.take_layer, "Make a scan of the chosen layer.")
@@ -365,7 +370,9 @@ class ScanDock(parts.DockFrame):
         """Measure the adjoint error of the projector pair."""
         if self.session.scan is None:
             return
-        run = self.session.runner.start(jobs.check_pair(self.session.scan), "check of the operator")
+        run = self.session.runner.start(
+            jobs.check_pair(self.session.scan, preferences().device), "check of the operator"
+        )
         run.finished.connect(self._show_pair)
         self._say_pair("measuring …")
 

@@ -28,6 +28,8 @@ KEPT = "The checkpoint stays in the folder; Resume goes on from it."
 class TrainDock(parts.DockFrame):
     """What to train; Start, Stop, Cancel, Resume; loss, PSNR and slices while it runs."""
 
+    heading = "Train"
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.setObjectName("unroll-train")
@@ -35,6 +37,7 @@ class TrainDock(parts.DockFrame):
         self._method, self._gain = "", ""
         self.runner = self.session.training
         self.form = TrainForm(self.session)
+        self.remembered.number("minutes", self.form.minutes)
         self.body.addWidget(parts.section("What to train", self.form))
         self._build_buttons()
         self._build_progress()

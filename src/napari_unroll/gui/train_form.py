@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import parts, train_jobs
 from napari_unroll.gui.forms import RecordForm
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.session import Session
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.methods import weights
@@ -136,6 +137,7 @@ class TrainForm(QWidget):
         self.levels.setPlaceholderText("automatic")
         parts.explain(self.levels, "Levels", "Views (CT) or accelerations (MRI) of generated scanners, with commas.")
         self.device = words(("auto", *(d.name for d in probe())), "Device that trains.", "device")
+        self.device.setCurrentText(preferences().device)
         self.network = RecordForm(NetworkConfig, skip=DECIDED)
         self.options = RecordForm(TrainOptions, skip=("n_steps", "max_seconds", "patch_size"))
         self.noise = RecordForm(Noise)

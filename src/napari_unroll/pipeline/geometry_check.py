@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def check_geometry(scan: Scan, stop: Stop | None = None) -> Iterator[Event]:
 
 def _check(scan: Scan) -> Iterator[Event]:
     yield Started("geometry check", _N_STEPS)
-    views, small, binning = reduced(scan, MAX_VIEWS, MAX_COLUMNS, MAX_VOXELS)
+    views, small, binning = reduced(scan)
     search = _Search(small)
     best = yield from search.climb(RANGE * small.geometry.detector_shape[1])  # type: ignore[union-attr]
     here = _reproject(small)
@@ -104,21 +105,30 @@ def _check(scan: Scan) -> Iterator[Event]:
     yield Finished(Outcome.COMPLETED, found, found.verdict)
 
 
-def reduced(scan: Scan, n_views: int, n_columns: int, n_voxels: int) -> tuple[np.ndarray, Scan, int]:
+class Sizes(NamedTuple):
+    """What a scan is reduced to at most: views, detector columns, and voxels along an edge."""
+
+    views: int
+    columns: int
+    voxels: int
+
+
+def reduced(scan: Scan, grid: VolumeGrid | None = None, most: Sizes | None = None) -> tuple[np.ndarray, Scan, int]:
     """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning.
 
-    At most so many views, columns, and voxels along an edge are left.
+    ``grid`` is the volume, the scan's own unless given.
     """
+    most = most or Sizes(MAX_VIEWS, MAX_COLUMNS, MAX_VOXELS)
     geometry = ct_geometry(scan)
-    measured_views, _, columns = geometry.measurement_shape
-    views = np.unique(np.linspace(0, measured_views - 1, min(measured_views, n_views)).round().astype(int))
-    binning = max(1, -(-columns // n_columns))
+    n_views, _, columns = geometry.measurement_shape
+    views = np.unique(np.linspace(0, n_views - 1, min(n_views, most.views)).round().astype(int))
+    binning = max(1, -(-columns // most.columns))
     binning = min(binning, min(geometry.detector_shape))
     measured = np.stack([_binned_view(scan, v, binning) for v in views])
     small = Scan(
         measurements=measured,
         geometry=_binned(geometry.subset(views), binning),
-        grid=_coarse(scan.grid, n_voxels),
+        grid=_coarse(grid or scan.grid, most.voxels),
         name=scan.name,
     )
     return views, small, binning

@@ -16,12 +16,12 @@ from napari_unroll.interrupt import interruptible
 from napari_unroll.physics import fdk
 from napari_unroll.physics.pool import default_threads
 from napari_unroll.pipeline.edits import Edits, ct_geometry, edited, moved
-from napari_unroll.pipeline.geometry_check import reduced
+from napari_unroll.pipeline.geometry_check import Sizes, reduced
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
-VIEWS, COLUMNS, VOXELS = 180, 256, 192
-"""Views, columns, and voxels along an edge, to which a scan is reduced."""
+MOST = Sizes(views=180, columns=256, voxels=192)
+"""To which a scan is reduced."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def sweep(
 
 def _sweep(scan: Scan, quantity: Quantity, offsets: tuple[float, ...], plane: float) -> Iterator[Event]:
     yield Started(f"trying places: {quantity.title.lower()}", len(offsets))
-    _, small, binning = reduced(scan, VIEWS, COLUMNS, VOXELS)
+    _, small, binning = reduced(scan, most=MOST)
     n_planes, rows, columns = small.grid.shape
     z = int(np.clip(round(plane * (n_planes - 1)), 0, n_planes - 1))
     grid = small.grid.restrict((slice(z, z + 1), slice(0, rows), slice(0, columns)))
