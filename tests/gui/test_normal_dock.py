@@ -185,3 +185,36 @@ def test_the_figure_is_a_picture(viewer, qtbot, cone_scan, tmp_path):
     assert not QImage(str(path)).isNull()
     dock.export_figure(tmp_path / "missing" / "figure.png")
     assert dock.message.kind == "error"
+
+
+def test_the_slider_shows_what_the_approximation_does_in_a_drawn_region(fitted, qtbot):
+    fitted.form.fields["form"].value = "dc"
+    fitted.fit_button.click()
+    ended(qtbot, fitted)
+    fitted.compare_button.click()
+    ended(qtbot, fitted)
+    with qtbot.waitSignal(fitted.region.requested):
+        fitted.region.draw_button.click()
+    ended(qtbot, fitted)
+    assert [fitted.region.fits.itemText(k) for k in range(2)] == ["1: dcd", "2: dc"]
+    found, before = fitted.region.found, fitted.session.viewer.layers["N x, Ñ x in the patch"].data.copy()
+    np.testing.assert_allclose(before, found.volumes[1], rtol=1e-6)
+    with qtbot.waitSignal(fitted.region.requested):
+        fitted.region.edge.setValue(2)
+    ended(qtbot, fitted)
+    assert max(fitted.region.found.errors) < max(found.errors)
+    assert "2 × 2 × 2" in fitted.region.numbers.text()
+    fitted.region.fits.setCurrentIndex(0)
+    shown = fitted.session.viewer.layers["N x, Ñ x in the patch"].data
+    np.testing.assert_allclose(shown, fitted.region.found.volumes[0], rtol=1e-6)
+    layer = fitted.session.layers.ours("region")[0]
+    with qtbot.waitSignal(fitted.region.requested):
+        layer.data = [np.asarray(layer.data[0]) - [0, 3, 0]]
+    ended(qtbot, fitted)
+    assert fitted.region.found.box != found.box
+
+
+def test_a_region_without_a_comparison_says_what_to_do(fitted, qtbot):
+    with qtbot.waitSignal(fitted.region.requested):
+        fitted.region.draw_button.click()
+    assert "N x against" in fitted.message.text()

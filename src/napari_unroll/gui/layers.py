@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pint
-from napari.layers import Image, Layer, Points, Surface, Vectors
+from napari.layers import Image, Layer, Points, Shapes, Surface, Vectors
 
-from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone
+from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone
 from napari_unroll.gui.opengl import guard_removal
 from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.streaming import Streamer, StreamImage
@@ -26,8 +26,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 ROLE = "napari-unroll"
 DIFFERENCE = "difference"
 """Role of the layers that show differences."""
-TRIAL, SETUP = "trial", "setup"
-"""Roles of a slice that is tried, and of the layers that show source, detector and volume."""
+TRIAL, SETUP, REGION = "trial", "setup", "region"
+"""Roles of a slice that is tried, of the layers that show source, detector and volume, and of what the user draws."""
 SCAN = "napari-unroll.scan"
 STORED = "napari-unroll.stored"
 """Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
@@ -327,6 +327,36 @@ class LayerWriter:
         self.remove(TRIAL)
         (layer,) = self.show_volume("tried slice", values, grid, TRIAL)
         self.turn_to([layer])
+
+    def draw_region(self, grid: VolumeGrid) -> Shapes:
+        """A rectangle in the middle of the plane that is shown, for the user to move; there is one at a time."""
+        self.remove(REGION)
+        low, size = np.array(grid.origin_mm), np.array(grid.size_mm)
+        middle, half = low + size / 2, size / 8
+        z = float(self.viewer.dims.point[-3]) if len(self.viewer.dims.point) >= 3 else middle[0]
+        corners = [
+            (z, middle[1] + a * half[1], middle[2] + b * half[2]) for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))
+        ]
+        edge = 0.5 * min(grid.spacing_mm[1:])
+        layer = Shapes(
+            [np.array(corners)], shape_type="rectangle", name="region", edge_color="#ff9f43", face_color="transparent",
+            edge_width=edge, units="mm", axis_labels=AXIS_LABELS,
+        )  # fmt: skip
+        self._add(layer, REGION)
+        layer.mode = "select"
+        layer.selected_data = {0}
+        return layer
+
+    def region_box(self, grid: VolumeGrid) -> Box | None:
+        """The voxels under the last shape of the region's layer, at least one along every axis; None without a shape."""
+        layers = self.ours(REGION)
+        if not layers or not len(layers[0].data):
+            return None
+        corners = (np.asarray(layers[0].data[-1]) - grid.origin_mm) / grid.spacing_mm
+        low = np.clip(np.ceil(corners.min(0) - 0.5), 0, np.array(grid.shape) - 1).astype(int)
+        high = np.clip(np.floor(corners.max(0) + 0.5) + 1, low + 1, grid.shape).astype(int)
+        z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return (z, y, x)
 
     def height_shown(self, grid: VolumeGrid) -> float:
         """At which part of a volume's height the viewer's slice is, 0 to 1; its middle where the viewer shows another place."""

@@ -29,9 +29,10 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome
 from napari_unroll.gui import figure, normal_jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.layers import DIVERGING, contrast, log_map
+from napari_unroll.gui.layers import DIVERGING, REGION, contrast, log_map
 from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
 from napari_unroll.gui.preferences import preferences
+from napari_unroll.gui.region_box import RegionBox
 from napari_unroll.normal import inspect, report
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.scan.geometry import VolumeGrid
@@ -60,6 +61,7 @@ class NormalDock(parts.DockFrame):
         super().__init__(napari_viewer)
         self.setObjectName("unroll-normal")
         self.fitted: Fitted | None = None
+        self.fits: list[Fitted] = []
         self.compared: Compared | None = None
         self._shown: list[Layer] = []
         self._impulse: tuple[int, int, int] | None = None
@@ -145,9 +147,13 @@ class NormalDock(parts.DockFrame):
             "Solve with N and with Ñ from the truth's exact data and compare the images (conjugate gradients).",
         )  # fmt: skip
         self.effect = parts.wrapped()
+        self.region = RegionBox()
+        self.region.drawing_requested.connect(self.draw_region)
+        self.region.requested.connect(self.look_at_region)
+        self.region.shown.connect(self._show_swapped)
         self.compare_box = parts.section(
             "Compare with the exact operator", parts.row(QLabel("x ="), self.probe, stretch=(0, 1)),
-            parts.row(self.compare_button, self.side, stretch=(1, 0)), self.numbers,
+            parts.row(self.compare_button, self.side, stretch=(1, 0)), self.numbers, self.region,
             self.effect_button, self.effect,
         )  # fmt: skip
         self.body.addWidget(self.compare_box)
@@ -170,6 +176,9 @@ class NormalDock(parts.DockFrame):
     def show_scan(self, scan: Scan | None) -> None:
         """Another scan: what was fitted no longer applies."""
         self.fitted, self.compared, self._shown = None, None, []
+        self.fits.clear()
+        self.region.list_fits([])
+        self.session.layers.remove(REGION)
         self.curve.clear_curves()
         self.profile.clear_curves()
         self.table.setRowCount(0)
@@ -190,6 +199,7 @@ class NormalDock(parts.DockFrame):
         for widget in (*self.map_buttons, self.compare_button, self.patch_button, self.export):
             widget.setEnabled(ready)
         scan = self.session.scan
+        self.region.draw_button.setEnabled(ready)
         self.effect_button.setEnabled(ready and scan is not None and scan.truth is not None)
 
     def _on_busy(self, busy: bool) -> None:
@@ -249,6 +259,8 @@ class NormalDock(parts.DockFrame):
         self.session.physics = self.fitted.physics
         self.session.set_factors(self.fitted.factors)
         self._add_row(self.fitted)
+        self.fits.append(self.fitted)
+        self.region.list_fits([fitted.factors.form for fitted in self.fits])
         profile = inspect.radial_profile(self.fitted.factors)
         self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))
         self._enable()
@@ -377,6 +389,48 @@ class NormalDock(parts.DockFrame):
             self.session.layers.side_by_side(shown, on=on)
             if not on:
                 self.session.layers.show_only(shown[-1:])
+
+    # region
+
+    def draw_region(self) -> None:
+        """Begin a region; N x of the chosen x is needed first."""
+        scan = self.session.scan
+        if scan is None:
+            return
+        layer = self.session.layers.draw_region(scan.grid)
+        self.region.edge.setRange(2, max(3, *scan.grid.shape))
+        self.region.edge.setValue(min(self.patch.value(), max(scan.grid.shape)))
+        layer.events.data.connect(lambda *_: self.region.look_again())
+        self.region.look_again()
+
+    def look_at_region(self) -> None:
+        """Swap N for Ñ in a patch about the region, for every fit so far."""
+        scan = self.session.scan
+        box = None if scan is None else self.session.layers.region_box(scan.grid)
+        if box is None or not self.fits:
+            return
+        if self.compared is None:
+            self.message.say("Press N x against Ñ x first; the region is looked at in what it shows.", "info")
+            return
+        job = normal_jobs.swap_in(self.fits, self.compared.pair, box, self.region.edge.value())
+        run = self.session.runner.start(job, "Ñ in the region")
+        run.finished.connect(self._on_swapped)
+
+    def _on_swapped(self, finished: Finished) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.region.show_swap(finished.result)
+
+    def _show_swapped(self, fit: int) -> None:
+        """N x with the patch swapped, where N x alone was shown."""
+        found = self.region.found
+        if found is None:
+            return
+        limits = contrast(np.abs(self.compared.pair.exact), 0.1, 99.9) if self.compared is not None else None
+        volume = found.volumes[fit]
+        values = np.abs(volume) if np.iscomplexobj(volume) else volume
+        self._show("N x, Ñ x in the patch", values, COMPARISON, contrast_limits=limits)
 
     def measure_effect(self) -> None:
         """Measure what Ñ in place of N does to an image."""
