@@ -4,13 +4,14 @@ import pytest
 from magicgui.widgets.bases import BaseValueWidget
 from pydantic import BaseModel
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QToolButton, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from napari_unroll.errors import ParameterError
+from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm, label, tooltip
 from napari_unroll.gui.from_layer import LayerGeometry
 from napari_unroll.gui.inputs import NumberBox
-from napari_unroll.gui.parts import Fold
+from napari_unroll.gui.parts import Fold, Message, Searchable
 from napari_unroll.gui.scan_dock import VolumeChoice
 from napari_unroll.io.registry import FORMATS
 from napari_unroll.methods.algorithms.network import NetworkConfig
@@ -174,3 +175,33 @@ def test_a_fold_that_is_open_grows_with_what_is_inside(qtbot):
     late.show()
     qtbot.waitUntil(lambda: fold.sizeHint().height() >= before + late.sizeHint().height())
     assert fold.content().maximumHeight() > late.sizeHint().height()
+
+
+def test_a_long_list_is_searched_and_keeps_its_choice(qtbot):
+    box = Searchable()
+    qtbot.addWidget(box)
+    box.addItems(["FDK", "total variation", "unrolled"])
+    box.show()
+    box.lineEdit().selectAll()
+    qtbot.keyClicks(box.lineEdit(), "Total Variation")
+    qtbot.keyClick(box.lineEdit(), Qt.Key.Key_Return)
+    assert box.currentIndex() == 1
+    box.setEditText("nonsense")
+    box.lineEdit().editingFinished.emit()
+    assert box.currentText() == "total variation"
+
+
+def test_messages_and_plots_follow_the_theme(viewer, qtbot):
+    message, curve = Message(viewer), Curve(viewer, "x", "y")
+    holder = QWidget()
+    column = QVBoxLayout(holder)
+    column.addWidget(message)
+    column.addWidget(curve)
+    viewer.window.add_dock_widget(holder, name="held")
+    message.say("Wrong.", "error")
+    viewer.theme = "dark"
+    dark = message.styleSheet(), curve.backgroundBrush().color().lightness()
+    viewer.theme = "light"
+    qtbot.waitUntil(lambda: message.styleSheet() != dark[0])
+    assert dark[1] < 127 < curve.backgroundBrush().color().lightness()
+    assert curve.getAxis("left").textPen().color().lightness() < 127

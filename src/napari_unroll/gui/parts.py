@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from qtpy.QtCore import QPoint, Qt, QTimer
-from qtpy.QtGui import QColor, QKeySequence, QResizeEvent
+from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
+from qtpy.QtGui import QKeySequence, QResizeEvent
 from qtpy.QtWidgets import (
+    QComboBox,
     QFrame,
     QGroupBox,
     QHBoxLayout,
@@ -24,11 +25,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QLabeledSlider, QSearchableComboBox
 
 from napari_unroll.gui.fold import Fold as Fold  # every dock finds it here
 from napari_unroll.gui.memory import Memory
 from napari_unroll.gui.pages import Page
 from napari_unroll.gui.session import session_of
+from napari_unroll.gui.theme import Theme
 from napari_unroll.gui.worker import Runner
 
 W = TypeVar("W", bound=QWidget)
@@ -36,20 +39,6 @@ MIN_WIDTH = 330
 CLOCK_INTERVAL_MS = 250
 COLOURS = {"error": ("#ff7b72", "#b3261e"), "warning": ("#e3b341", "#7a5200"), "good": ("#56c271", "#1a6b33")}
 """Of messages, on dark and on light themes."""
-
-
-def theme(viewer: Any) -> dict[str, QColor]:
-    """The colours of napari's theme: background, foreground (boxes), text, and a highlight."""
-    from napari.utils.theme import get_theme
-
-    try:
-        found = get_theme(viewer.theme)
-        names = {"background": found.background, "foreground": found.foreground, "text": found.text,
-                 "highlight": found.current}  # fmt: skip
-        return {k: QColor(*c.as_rgb_tuple()[:3]) for k, c in names.items()}
-    except Exception:
-        return {k: QColor(v) for k, v in
-                {"background": "#262930", "foreground": "#414851", "text": "#f0f1f2", "highlight": "#007acc"}.items()}  # fmt: skip
 
 
 class DockFrame(QWidget):
@@ -114,21 +103,30 @@ class Message(QLabel):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._theme = Theme(viewer)
+        self.kind = "info"
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setContentsMargins(8, 4, 8, 6)
-        self.kind = "info"
         self.hide()
 
     def say(self, text: str, kind: str = "info") -> None:
         """Show a sentence: info, good, warning or error; an empty one hides the line."""
         self.kind = kind
         self.setText(text)
-        light = theme(self._viewer)["background"].lightness() > 127
-        colour = COLOURS.get(kind, ("", ""))[light]
-        self.setStyleSheet(f"QLabel {{ color: {colour}; }}" if colour else "")
+        self._paint()
         self.setVisible(bool(text))
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._paint()
+
+    def _paint(self) -> None:
+        colour = COLOURS.get(self.kind, ("", ""))[self._theme.is_light]
+        style = f"QLabel {{ color: {colour}; }}" if colour else ""
+        if style != self.styleSheet():
+            self.setStyleSheet(style)
 
     def error(self, error: object) -> None:
         """Show an error's sentence."""
@@ -182,6 +180,29 @@ def explain(widget: W, name: str, tip: str) -> W:
     widget.setAccessibleName(name)
     widget.setToolTip(tip)
     return widget
+
+
+def slider(name: str, tip: str) -> QLabeledSlider:
+    """A slider with its value beside it, which can be typed into."""
+    made = QLabeledSlider(Qt.Orientation.Horizontal)
+    for widget in (made, *made.findChildren(QWidget)):
+        explain(widget, name, tip)
+    return made
+
+
+class Searchable(QSearchableComboBox):
+    """A long list in which one types a part of what is meant; what is no entry gives way to the chosen one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.lineEdit().editingFinished.connect(self._settle)
+
+    def _settle(self) -> None:
+        found = self.findText(self.currentText(), Qt.MatchFlag.MatchFixedString)
+        self.setCurrentIndex(self.currentIndex() if found < 0 else found)
+        self.setEditText(self.itemText(self.currentIndex()))
+        self.lineEdit().setCursorPosition(0)
 
 
 def shortcut(pressed: QPushButton, keys: str) -> None:

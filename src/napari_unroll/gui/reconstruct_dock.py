@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QSpinBox
+from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QSpinBox
+from superqt.utils import QSignalDebouncer
 
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
@@ -50,6 +50,8 @@ class ReconstructDock(parts.DockFrame):
         self.result: Result | None = None
         self.params: RecordForm | None = None
         self._devices = probe()
+        self._estimating = QSignalDebouncer(parent=self)
+        self._estimating.setTimeout(150)
         self._offset, self._last_iteration = 0.0, 0
         self.arrived = QCheckBox("Show which patches have arrived")
         self._build_method()
@@ -57,10 +59,7 @@ class ReconstructDock(parts.DockFrame):
         self._build_run()
         self._build_result()
         self.body.addStretch(1)
-        self._estimating = QTimer(self)
-        self._estimating.setSingleShot(True)
-        self._estimating.setInterval(150)
-        self._estimating.timeout.connect(self.estimate)
+        self._estimating.triggered.connect(self.estimate)
         self.session.scan_changed.connect(self.show_scan)
         self.session.layers_changed.connect(self._on_layers)
         self.session.weights_added.connect(self._list_weights)
@@ -71,9 +70,9 @@ class ReconstructDock(parts.DockFrame):
         self.show_scan(self.session.scan)
 
     def _build_method(self) -> None:
-        self.method = parts.explain(QComboBox(), "Method", "How the volume is found from the measurements.")
+        tip = "How the volume is found from the measurements; type a part of a name to search."
+        self.method = parts.explain(parts.Searchable(), "Method", tip)
         self.method.setObjectName("method")
-        self.method.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.method.currentIndexChanged.connect(self._on_method)
         self.summary = parts.wrapped()
         self.params_fold = parts.Fold("Parameters of the method")
@@ -252,7 +251,7 @@ class ReconstructDock(parts.DockFrame):
         return (start, start + n, 0, ny, 0, nx)
 
     def _later(self, *_: Any) -> None:
-        self._estimating.start()
+        self._estimating.throttle()
 
     def estimate(self) -> Plan | None:
         """Show what the choices mean: patch, memory, device. Returns the plan, None where the choices do not fit."""

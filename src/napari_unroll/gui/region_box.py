@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
-from superqt import QLabeledSlider
 from superqt.utils import QSignalDebouncer
 
 from napari_unroll.gui import parts
@@ -31,11 +30,10 @@ class RegionBox(QWidget):
             "Draw a region", self.drawing_requested.emit,
             "Puts a rectangle into the view; move or reshape it, and see what Ñ in place of N does there.", "region",
         )  # fmt: skip
-        self.edge = QLabeledSlider(Qt.Orientation.Horizontal)
+        self.edge = parts.slider(
+            "Edge of the patch", "Edge of the patch about the region in which Ñ takes the place of N."
+        )
         self.edge.setRange(2, 128)
-        tip = "Edge of the patch about the region in which Ñ takes the place of N."
-        for widget in (self.edge, *self.edge.findChildren(QWidget)):
-            parts.explain(widget, "Edge of the patch", tip)
         self.fits = QComboBox()
         parts.explain(
             self.fits, "Fit that is shown", "The fit whose Ñ is shown in the patch; the table above lists them."

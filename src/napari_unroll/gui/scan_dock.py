@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 from pydantic import Field
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QSlider, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QWidget
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Finished, Outcome
@@ -28,6 +27,7 @@ from napari_unroll.gui.reader_form import ReaderForm
 from napari_unroll.gui.setup import setup_of
 from napari_unroll.gui.slices import Slices
 from napari_unroll.gui.sweep_box import SweepBox
+from napari_unroll.gui.theme import Theme
 from napari_unroll.io import registry
 from napari_unroll.io.writers import is_result
 from napari_unroll.pipeline.edits import Edits, edited
@@ -118,9 +118,8 @@ class ScanDock(parts.DockFrame):
 
     def _build_facts(self) -> None:
         self.facts = parts.wrapped()
-        self.drawing = GeometryView(parts.theme(self.session.viewer))
-        self.view = QSlider(Qt.Orientation.Horizontal)
-        parts.explain(self.view, "View", "View shown in the drawing.")
+        self.drawing = GeometryView(Theme(self.session.viewer))
+        self.view = parts.slider("View", "View shown in the drawing.")
         self.view.valueChanged.connect(self.drawing.show_view)
         self.view.valueChanged.connect(self._follow_setup)
         self.facts_box = parts.section("What was read", self.facts, self.drawing, self.view)
@@ -147,12 +146,11 @@ class ScanDock(parts.DockFrame):
         )  # fmt: skip
         self.verdict = parts.wrapped()
         self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
-        self.overlay = Slices(parts.theme(self.session.viewer))
-        self.checked_view = QSlider(Qt.Orientation.Horizontal)
-        parts.explain(self.checked_view, "Compared view", "View that is compared.")
+        self.overlay = Slices(Theme(self.session.viewer))
+        self.checked_view = parts.slider("Compared view", "View that is compared.")
         self.checked_view.valueChanged.connect(self._show_checked_view)
         self.view_numbers = parts.wrapped()
-        self.sweep = SweepBox(parts.theme(self.session.viewer))
+        self.sweep = SweepBox(Theme(self.session.viewer))
         self.sweep.requested.connect(self.try_places)
         self.sweep.picked.connect(self._show_trial)
         self.sweep.taken.connect(self._take_trial)
@@ -250,7 +248,7 @@ class ScanDock(parts.DockFrame):
         if self.options is not None:
             self.options_fold.inner.removeWidget(self.options)
             self.options.deleteLater()
-        self.options = ReaderForm(reader.options, parts.theme(self.session.viewer))
+        self.options = ReaderForm(reader.options, Theme(self.session.viewer))
         self.options.preview_requested.connect(self.preview_corrections)
         self.options_fold.inner.insertWidget(0, self.options)
         self.options_fold.name(f"Reader options: {reader.title}")

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from qtpy.QtCore import QRectF, Qt, Signal
-from qtpy.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
+from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from qtpy.QtWidgets import QWidget
+
+from napari_unroll.gui.theme import Theme
 
 _GAP, _CAPTION, _MAX_HEIGHT = 4, 18, 320
 
@@ -20,7 +22,7 @@ class Slices(QWidget):
 
     picked = Signal(str)
 
-    def __init__(self, colours: dict[str, QColor], per_row: int = 0) -> None:
+    def __init__(self, colours: Theme, per_row: int = 0) -> None:
         super().__init__()
         self._colours, self._per_row = colours, per_row
         self.images: dict[str, np.ndarray] = {}

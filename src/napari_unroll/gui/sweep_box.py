@@ -6,11 +6,11 @@ Asks by signals and shows what comes; reconstructs nothing.
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
 
 from napari_unroll.gui import parts
 from napari_unroll.gui.slices import Slices
+from napari_unroll.gui.theme import Theme
 from napari_unroll.pipeline.geometry_sweep import QUANTITIES, GeometrySweep, Quantity
 
 PER_ROW = 3
@@ -23,7 +23,7 @@ class SweepBox(parts.Fold):
     picked = Signal(int)
     taken = Signal(int)
 
-    def __init__(self, colours: dict[str, QColor]) -> None:
+    def __init__(self, colours: Theme) -> None:
         super().__init__("Try other places")
         self.found: GeometrySweep | None = None
         self.trial = 0

@@ -17,6 +17,7 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictur
 from napari_unroll.gui import parts, train_jobs
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.slices import Slices
+from napari_unroll.gui.theme import Theme
 from napari_unroll.gui.train_form import TrainForm, path_in
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.gui.worker import Runner
@@ -71,7 +72,7 @@ class TrainDock(parts.DockFrame):
         self.numbers = parts.wrapped()
         self.loss = Curve(viewer, "step", "loss", log=True, height=150)
         self.psnr = Curve(viewer, "step", "PSNR (dB)", height=150)
-        self.slices = Slices(parts.theme(viewer))
+        self.slices = Slices(Theme(viewer))
         self.caption = parts.wrapped()
         self.use_button = parts.button(
             "Use in Reconstruct", self.use, "Reconstruct the next scan with these weights.", "use"
