@@ -37,6 +37,8 @@ AXIS_LABELS = ("z", "y", "x")
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
+LARGE, COARSEST = 512**3, 256
+"""Volumes of more voxels are shown by their levels: each a view of every second voxel, the last of at most so long edges."""
 DIVERGING = "coolwarm"
 ATTENUATION = 0.3
 """Of the 3-D rendering: shows the surface where a plain maximum shows a white shape."""
@@ -56,7 +58,7 @@ def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
 
 def grid_of(layer: Layer) -> VolumeGrid:
     """The grid on which a volume layer lies."""
-    step, shape = [float(s) for s in layer.scale], layer.data.shape
+    step, shape = [float(s) for s in layer.scale], values_of(layer).shape
     return VolumeGrid(shape=shape, spacing_mm=tuple(step), center_mm=_center(shape, step, layer.translate))  # type: ignore[arg-type]
 
 
@@ -513,7 +515,25 @@ def volume_images(name: str, values: np.ndarray, grid: VolumeGrid, **kwargs: Any
 
 def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Image:
     kwargs.setdefault("contrast_limits", contrast(values))
-    return Image(np.asarray(values, dtype=np.float32), name=name, **placement(grid), **kwargs)
+    data = np.asarray(values, dtype=np.float32)
+    if data.size > LARGE:
+        return Image(levels(data), multiscale=True, name=name, **placement(grid), **kwargs)
+    return Image(data, name=name, **placement(grid), **kwargs)
+
+
+def levels(values: np.ndarray) -> list[np.ndarray]:
+    """A volume (z, y, x) and views of every second, fourth, … voxel of it, which take no memory."""
+    found = [values]
+    while max(found[-1].shape) > COARSEST:
+        z, y, x = (2 if n > 1 else 1 for n in found[-1].shape)
+        found.append(found[-1][::z, ::y, ::x])
+    return found
+
+
+def values_of(layer: Layer) -> np.ndarray:
+    """The array of a layer, the finest level of one that has several."""
+    data: np.ndarray = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    return data
 
 
 def scan_layers(scan: Scan) -> list[Image]:

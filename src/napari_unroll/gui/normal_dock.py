@@ -29,7 +29,7 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome
 from napari_unroll.gui import figure, normal_jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.layers import DIVERGING, REGION, contrast, log_map
+from napari_unroll.gui.layers import DIVERGING, REGION, contrast, log_map, values_of
 from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.region_box import RegionBox
@@ -213,7 +213,7 @@ class NormalDock(parts.DockFrame):
         shape = None if self.session.scan is None else self.session.scan.grid.shape
         names = [
             layer.name for layer in self.session.viewer.layers
-            if isinstance(layer, Image) and layer.ndim == 3 and tuple(layer.data.shape) == shape
+            if isinstance(layer, Image) and layer.ndim == 3 and values_of(layer).shape == shape
         ]  # fmt: skip
         self.probe.clear()
         self.probe.addItems([*PROBES, *names])
@@ -337,7 +337,7 @@ class NormalDock(parts.DockFrame):
         kind = PROBES.get(name)
         index = self._impulse = self._index() if kind == "impulse" else None
         if kind is None:
-            values = self.session.viewer.layers[name].data
+            values: Any = values_of(self.session.viewer.layers[name])
             make_x = lambda: values  # noqa: E731
         else:
             make_x = lambda: inspect.probe_volume(kind, fitted.physics, index)  # type: ignore[arg-type]  # noqa: E731

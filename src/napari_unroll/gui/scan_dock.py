@@ -21,7 +21,7 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
-from napari_unroll.gui.layers import SETUP, TRIAL
+from napari_unroll.gui.layers import SETUP, TRIAL, values_of
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.reader_form import ReaderForm
 from napari_unroll.gui.setup import setup_of
@@ -286,7 +286,7 @@ class ScanDock(parts.DockFrame):
             if self.layer_kind.currentText() == IMAGE:
                 self._take_image(layer)
                 return
-            scan = scan_from_array(layer.data, self.layer_geometry.value(), layer.name)
+            scan = scan_from_array(values_of(layer), self.layer_geometry.value(), layer.name)
         except (UnrollError, KeyError) as error:
             self.message.error(error)
             return
@@ -296,7 +296,7 @@ class ScanDock(parts.DockFrame):
     def _take_image(self, layer: Image) -> None:
         """Make a scan of an image; blurring a large one takes a while."""
         options: LayerImage = self.layer_image.value()
-        data = luminance(layer.data) if layer.rgb else np.asarray(layer.data)
+        data = luminance(layer.data) if layer.rgb else np.asarray(values_of(layer))
         grid = image_grid(data.shape, layer.scale, layer.translate)
         self._start(jobs.image_layer(data, grid, options, layer.name), f"using {layer.name}")
 

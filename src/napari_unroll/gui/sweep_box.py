@@ -6,9 +6,10 @@ Asks by signals and shows what comes; reconstructs nothing.
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
+from qtpy.QtWidgets import QComboBox
 
 from napari_unroll.gui import parts
+from napari_unroll.gui.inputs import NumberBox
 from napari_unroll.gui.slices import Slices
 from napari_unroll.gui.theme import Theme
 from napari_unroll.pipeline.geometry_sweep import QUANTITIES, GeometrySweep, Quantity
@@ -30,7 +31,7 @@ class SweepBox(parts.Fold):
         self._quantity = QComboBox()
         self._quantity.addItems([q.title for q in QUANTITIES])
         parts.explain(self._quantity, "What is tried", "What is changed between the slices.")
-        self.step = QDoubleSpinBox()
+        self.step = NumberBox()
         self.step.setRange(0.05, 500)
         parts.explain(self.step, "Step between two slices", "Step between two slices.")
         self.try_button = parts.button(
