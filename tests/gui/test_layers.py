@@ -200,3 +200,20 @@ def test_a_large_layer_is_measured_and_written_in_full(model, qtbot, monkeypatch
     data, arguments, _ = large.as_layer_data_tuple()
     (path,) = contributions.write_volume(str(tmp_path / "large.npy"), data, arguments)
     np.testing.assert_array_equal(np.load(path), values)
+
+
+@needs_opengl
+def test_long_names_fit_their_tiles(viewer):
+    writer = layers.LayerWriter(viewer)
+    names = [f"walnut, cone beam, 50 views · {method}" for method in ("fdk", "tv-fista", "unrolled-pgd", "truth")]
+    grid = VolumeGrid(shape=(4, 8, 8))
+    shown = [writer.show_volume(name, np.ones(grid.shape, np.float32), grid)[0] for name in names]
+    viewer.window.resize(1000, 600)
+    writer.side_by_side(shown)
+    viewer.window._qt_viewer.canvas.on_draw(None)
+    visuals = viewer.window._qt_viewer.canvas._layer_overlay_to_visual
+    widths = [v.x_size for layer in shown for name, v in visuals[layer].items() if name is layer.name_overlay]
+    assert widths
+    assert max(widths) <= viewer.canvas.viewbox_size(viewer.layers)[1]
+    writer.side_by_side(shown[:1])
+    assert shown[0].name_overlay.font_size == 10

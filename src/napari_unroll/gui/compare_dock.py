@@ -138,7 +138,7 @@ class CompareDock(parts.DockFrame):
             "Draw profile", self.draw_profile, "Values along a line through the cursor's voxel (the middle if outside)."
         )
         self.curve = Curve(self.session.viewer, "mm", "value", height=190)
-        self.where = parts.wrapped()
+        self.where = parts.Note()
         box = parts.section(
             "Line profile", parts.row(self.axis, self.profile_button, stretch=(1, 1)), self.where, self.curve
         )

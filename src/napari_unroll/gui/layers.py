@@ -39,6 +39,8 @@ SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
 LARGE, COARSEST = 512**3, 256
 """Volumes of more voxels are shown by their levels: each a view of every second voxel, the last of at most so long edges."""
+NAME_POINTS, PX_PER_POINT = (5.0, 10.0), 0.97
+"""Sizes of names in tiles, and the width of a letter in pixels per point of its size."""
 DIVERGING = "coolwarm"
 ATTENUATION = 0.3
 """Of the 3-D rendering: shows the surface where a plain maximum shows a white shape."""
@@ -194,6 +196,7 @@ class LayerWriter:
         self._linked: list[Layer] = []
         guard_removal(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.canvas.events.size.connect(self._fit_names)
 
     def _on_removed(self, event: Any) -> None:
         self.streamer.forget(event.value)
@@ -422,7 +425,18 @@ class LayerWriter:
         self.viewer.canvas.grid.shape = (1, -1) if len(layers) <= 3 else (-1, -1)
         self.viewer.canvas.grid.stride = -1
         self.viewer.canvas.grid.enabled = on
+        self._fit_names()
         self.viewer.reset_view()
+
+    def _fit_names(self, *_: Any) -> None:
+        """Write the names in tiles so small that the longest is not cut."""
+        named = [layer for layer in self.ours() if layer.name_overlay.visible]
+        if named:
+            width = float(self.viewer.canvas.viewbox_size(self.viewer.layers)[1])
+            longest = max(len(layer.name) for layer in named)
+            points = float(np.clip(width / (PX_PER_POINT * longest), *NAME_POINTS))
+            for layer in named:
+                layer.name_overlay.font_size = points
 
     def _add_arrived(self, grid: VolumeGrid) -> StreamImage:
         shape = tuple(-(-n // COARSE_BLOCK) for n in grid.shape)

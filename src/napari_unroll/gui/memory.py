@@ -56,6 +56,11 @@ class Memory:
         box.valueChanged.connect(lambda value: self._keep(name, {} if value == usual else {"value": value}))
         self._resets.append(lambda: box.setValue(usual))
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything is remembered here at all."""
+        return bool(self._resets)
+
     def reset(self) -> None:
         """Defaults everywhere, and nothing kept."""
         for put_back in self._resets:

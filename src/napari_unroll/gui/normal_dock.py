@@ -104,7 +104,7 @@ class NormalDock(parts.DockFrame):
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.setFixedHeight(128)
-        self.errors = parts.wrapped()
+        self.errors = parts.Wrapped()
         self.errors.setMinimumHeight(len(report.NORMS) * self.errors.fontMetrics().lineSpacing() + 4)
         self.errors.hide()
         box = parts.section(
@@ -141,12 +141,12 @@ class NormalDock(parts.DockFrame):
         self.side.setToolTip("N x, Ñ x and their difference in a grid with one slider.")
         self.side.setChecked(True)
         self.side.toggled.connect(self._on_side)
-        self.numbers = parts.wrapped()
+        self.numbers = parts.Note()
         self.effect_button = parts.button(
             "Effect on a reconstruction", self.measure_effect,
             "Solve with N and with Ñ from the truth's exact data and compare the images (conjugate gradients).",
         )  # fmt: skip
-        self.effect = parts.wrapped()
+        self.effect = parts.Note()
         self.region = RegionBox()
         self.region.drawing_requested.connect(self.draw_region)
         self.region.requested.connect(self.look_at_region)
@@ -165,7 +165,7 @@ class NormalDock(parts.DockFrame):
         self.patch.setSuffix(" voxels")
         parts.explain(self.patch, "Edge of a patch", "Edge of a patch: the kernel is cut to twice this many lags.")
         self.patch_button = parts.button("Evaluate", self.check_patch, "Time and error of Ñ on one patch.", "patch")
-        self.patch_numbers = parts.wrapped()
+        self.patch_numbers = parts.Note()
         self.patch_box = parts.section(
             "On a patch", parts.row(self.patch, self.patch_button, stretch=(1, 1)), self.patch_numbers
         )

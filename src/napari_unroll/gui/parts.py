@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
-from qtpy.QtGui import QKeySequence, QResizeEvent
+from qtpy.QtGui import QKeySequence, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -80,6 +80,10 @@ class DockFrame(QWidget):
         """Put ``widget`` between what scrolls and the message line; returns it."""
         self._outer.insertWidget(1, widget)
         return widget
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.reset_button.setVisible(self.remembered.has_any)
 
     def show_page(self) -> None:
         """Open the documentation of this dock."""
@@ -211,13 +215,26 @@ def shortcut(pressed: QPushButton, keys: str) -> None:
     pressed.setToolTip(f"{pressed.toolTip()} ({keys})".strip())
 
 
-def wrapped(text: str = "") -> QLabel:
+class Wrapped(QLabel):
     """A label that wraps and may be copied."""
-    made = QLabel(text)
-    made.setWordWrap(True)
-    made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
-    return made
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
+
+
+class Note(Wrapped):
+    """The same, there only while it says something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hide()
+
+    def setText(self, text: str) -> None:
+        super().setText(text)
+        self.setVisible(bool(text))
 
 
 class RunBar(QWidget):
@@ -228,7 +245,7 @@ class RunBar(QWidget):
         self._runner = runner
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
-        self.text = wrapped()
+        self.text = Wrapped()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)

@@ -74,14 +74,14 @@ class ReconstructDock(parts.DockFrame):
         self.method = parts.explain(parts.Searchable(), "Method", tip)
         self.method.setObjectName("method")
         self.method.currentIndexChanged.connect(self._on_method)
-        self.summary = parts.wrapped()
+        self.summary = parts.Wrapped()
         self.params_fold = parts.Fold("Parameters of the method")
         self.which_button = parts.button(
             "Which method for this scan?",
             self.compare,
             "Leave a few per cent of the measurements out, run the methods that apply, and see which foretells them best.",
         )
-        self.verdict = parts.wrapped()
+        self.verdict = parts.Wrapped()
         self.verdict.hide()
         box = parts.section("Method", self.method, self.summary, self.which_button, self.verdict, self.params_fold)
         self.body.addWidget(box)
@@ -97,7 +97,7 @@ class ReconstructDock(parts.DockFrame):
         self.planes.setMinimumWidth(132)
         self.region.toggled.connect(self._later)
         self.planes.valueChanged.connect(self._later)
-        self.memory = parts.wrapped()
+        self.memory = parts.Wrapped()
         self.settings_fold = parts.Fold("Patches, device, precision", self.settings)
         self.body.addWidget(self.settings_fold)
         self.body.addWidget(parts.row(self.region, self.planes, stretch=(1, 0)))

@@ -38,7 +38,7 @@ class RegionBox(QWidget):
         parts.explain(
             self.fits, "Fit that is shown", "The fit whose Ñ is shown in the patch; the table above lists them."
         )
-        self.numbers = parts.wrapped()
+        self.numbers = parts.Note()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.draw_button)

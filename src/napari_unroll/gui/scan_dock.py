@@ -117,7 +117,7 @@ class ScanDock(parts.DockFrame):
         return parts.Fold("From a layer", self.layer, self.layer_kind, *forms, self.use_layer)
 
     def _build_facts(self) -> None:
-        self.facts = parts.wrapped()
+        self.facts = parts.Wrapped()
         self.drawing = GeometryView(Theme(self.session.viewer))
         self.view = parts.slider("View", "View shown in the drawing.")
         self.view.valueChanged.connect(self.drawing.show_view)
@@ -133,7 +133,7 @@ class ScanDock(parts.DockFrame):
 
     def _build_check(self) -> None:
         self.check = parts.button("Check the operator", self.check_pair, "Measure how well A and its adjoint match.")
-        self.pair = parts.wrapped()
+        self.pair = parts.Note()
         self.check_box = parts.section("Forward operator", self.pair, self.check)
         self.body.addWidget(self.check_box)
 
@@ -144,12 +144,12 @@ class ScanDock(parts.DockFrame):
             "Reconstruct quickly, project again, and compare with the measured views; looks for the rotation axis.",
             "check-geometry",
         )  # fmt: skip
-        self.verdict = parts.wrapped()
+        self.verdict = parts.Wrapped()
         self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
         self.overlay = Slices(Theme(self.session.viewer))
         self.checked_view = parts.slider("Compared view", "View that is compared.")
         self.checked_view.valueChanged.connect(self._show_checked_view)
-        self.view_numbers = parts.wrapped()
+        self.view_numbers = parts.Wrapped()
         self.sweep = SweepBox(Theme(self.session.viewer))
         self.sweep.requested.connect(self.try_places)
         self.sweep.picked.connect(self._show_trial)
@@ -332,7 +332,7 @@ class ScanDock(parts.DockFrame):
         has = scan is not None
         for widget in (self.volume_fold, self.check_box, self.view, self.drawing):
             widget.setVisible(has)
-        self._say_pair("")
+        self.pair.setText("")
         self.geometry_box.setVisible(scan is not None and scan.modality == "ct")
         self._show_geometry(None)
         self.sweep.show_sweep(None)
@@ -372,22 +372,17 @@ class ScanDock(parts.DockFrame):
             jobs.check_pair(self.session.scan, preferences().device), "check of the operator"
         )
         run.finished.connect(self._show_pair)
-        self._say_pair("measuring …")
-
-    def _say_pair(self, text: str) -> None:
-        """A label without text would leave a gap."""
-        self.pair.setText(text)
-        self.pair.setVisible(bool(text))
+        self.pair.setText("measuring …")
 
     def _show_pair(self, finished: Finished) -> None:
         check = finished.result
         if check is None:
-            self._say_pair("")
+            self.pair.setText("")
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
         self.session.physics = check.physics
         verdict = "matched" if check.adjoint_error < 1e-6 else "not matched"
-        self._say_pair(
+        self.pair.setText(
             f"Adjoint error {parts.number(check.adjoint_error)} ({verdict}).<br>A {parts.seconds(check.forward_s)}, "
             f"adjoint {parts.seconds(check.adjoint_s)}.<br>{html.escape(check.reason)}"
         )

@@ -41,7 +41,7 @@ class SweepBox(parts.Fold):
         self.strip = Slices(colours, PER_ROW)
         self.strip.setToolTip("Click on the sharpest slice; the viewer shows it large.")
         self.strip.setAccessibleName("Slices for several places of the detector")
-        self.advice = parts.wrapped()
+        self.advice = parts.Wrapped()
         self.take_button = parts.button("Use this place", self._take, "Move the detector to where this slice has it.")
         choice = parts.row(self._quantity, self.step, self.try_button, stretch=(2, 1, 0))
         for widget in (choice, self.advice, self.strip, self.take_button):

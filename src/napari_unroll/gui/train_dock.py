@@ -69,11 +69,11 @@ class TrainDock(parts.DockFrame):
     def _build_progress(self) -> None:
         viewer = self.session.viewer
         self.progress = parts.RunBar(self.runner)
-        self.numbers = parts.wrapped()
+        self.numbers = parts.Wrapped()
         self.loss = Curve(viewer, "step", "loss", log=True, height=150)
         self.psnr = Curve(viewer, "step", "PSNR (dB)", height=150)
         self.slices = Slices(Theme(viewer))
-        self.caption = parts.wrapped()
+        self.caption = parts.Wrapped()
         self.use_button = parts.button(
             "Use in Reconstruct", self.use, "Reconstruct the next scan with these weights.", "use"
         )
