@@ -45,7 +45,7 @@ def scan_pictures(docks, out: Path, size: int) -> None:
 
 
 def geometry_pictures(docks, out: Path, size: int) -> None:
-    """The geometry check of a scan whose axis is three pixels off."""
+    """The geometry check and the strip of slices of a scan whose axis is three pixels off, and its set-up in 3-D."""
     from dataclasses import replace
 
     from napari_unroll.gui.demo import settle
@@ -61,6 +61,17 @@ def geometry_pictures(docks, out: Path, size: int) -> None:
     settle()  # the pictures make the dock longer
     docks.scan.show_from(docks.scan.geometry_box)
     picture(docks, out / "geometry.png")
+    docks.scan.sweep.expand(animate=False)
+    docks.scan.try_places()
+    finish(docks)
+    settle()
+    docks.scan.show_from(docks.scan.sweep)
+    picture(docks, out / "sweep.png")
+    docks.scan.show_from(docks.scan.facts_box)
+    docks.scan.show_setup()
+    docks.viewer.scene.camera.angles = (10, -25, 60)
+    picture(docks, out / "setup_3d.png")
+    docks.viewer.dims.ndisplay = 2
     docks.viewer.layers.clear()
 
 
@@ -77,6 +88,27 @@ def normal_pictures(docks, out: Path) -> None:
     docks.normal.check_patch()
     finish(docks)
     picture(docks, out / "normal_compare.png")
+    region_picture(docks, out)
+
+
+def region_picture(docks, out: Path) -> None:
+    """What the approximation does in a region, for two fits."""
+    from napari_unroll.gui.demo import settle, wait_for
+
+    docks.normal.form.fields["form"].value = "dc"
+    docks.normal.fit()
+    finish(docks)
+    docks.normal.form.fields["form"].value = "auto"
+    docks.normal.draw_region()
+    wait_for(docks.normal.region.requested)
+    finish(docks)
+    settle()
+    docks.normal.show_from(docks.normal.compare_box)
+    docks.normal.side.setChecked(False)
+    docks.viewer.layers["N x, Ñ x in the patch"].visible = True
+    docks.viewer.layers["region"].visible = True
+    picture(docks, out / "normal_region.png")
+    docks.scan.session.layers.remove("region")
 
 
 def reconstruct_pictures(docks, out: Path) -> None:
