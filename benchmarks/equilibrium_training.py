@@ -12,7 +12,6 @@ from typing import Any
 from napari_unroll.events import Finished, IterationDone
 from napari_unroll.pipeline.params import build
 from napari_unroll.training import trainer
-from napari_unroll.training.building import load_samples
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.samples import PatchSampler, SampleStore
@@ -79,7 +78,10 @@ def task_of(plan: TrainingPlan, folder: Path) -> Task:
     """The task of a training whose samples lie in ``folder``."""
     store = SampleStore(folder / "samples" / split_dataset(plan).key)
     sampler = PatchSampler(
-        load_samples(store, N_OBJECTS[plan.modality]), plan.options.patch_size, plan.options.seed, store.symmetries()
+        [store.load(i) for i in range(N_OBJECTS[plan.modality])],
+        plan.options.patch_size,
+        plan.options.seed,
+        store.symmetries(),
     )
     return PatchTask(sampler, store.scanners(), plan.options)
 

@@ -45,7 +45,7 @@ def scan_pictures(docks, out: Path, size: int) -> None:
 
 
 def geometry_pictures(docks, out: Path, size: int) -> None:
-    """The geometry check of a scan whose axis is three pixels off."""
+    """The geometry check and the strip of slices of a scan whose axis is three pixels off, and its set-up in 3-D."""
     from dataclasses import replace
 
     from napari_unroll.gui.demo import settle
@@ -61,6 +61,17 @@ def geometry_pictures(docks, out: Path, size: int) -> None:
     settle()  # the pictures make the dock longer
     docks.scan.show_from(docks.scan.geometry_box)
     picture(docks, out / "geometry.png")
+    docks.scan.sweep.expand(animate=False)
+    docks.scan.try_places()
+    finish(docks)
+    settle()
+    docks.scan.show_from(docks.scan.sweep)
+    picture(docks, out / "sweep.png")
+    docks.scan.show_from(docks.scan.facts_box)
+    docks.scan.show_setup()
+    docks.viewer.scene.camera.angles = (10, -25, 60)
+    picture(docks, out / "setup_3d.png")
+    docks.viewer.dims.ndisplay = 2
     docks.viewer.layers.clear()
 
 
@@ -77,6 +88,27 @@ def normal_pictures(docks, out: Path) -> None:
     docks.normal.check_patch()
     finish(docks)
     picture(docks, out / "normal_compare.png")
+    region_picture(docks, out)
+
+
+def region_picture(docks, out: Path) -> None:
+    """What the approximation does in a region, for two fits."""
+    from napari_unroll.gui.demo import settle, wait_for
+
+    docks.normal.form.fields["form"].value = "dc"
+    docks.normal.fit()
+    finish(docks)
+    docks.normal.form.fields["form"].value = "auto"
+    docks.normal.draw_region()
+    wait_for(docks.normal.region.requested)
+    finish(docks)
+    settle()
+    docks.normal.show_from(docks.normal.compare_box)
+    docks.normal.side.setChecked(False)
+    docks.viewer.layers["N x, Ñ x in the patch"].visible = True
+    docks.viewer.layers["region"].visible = True
+    picture(docks, out / "normal_region.png")
+    docks.scan.session.layers.remove("region")
 
 
 def reconstruct_pictures(docks, out: Path) -> None:
@@ -88,7 +120,7 @@ def reconstruct_pictures(docks, out: Path) -> None:
     docks.reconstruct.run()
     finish(docks)
     docks.reconstruct.choose("auto")
-    docks.reconstruct.settings.fields["patch_size"].set(48)
+    docks.reconstruct.settings.fields["patch_size"].value = 48
     docks.reconstruct.arrived.setChecked(True)
     docks.reconstruct.run()
     run, view = docks.scan.session.runner.run, docks.reconstruct.view
@@ -119,17 +151,17 @@ def train_pictures(docks, out: Path, seconds: int = 240) -> None:
         train, form = docks.train, docks.train.form
         docks.front(train)
         form.scanner.setCurrentText("Built-in scanners")
-        form.plan.fields["size"].set(32)
-        form.plan.fields["n_objects"].set(2)
-        form.plan.fields["n_held_out"].set(1)
+        form.plan.fields["size"].value = 32
+        form.plan.fields["n_objects"].value = 2
+        form.plan.fields["n_held_out"].value = 1
         form.levels.setText("30")
-        form.network.forms[""].fields["n_iterations"].set(2)
-        form.network.forms[""].fields["start_iterations"].set(5)
+        form.network.fields["n_iterations"].value = 2
+        form.network.fields["start_iterations"].value = 5
         form.patch.setValue(16)
         form.minutes.setValue(max(1, seconds // 60))
-        form.options.fields["log_every"].set(1)
-        form.options.fields["validate_every"].set(8)
-        form.out.edit.setText(str(Path(folder) / "trained"))
+        form.options.fields["log_every"].value = 1
+        form.options.fields["validate_every"].value = 8
+        form.out.value = Path(folder) / "trained"
         train.start()
         run = train.runner.run
         while not run.over and len(train.psnr.points("network")[0]) < 5:

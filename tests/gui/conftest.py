@@ -39,7 +39,7 @@ with warnings.catch_warnings():
     from napari.components import ViewerModel
     from napari.qt import threading  # noqa: F401
 
-    from napari_unroll.gui import jobs
+    from napari_unroll.gui import jobs, memory
     from napari_unroll.gui.session import Session, session_of
     from napari_unroll.gui.worker import Runner
     from napari_unroll.physics import samples
@@ -68,7 +68,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Caches go to a temporary folder; samples are tiny."""
+    """Caches go to a temporary folder, docks remember nothing; samples are tiny."""
+    monkeypatch.setattr(memory, "settings_file", lambda: None)
     monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path / "cache"))
     cone = ("cone-beam", {"n": 16, "n_views": 12, "oversample": 1})
     mri = ("multi-coil", {"shape": (8, 16, 16), "n_coils": 4, "acceleration": 3})

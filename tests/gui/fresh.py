@@ -164,16 +164,50 @@ def everything(viewer: Any, _: str, threads: ImportThreads) -> None:
     jobs.SAMPLES = dict.fromkeys(jobs.SAMPLES, TINY)
     completed(scan, lambda: scan.open_sample(next(iter(jobs.SAMPLES))))
     draw(viewer)
-    normal.form.fields["n_probes"].set(2)
+    normal.form.fields["n_probes"].value = 2
     completed(normal, normal.fit_button.click)
     draw(viewer)
     reconstruct.choose("tv-fista")
-    reconstruct.params.fields["n_iterations"].set(3)
+    reconstruct.params.fields["n_iterations"].value = 3
     finished = completed(reconstruct, reconstruct.run_button.click)
     (layer,) = reconstruct.session.layers.ours("result")
     assert (layer.data == finished.result).all()
     viewer.dims.ndisplay = 3
     draw(viewer)
+
+
+def preferences(viewer: Any, _: str, threads: ImportThreads) -> None:
+    """What is set in napari's preferences holds in the docks; what is set in a dock is there in the next session."""
+    from napari.settings import get_plugin_settings
+
+    page = get_plugin_settings("napari-unroll").computing
+    page.device, page.precision, page.threads = "cpu", "bfloat16", 1
+    dialog = viewer.window._open_preferences_dialog()
+    titles = [dialog._list.item(i).text() for i in range(dialog._list.count())]
+    assert "Unroll" in titles, titles
+    dialog.close()
+    reconstruct = first_dock(viewer, "Reconstruct", threads)
+    choices = reconstruct.settings.value()
+    assert (choices.device, choices.precision) == ("cpu", "bfloat16")
+    from napari_unroll.gui import worker
+    from napari_unroll.physics.pool import default_threads
+
+    assert worker._n_threads() == default_threads() == 1
+    page.threads = 2
+    assert default_threads() == 2
+    reconstruct.settings.fields["patch_size"].value = 40
+    reconstruct.settings.fields["device"].value = "auto"
+
+
+def remembered(viewer: Any, _: str, threads: ImportThreads) -> None:
+    """The next session, after ``preferences``; its arrow forgets."""
+    reconstruct = first_dock(viewer, "Reconstruct", threads)
+    choices = reconstruct.settings.value()
+    assert (choices.patch_size, choices.device, choices.precision) == (40, "auto", "bfloat16")
+    reconstruct.reset_button.click()
+    choices = reconstruct.settings.value()
+    assert (choices.patch_size, choices.device) == ("auto", "cpu")
+    assert not reconstruct.remembered._store.allKeys()
 
 
 def completed(widget: Any, start: Callable[[], Any]) -> Any:

@@ -8,10 +8,10 @@ from qtpy.QtWidgets import (
     QComboBox,
     QLineEdit,
     QMenu,
+    QPushButton,
     QScrollBar,
     QSlider,
     QTableWidget,
-    QToolButton,
     QWidget,
 )
 
@@ -36,7 +36,7 @@ def inputs(dock):
             continue
         parent = widget.parentWidget()
         inner = isinstance(parent, (QAbstractSpinBox, QComboBox, QTableWidget)) or isinstance(widget, QScrollBar)
-        fold = isinstance(parent, Fold) and isinstance(widget, QToolButton)
+        fold = isinstance(parent, Fold) and isinstance(widget, QPushButton)
         if isinstance(widget, INPUTS) and not inner and not fold:
             yield widget
 
@@ -68,8 +68,8 @@ def test_keys_run_and_cancel(docks, viewer, qtbot, cone_scan):
     docks.front(docks.reconstruct)
     qtbot.waitUntil(docks.reconstruct.run_button.isVisible)
     docks.reconstruct.choose("tv-fista")
-    docks.reconstruct.params.fields["n_iterations"].set(10_000)
-    docks.reconstruct.params.fields["tolerance"].set(0.0)
+    docks.reconstruct.params.fields["n_iterations"].value = 10_000
+    docks.reconstruct.params.fields["tolerance"].value = 0.0
     window = viewer.window._qt_window
     window.activateWindow()
     qtbot.waitUntil(window.isActiveWindow)

@@ -13,7 +13,7 @@ from tests.gui.conftest import needs_opengl
 @needs_opengl
 def test_the_main_job_ends_with_a_picture(viewer, tmp_path):
     docks = demo.open_docks(viewer)
-    docks.normal.form.fields["n_probes"].set(2)
+    docks.normal.form.fields["n_probes"].value = 2
     demo.main_job(docks, size=16, n_views=8, method="fdk")
     assert docks.scan.session.factors is not None
     assert len(docks.scan.session.layers.ours("result")) == 1

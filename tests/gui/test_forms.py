@@ -1,14 +1,21 @@
 """Every field of every record has a widget, shows its default, and gives back what is typed."""
 
 import pytest
+from magicgui.widgets.bases import BaseValueWidget
 from pydantic import BaseModel
-from qtpy.QtWidgets import QComboBox, QLineEdit, QSpinBox, QToolButton, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.gui.forms import NumberBox, RecordForm, label, tooltip
+from napari_unroll.gui.curve import Curve
+from napari_unroll.gui.forms import RecordForm, label, tooltip
 from napari_unroll.gui.from_layer import LayerGeometry
+from napari_unroll.gui.inputs import NumberBox
+from napari_unroll.gui.parts import Fold, Message, Searchable
 from napari_unroll.gui.scan_dock import VolumeChoice
 from napari_unroll.io.registry import FORMATS
+from napari_unroll.methods.algorithms.network import NetworkConfig
+from napari_unroll.methods.networks.dncnn import DnCNNConfig
 from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.pipeline.params import FieldSpec, fields
@@ -34,7 +41,7 @@ def test_every_field_is_tied_to_the_record(qtbot, record):
     assert set(form.fields) == {s.name for s in fields(record)}
     for spec in fields(record):
         wanted = another(spec)
-        form.fields[spec.name].set(wanted)
+        form.fields[spec.name].value = wanted
         assert form.raw()[spec.name] == wanted, spec.name
         assert spec.help.split(".")[0] in form.findChild(QWidget, spec.name).toolTip()
 
@@ -84,7 +91,7 @@ def test_wrong_input_is_one_sentence_and_stays_typed(qtbot):
 def test_limits_hold_in_the_widget_and_stand_in_the_tooltip(qtbot):
     form = RecordForm(VolumeChoice)
     qtbot.addWidget(form)
-    box = form.findChild(QSpinBox, "z")
+    box = form.findChild(QAbstractSpinBox, "z")
     box.setValue(10**6)
     assert box.value() == 8192
     assert "at least 1" in box.toolTip()
@@ -93,10 +100,10 @@ def test_limits_hold_in_the_widget_and_stand_in_the_tooltip(qtbot):
 def test_empty_means_not_set(qtbot):
     form = RecordForm(LayerGeometry)
     qtbot.addWidget(form)
-    edit = form.findChild(QLineEdit, "axis_px")
-    edit.setText("31.5")
+    edit = form.findChild(QComboBox, "axis_px")
+    edit.setEditText("31.5")
     assert form.value().axis_px == 31.5
-    edit.clear()
+    edit.clearEditText()
     assert form.value().axis_px is None
 
 
@@ -112,22 +119,89 @@ def test_words_are_suggested_for_free_text(qtbot):
     qtbot.addWidget(form)
     box = form.findChild(QComboBox, "device")
     assert [box.itemText(i) for i in range(box.count())] == ["auto", "cpu"]
-    form.fields["weights"].set("my.safetensors")
+    form.fields["weights"].value = "my.safetensors"
     assert form.value().weights == "my.safetensors"
     assert form.findChild(QWidget, "weights").findChild(QToolButton) is not None
 
 
 def test_a_stray_wheel_changes_nothing(qtbot):
-    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtCore import QPoint, QPointF
     from qtpy.QtGui import QWheelEvent
     from qtpy.QtWidgets import QApplication
 
     form = RecordForm(VolumeChoice)
     qtbot.addWidget(form)
-    box = form.findChild(QSpinBox, "z")
+    box = form.findChild(QAbstractSpinBox, "z")
     wheel = QWheelEvent(
         QPointF(5, 5), QPointF(5, 5), QPoint(0, 120), QPoint(0, 120), Qt.MouseButton.NoButton,
         Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
     )  # fmt: skip
     QApplication.sendEvent(box, wheel)
     assert box.value() == 64
+
+
+def test_inner_records_are_folds_and_another_kind_replaces_them(qtbot):
+    form = RecordForm(NetworkConfig, skip=("iteration", "prior.kind"))
+    qtbot.addWidget(form)
+    folds = [fold.text().split(maxsplit=1)[1] for fold in form.findChildren(Fold)]
+    assert folds == ["Prior", "Lipschitz"]
+    assert "kind" not in form.parts["prior"].fields
+    assert "kind" in form.parts["lipschitz"].fields
+    form.set_value(NetworkConfig(prior=DnCNNConfig()))
+    form.parts["prior"].fields["layers"].value = 9
+    assert form.raw()["prior"]["layers"] == 9
+    assert form.value() == NetworkConfig(prior=DnCNNConfig(layers=9))
+
+
+def test_every_widget_is_magicguis(qtbot):
+    form = RecordForm(Choices)
+    qtbot.addWidget(form)
+    assert all(isinstance(field, BaseValueWidget) for field in form.fields.values())
+    heard = []
+    form.changed.connect(lambda: heard.append(True))
+    form.fields["patch_size"].value = 32
+    assert heard
+
+
+def test_a_fold_that_is_open_grows_with_what_is_inside(qtbot):
+    late = QLabel("one<br>two<br>three")
+    late.hide()
+    fold = Fold("More", late)
+    qtbot.addWidget(fold)
+    fold.show()
+    assert not fold.content().isVisible()
+    qtbot.mouseClick(fold.button, Qt.MouseButton.LeftButton)
+    before = fold.sizeHint().height()
+    late.show()
+    qtbot.waitUntil(lambda: fold.sizeHint().height() >= before + late.sizeHint().height())
+    assert fold.content().maximumHeight() > late.sizeHint().height()
+
+
+def test_a_long_list_is_searched_and_keeps_its_choice(qtbot):
+    box = Searchable()
+    qtbot.addWidget(box)
+    box.addItems(["FDK", "total variation", "unrolled"])
+    box.show()
+    box.lineEdit().selectAll()
+    qtbot.keyClicks(box.lineEdit(), "Total Variation")
+    qtbot.keyClick(box.lineEdit(), Qt.Key.Key_Return)
+    assert box.currentIndex() == 1
+    box.setEditText("nonsense")
+    box.lineEdit().editingFinished.emit()
+    assert box.currentText() == "total variation"
+
+
+def test_messages_and_plots_follow_the_theme(viewer, qtbot):
+    message, curve = Message(viewer), Curve(viewer, "x", "y")
+    holder = QWidget()
+    column = QVBoxLayout(holder)
+    column.addWidget(message)
+    column.addWidget(curve)
+    viewer.window.add_dock_widget(holder, name="held")
+    message.say("Wrong.", "error")
+    viewer.theme = "dark"
+    dark = message.styleSheet(), curve.backgroundBrush().color().lightness()
+    viewer.theme = "light"
+    qtbot.waitUntil(lambda: message.styleSheet() != dark[0])
+    assert dark[1] < 127 < curve.backgroundBrush().color().lightness()
+    assert curve.getAxis("left").textPen().color().lightness() < 127

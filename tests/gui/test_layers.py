@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unroll.events import IterationDone, PatchDone
+from napari_unroll.gui import contributions, layers
 from napari_unroll.gui.layers import LayerWriter, contrast, placement, projections_placement
 from napari_unroll.scan.geometry import VolumeGrid
 from tests.gui.conftest import needs_opengl
@@ -174,3 +175,45 @@ def test_side_by_side_shows_only_what_is_compared(writer, model):
 def test_contrast_of_odd_values():
     assert contrast(np.zeros(10)) == (0.0, 1e-6)
     assert contrast(np.full(4, np.nan)) == (0.0, 1.0)
+
+
+def test_large_volumes_are_shown_by_levels_that_take_no_memory(model, monkeypatch):
+    monkeypatch.setattr(layers, "LARGE", 1000)
+    monkeypatch.setattr(layers, "COARSEST", 8)
+    values = np.arange(4 * 32 * 20, dtype=np.float32).reshape(4, 32, 20)
+    grid = VolumeGrid(shape=values.shape, spacing_mm=(1.0, 0.5, 0.5))
+    (layer,) = layers.LayerWriter(model).show_volume("large", values, grid)
+    assert layer.multiscale
+    assert [level.shape for level in layer.data] == [(4, 32, 20), (2, 16, 10), (1, 8, 5)]
+    assert all(np.shares_memory(level, layer.data[0]) for level in layer.data)
+    assert layers.values_of(layer).shape == values.shape
+    assert layers.grid_of(layer) == grid
+    model.dims.ndisplay = 3
+    assert layer.data_level == 2
+
+
+def test_a_large_layer_is_measured_and_written_in_full(model, qtbot, monkeypatch, tmp_path):
+    monkeypatch.setattr(layers, "LARGE", 1000)
+    monkeypatch.setattr(layers, "COARSEST", 8)
+    values = np.random.default_rng(0).random((4, 32, 20)).astype(np.float32)
+    (large,) = layers.LayerWriter(model).show_volume("large", values, VolumeGrid(shape=values.shape))
+    data, arguments, _ = large.as_layer_data_tuple()
+    (path,) = contributions.write_volume(str(tmp_path / "large.npy"), data, arguments)
+    np.testing.assert_array_equal(np.load(path), values)
+
+
+@needs_opengl
+def test_long_names_fit_their_tiles(viewer):
+    writer = layers.LayerWriter(viewer)
+    names = [f"walnut, cone beam, 50 views · {method}" for method in ("fdk", "tv-fista", "unrolled-pgd", "truth")]
+    grid = VolumeGrid(shape=(4, 8, 8))
+    shown = [writer.show_volume(name, np.ones(grid.shape, np.float32), grid)[0] for name in names]
+    viewer.window.resize(1000, 600)
+    writer.side_by_side(shown)
+    viewer.window._qt_viewer.canvas.on_draw(None)
+    visuals = viewer.window._qt_viewer.canvas._layer_overlay_to_visual
+    widths = [v.x_size for layer in shown for name, v in visuals[layer].items() if name is layer.name_overlay]
+    assert widths
+    assert max(widths) <= viewer.canvas.viewbox_size(viewer.layers)[1]
+    writer.side_by_side(shown[:1])
+    assert shown[0].name_overlay.font_size == 10

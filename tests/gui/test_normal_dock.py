@@ -16,8 +16,8 @@ from tests.gui.conftest import TIMEOUT_MS
 def dock(model, qtbot):
     made = NormalDock(model)
     qtbot.addWidget(made)
-    made.form.fields["n_probes"].set(4)
-    made.form.fields["n_test"].set(1)
+    made.form.fields["n_probes"].value = 4
+    made.form.fields["n_test"].value = 1
     yield made
     Runner.wait()
 
@@ -62,7 +62,7 @@ def test_a_second_fit_comes_from_the_cache_and_compares_forms(fitted, qtbot):
     fitted.fit_button.click()
     ended(qtbot, fitted)
     assert fitted.curve.points("images") == live
-    fitted.form.fields["form"].set("dc")
+    fitted.form.fields["form"].value = "dc"
     fitted.fit_button.click()
     ended(qtbot, fitted)
     assert [fitted.table.item(r, 0).text() for r in range(3)] == ["dcd", "dcd", "dc"]
@@ -144,8 +144,8 @@ def test_mri_compares_exactly(dock, qtbot, mri_scan):
 
 def test_cancel_leaves_the_dock_ready(dock, qtbot, cone_scan):
     dock.session.set_scan(cone_scan)
-    dock.form.fields["n_probes"].set(4096)
-    dock.form.fields["early_stop"].set(False)
+    dock.form.fields["n_probes"].value = 4096
+    dock.form.fields["early_stop"].value = False
     dock.fit_button.click()
     run = dock.session.runner.run
     with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):
@@ -159,7 +159,7 @@ def test_cancel_leaves_the_dock_ready(dock, qtbot, cone_scan):
 
 def test_wrong_options_are_a_sentence(dock, cone_scan):
     dock.session.set_scan(cone_scan)
-    dock.form.fields["support"].set(1)
+    dock.form.fields["support"].value = 1
     dock.fit_button.click()
     assert dock.message.kind == "error"
     assert not dock.session.runner.busy
@@ -177,7 +177,7 @@ def test_the_figure_is_a_picture(viewer, qtbot, cone_scan, tmp_path):
     dock = NormalDock(viewer)
     viewer.window.add_dock_widget(dock)
     session_of(viewer).set_scan(cone_scan)
-    dock.form.fields["n_probes"].set(2)
+    dock.form.fields["n_probes"].value = 2
     dock.fit_button.click()
     ended(qtbot, dock)
     path = tmp_path / "figure.png"
@@ -185,3 +185,36 @@ def test_the_figure_is_a_picture(viewer, qtbot, cone_scan, tmp_path):
     assert not QImage(str(path)).isNull()
     dock.export_figure(tmp_path / "missing" / "figure.png")
     assert dock.message.kind == "error"
+
+
+def test_the_slider_shows_what_the_approximation_does_in_a_drawn_region(fitted, qtbot):
+    fitted.form.fields["form"].value = "dc"
+    fitted.fit_button.click()
+    ended(qtbot, fitted)
+    fitted.compare_button.click()
+    ended(qtbot, fitted)
+    with qtbot.waitSignal(fitted.region.requested):
+        fitted.region.draw_button.click()
+    ended(qtbot, fitted)
+    assert [fitted.region.fits.itemText(k) for k in range(2)] == ["1: dcd", "2: dc"]
+    found, before = fitted.region.found, fitted.session.viewer.layers["N x, Ñ x in the patch"].data.copy()
+    np.testing.assert_allclose(before, found.volumes[1], rtol=1e-6)
+    with qtbot.waitSignal(fitted.region.requested):
+        fitted.region.edge.setValue(2)
+    ended(qtbot, fitted)
+    assert max(fitted.region.found.errors) < max(found.errors)
+    assert "2 × 2 × 2" in fitted.region.numbers.text()
+    fitted.region.fits.setCurrentIndex(0)
+    shown = fitted.session.viewer.layers["N x, Ñ x in the patch"].data
+    np.testing.assert_allclose(shown, fitted.region.found.volumes[0], rtol=1e-6)
+    layer = fitted.session.layers.ours("region")[0]
+    with qtbot.waitSignal(fitted.region.requested):
+        layer.data = [np.asarray(layer.data[0]) - [0, 3, 0]]
+    ended(qtbot, fitted)
+    assert fitted.region.found.box != found.box
+
+
+def test_a_region_without_a_comparison_says_what_to_do(fitted, qtbot):
+    with qtbot.waitSignal(fitted.region.requested):
+        fitted.region.draw_button.click()
+    assert "N x against" in fitted.message.text()

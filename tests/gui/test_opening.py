@@ -56,3 +56,8 @@ def test_a_script_that_uses_a_dock_directly(first):
 
 def test_leaving_while_docks_are_loading(first):
     first("leave", "Reconstruct")
+
+
+def test_preferences_hold_in_the_docks_and_settings_of_docks_outlive_the_session(first):
+    first("preferences")
+    first("remembered")

@@ -86,7 +86,7 @@ def test_methods_run_and_leave_their_volume(dock, qtbot, cone_scan, name):
     dock.session.set_scan(cone_scan)
     dock.choose(name)
     if "n_iterations" in dock.params.fields:
-        dock.params.fields["n_iterations"].set(3)
+        dock.params.fields["n_iterations"].value = 3
     dock.run_button.click()
     finished = ended(qtbot, dock)
     assert finished.outcome is Outcome.COMPLETED, finished.advice
@@ -237,7 +237,7 @@ def test_methods_follow_the_scan(dock, cone_scan, mri_scan):
 def test_copy_as_command(dock, cone_scan, qtbot):
     dock.session.set_scan(cone_scan)
     dock.choose("tv-fista")
-    dock.params.fields["n_iterations"].set(7)
+    dock.params.fields["n_iterations"].value = 7
     dock.copy_button.click()
     text = QApplication.clipboard().text()
     assert text.startswith("napari-unroll reconstruct")
@@ -278,8 +278,8 @@ def edges_of(layer):
 def test_an_equilibrium_leaves_maps_of_its_patches_and_says_how_it_went(dock, qtbot, cone_scan, tmp_path, n_iterations):
     dock.session.set_scan(cone_scan)
     dock.session.use_weights(Path(tiny.weights(tmp_path, cone_scan, "mol-sn")), "mol-sn")
-    dock.params.fields["n_iterations"].set(n_iterations)
-    dock.settings.fields["patch_size"].set(10)
+    dock.params.fields["n_iterations"].value = n_iterations
+    dock.settings.fields["patch_size"].value = 10
     dock.run_button.click()
     finished = ended(qtbot, dock)
     assert finished.outcome is Outcome.COMPLETED, finished.advice

@@ -85,7 +85,7 @@ def test_a_file_is_read_and_read_again_with_options(qtbot, dock, tmp_path):
     ended(qtbot, dock)
     assert dock.session.scan is not None, dock.message.text()
     assert dock.options is not None
-    dock.options.fields["view_step"].set(2)
+    dock.options.fields["view_step"].value = 2
     dock.again.click()
     ended(qtbot, dock)
     assert dock.session.scan.measurements.shape[0] == 6
@@ -109,7 +109,7 @@ def test_corrections_are_previewed_and_applied(qtbot, dock, tmp_path):
     dock.open_path(tmp_path / "views.npz")
     ended(qtbot, dock)
     form = dock.options
-    form.fields["stripes"].set("offset")
+    form.fields["stripes"].value = "offset"
     form.preview.click()
     ended(qtbot, dock)
     before, after, _ = form.pictures.images.values()
@@ -125,7 +125,7 @@ def test_what_a_correction_lacks_is_pointed_at(qtbot, dock, tmp_path):
     np.savez(tmp_path / "views.npz", line_integrals=np.ones((12, 6, 10), np.float32), angles_deg=np.arange(12.0))
     dock.open_path(tmp_path / "views.npz")
     ended(qtbot, dock)
-    dock.options.fields["delta_beta"].set(100)
+    dock.options.fields["delta_beta"].value = 100
     dock.options.preview.click()
     ended(qtbot, dock)
     assert "energy_kev" in dock.message.text()
@@ -158,7 +158,7 @@ def test_a_file_can_be_dropped(qtbot, dock, tmp_path, cone_scan):
 def test_a_layer_becomes_a_scan(dock):
     dock.session.viewer.add_image(np.random.default_rng(0).random((9, 6, 10)).astype(np.float32), name="sinograms")
     assert dock.layer.currentText() == "sinograms"
-    dock.layer_geometry.fields["beam"].set("cone")
+    dock.layer_geometry.fields["beam"].value = "cone"
     dock.use_layer.click()
     assert isinstance(dock.session.scan.geometry, ConeBeam)
     assert dock.session.scan.name == "sinograms"
@@ -170,7 +170,7 @@ def test_an_image_layer_is_blurred_and_reconstructed(qtbot, dock, shape):
     dock.session.viewer.add_image(image, name="photograph", scale=[0.5] * len(shape), translate=[2.0] * len(shape))
     dock.layer_kind.setCurrentText(IMAGE)
     assert dock.layer_geometry.isHidden()
-    dock.layer_image.fields["factor"].set(3)
+    dock.layer_image.fields["factor"].value = 3
     dock.use_layer.click()
     ended(qtbot, dock)
     scan = dock.session.scan
@@ -185,7 +185,7 @@ def test_a_measured_image_layer_is_taken_as_it_is(qtbot, dock):
     image = np.random.default_rng(0).random((12, 15))
     dock.session.viewer.add_image(image, name="microscope")
     dock.layer_kind.setCurrentText(IMAGE)
-    dock.layer_image.fields["holds"].set("measurement")
+    dock.layer_image.fields["holds"].value = "measurement"
     dock.use_layer.click()
     ended(qtbot, dock)
     assert dock.session.scan.truth is None
@@ -219,8 +219,8 @@ def test_a_measured_image_lies_where_its_layer_does():
 
 def test_distances_in_the_wrong_order_are_a_sentence(dock):
     dock.session.viewer.add_image(np.ones((9, 6, 10), np.float32), name="sinograms")
-    dock.layer_geometry.fields["beam"].set("cone")
-    dock.layer_geometry.fields["source_origin_mm"].set(900)
+    dock.layer_geometry.fields["beam"].value = "cone"
+    dock.layer_geometry.fields["source_origin_mm"].value = 900
     dock.use_layer.click()
     assert dock.message.kind == "error"
     assert "exchanged" in dock.message.text()
@@ -243,7 +243,7 @@ def test_transmission_layers_take_the_logarithm():
 def test_the_volume_can_be_changed(dock, cone_scan):
     dock.session.set_scan(cone_scan)
     assert dock.volume.value() == VolumeChoice(z=16, y=16, x=16, voxel_mm=3.0)
-    dock.volume.fields["z"].set(8)
+    dock.volume.fields["z"].value = 8
     dock.apply_volume.click()
     assert dock.session.scan.grid.shape == (8, 16, 16)
     assert dock.session.scan.truth is None
@@ -252,8 +252,8 @@ def test_the_volume_can_be_changed(dock, cone_scan):
 def test_a_volume_around_the_source_is_one_sentence(dock, cone_scan):
     dock.session.set_scan(cone_scan)
     for voxel, said in ((300.0, "source of view 0 lies inside"), (1e-18, "voxel_mm")):
-        dock.volume.fields["voxel_mm"].widget.setMinimum(0)
-        dock.volume.fields["voxel_mm"].set(voxel)
+        dock.volume.fields["voxel_mm"].native.setMinimum(0)
+        dock.volume.fields["voxel_mm"].value = voxel
         dock.apply_volume.click()
         assert dock.message.kind == "error"
         assert said in dock.message.text()
@@ -352,7 +352,7 @@ def test_a_dropped_result_brings_back_its_scan_and_its_choices(dock, qtbot, tmp_
     (layer,) = dock.session.layers.ours("result")
     np.testing.assert_array_equal(layer.data, finished.result)
     assert reconstruct.method.currentData() == "tv-fista"
-    assert reconstruct.params.fields["strength"].get() == 0.02
+    assert reconstruct.params.fields["strength"].value == 0.02
     assert reconstruct.choices().params["n_iterations"] == 3
     reconstruct.copy_button.click()
     command = QApplication.clipboard().text()
@@ -364,7 +364,7 @@ def test_a_dropped_result_brings_back_its_scan_and_its_choices(dock, qtbot, tmp_
 
 def test_a_volume_set_in_the_dock_is_in_the_command(dock, qtbot):
     dock.session.set_scan(open_scan("sample:cone-beam", {"n": 16, "n_views": 12, "oversample": 1}))
-    dock.volume.fields["z"].set(4)
+    dock.volume.fields["z"].value = 4
     dock.apply_volume.click()
     assert edits_of(dock.session.scan).shape == (4, 16, 16)
 
@@ -382,3 +382,62 @@ def test_a_scan_of_a_layer_is_saved_before_it_is_copied(dock, qtbot, tmp_path, c
     again = open_scan(str(path))
     np.testing.assert_array_equal(again.measurements, cone_scan.measurements)
     assert again.provenance.sha256 == dock.session.scan.provenance.sha256
+
+
+def off_axis(scan, columns):
+    return replace(scan, geometry=shifted(scan.geometry, columns))
+
+
+def test_a_click_on_a_slice_of_the_sweep_moves_the_axis(qtbot, dock, cone_scan):
+    dock.session.set_scan(off_axis(cone_scan, 2))
+    dock.sweep.try_button.click()
+    ended(qtbot, dock)
+    found = dock.sweep.found
+    assert found.offsets == (-4, -3, -2, -1, 0, 1, 2, 3, 4)
+    assert list(dock.sweep.strip.images)[2] == "-2 px"
+    dock.resize(400, 900)
+    panel = dock.sweep.strip._panels()["-2 px"].center().toPoint()
+    qtbot.mouseClick(dock.sweep.strip, Qt.MouseButton.LeftButton, pos=panel)
+    (layer,) = dock.session.layers.ours("trial")
+    np.testing.assert_array_equal(layer.data[0], found.slices[2])
+    dock.sweep.take_button.click()
+    np.testing.assert_allclose(dock.session.scan.geometry.vectors, cone_scan.geometry.vectors, atol=1e-9)
+    assert edits_of(dock.session.scan) == Edits(axis_shift_px=-2)
+    assert dock.session.layers.ours("trial") == []
+    assert dock.sweep.found is None
+
+
+def test_the_present_place_is_nothing_to_take(qtbot, dock, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.sweep.choose("Detector height")
+    dock.sweep.step.setValue(0.5)
+    dock.sweep.try_button.click()
+    ended(qtbot, dock)
+    assert dock.sweep.found.offsets[-1] == 2.0
+    assert not dock.sweep.take_button.isEnabled()
+    assert "px" in dock.sweep.step.suffix()
+
+
+@pytest.mark.parametrize("kind", ["cone", "parallel"])
+def test_the_setup_stands_in_space_and_follows_the_view(dock, cone_scan, kind):
+    scan = cone_scan
+    if kind == "parallel":
+        options = LayerGeometry(beam="parallel")
+        scan = scan_from_array(np.ones((12, 8, 16), np.float32), options)
+    dock.session.set_scan(scan)
+    dock.setup_button.click()
+    layers = {layer.name: layer for layer in dock.session.layers.ours("setup")}
+    assert ("source" in layers) == (kind == "cone")
+    assert dock.session.viewer.dims.ndisplay == 3
+    geometry = scan.geometry
+    before = layers["detector"].vertices.copy()
+    if kind == "cone":
+        np.testing.assert_allclose(layers["source"].data[0], geometry.vectors[0, :3][::-1])
+        np.testing.assert_allclose(before.mean(0), geometry.vectors[0, 3:6][::-1], atol=1e-9)
+    edges = layers["volume's edges"].data
+    assert len(edges) == 12
+    np.testing.assert_allclose(np.ptp(np.concatenate([edges[:, 0], edges.sum(1)]), axis=0), scan.grid.size_mm)
+    dock.view.setValue(3)
+    assert not np.allclose(layers["detector"].vertices, before)
+    dock.session.set_scan(scan)
+    assert dock.session.layers.ours("setup") == []

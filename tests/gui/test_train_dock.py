@@ -30,15 +30,15 @@ def dock(model, qtbot, monkeypatch, tmp_path):
 def tiny(dock):
     """The smallest training that there is."""
     form = dock.form
-    form.plan.fields["size"].set(16)
-    form.plan.fields["n_objects"].set(1)
-    form.plan.fields["n_held_out"].set(1)
+    form.plan.fields["size"].value = 16
+    form.plan.fields["n_objects"].value = 1
+    form.plan.fields["n_held_out"].value = 1
     form.levels.setText("12")
     form.patch.setValue(8)
-    form.network.forms[""].fields["n_iterations"].set(1)
-    form.network.forms[""].fields["start_iterations"].set(0)
-    form.options.fields["log_every"].set(1)
-    form.options.fields["validate_every"].set(2)
+    form.network.fields["n_iterations"].value = 1
+    form.network.fields["start_iterations"].value = 0
+    form.options.fields["log_every"].value = 1
+    form.options.fields["validate_every"].value = 2
 
 
 def ended(qtbot, dock):
@@ -136,7 +136,7 @@ def test_a_taken_folder_is_not_overwritten(dock, qtbot, tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / train_jobs.PLAN).write_text("{}")
-    dock.form.out.edit.setText(str(mine))
+    dock.form.out.value = mine
     assert dock.resume_button.isEnabled()
     dock.start_button.click()
     assert dock.message.kind == "error"
@@ -160,7 +160,8 @@ def test_bad_input_is_one_sentence(dock, field, text, word):
     if field == "folder":
         dock.form.data.setCurrentText(train_form.VOLUMES)
     widget = getattr(dock.form, field)
-    getattr(widget, "edit", widget).setText(text)
+    line = widget.line_edit.native if field != "levels" else widget
+    line.setText(text)
     dock.start_button.click()
     assert dock.message.kind == "error"
     assert word in dock.message.text()
@@ -169,7 +170,7 @@ def test_bad_input_is_one_sentence(dock, field, text, word):
 
 def test_a_failure_in_the_thread_is_one_sentence(dock, qtbot, tmp_path):
     dock.form.data.setCurrentText(train_form.VOLUMES)
-    dock.form.folder.edit.setText(str(tmp_path))
+    dock.form.folder.value = tmp_path
     dock.start_button.click()
     assert ended(qtbot, dock).outcome is Outcome.FAILED
     assert dock.message.kind == "error"
@@ -183,10 +184,10 @@ def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
     form = dock.form
     form.method.setCurrentText("Post-processing network")
     form.data.setCurrentText(train_form.SCANS)
-    form.folder.edit.setText(str(tmp_path))
+    form.folder.value = tmp_path
     form.preset.setCurrentText(preset)
     form.minutes.setValue(7)
-    form.noise.fields["coil_correlation"].set(0.5)
+    form.noise.fields["coil_correlation"].value = 0.5
     plan = form.order().plan
     assert (plan.method, plan.scans, plan.volumes) == ("drunet", str(tmp_path), None)
     assert plan.network.prior.channels == channels
@@ -200,9 +201,9 @@ def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
 def test_rows_without_a_point_are_hidden(dock):
     form = dock.form
     rows = form._rows
-    assert not rows.isRowVisible(form.folder)
+    assert not rows.isRowVisible(form.folder.native)
     form.start.setCurrentText(train_form.FROM_FILE)
-    assert rows.isRowVisible(form.file)
+    assert rows.isRowVisible(form.file.native)
     assert not rows.isRowVisible(form.preset)
     form.data.setCurrentText(train_form.SCANS)
     assert not rows.isRowVisible(form.scanner)

@@ -31,22 +31,22 @@ def test_load_fit_run_cancel_run(docks, viewer, qtbot):
     truth = session.scan.truth
 
     docks.front(docks.normal)
-    docks.normal.form.fields["n_probes"].set(4)
+    docks.normal.form.fields["n_probes"].value = 4
     docks.normal.fit_button.click()
     assert ended(qtbot, docks).outcome is Outcome.COMPLETED
     assert session.factors is not None
 
     docks.front(docks.reconstruct)
     docks.reconstruct.choose("tv-fista")
-    docks.reconstruct.params.fields["n_iterations"].set(10_000)
-    docks.reconstruct.params.fields["tolerance"].set(0.0)
+    docks.reconstruct.params.fields["n_iterations"].value = 10_000
+    docks.reconstruct.params.fields["tolerance"].value = 0.0
     docks.reconstruct.run_button.click()
     with qtbot.waitSignal(session.runner.run.event, timeout=TIMEOUT_MS):
         pass
     docks.reconstruct.cancel_button.click()
     assert session.layers.ours("result") == []
 
-    docks.reconstruct.params.fields["n_iterations"].set(20)
+    docks.reconstruct.params.fields["n_iterations"].value = 20
     docks.reconstruct.run_button.click()
     finished = ended(qtbot, docks)
     assert finished.outcome is Outcome.COMPLETED, finished.advice
@@ -79,8 +79,8 @@ def test_closing_the_window_stops_the_run(make_napari_viewer, qtbot, cone_scan):
     session = session_of(viewer)
     session.set_scan(cone_scan)
     docks.reconstruct.choose("tv-fista")
-    docks.reconstruct.params.fields["n_iterations"].set(10_000)
-    docks.reconstruct.params.fields["tolerance"].set(0.0)
+    docks.reconstruct.params.fields["n_iterations"].value = 10_000
+    docks.reconstruct.params.fields["tolerance"].value = 0.0
     docks.reconstruct.run_button.click()
     run = session.runner.run
     with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):

@@ -10,7 +10,7 @@ import tifffile
 import torch
 
 from napari_unroll.errors import ParameterError, UnrollError, WeightsError
-from napari_unroll.events import Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop
+from napari_unroll.events import Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop, Warned
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
@@ -22,8 +22,9 @@ from napari_unroll.pipeline.params import build, from_yaml, to_yaml
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.objects import FIRST_HELD_OUT
 from napari_unroll.training.plan import TrainingPlan
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.scanners import cone_beam_scanner, generated_scan, multi_coil_scanner
-from napari_unroll.training.session import train
+from napari_unroll.training.session import PLAN, train
 from napari_unroll.training.start_from import with_initial
 from tests.methods.operators import Plain
 
@@ -111,7 +112,7 @@ def test_the_same_call_goes_on_and_another_plan_is_refused(tmp_path):
 
 def test_a_killed_build_keeps_its_samples(tmp_path):
     events = train(plan(), tmp_path, "cpu")
-    list(itertools.takewhile(lambda e: not (isinstance(e, Progress) and "samples" in e.text), events))
+    list(itertools.takewhile(lambda e: not (isinstance(e, Progress) and "samples" in e.text and e.step), events))
     events.close()
     made = next((tmp_path / "samples").glob("*/samples.zarr/00000/zarr.json"))
     before = made.stat().st_mtime_ns
@@ -326,3 +327,20 @@ def test_the_scanner_of_an_image_is_its_blur(tmp_path):
     assert made.geometry == scan.geometry
     with pytest.raises(ParameterError, match="leave them out"):
         split_dataset(plan(modality="image", scanner=str(tmp_path / "small.h5"), levels=(3,)))
+
+
+def test_the_seconds_of_a_training_cover_the_making_of_its_samples(tmp_path):
+    finished = last_of(
+        train(plan(n_objects=5000, options=OPTIONS | {"n_steps": 10**6, "max_seconds": 8.0}), tmp_path, "cpu")
+    )
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    assert finished.result.is_file()
+    assert len(SampleStore(next((tmp_path / "samples").iterdir()))) < 5000
+
+
+def test_a_damaged_plan_is_told(tmp_path):
+    list(train(plan(), tmp_path, "cpu"))
+    (tmp_path / PLAN).write_text("{")
+    events = list(train(plan(), tmp_path, "cpu"))
+    assert any(isinstance(e, Warned) and "plan.json is damaged" in e.text for e in events)
+    assert events[-1].outcome is Outcome.COMPLETED

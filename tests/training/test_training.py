@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_unroll.errors import Cancelled, ParameterError, UnrollError, WeightsError
-from napari_unroll.events import Finished, IterationDone, Outcome, Stop, Warned, result_of
+from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Stop, Warned, result_of
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.reconstruct import UnrolledParams, reconstruct
 from napari_unroll.methods.networks.drunet import DRUNetConfig
@@ -20,7 +20,8 @@ from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import ExactNormal
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import HELD_OUT_SEED
-from napari_unroll.training.building import Operators, build, local_problems
+from napari_unroll.training import trainer as training_loop
+from napari_unroll.training.building import Operators, SamplePool, build, local_problems
 from napari_unroll.training.contexts import Contexts, Trajectory, true_context
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.options import TrainOptions
@@ -257,10 +258,10 @@ def test_a_damaged_sample_is_built_again(tmp_path):
 def test_a_damaged_scanner_is_not_there(store, tmp_path):
     kept = SampleStore(tmp_path)
     kept.add_scanner(store.scanner(0), 0)
-    assert kept.has_scanner(0)
+    assert Operators(kept, "cpu").is_known(0)
     path = tmp_path / "scanner-0.json"
     path.write_text(path.read_text().replace("false", "true", 1))
-    assert not kept.has_scanner(0)
+    assert not Operators(kept, "cpu").is_known(0)
 
 
 def test_seeds_of_evaluations_are_refused():
@@ -333,3 +334,45 @@ def test_automatic_precision_is_low_only_where_the_device_computes_it(monkeypatc
     assert low_precision("auto", "cpu") is None
     assert low_precision("float32", "cuda") is None
     assert low_precision("float16", "cuda") is torch.float16
+
+
+def test_samples_are_made_between_the_steps_where_seconds_are_limited(store, monkeypatch):
+    made = []
+
+    def more():
+        for k in range(100):
+            made.append(k)
+            yield Progress(k + 1, 100, "building training samples")
+
+    def texts(limit):
+        made.clear()
+        options = OPTIONS.model_copy(update={"max_seconds": limit, "n_steps": 2})
+        run = Trainer(new_network(CONFIG, 0), task(store, options), options, more=more()).run()
+        return [e.text for e in run if isinstance(e, Progress)]
+
+    monkeypatch.setattr(training_loop, "SAMPLE_SHARE", 0.0)
+    assert texts(600.0) == ["training, 1 of 100 samples made"] * 2
+    assert len(made) == 1
+    monkeypatch.setattr(training_loop, "SAMPLE_SHARE", 1e9)
+    assert texts(600.0) == ["training", "training"]
+    assert len(made) == 100
+    assert texts(None) == ["building training samples"] * 100 + ["training", "training"]
+
+
+def test_every_sample_and_scanner_is_read_once(store, monkeypatch):
+    reads = []
+    for name in ("load", "scanner"):
+        original = getattr(SampleStore, name)
+        monkeypatch.setattr(
+            SampleStore, name, lambda self, i, f=original, n=name: (reads.append((n, i)), f(self, i))[1]
+        )
+    specs = [SimpleNamespace(scanner=0)] * len(store)
+    pool, operators = SamplePool(store, len(specs)), Operators(store, "cpu")
+    list(build(store, specs, lambda spec: pytest.fail("it is there"), pool))
+    drawing = PatchSampler(pool, (4, 4, 4), 0)
+    for _ in range(4):
+        drawing.draw(2)
+    for _ in range(3):
+        assert operators.is_known(0)
+        operators.factors(0)
+    assert sorted(reads) == sorted([*(("load", i) for i in range(len(specs))), ("scanner", 0)])

@@ -128,7 +128,9 @@ def reconstruct(
     edit: Annotated[
         list[str],
         typer.Option(
-            "--edit", metavar="NAME=VALUE", help="A change of the scan: shape, spacing_mm, center_mm, axis_shift_px."
+            "--edit",
+            metavar="NAME=VALUE",
+            help="A change of the scan: shape, spacing_mm, center_mm, axis_shift_px, row_shift_px, turn_deg.",
         ),
     ] = [],  # noqa: B006
     from_: Annotated[

@@ -28,7 +28,7 @@ from napari_unroll.errors import ScanError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
-from napari_unroll.gui.layers import DIFFERENCE, ROLE, contrast, grid_of
+from napari_unroll.gui.layers import DIFFERENCE, ROLE, contrast, grid_of, values_of
 from napari_unroll.io.atomic import replacing
 from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
 from napari_unroll.scan.scan import Scan
@@ -68,6 +68,8 @@ def measure(
 
 class CompareDock(parts.DockFrame):
     """Numbers and profiles of the volumes that share a reference's grid."""
+
+    heading = "Compare"
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
@@ -136,7 +138,7 @@ class CompareDock(parts.DockFrame):
             "Draw profile", self.draw_profile, "Values along a line through the cursor's voxel (the middle if outside)."
         )
         self.curve = Curve(self.session.viewer, "mm", "value", height=190)
-        self.where = parts.wrapped()
+        self.where = parts.Note()
         box = parts.section(
             "Line profile", parts.row(self.axis, self.profile_button, stretch=(1, 1)), self.where, self.curve
         )
@@ -169,8 +171,8 @@ class CompareDock(parts.DockFrame):
 
     def _on_reference(self, name: str = "") -> None:
         reference = self._reference()
-        shape = None if reference is None else reference.data.shape
-        fitting = [v for v in self._volumes() if v.data.shape == shape and v is not reference]
+        shape = None if reference is None else values_of(reference).shape
+        fitting = [v for v in self._volumes() if values_of(v).shape == shape and v is not reference]
         kept = {self._name(r): self._row(r) for r in range(self.table.rowCount())}
         self.table.setRowCount(0)
         for volume in fitting:
@@ -218,8 +220,8 @@ class CompareDock(parts.DockFrame):
             self.message.say("Tick at least one volume and choose a reference of the same size.", "warning")
             return
         self.message.say("")
-        volumes = {layer.name: layer.data.copy() for layer in ticked}
-        truth, spacing = reference.data, tuple(abs(float(s)) for s in reference.scale)
+        volumes = {layer.name: values_of(layer).copy() for layer in ticked}
+        truth, spacing = values_of(reference), tuple(abs(float(s)) for s in reference.scale)
         run = self.session.runner.start(lambda stop: measure(volumes, truth, spacing), "comparison")
         run.finished.connect(self._on_measured)
 
@@ -241,9 +243,10 @@ class CompareDock(parts.DockFrame):
     def show_differences(self) -> None:
         """The differences that were measured, as one group of layers that is replaced."""
         reference = self._reference()
-        found = {_short(name): f.difference for name, f in self.found.items() if reference is not None}
-        fitting = {name: d for name, d in found.items() if d.shape == reference.data.shape}  # type: ignore[union-attr]
-        if not fitting:
+        shape = None if reference is None else values_of(reference).shape
+        found = {_short(name): f.difference for name, f in self.found.items()}
+        fitting = {name: d for name, d in found.items() if d.shape == shape}
+        if reference is None or not fitting:
             self.message.say("Measure first: the differences are those of the last measurement.", "warning")
             return
         try:
@@ -278,7 +281,7 @@ class CompareDock(parts.DockFrame):
         if reference is None:
             return
         shown = [*self._ticked(), reference]
-        limits = contrast(reference.data)
+        limits = contrast(values_of(reference))
         for layer in shown:
             layer.contrast_limits = limits
         self.session.layers.link_contrast(shown)
@@ -308,7 +311,7 @@ class CompareDock(parts.DockFrame):
         for layer in (reference, *self._ticked()):
             at: list[Any] = list(index)
             at[axis] = slice(None)
-            values = np.asarray(layer.data[tuple(at)], dtype=float)
+            values = np.asarray(values_of(layer)[tuple(at)], dtype=float)
             position = layer.translate[axis] + layer.scale[axis] * np.arange(len(values))
             self.curve.set(_short(layer.name), position, values)
         here = ", ".join(f"{a} {i}" for j, (a, i) in enumerate(zip(AXES, index, strict=True)) if j != axis)

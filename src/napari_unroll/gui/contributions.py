@@ -72,7 +72,7 @@ def write_volume(path: str, data: Any, arguments: dict[str, Any]) -> list[str]:
     place = Path(path)
     if place.suffix == ".zarr" and not place.name.endswith(".ome.zarr"):
         place = place.with_suffix(".ome.zarr")
-    values = np.asarray(data)
+    values = np.asarray(data[0] if arguments.get("multiscale") else data)
     if arguments.get("rgb") or values.ndim not in (2, 3):
         raise ParameterError(f"Volumes of two or three axes are written; the layer has shape {values.shape}.")
     grid = grid_of_arguments(values.shape, arguments)

@@ -6,14 +6,14 @@ Knows Qt and the theme's colours; nothing of what a curve means.
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent
+from superqt.utils import QSignalThrottler
 
-from napari_unroll.gui.parts import theme
+from napari_unroll.gui.theme import Theme
 
 PLOT_INTERVAL_MS = 250
 SERIES = ("#4fa3ff", "#ff9f43", "#5fd38d", "#e66bb2")
@@ -39,15 +39,14 @@ class Curve(pg.PlotWidget):
     """
 
     def __init__(self, viewer: Any, x: str, y: str, log: bool = False, height: int = 165) -> None:
-        colours = theme(viewer)
+        self._theme = Theme(viewer)
         items = {"left": _LogAxis("left")} if log else {}
-        super().__init__(background=colours["background"], axisItems=items, enableMenu=False)
+        super().__init__(axisItems=items, enableMenu=False)
         menu = self.plotItem.ctrlMenu
         menu.setParent(self, menu.windowFlags())  # else it outlives the dock as a window of its own
         self._log = log
         self._data: dict[str, tuple[list[float], list[float]]] = {}
         self._curves: dict[str, pg.PlotDataItem] = {}
-        self._last = 0.0
         self.plotItem.setContentsMargins(0, 0, 6, 6)
         self.setFixedHeight(height)
         self.setMinimumWidth(200)
@@ -57,14 +56,25 @@ class Curve(pg.PlotWidget):
         self.showGrid(y=True, alpha=0.15)
         for side, text in (("bottom", x), ("left", y)):
             axis = self.getAxis(side)
-            axis.setPen(colours["text"])
-            axis.setTextPen(colours["text"])
             axis.setLabel(text)
             axis.enableAutoSIPrefix(False)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self.redraw)
+        self._later = QSignalThrottler(parent=self)
+        self._later.setTimeout(PLOT_INTERVAL_MS)
+        self._later.triggered.connect(self.redraw)
+        self._colour()
         self.hide()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange and hasattr(self, "_later"):
+            self._colour()
+
+    def _colour(self) -> None:
+        """Take the theme's colours."""
+        self.setBackground(self._theme["background"])
+        for side in ("bottom", "left"):
+            self.getAxis(side).setPen(self._theme["text"])
+            self.getAxis(side).setTextPen(self._theme["text"])
 
     def clear_curves(self) -> None:
         """Forget every curve."""
@@ -81,26 +91,20 @@ class Curve(pg.PlotWidget):
         xs, ys = self._data.setdefault(name, ([], []))
         xs.append(float(x))
         ys.append(float(y))
-        self._later()
+        self._later.throttle()
 
     def set(self, name: str, x: np.ndarray, y: np.ndarray) -> None:
         """Replace a whole curve."""
         good = np.isfinite(y) & ((y > 0) | (not self._log))
         self._data[name] = (list(np.asarray(x, float)[good]), list(np.asarray(y, float)[good]))
-        self._later()
+        self._later.throttle()
 
     def points(self, name: str) -> tuple[list[float], list[float]]:
         """What a curve holds."""
         return self._data.get(name, ([], []))
 
-    def _later(self) -> None:
-        wait = PLOT_INTERVAL_MS - 1e3 * (time.monotonic() - self._last)
-        if not self._timer.isActive():
-            self._timer.start(max(0, int(wait)))
-
     def redraw(self) -> None:
         """Draw now."""
-        self._last = time.monotonic()
         for name, (xs, ys) in self._data.items():
             if name not in self._curves:
                 self._add_curve(name)

@@ -15,7 +15,7 @@ from qtpy.QtGui import QImage, QPainter
 from qtpy.QtWidgets import QWidget
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.gui.parts import theme
+from napari_unroll.gui.theme import Theme
 from napari_unroll.io.atomic import replacing
 
 GAP = 8
@@ -29,7 +29,7 @@ def compose(viewer: Any, plots: Sequence[QWidget], text: str) -> QImage:
     row = max(p.height() for p in pictures) + 2 * GAP
     words = QRect(GAP, height + row, width - 2 * GAP, 10_000)
     words.setHeight(_text_height(words, text))
-    colours = theme(viewer)
+    colours = Theme(viewer)
     out = QImage(width, height + row + words.height() + GAP, QImage.Format.Format_RGB32)
     out.fill(colours["background"])
     painter = QPainter(out)

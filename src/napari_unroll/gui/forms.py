@@ -1,37 +1,28 @@
-"""From a typed record (pydantic) to a form, and back.
+"""From a typed record (pydantic) to a form of magicgui's widgets, and back.
 
-One widget per field that ``pipeline.params`` describes; description, unit and limits become the tooltip. The record
-stays the single source: the form adds no field, no limit and no default. Knows Qt; nothing of what a record is for.
+One widget for every field that ``pipeline.params`` describes, chosen by magicgui from the field's type; description, unit
+and limits become the tooltip; a record inside the record becomes a fold. The record stays the single source: the form
+adds no field, no limit and no default. Knows nothing of what a record is for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
+from magicgui.widgets import create_widget
+from magicgui.widgets.bases import BaseValueWidget, ButtonWidget
 from pydantic import BaseModel
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtGui import QValidator
-from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFileDialog,
-    QFormLayout,
-    QHBoxLayout,
-    QLineEdit,
-    QSpinBox,
-    QToolButton,
-    QWidget,
-)
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QVBoxLayout, QWidget
 
+from napari_unroll.gui.fold import Fold
+from napari_unroll.gui.inputs import Number, NumberOrWord
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.params import FieldSpec
 
 UNITS = {"mm": "mm", "px": "pixels", "rad": "rad", "s": "s", "bytes": "bytes"}
-_BIG = 2**31 - 1
+_BIG_INT, _BIG = 2**31 - 1, 1e12
 
 
 class _NoStrayWheel(QObject):
@@ -42,39 +33,6 @@ class _NoStrayWheel(QObject):
             event.ignore()
             return True
         return False
-
-
-class NumberBox(QDoubleSpinBox):
-    """A spin box for numbers of any magnitude: 0.0001 and 3e-9 stay readable."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setDecimals(12)
-        self.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
-
-    def textFromValue(self, value: float) -> str:
-        return f"{value:.6g}"
-
-    def valueFromText(self, text: str) -> float:
-        try:
-            return float(text)
-        except ValueError:
-            return float(self.value())
-
-    def validate(self, text: str, pos: int) -> Any:
-        try:
-            value = float(text)
-        except ValueError:
-            return QValidator.State.Intermediate, text, pos
-        inside = self.minimum() <= value <= self.maximum()
-        return (QValidator.State.Acceptable if inside else QValidator.State.Intermediate), text, pos
-
-
-class Field:
-    """One field of a record: a widget with ``get``, ``set`` and a signal."""
-
-    def __init__(self, widget: QWidget, get: Callable[[], Any], put: Callable[[Any], None], changed: Any) -> None:
-        self.widget, self.get, self.set, self.changed = widget, get, put, changed
 
 
 def label(spec: FieldSpec) -> str:
@@ -105,10 +63,12 @@ def tooltip(spec: FieldSpec) -> str:
 
 
 class RecordForm(QWidget):
-    """A form for one record type.
+    """A form for one record type, or for a record with records in it.
 
-    ``skip`` leaves fields out, ``choices`` suggests words for fields of free text (devices, weights). ``value()`` returns a
-    validated record and raises ParameterError with one sentence; what the user typed stays.
+    ``fields`` are magicgui's widgets (``value``, ``changed``, ``native``) by name, ``parts`` the forms of inner records.
+    ``skip`` leaves fields out ("inner.name" for those of an inner record), ``choices`` suggests words for fields of free
+    text (devices, weights). ``value()`` returns a validated record and raises ParameterError with one sentence; what the
+    user typed stays.
     """
 
     changed = Signal()
@@ -120,40 +80,62 @@ class RecordForm(QWidget):
         choices: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
-        self.record = record
-        self.fields: dict[str, Field] = {}
+        self.record, self._skip = record, skip
         self._kept: dict[str, Any] = {}
-        self._layout = QFormLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setVerticalSpacing(3)
-        self._layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self._layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        specs = [spec for spec in params.fields(record) if spec.name not in skip]
+        self.fields: dict[str, Any] = {spec.name: make_field(spec, (choices or {}).get(spec.name)) for spec in specs}
+        self.parts: dict[str, RecordForm] = {}
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._rows = QFormLayout()
+        self._rows.setVerticalSpacing(3)
+        self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._column.addLayout(self._rows)
         self._wheel = _NoStrayWheel(self)
-        for spec in params.fields(record):
-            if spec.name not in skip:
-                self._add(spec, (choices or {}).get(spec.name))
+        for spec in specs:
+            self._add(spec)
+        for name, info in record.model_fields.items():
+            self._show_part(name, info.get_default(call_default_factory=True))
 
-    def _add(self, spec: FieldSpec, words: Sequence[str] | None) -> None:
-        field = make_field(spec) if words is None else _suggested(spec, words)
-        field.widget.setObjectName(spec.name)
-        field.widget.setToolTip(tooltip(spec))
-        field.widget.setAccessibleName(label(spec))
-        for widget in (field.widget, *field.widget.findChildren(QWidget)):
-            if isinstance(widget, (QAbstractSpinBox, QComboBox)):
-                widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-                widget.installEventFilter(self._wheel)
-        field.set(spec.default)
+    def _add(self, spec: FieldSpec) -> None:
+        field = self.fields[spec.name]
+        widget: QWidget = field.native
+        widget.setObjectName(spec.name)
+        widget.setAccessibleName(field.label)
+        for inner in (widget, *widget.findChildren(QWidget)):
+            if isinstance(inner, (QAbstractSpinBox, QComboBox)):
+                inner.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+                inner.installEventFilter(self._wheel)
         field.changed.connect(self._on_changed)
-        self._layout.addRow(label(spec), field.widget)
-        self._layout.labelForField(field.widget).setToolTip(tooltip(spec))
-        self.fields[spec.name] = field
+        if isinstance(field, ButtonWidget):
+            self._rows.addRow(widget)
+            return
+        self._rows.addRow(field.label, widget)
+        self._rows.labelForField(widget).setToolTip(field.tooltip)
+
+    def _show_part(self, name: str, value: Any) -> None:
+        """A fold for an inner record; another kind of record replaces it, none takes it away."""
+        old = self.parts.get(name)
+        if old is not None and type(value) is not old.record:
+            fold = self.parts.pop(name).parentWidget().parentWidget()
+            self._column.removeWidget(fold)
+            fold.deleteLater()
+        if not isinstance(value, BaseModel) or name in self._skip:
+            return
+        if name not in self.parts:
+            inner = tuple(s.removeprefix(f"{name}.") for s in self._skip if s.startswith(f"{name}."))
+            self.parts[name] = form = RecordForm(type(value), skip=inner)
+            form.changed.connect(self._on_changed)
+            self._column.addWidget(Fold(name.replace("_", " ").capitalize(), form))
+        self.parts[name].set_value(value)
 
     def _on_changed(self, *_: Any) -> None:
         self.changed.emit()
 
     def raw(self) -> dict[str, Any]:
         """What the widgets hold, unchecked, over the fields that have no widget."""
-        return {**self._kept, **{name: field.get() for name, field in self.fields.items()}}
+        held = {name: field.value for name, field in self.fields.items()}
+        return {**self._kept, **held, **{name: form.raw() for name, form in self.parts.items()}}
 
     def value(self) -> Any:
         """The record; raises ParameterError saying which field is wrong and why."""
@@ -167,108 +149,48 @@ class RecordForm(QWidget):
 
     def set_value(self, record: BaseModel) -> None:
         """Show a record; fields without a widget are kept as they are."""
-        self._kept = {n: getattr(record, n) for n in type(record).model_fields if n not in self.fields}
+        values = {name: getattr(record, name) for name in type(record).model_fields}
+        self._kept = {name: value for name, value in values.items() if name not in self.fields}
         for name, field in self.fields.items():
-            field.set(getattr(record, name))
+            field.value = values[name]
+        for name, value in values.items():
+            self._show_part(name, value)
 
 
-def make_field(spec: FieldSpec) -> Field:
-    """The widget for a field, chosen by its type."""
-    if spec.choices:
-        return _choice(spec)
-    if spec.type is bool:
-        return _check()
-    if spec.optional or spec.type is str:
-        return _text(spec)
-    return _integer(spec) if spec.type is int else _number(spec)
-
-
-def _choice(spec: FieldSpec) -> Field:
-    """A list of words; where numbers are allowed too it can be typed into."""
-    box = QComboBox()
-    box.addItems(spec.choices)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(6)
-    box.setEditable(spec.free)
-
-    def get() -> Any:
-        text = box.currentText().strip()
-        return text if spec.type is str else _as_number(text)
-
-    return Field(box, get, lambda v: box.setCurrentText("" if v is None else str(v)), box.currentTextChanged)
-
-
-def _suggested(spec: FieldSpec, words: Sequence[str]) -> Field:
-    """Free text with a list of words that are known to be right."""
-    field = _choice(replace(spec, choices=tuple(words)))
-    box = field.widget
-    box.setEditable(True)
-    box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-    widget = _with_browse(box, box.setEditText) if " file" in spec.help else box
-    return Field(widget, lambda: box.currentText().strip(), lambda v: box.setEditText(str(v)), field.changed)
-
-
-def _check() -> Field:
-    box = QCheckBox()
-    return Field(box, box.isChecked, lambda v: box.setChecked(bool(v)), box.toggled)
-
-
-def _integer(spec: FieldSpec) -> Field:
-    box = QSpinBox()
-    low = -_BIG if spec.minimum is None else int(spec.minimum) + ("gt" in spec.exclusive)
-    high = _BIG if spec.maximum is None else int(spec.maximum) - ("lt" in spec.exclusive)
-    box.setRange(low, high)
-    box.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
-    return Field(box, box.value, lambda v: box.setValue(int(v or 0)), box.valueChanged)
-
-
-def _number(spec: FieldSpec) -> Field:
-    box = NumberBox()
-    box.setRange(
-        -1e12 if spec.minimum is None else spec.minimum,
-        1e12 if spec.maximum is None else spec.maximum,
+def make_field(spec: FieldSpec, words: Sequence[str] | None = None) -> BaseValueWidget[Any]:
+    """magicgui's widget for a field, which holds its default; ``words`` are suggested for free text."""
+    annotation, options = _of_type(spec, words)
+    made: Any = create_widget(
+        spec.default,
+        annotation,
+        name=spec.name,
+        label=label(spec),
+        options={**options, "tooltip": tooltip(spec)},
     )
-    return Field(box, box.value, lambda v: box.setValue(float(v or 0)), box.valueChanged)
+    if isinstance(made, ButtonWidget):
+        made.text = label(spec)
+    return made
 
 
-def _text(spec: FieldSpec) -> Field:
-    edit = QLineEdit()
-    edit.setPlaceholderText("not set" if spec.optional else "")
-
-    def get() -> Any:
-        text = edit.text().strip()
-        if not text and spec.optional:
-            return None
-        return text if spec.type is str else _as_number(text)
-
-    widget: QWidget = _with_browse(edit, edit.setText) if spec.type is str and " file" in spec.help else edit
-    return Field(widget, get, lambda v: edit.setText("" if v is None else str(v)), edit.textChanged)
-
-
-def _as_number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def _of_type(spec: FieldSpec, words: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
+    """What magicgui chooses a widget by: an annotation and options."""
+    if spec.choices and not spec.free and not spec.optional:
+        return Literal[spec.choices], {}
+    if spec.choices or spec.optional or words is not None or spec.type is str:
+        offered = words if words is not None else spec.choices
+        is_file = spec.type is str and " file" in spec.help
+        kind = {"words": offered, "numbers": spec.type is not str, "nullable": spec.optional, "file": is_file}
+        return NumberOrWord, kind
+    if spec.type is bool:
+        return bool, {}
+    return (int if spec.type is int else Number), _limits(spec)
 
 
-def _with_browse(edit: QWidget, put: Callable[[str], None]) -> QWidget:
-    """A button beside a field of text that asks for a file."""
-    holder = QWidget()
-    row = QHBoxLayout(holder)
-    row.setContentsMargins(0, 0, 0, 0)
-    row.addWidget(edit, 1)
-    button = QToolButton()
-    button.setText("…")
-    button.setToolTip("Choose a file.")
-
-    def browse() -> None:
-        path, _ = QFileDialog.getOpenFileName(holder, "Choose a file")
-        if path:
-            put(path)
-
-    button.clicked.connect(browse)
-    row.addWidget(button)
-    return holder
+def _limits(spec: FieldSpec) -> dict[str, float]:
+    """Limits of a spin box; those that a number must not reach are left to the record's own check."""
+    if spec.type is int:
+        low = -_BIG_INT if spec.minimum is None else int(spec.minimum) + ("gt" in spec.exclusive)
+        high = _BIG_INT if spec.maximum is None else int(spec.maximum) - ("lt" in spec.exclusive)
+        return {"min": low, "max": high}
+    low_, high_ = spec.minimum, spec.maximum
+    return {"min": -_BIG if low_ is None else low_, "max": _BIG if high_ is None else high_}

@@ -13,6 +13,7 @@ from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
 from napari_unroll.gui.curve import SERIES
+from napari_unroll.gui.theme import Theme
 from napari_unroll.scan.geometry import ConeBeam
 from napari_unroll.scan.scan import Scan
 
@@ -22,7 +23,7 @@ _MARGIN = 10.0
 class GeometryView(QWidget):
     """Two small drawings of a CT geometry (x–y from above, the plane of the rays with z from the side), the mask, or the blur."""
 
-    def __init__(self, colours: dict[str, QColor]) -> None:
+    def __init__(self, colours: Theme) -> None:
         super().__init__()
         self._colours = colours
         self.scan: Scan | None = None

@@ -6,7 +6,7 @@ Each calls one function of the rooms to the left and ends with Finished(result).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from napari_unroll.physics.laws import adjoint_error
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline import sources
 from napari_unroll.pipeline.geometry_check import check_geometry
+from napari_unroll.pipeline.geometry_sweep import Quantity, sweep
 from napari_unroll.pipeline.metrics import psnr
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.repeat import open_result
@@ -121,7 +122,7 @@ class PairCheck:
     physics: VolumePhysics
 
 
-def check_pair(scan: Scan, device: str = "auto") -> Callable[[Stop], Iterator[Event]]:
+def check_pair(scan: Scan, device: str) -> Callable[[Stop], Iterator[Event]]:
     """Measure the adjoint error and the times of A and Aᴴ; the result is a PairCheck."""
     return single("adjoint error", lambda: _pair_check(scan, device))
 
@@ -144,6 +145,13 @@ def _pair_check(scan: Scan, device: str) -> PairCheck:
 def geometry(scan: Scan) -> Callable[[Stop], Iterator[Event]]:
     """Lay a reprojection over the measured views; the result is a GeometryCheck."""
     return lambda stop: check_geometry(scan, stop)
+
+
+def geometry_sweep(
+    scan: Scan, quantity: Quantity, offsets: Sequence[float], plane: float
+) -> Callable[[Stop], Iterator[Event]]:
+    """Slices for several places of the detector; the result is a GeometrySweep."""
+    return lambda stop: sweep(scan, quantity, offsets, plane, stop)
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

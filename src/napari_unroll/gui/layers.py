@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pint
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Points, Shapes, Surface, Vectors
 
-from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone
+from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone
 from napari_unroll.gui.opengl import guard_removal
+from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.streaming import Streamer, StreamImage
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
@@ -25,6 +26,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 ROLE = "napari-unroll"
 DIFFERENCE = "difference"
 """Role of the layers that show differences."""
+TRIAL, SETUP, REGION = "trial", "setup", "region"
+"""Roles of a slice that is tried, of the layers that show source, detector and volume, and of what the user draws."""
 SCAN = "napari-unroll.scan"
 STORED = "napari-unroll.stored"
 """Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
@@ -34,6 +37,10 @@ AXIS_LABELS = ("z", "y", "x")
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
+LARGE, COARSEST = 512**3, 256
+"""Volumes of more voxels are shown by their levels: each a view of every second voxel, the last of at most so long edges."""
+NAME_POINTS, PX_PER_POINT = (5.0, 10.0), 0.97
+"""Sizes of names in tiles, and the width of a letter in pixels per point of its size."""
 DIVERGING = "coolwarm"
 ATTENUATION = 0.3
 """Of the 3-D rendering: shows the surface where a plain maximum shows a white shape."""
@@ -53,7 +60,7 @@ def _coarse_placement(grid: VolumeGrid) -> dict[str, Any]:
 
 def grid_of(layer: Layer) -> VolumeGrid:
     """The grid on which a volume layer lies."""
-    step, shape = [float(s) for s in layer.scale], layer.data.shape
+    step, shape = [float(s) for s in layer.scale], values_of(layer).shape
     return VolumeGrid(shape=shape, spacing_mm=tuple(step), center_mm=_center(shape, step, layer.translate))  # type: ignore[arg-type]
 
 
@@ -189,6 +196,7 @@ class LayerWriter:
         self._linked: list[Layer] = []
         guard_removal(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.canvas.events.size.connect(self._fit_names)
 
     def _on_removed(self, event: Any) -> None:
         self.streamer.forget(event.value)
@@ -314,6 +322,82 @@ class LayerWriter:
         self.link_contrast(layers)
         self.side_by_side(layers)
 
+    def show_trial(self, values: np.ndarray, grid: VolumeGrid) -> None:
+        """One plane (1, y, x) of a trial, over what is shown there; the next one takes its place."""
+        earlier = self.ours(TRIAL)
+        if earlier and earlier[0].data.shape == values.shape:
+            earlier[0].data = values
+            earlier[0].visible = True
+            return
+        self.remove(TRIAL)
+        (layer,) = self.show_volume("tried slice", values, grid, TRIAL)
+        self.turn_to([layer])
+
+    def draw_region(self, grid: VolumeGrid) -> Shapes:
+        """A rectangle in the middle of the plane that is shown, for the user to move; there is one at a time."""
+        self.remove(REGION)
+        low, size = np.array(grid.origin_mm), np.array(grid.size_mm)
+        middle, half = low + size / 2, size / 8
+        z = float(self.viewer.dims.point[-3]) if len(self.viewer.dims.point) >= 3 else middle[0]
+        corners = [
+            (z, middle[1] + a * half[1], middle[2] + b * half[2]) for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))
+        ]
+        edge = 0.5 * min(grid.spacing_mm[1:])
+        layer = Shapes(
+            [np.array(corners)], shape_type="rectangle", name="region", edge_color="#ff9f43", face_color="transparent",
+            edge_width=edge, units="mm", axis_labels=AXIS_LABELS,
+        )  # fmt: skip
+        self._add(layer, REGION)
+        layer.mode = "select"
+        layer.selected_data = {0}
+        return layer
+
+    def region_box(self, grid: VolumeGrid) -> Box | None:
+        """The voxels under the last shape of the region's layer, at least one along every axis; None without a shape."""
+        layers = self.ours(REGION)
+        if not layers or not len(layers[0].data):
+            return None
+        corners = (np.asarray(layers[0].data[-1]) - grid.origin_mm) / grid.spacing_mm
+        low = np.clip(np.ceil(corners.min(0) - 0.5), 0, np.array(grid.shape) - 1).astype(int)
+        high = np.clip(np.floor(corners.max(0) + 0.5) + 1, low + 1, grid.shape).astype(int)
+        z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return (z, y, x)
+
+    def height_shown(self, grid: VolumeGrid) -> float:
+        """At which part of a volume's height the viewer's slice is, 0 to 1; its middle where the viewer shows another place."""
+        point = self.viewer.dims.point
+        position = point[-3] if len(point) >= 3 else np.inf
+        part = (position - grid.origin_mm[0]) / max(grid.size_mm[0] - grid.spacing_mm[0], grid.spacing_mm[0])
+        return float(part) if 0 <= part <= 1 else 0.5
+
+    def show_setup(self, setup: Setup) -> None:
+        """Source path, detector, rays and the volume's edges in 3-D; another view moves what is there."""
+        there = {layer.name: layer for layer in self.ours(SETUP)}
+        if there:
+            if "source" in there:
+                there["source"].data = setup.source
+            there["detector"].data = (setup.detector, FACES, np.ones(4))
+            there["rays"].data = _vectors(setup.rays)
+            return
+        width = 0.002 * float(np.ptp(setup.rays.reshape(-1, 3), axis=0).max())
+        shared: dict[str, Any] = {"units": "mm", "axis_labels": AXIS_LABELS}
+        lines = {"edge_width": width, "vector_style": "line", **shared}
+        made: list[Layer] = [
+            Vectors(_vectors(setup.volume), name="volume's edges", edge_color="#5fd38d", **lines),
+            Vectors(_vectors(setup.rays), name="rays", edge_color="#ffc850", **lines),
+            Surface((setup.detector, FACES, np.ones(4)), name="detector", colormap="blue", opacity=0.6, **shared),
+        ]
+        if len(setup.path):
+            dots = {"border_width": 0, **shared}
+            made += [
+                Points(setup.path, name="source path", size=4 * width, face_color="#909090", **dots),
+                Points(setup.source, name="source", size=12 * width, face_color="#ff9f43", **dots),
+            ]
+        for layer in made:
+            self._add(layer, SETUP)
+        self.viewer.dims.ndisplay = 3
+        self.viewer.fit_to_view(layers=made)
+
     def link_contrast(self, layers: Sequence[Layer]) -> None:
         """Let these layers share their contrast from now on, and no others."""
         if len(self._linked) > 1:
@@ -341,7 +425,18 @@ class LayerWriter:
         self.viewer.canvas.grid.shape = (1, -1) if len(layers) <= 3 else (-1, -1)
         self.viewer.canvas.grid.stride = -1
         self.viewer.canvas.grid.enabled = on
+        self._fit_names()
         self.viewer.reset_view()
+
+    def _fit_names(self, *_: Any) -> None:
+        """Write the names in tiles so small that the longest is not cut."""
+        named = [layer for layer in self.ours() if layer.name_overlay.visible]
+        if named:
+            width = float(self.viewer.canvas.viewbox_size(self.viewer.layers)[1])
+            longest = max(len(layer.name) for layer in named)
+            points = float(np.clip(width / (PX_PER_POINT * longest), *NAME_POINTS))
+            for layer in named:
+                layer.name_overlay.font_size = points
 
     def _add_arrived(self, grid: VolumeGrid) -> StreamImage:
         shape = tuple(-(-n // COARSE_BLOCK) for n in grid.shape)
@@ -402,6 +497,15 @@ class LayerWriter:
             self.viewer.dims.set_point(axis, float(value))
 
 
+FACES = np.array([[0, 1, 2], [0, 2, 3]])
+"""Of a rectangle by its corners."""
+
+
+def _vectors(lines: np.ndarray) -> np.ndarray:
+    """Lines (n, 2, 3) by their ends as napari has them: start and direction."""
+    return np.stack([lines[:, 0], lines[:, 1] - lines[:, 0]], axis=1)
+
+
 def _size(layer: Layer) -> float:
     """The largest extent of a layer, in its world's units."""
     low, high = np.asarray(layer.extent.world)
@@ -425,7 +529,25 @@ def volume_images(name: str, values: np.ndarray, grid: VolumeGrid, **kwargs: Any
 
 def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Image:
     kwargs.setdefault("contrast_limits", contrast(values))
-    return Image(np.asarray(values, dtype=np.float32), name=name, **placement(grid), **kwargs)
+    data = np.asarray(values, dtype=np.float32)
+    if data.size > LARGE:
+        return Image(levels(data), multiscale=True, name=name, **placement(grid), **kwargs)
+    return Image(data, name=name, **placement(grid), **kwargs)
+
+
+def levels(values: np.ndarray) -> list[np.ndarray]:
+    """A volume (z, y, x) and views of every second, fourth, … voxel of it, which take no memory."""
+    found = [values]
+    while max(found[-1].shape) > COARSEST:
+        z, y, x = (2 if n > 1 else 1 for n in found[-1].shape)
+        found.append(found[-1][::z, ::y, ::x])
+    return found
+
+
+def values_of(layer: Layer) -> np.ndarray:
+    """The array of a layer, the finest level of one that has several."""
+    data: np.ndarray = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    return data
 
 
 def scan_layers(scan: Scan) -> list[Image]:

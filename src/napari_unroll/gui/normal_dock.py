@@ -29,8 +29,10 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome
 from napari_unroll.gui import figure, normal_jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.layers import DIVERGING, contrast, log_map
+from napari_unroll.gui.layers import DIVERGING, REGION, contrast, log_map, values_of
 from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
+from napari_unroll.gui.preferences import preferences
+from napari_unroll.gui.region_box import RegionBox
 from napari_unroll.normal import inspect, report
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.scan.geometry import VolumeGrid
@@ -53,10 +55,13 @@ COLUMNS = {
 class NormalDock(parts.DockFrame):
     """Fit and inspect the approximated normal operator."""
 
+    heading = "Normal operator"
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.setObjectName("unroll-normal")
         self.fitted: Fitted | None = None
+        self.fits: list[Fitted] = []
         self.compared: Compared | None = None
         self._shown: list[Layer] = []
         self._impulse: tuple[int, int, int] | None = None
@@ -79,6 +84,7 @@ class NormalDock(parts.DockFrame):
 
     def _build_fit(self) -> None:
         self.form = RecordForm(FitOptions)
+        self.remembered.form("fit", self.form)
         self.fit_button = parts.button("Fit", self.fit, "Fit the approximation in the background.", "fit")
         self.finish_button = parts.button(
             "Finish now", self.session.runner.finish_now, "Use the probes so far.", "finish"
@@ -98,7 +104,7 @@ class NormalDock(parts.DockFrame):
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.setFixedHeight(128)
-        self.errors = parts.wrapped()
+        self.errors = parts.Wrapped()
         self.errors.setMinimumHeight(len(report.NORMS) * self.errors.fontMetrics().lineSpacing() + 4)
         self.errors.hide()
         box = parts.section(
@@ -135,15 +141,19 @@ class NormalDock(parts.DockFrame):
         self.side.setToolTip("N x, Ñ x and their difference in a grid with one slider.")
         self.side.setChecked(True)
         self.side.toggled.connect(self._on_side)
-        self.numbers = parts.wrapped()
+        self.numbers = parts.Note()
         self.effect_button = parts.button(
             "Effect on a reconstruction", self.measure_effect,
             "Solve with N and with Ñ from the truth's exact data and compare the images (conjugate gradients).",
         )  # fmt: skip
-        self.effect = parts.wrapped()
+        self.effect = parts.Note()
+        self.region = RegionBox()
+        self.region.drawing_requested.connect(self.draw_region)
+        self.region.requested.connect(self.look_at_region)
+        self.region.shown.connect(self._show_swapped)
         self.compare_box = parts.section(
             "Compare with the exact operator", parts.row(QLabel("x ="), self.probe, stretch=(0, 1)),
-            parts.row(self.compare_button, self.side, stretch=(1, 0)), self.numbers,
+            parts.row(self.compare_button, self.side, stretch=(1, 0)), self.numbers, self.region,
             self.effect_button, self.effect,
         )  # fmt: skip
         self.body.addWidget(self.compare_box)
@@ -155,7 +165,7 @@ class NormalDock(parts.DockFrame):
         self.patch.setSuffix(" voxels")
         parts.explain(self.patch, "Edge of a patch", "Edge of a patch: the kernel is cut to twice this many lags.")
         self.patch_button = parts.button("Evaluate", self.check_patch, "Time and error of Ñ on one patch.", "patch")
-        self.patch_numbers = parts.wrapped()
+        self.patch_numbers = parts.Note()
         self.patch_box = parts.section(
             "On a patch", parts.row(self.patch, self.patch_button, stretch=(1, 1)), self.patch_numbers
         )
@@ -166,6 +176,9 @@ class NormalDock(parts.DockFrame):
     def show_scan(self, scan: Scan | None) -> None:
         """Another scan: what was fitted no longer applies."""
         self.fitted, self.compared, self._shown = None, None, []
+        self.fits.clear()
+        self.region.list_fits([])
+        self.session.layers.remove(REGION)
         self.curve.clear_curves()
         self.profile.clear_curves()
         self.table.setRowCount(0)
@@ -186,6 +199,7 @@ class NormalDock(parts.DockFrame):
         for widget in (*self.map_buttons, self.compare_button, self.patch_button, self.export):
             widget.setEnabled(ready)
         scan = self.session.scan
+        self.region.draw_button.setEnabled(ready)
         self.effect_button.setEnabled(ready and scan is not None and scan.truth is not None)
 
     def _on_busy(self, busy: bool) -> None:
@@ -199,7 +213,7 @@ class NormalDock(parts.DockFrame):
         shape = None if self.session.scan is None else self.session.scan.grid.shape
         names = [
             layer.name for layer in self.session.viewer.layers
-            if isinstance(layer, Image) and layer.ndim == 3 and tuple(layer.data.shape) == shape
+            if isinstance(layer, Image) and layer.ndim == 3 and values_of(layer).shape == shape
         ]  # fmt: skip
         self.probe.clear()
         self.probe.addItems([*PROBES, *names])
@@ -221,10 +235,13 @@ class NormalDock(parts.DockFrame):
             return
         self.message.say("")
         self.curve.clear_curves()
-        run = self.session.runner.start(normal_jobs.fit(scan, self._options, self.session.physics), "fit")
+        run = self.session.runner.start(self._fit_job(scan), "fit")
         run.event.connect(self._on_event)
         run.finished.connect(self._on_fitted)
         self.progress.start()
+
+    def _fit_job(self, scan: Scan) -> normal_jobs.Make:
+        return normal_jobs.fit(scan, self._options, self.session.physics, preferences().device)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, IterationDone) and event.n_iterations > 1:  # a closed form has no curve
@@ -242,6 +259,8 @@ class NormalDock(parts.DockFrame):
         self.session.physics = self.fitted.physics
         self.session.set_factors(self.fitted.factors)
         self._add_row(self.fitted)
+        self.fits.append(self.fitted)
+        self.region.list_fits([fitted.factors.form for fitted in self.fits])
         profile = inspect.radial_profile(self.fitted.factors)
         self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))
         self._enable()
@@ -318,7 +337,7 @@ class NormalDock(parts.DockFrame):
         kind = PROBES.get(name)
         index = self._impulse = self._index() if kind == "impulse" else None
         if kind is None:
-            values = self.session.viewer.layers[name].data
+            values: Any = values_of(self.session.viewer.layers[name])
             make_x = lambda: values  # noqa: E731
         else:
             make_x = lambda: inspect.probe_volume(kind, fitted.physics, index)  # type: ignore[arg-type]  # noqa: E731
@@ -370,6 +389,48 @@ class NormalDock(parts.DockFrame):
             self.session.layers.side_by_side(shown, on=on)
             if not on:
                 self.session.layers.show_only(shown[-1:])
+
+    # region
+
+    def draw_region(self) -> None:
+        """Begin a region; N x of the chosen x is needed first."""
+        scan = self.session.scan
+        if scan is None:
+            return
+        layer = self.session.layers.draw_region(scan.grid)
+        self.region.edge.setRange(2, max(3, *scan.grid.shape))
+        self.region.edge.setValue(min(self.patch.value(), max(scan.grid.shape)))
+        layer.events.data.connect(lambda *_: self.region.look_again())
+        self.region.look_again()
+
+    def look_at_region(self) -> None:
+        """Swap N for Ñ in a patch about the region, for every fit so far."""
+        scan = self.session.scan
+        box = None if scan is None else self.session.layers.region_box(scan.grid)
+        if box is None or not self.fits:
+            return
+        if self.compared is None:
+            self.message.say("Press N x against Ñ x first; the region is looked at in what it shows.", "info")
+            return
+        job = normal_jobs.swap_in(self.fits, self.compared.pair, box, self.region.edge.value())
+        run = self.session.runner.start(job, "Ñ in the region")
+        run.finished.connect(self._on_swapped)
+
+    def _on_swapped(self, finished: Finished) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.region.show_swap(finished.result)
+
+    def _show_swapped(self, fit: int) -> None:
+        """N x with the patch swapped, where N x alone was shown."""
+        found = self.region.found
+        if found is None:
+            return
+        limits = contrast(np.abs(self.compared.pair.exact), 0.1, 99.9) if self.compared is not None else None
+        volume = found.volumes[fit]
+        values = np.abs(volume) if np.iscomplexobj(volume) else volume
+        self._show("N x, Ñ x in the patch", values, COMPARISON, contrast_limits=limits)
 
     def measure_effect(self) -> None:
         """Measure what Ñ in place of N does to an image."""

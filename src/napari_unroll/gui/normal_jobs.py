@@ -5,13 +5,13 @@ Each calls functions of ``normal`` and ``physics`` and ends with Finished(result
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from napari_unroll.events import Event, Finished, Started, Stop
+from napari_unroll.events import Box, Event, Finished, Started, Stop
 from napari_unroll.gui.jobs import single
 from napari_unroll.interrupt import stage, stepwise
 from napari_unroll.methods.problem import as_tensor
@@ -21,6 +21,7 @@ from napari_unroll.normal.effect import ImageError, final_image_error
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.normal.probes import gaussian, relative_error
+from napari_unroll.normal.swap import swap
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
@@ -37,12 +38,12 @@ class Fitted:
     seconds: float
 
 
-def fit(scan: Scan, options: FitOptions, physics: VolumePhysics | None = None) -> Make:
+def fit(scan: Scan, options: FitOptions, physics: VolumePhysics | None = None, device: str = "auto") -> Make:
     """Fit Ñ, or take it from the cache; the result is a Fitted."""
 
     def run(stop: Stop) -> Iterator[Event]:
         yield Started("building the operator")
-        build = lambda: physics if physics is not None else build_physics(scan)  # noqa: E731
+        build = lambda: physics if physics is not None else build_physics(scan, device)  # noqa: E731
         operator = yield from stepwise(build, "building the operator")
         for event in cached_fit(scan, operator, options, stop):
             if isinstance(event, Finished) and event.result is not None:
@@ -83,6 +84,12 @@ def image_error(fitted: Fitted, truth: np.ndarray) -> Make:
         return final_image_error(physics, fitted.factors, as_tensor(truth, physics))
 
     return single("effect on a reconstruction", work)
+
+
+def swap_in(fits: Sequence[Fitted], found: inspect.Comparison, region: Box, edge: int) -> Make:
+    """What the Ñ of every fit does in a patch about a region; the result is a Swap."""
+    factors = [fitted.factors for fitted in fits]
+    return single("Ñ in the region", lambda: swap(fits[-1].physics, factors, found, region, edge))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from qtpy.QtCore import QPoint, Qt, QTimer
-from qtpy.QtGui import QColor, QKeySequence, QResizeEvent
+from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
+from qtpy.QtGui import QKeySequence, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
+    QComboBox,
     QFrame,
     QGroupBox,
     QHBoxLayout,
@@ -24,8 +25,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QLabeledSlider, QSearchableComboBox
 
+from napari_unroll.gui.fold import Fold as Fold  # every dock finds it here
+from napari_unroll.gui.memory import Memory
+from napari_unroll.gui.pages import Page
 from napari_unroll.gui.session import session_of
+from napari_unroll.gui.theme import Theme
 from napari_unroll.gui.worker import Runner
 
 W = TypeVar("W", bound=QWidget)
@@ -35,22 +41,14 @@ COLOURS = {"error": ("#ff7b72", "#b3261e"), "warning": ("#e3b341", "#7a5200"), "
 """Of messages, on dark and on light themes."""
 
 
-def theme(viewer: Any) -> dict[str, QColor]:
-    """The colours of napari's theme: background, foreground (boxes), text, and a highlight."""
-    from napari.utils.theme import get_theme
-
-    try:
-        found = get_theme(viewer.theme)
-        names = {"background": found.background, "foreground": found.foreground, "text": found.text,
-                 "highlight": found.current}  # fmt: skip
-        return {k: QColor(*c.as_rgb_tuple()[:3]) for k, c in names.items()}
-    except Exception:
-        return {k: QColor(v) for k, v in
-                {"background": "#262930", "foreground": "#414851", "text": "#f0f1f2", "highlight": "#007acc"}.items()}  # fmt: skip
-
-
 class DockFrame(QWidget):
-    """A dock: everything scrolls, a message line stays at the bottom, the width never clips the title."""
+    """A dock: everything scrolls, a message line stays at the bottom, the width never clips the title.
+
+    ``page`` and ``heading`` are the section of the documentation that the question mark opens. ``remembered`` keeps forms
+    from session to session, until the arrow beside it is pressed.
+    """
+
+    page, heading = "docks.md", ""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -67,6 +65,12 @@ class DockFrame(QWidget):
         self.body.setContentsMargins(6, 4, 6, 4)
         self.body.setSpacing(6)
         self._scroll.setWidget(content)
+        self.remembered = Memory(self.heading)
+        self.help_button = tool("?", self.show_page, "Open the documentation of this dock.")
+        self.reset_button = tool(
+            "↺", self.remembered.reset, "Back to the defaults of the settings that this dock remembers."
+        )
+        self.body.addWidget(row(QWidget(), self.reset_button, self.help_button, stretch=(1, 0, 0)))
         outer.addWidget(self._scroll, 1)
         self.message = Message(viewer)
         outer.addWidget(self.message)
@@ -76,6 +80,16 @@ class DockFrame(QWidget):
         """Put ``widget`` between what scrolls and the message line; returns it."""
         self._outer.insertWidget(1, widget)
         return widget
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.reset_button.setVisible(self.remembered.has_any)
+
+    def show_page(self) -> None:
+        """Open the documentation of this dock."""
+        page = Page(self.page, self.heading, self)
+        page.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        page.show()
 
     def show_from(self, widget: QWidget) -> None:
         """Scroll so that ``widget`` stands at the top."""
@@ -93,21 +107,30 @@ class Message(QLabel):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._theme = Theme(viewer)
+        self.kind = "info"
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setContentsMargins(8, 4, 8, 6)
-        self.kind = "info"
         self.hide()
 
     def say(self, text: str, kind: str = "info") -> None:
         """Show a sentence: info, good, warning or error; an empty one hides the line."""
         self.kind = kind
         self.setText(text)
-        light = theme(self._viewer)["background"].lightness() > 127
-        colour = COLOURS.get(kind, ("", ""))[light]
-        self.setStyleSheet(f"QLabel {{ color: {colour}; }}" if colour else "")
+        self._paint()
         self.setVisible(bool(text))
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._paint()
+
+    def _paint(self) -> None:
+        colour = COLOURS.get(self.kind, ("", ""))[self._theme.is_light]
+        style = f"QLabel {{ color: {colour}; }}" if colour else ""
+        if style != self.styleSheet():
+            self.setStyleSheet(style)
 
     def error(self, error: object) -> None:
         """Show an error's sentence."""
@@ -125,36 +148,6 @@ def section(title: str, *widgets: QWidget, layout: QVBoxLayout | None = None) ->
     if layout is not None:
         layout.addWidget(box)
     return box
-
-
-class Fold(QWidget):
-    """A section that opens and closes with a click on its title."""
-
-    def __init__(self, title: str, *widgets: QWidget, open_: bool = False) -> None:
-        super().__init__()
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(3)
-        self.button = QToolButton()
-        self.button.setText(title)
-        self.button.setCheckable(True)
-        self.button.setChecked(open_)
-        self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.button.setStyleSheet("QToolButton { border: none; text-align: left; padding: 3px; }")
-        self.content = QWidget()
-        self.inner = QVBoxLayout(self.content)
-        self.inner.setContentsMargins(8, 0, 0, 4)
-        for widget in widgets:
-            self.inner.addWidget(widget)
-        column.addWidget(self.button)
-        column.addWidget(self.content)
-        self.button.toggled.connect(self._toggle)
-        self._toggle(open_)
-
-    def _toggle(self, on: bool) -> None:
-        self.button.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
-        self.content.setVisible(on)
 
 
 def row(*widgets: QWidget, stretch: Sequence[int] = ()) -> QWidget:
@@ -177,11 +170,43 @@ def button(text: str, slot: Callable[[], Any], tip: str = "", name: str = "") ->
     return made
 
 
+def tool(text: str, slot: Callable[[], Any], tip: str) -> QToolButton:
+    """A small button with one sign, in line with the title."""
+    made = QToolButton()
+    made.setText(text)
+    made.setAutoRaise(True)
+    made.clicked.connect(lambda *_: slot())
+    return explain(made, tip.rstrip("."), tip)
+
+
 def explain(widget: W, name: str, tip: str) -> W:
     """Say what a widget without words of its own is: ``name`` to screen readers, ``tip`` under the mouse. Returns it."""
     widget.setAccessibleName(name)
     widget.setToolTip(tip)
     return widget
+
+
+def slider(name: str, tip: str) -> QLabeledSlider:
+    """A slider with its value beside it, which can be typed into."""
+    made = QLabeledSlider(Qt.Orientation.Horizontal)
+    for widget in (made, *made.findChildren(QWidget)):
+        explain(widget, name, tip)
+    return made
+
+
+class Searchable(QSearchableComboBox):
+    """A long list in which one types a part of what is meant; what is no entry gives way to the chosen one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.lineEdit().editingFinished.connect(self._settle)
+
+    def _settle(self) -> None:
+        found = self.findText(self.currentText(), Qt.MatchFlag.MatchFixedString)
+        self.setCurrentIndex(self.currentIndex() if found < 0 else found)
+        self.setEditText(self.itemText(self.currentIndex()))
+        self.lineEdit().setCursorPosition(0)
 
 
 def shortcut(pressed: QPushButton, keys: str) -> None:
@@ -190,13 +215,26 @@ def shortcut(pressed: QPushButton, keys: str) -> None:
     pressed.setToolTip(f"{pressed.toolTip()} ({keys})".strip())
 
 
-def wrapped(text: str = "") -> QLabel:
+class Wrapped(QLabel):
     """A label that wraps and may be copied."""
-    made = QLabel(text)
-    made.setWordWrap(True)
-    made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
-    return made
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.MinimumExpanding)
+
+
+class Note(Wrapped):
+    """The same, there only while it says something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hide()
+
+    def setText(self, text: str) -> None:
+        super().setText(text)
+        self.setVisible(bool(text))
 
 
 class RunBar(QWidget):
@@ -207,7 +245,7 @@ class RunBar(QWidget):
         self._runner = runner
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
-        self.text = wrapped()
+        self.text = Wrapped()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)

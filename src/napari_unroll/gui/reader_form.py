@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unroll.gui import parts
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.slices import Slices
+from napari_unroll.gui.theme import Theme
 from napari_unroll.io.ct_options import CORRECTIONS
 from napari_unroll.io.reader import ReaderOptions
 
@@ -24,7 +24,7 @@ class ReaderForm(QWidget):
 
     preview_requested = Signal()
 
-    def __init__(self, record: type[ReaderOptions], colours: dict[str, QColor]) -> None:
+    def __init__(self, record: type[ReaderOptions], colours: Theme) -> None:
         super().__init__()
         corrections = tuple(name for name in CORRECTIONS if name in record.model_fields)
         others = tuple(name for name in record.model_fields if name not in corrections)
@@ -54,7 +54,7 @@ class ReaderForm(QWidget):
         """Open what hides a field, and go there."""
         if name in CORRECTIONS:
             self.fold.button.setChecked(True)
-        self.fields[name].widget.setFocus()
+        self.fields[name].native.setFocus()
 
     def show_preview(self, before: np.ndarray, after: np.ndarray) -> None:
         """Show a sinogram before and after the corrections."""

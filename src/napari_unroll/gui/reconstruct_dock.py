@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QSpinBox
+from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QSpinBox
+from superqt.utils import QSignalDebouncer
 
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
@@ -19,6 +19,7 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import RECORD, ResultView, contrast
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.session import Result
 from napari_unroll.io import writers
 from napari_unroll.methods import registry, weights
@@ -39,6 +40,8 @@ NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 class ReconstructDock(parts.DockFrame):
     """Method, its parameters, memory and device; Run, Finish now, Cancel; the result streams into the viewer."""
 
+    heading = "Reconstruct"
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.setObjectName("unroll-reconstruct")
@@ -47,6 +50,8 @@ class ReconstructDock(parts.DockFrame):
         self.result: Result | None = None
         self.params: RecordForm | None = None
         self._devices = probe()
+        self._estimating = QSignalDebouncer(parent=self)
+        self._estimating.setTimeout(150)
         self._offset, self._last_iteration = 0.0, 0
         self.arrived = QCheckBox("Show which patches have arrived")
         self._build_method()
@@ -54,10 +59,7 @@ class ReconstructDock(parts.DockFrame):
         self._build_run()
         self._build_result()
         self.body.addStretch(1)
-        self._estimating = QTimer(self)
-        self._estimating.setSingleShot(True)
-        self._estimating.setInterval(150)
-        self._estimating.timeout.connect(self.estimate)
+        self._estimating.triggered.connect(self.estimate)
         self.session.scan_changed.connect(self.show_scan)
         self.session.layers_changed.connect(self._on_layers)
         self.session.weights_added.connect(self._list_weights)
@@ -68,18 +70,18 @@ class ReconstructDock(parts.DockFrame):
         self.show_scan(self.session.scan)
 
     def _build_method(self) -> None:
-        self.method = parts.explain(QComboBox(), "Method", "How the volume is found from the measurements.")
+        tip = "How the volume is found from the measurements; type a part of a name to search."
+        self.method = parts.explain(parts.Searchable(), "Method", tip)
         self.method.setObjectName("method")
-        self.method.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.method.currentIndexChanged.connect(self._on_method)
-        self.summary = parts.wrapped()
+        self.summary = parts.Wrapped()
         self.params_fold = parts.Fold("Parameters of the method")
         self.which_button = parts.button(
             "Which method for this scan?",
             self.compare,
             "Leave a few per cent of the measurements out, run the methods that apply, and see which foretells them best.",
         )
-        self.verdict = parts.wrapped()
+        self.verdict = parts.Wrapped()
         self.verdict.hide()
         box = parts.section("Method", self.method, self.summary, self.which_button, self.verdict, self.params_fold)
         self.body.addWidget(box)
@@ -95,7 +97,7 @@ class ReconstructDock(parts.DockFrame):
         self.planes.setMinimumWidth(132)
         self.region.toggled.connect(self._later)
         self.planes.valueChanged.connect(self._later)
-        self.memory = parts.wrapped()
+        self.memory = parts.Wrapped()
         self.settings_fold = parts.Fold("Patches, device, precision", self.settings)
         self.body.addWidget(self.settings_fold)
         self.body.addWidget(parts.row(self.region, self.planes, stretch=(1, 0)))
@@ -104,6 +106,8 @@ class ReconstructDock(parts.DockFrame):
     def _make_settings(self, scan: Scan | None) -> None:
         names = {"device": ["auto", *(d.name for d in self._devices)]}
         self.settings = RecordForm(Choices, skip=("method", "params", "weights", "roi"), choices=names)
+        preferred = preferences()
+        self.remembered.form("settings", self.settings, Choices(device=preferred.device, precision=preferred.precision))
         self.settings.changed.connect(self._later)
 
     def _build_run(self) -> None:
@@ -200,12 +204,7 @@ class ReconstructDock(parts.DockFrame):
         """Newly trained weights can be chosen; what was chosen stays."""
         if self.params is None or "weights" not in self.params.fields:
             return
-        field = self.params.fields["weights"]
-        chosen = field.get()
-        box = field.widget if isinstance(field.widget, QComboBox) else field.widget.findChild(QComboBox)
-        box.clear()
-        box.addItems(self._weights())
-        field.set(chosen)
+        self.params.fields["weights"].offer(self._weights())
 
     def use_weights(self, path: str, method: str) -> None:
         """Choose ``method``, with these weights."""
@@ -215,7 +214,7 @@ class ReconstructDock(parts.DockFrame):
             self.message.error(error)
             return
         assert self.params is not None
-        self.params.fields["weights"].set(path)
+        self.params.fields["weights"].value = path
         self.params_fold.button.setChecked(True)
         self.message.say(f"Reconstructs with {Path(path).stem}; press Run.")
 
@@ -252,7 +251,7 @@ class ReconstructDock(parts.DockFrame):
         return (start, start + n, 0, ny, 0, nx)
 
     def _later(self, *_: Any) -> None:
-        self._estimating.start()
+        self._estimating.throttle()
 
     def estimate(self) -> Plan | None:
         """Show what the choices mean: patch, memory, device. Returns the plan, None where the choices do not fit."""

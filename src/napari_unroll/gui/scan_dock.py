@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 from pydantic import Field
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QSlider, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QWidget
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Finished, Outcome
@@ -22,12 +21,18 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
+from napari_unroll.gui.layers import SETUP, TRIAL, values_of
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.reader_form import ReaderForm
+from napari_unroll.gui.setup import setup_of
 from napari_unroll.gui.slices import Slices
+from napari_unroll.gui.sweep_box import SweepBox
+from napari_unroll.gui.theme import Theme
 from napari_unroll.io import registry
 from napari_unroll.io.writers import is_result
 from napari_unroll.pipeline.edits import Edits, edited
 from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
+from napari_unroll.pipeline.geometry_sweep import offsets_around, with_offset
 from napari_unroll.record import Record
 from napari_unroll.scan.blurring import luminance
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
@@ -50,6 +55,8 @@ class VolumeChoice(Record):
 
 class ScanDock(parts.DockFrame):
     """Open or drag a file, choose layers, or take sample data."""
+
+    heading = "Scan"
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
@@ -99,6 +106,8 @@ class ScanDock(parts.DockFrame):
         parts.explain(self.layer_kind, "What the layer holds", "Projections of an X-ray scan, or an image.")
         self.layer_kind.addItems([PROJECTIONS, IMAGE])
         self.layer_geometry, self.layer_image = RecordForm(LayerGeometry), RecordForm(LayerImage)
+        self.remembered.form("projections", self.layer_geometry)
+        self.remembered.form("image", self.layer_image)
         self.layer_kind.currentTextChanged.connect(self._show_layer_form)
         self._show_layer_form(PROJECTIONS)
         self.use_layer = parts.button("Use layer", self.take_layer, "Make a scan of the chosen layer.")
@@ -108,11 +117,11 @@ class ScanDock(parts.DockFrame):
         return parts.Fold("From a layer", self.layer, self.layer_kind, *forms, self.use_layer)
 
     def _build_facts(self) -> None:
-        self.facts = parts.wrapped()
-        self.drawing = GeometryView(parts.theme(self.session.viewer))
-        self.view = QSlider(Qt.Orientation.Horizontal)
-        parts.explain(self.view, "View", "View shown in the drawing.")
+        self.facts = parts.Wrapped()
+        self.drawing = GeometryView(Theme(self.session.viewer))
+        self.view = parts.slider("View", "View shown in the drawing.")
         self.view.valueChanged.connect(self.drawing.show_view)
+        self.view.valueChanged.connect(self._follow_setup)
         self.facts_box = parts.section("What was read", self.facts, self.drawing, self.view)
         self.body.addWidget(self.facts_box)
 
@@ -124,7 +133,7 @@ class ScanDock(parts.DockFrame):
 
     def _build_check(self) -> None:
         self.check = parts.button("Check the operator", self.check_pair, "Measure how well A and its adjoint match.")
-        self.pair = parts.wrapped()
+        self.pair = parts.Note()
         self.check_box = parts.section("Forward operator", self.pair, self.check)
         self.body.addWidget(self.check_box)
 
@@ -135,15 +144,23 @@ class ScanDock(parts.DockFrame):
             "Reconstruct quickly, project again, and compare with the measured views; looks for the rotation axis.",
             "check-geometry",
         )  # fmt: skip
-        self.verdict = parts.wrapped()
+        self.verdict = parts.Wrapped()
         self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
-        self.overlay = Slices(parts.theme(self.session.viewer))
-        self.checked_view = QSlider(Qt.Orientation.Horizontal)
-        parts.explain(self.checked_view, "Compared view", "View that is compared.")
+        self.overlay = Slices(Theme(self.session.viewer))
+        self.checked_view = parts.slider("Compared view", "View that is compared.")
         self.checked_view.valueChanged.connect(self._show_checked_view)
-        self.view_numbers = parts.wrapped()
+        self.view_numbers = parts.Wrapped()
+        self.sweep = SweepBox(Theme(self.session.viewer))
+        self.sweep.requested.connect(self.try_places)
+        self.sweep.picked.connect(self._show_trial)
+        self.sweep.taken.connect(self._take_trial)
+        self.setup_button = parts.button(
+            "Show the set-up in 3-D", self.show_setup,
+            "Source path, detector, rays and volume as layers, at the view of the drawing above.", "setup",
+        )  # fmt: skip
         self.geometry_box = parts.section(
             "Geometry", self.check_geometry_button, self.verdict, self.correct, self.overlay, self.checked_view, self.view_numbers,
+            self.sweep, self.setup_button,
         )  # fmt: skip
         self.body.addWidget(self.geometry_box)
 
@@ -231,10 +248,10 @@ class ScanDock(parts.DockFrame):
         if self.options is not None:
             self.options_fold.inner.removeWidget(self.options)
             self.options.deleteLater()
-        self.options = ReaderForm(reader.options, parts.theme(self.session.viewer))
+        self.options = ReaderForm(reader.options, Theme(self.session.viewer))
         self.options.preview_requested.connect(self.preview_corrections)
         self.options_fold.inner.insertWidget(0, self.options)
-        self.options_fold.button.setText(f"Reader options: {reader.title}")
+        self.options_fold.name(f"Reader options: {reader.title}")
         self.options_fold.setVisible(True)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
@@ -269,7 +286,7 @@ class ScanDock(parts.DockFrame):
             if self.layer_kind.currentText() == IMAGE:
                 self._take_image(layer)
                 return
-            scan = scan_from_array(layer.data, self.layer_geometry.value(), layer.name)
+            scan = scan_from_array(values_of(layer), self.layer_geometry.value(), layer.name)
         except (UnrollError, KeyError) as error:
             self.message.error(error)
             return
@@ -279,7 +296,7 @@ class ScanDock(parts.DockFrame):
     def _take_image(self, layer: Image) -> None:
         """Make a scan of an image; blurring a large one takes a while."""
         options: LayerImage = self.layer_image.value()
-        data = luminance(layer.data) if layer.rgb else np.asarray(layer.data)
+        data = luminance(layer.data) if layer.rgb else np.asarray(values_of(layer))
         grid = image_grid(data.shape, layer.scale, layer.translate)
         self._start(jobs.image_layer(data, grid, options, layer.name), f"using {layer.name}")
 
@@ -315,9 +332,12 @@ class ScanDock(parts.DockFrame):
         has = scan is not None
         for widget in (self.volume_fold, self.check_box, self.view, self.drawing):
             widget.setVisible(has)
-        self._say_pair("")
+        self.pair.setText("")
         self.geometry_box.setVisible(scan is not None and scan.modality == "ct")
         self._show_geometry(None)
+        self.sweep.show_sweep(None)
+        self.session.layers.remove(TRIAL)
+        self.session.layers.remove(SETUP)
         self.drawing.show_scan(scan)
         if scan is None:
             self.facts.setText("No scan yet. Open a file, use a layer, or take sample data.")
@@ -348,24 +368,21 @@ class ScanDock(parts.DockFrame):
         """Measure the adjoint error of the projector pair."""
         if self.session.scan is None:
             return
-        run = self.session.runner.start(jobs.check_pair(self.session.scan), "check of the operator")
+        run = self.session.runner.start(
+            jobs.check_pair(self.session.scan, preferences().device), "check of the operator"
+        )
         run.finished.connect(self._show_pair)
-        self._say_pair("measuring …")
-
-    def _say_pair(self, text: str) -> None:
-        """A label without text would leave a gap."""
-        self.pair.setText(text)
-        self.pair.setVisible(bool(text))
+        self.pair.setText("measuring …")
 
     def _show_pair(self, finished: Finished) -> None:
         check = finished.result
         if check is None:
-            self._say_pair("")
+            self.pair.setText("")
             self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
             return
         self.session.physics = check.physics
         verdict = "matched" if check.adjoint_error < 1e-6 else "not matched"
-        self._say_pair(
+        self.pair.setText(
             f"Adjoint error {parts.number(check.adjoint_error)} ({verdict}).<br>A {parts.seconds(check.forward_s)}, "
             f"adjoint {parts.seconds(check.adjoint_s)}.<br>{html.escape(check.reason)}"
         )
@@ -418,6 +435,45 @@ class ScanDock(parts.DockFrame):
         if self.session.scan is not None and self.geometry_check is not None:
             self.session.set_scan(with_axis(self.session.scan, self.geometry_check))
             self.message.say("The axis is corrected; check again to be sure.", "good")
+
+    def try_places(self) -> None:
+        """Reconstruct the plane that the viewer shows for several places of the detector."""
+        scan, quantity = self.session.scan, self.sweep.quantity
+        if scan is None:
+            return
+        offsets = offsets_around(quantity, self.sweep.step.value())
+        at = self.session.layers.height_shown(scan.grid)
+        run = self.session.runner.start(jobs.geometry_sweep(scan, quantity, offsets, at), "trying places")
+        run.finished.connect(self._on_sweep)
+        self.sweep.show_sweep(None)
+        self.message.say("")
+
+    def _on_sweep(self, finished: Finished) -> None:
+        if finished.result is None:
+            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            return
+        self.sweep.show_sweep(finished.result)
+
+    def _show_trial(self, trial: int) -> None:
+        """The chosen slice, large."""
+        found = self.sweep.found
+        if found is not None:
+            self.session.layers.show_trial(found.slices[trial][None], found.grid)
+
+    def _take_trial(self, trial: int) -> None:
+        scan, found = self.session.scan, self.sweep.found
+        if scan is not None and found is not None:
+            self.session.set_scan(with_offset(scan, found, trial))
+            self.message.say("The detector is moved; try again to be sure.", "good")
+
+    def show_setup(self) -> None:
+        """The set-up at the drawn view as 3-D layers, which follow the slider."""
+        if self.session.scan is not None:
+            self.session.layers.show_setup(setup_of(self.session.scan, self.view.value()))
+
+    def _follow_setup(self, view: int) -> None:
+        if self.session.scan is not None and self.session.layers.ours(SETUP):
+            self.session.layers.show_setup(setup_of(self.session.scan, view))
 
 
 def facts_html(scan: Scan) -> str:

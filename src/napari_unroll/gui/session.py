@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_unroll.events import Finished, Outcome
 from napari_unroll.gui.garbage import SparedHeap
 from napari_unroll.gui.layers import SCAN, STORED, LayerWriter
+from napari_unroll.gui.preferences import follow
 from napari_unroll.gui.worker import Run, Runner
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
@@ -65,6 +66,7 @@ class Session(QObject):
         for name in ("inserted", "removed", "renamed"):
             getattr(viewer.layers.events, name).connect(self._on_layers)
         end_quickly()
+        follow()
         if parent is not None:
             SparedHeap(viewer, parent)
         for layer in viewer.layers:

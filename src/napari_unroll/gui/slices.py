@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from qtpy.QtCore import QRectF, Qt
-from qtpy.QtGui import QColor, QImage, QPainter, QPaintEvent, QResizeEvent
+from qtpy.QtCore import QRectF, Qt, Signal
+from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
 from qtpy.QtWidgets import QWidget
+
+from napari_unroll.gui.theme import Theme
 
 _GAP, _CAPTION, _MAX_HEIGHT = 4, 18, 320
 
@@ -18,11 +20,14 @@ _GAP, _CAPTION, _MAX_HEIGHT = 4, 18, 320
 class Slices(QWidget):
     """Named pictures (y, x) in a row, as large as the width allows; hidden while there are none."""
 
-    def __init__(self, colours: dict[str, QColor]) -> None:
+    picked = Signal(str)
+
+    def __init__(self, colours: Theme, per_row: int = 0) -> None:
         super().__init__()
-        self._colours = colours
+        self._colours, self._per_row = colours, per_row
         self.images: dict[str, np.ndarray] = {}
         self._painted: dict[str, QImage] = {}
+        self._chosen = ""
         self.hide()
 
     def show_images(self, images: Mapping[str, np.ndarray], differences: tuple[str, ...] = ()) -> None:
@@ -42,30 +47,58 @@ class Slices(QWidget):
         super().resizeEvent(event)
         self._fit_height()
 
-    def _panel_width(self) -> float:
+    def choose(self, name: str) -> None:
+        """Draw a frame around one picture."""
+        self._chosen = name
+        self.update()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        at = event.position()
+        found = [name for name, panel in self._panels().items() if panel.contains(at)]
+        if found:
+            self.picked.emit(found[0])
+
+    def _n_columns(self) -> int:
         n = max(1, len(self.images))
-        return (self.width() - _GAP * (n - 1)) / n
+        return min(n, self._per_row) if self._per_row else n
+
+    def _panel_size(self) -> tuple[float, float]:
+        """Width, and height with the caption."""
+        n = self._n_columns()
+        width = (self.width() - _GAP * (n - 1)) / n
+        ratios = [a.shape[0] / max(1, a.shape[1]) for a in self.images.values()]
+        return width, _CAPTION + round(min(_MAX_HEIGHT, max(ratios, default=0) * width))
+
+    def _panels(self) -> dict[str, QRectF]:
+        """Where each picture and its caption stand."""
+        (width, height), n = self._panel_size(), self._n_columns()
+        return {
+            name: QRectF(i % n * (width + _GAP), i // n * (height + _GAP), width, height)
+            for i, name in enumerate(self.images)
+        }
 
     def _fit_height(self) -> None:
-        ratios = [a.shape[0] / max(1, a.shape[1]) for a in self.images.values()]
-        self.setFixedHeight(_CAPTION + round(min(_MAX_HEIGHT, max(ratios, default=0) * self._panel_width())))
+        n_rows = -(-len(self.images) // self._n_columns())
+        self.setFixedHeight(round(max(1, n_rows) * (self._panel_size()[1] + _GAP) - _GAP))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        painter.setPen(self._colours["text"])
         font = painter.font()
         font.setPointSizeF(8.5)
         painter.setFont(font)
-        width = self._panel_width()
-        for i, (name, image) in enumerate(self._painted.items()):
-            panel = QRectF(i * (width + _GAP), 0, width, self.height())
+        for name, panel in self._panels().items():
+            image = self._painted[name]
             area = panel.adjusted(0, _CAPTION, 0, 0)
             scale = min(area.width() / image.width(), area.height() / image.height())
             target = QRectF(0, 0, scale * image.width(), scale * image.height())
             target.moveCenter(area.center())
             painter.drawImage(target, image)
+            painter.setPen(self._colours["text"])
             painter.drawText(panel, int(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignHCenter), name)
+            if name == self._chosen:
+                painter.setPen(QPen(self._colours["highlight"], 3))
+                painter.drawRect(target.adjusted(1, 1, -1, -1))
         painter.end()
 
 

@@ -17,7 +17,8 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictur
 from napari_unroll.gui import parts, train_jobs
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.slices import Slices
-from napari_unroll.gui.train_form import TrainForm
+from napari_unroll.gui.theme import Theme
+from napari_unroll.gui.train_form import TrainForm, path_in
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.gui.worker import Runner
 from napari_unroll.pipeline.memory import gib
@@ -28,6 +29,8 @@ KEPT = "The checkpoint stays in the folder; Resume goes on from it."
 class TrainDock(parts.DockFrame):
     """What to train; Start, Stop, Cancel, Resume; loss, PSNR and slices while it runs."""
 
+    heading = "Train"
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.setObjectName("unroll-train")
@@ -35,6 +38,7 @@ class TrainDock(parts.DockFrame):
         self._method, self._gain = "", ""
         self.runner = self.session.training
         self.form = TrainForm(self.session)
+        self.remembered.number("minutes", self.form.minutes)
         self.body.addWidget(parts.section("What to train", self.form))
         self._build_buttons()
         self._build_progress()
@@ -65,11 +69,11 @@ class TrainDock(parts.DockFrame):
     def _build_progress(self) -> None:
         viewer = self.session.viewer
         self.progress = parts.RunBar(self.runner)
-        self.numbers = parts.wrapped()
+        self.numbers = parts.Wrapped()
         self.loss = Curve(viewer, "step", "loss", log=True, height=150)
         self.psnr = Curve(viewer, "step", "PSNR (dB)", height=150)
-        self.slices = Slices(parts.theme(viewer))
-        self.caption = parts.wrapped()
+        self.slices = Slices(Theme(viewer))
+        self.caption = parts.Wrapped()
         self.use_button = parts.button(
             "Use in Reconstruct", self.use, "Reconstruct the next scan with these weights.", "use"
         )
@@ -83,8 +87,8 @@ class TrainDock(parts.DockFrame):
         self.stop_button.setEnabled(busy)
         self.cancel_button.setEnabled(busy)
         self.fine_tune_button.setEnabled(not busy and self.session.scan is not None)
-        folder = self.form.out.text()
-        self.resume_button.setEnabled(not busy and bool(folder) and train_jobs.is_taken(Path(folder).expanduser()))
+        folder = path_in(self.form.out)
+        self.resume_button.setEnabled(not busy and folder is not None and train_jobs.is_taken(folder))
         self.use_button.setVisible(self.weights is not None)
         if not busy:
             self.progress.reset()

@@ -9,16 +9,19 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from magicgui.types import FileDialogMode
+from magicgui.widgets import FileEdit
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QLineEdit, QSpinBox, QToolButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import parts, train_jobs
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.network_form import NetworkForm
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.session import Session
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.methods import weights
+from napari_unroll.methods.algorithms.network import NetworkConfig
 from napari_unroll.methods.registry import get, trainable
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.devices import probe
@@ -30,45 +33,30 @@ KINDS: dict[str, Modality] = {"X-ray CT": "ct", "MRI": "mri", "Images": "image"}
 GENERATED, VOLUMES, SCANS = "Generated objects", "Folder of volumes", "Scans with their truth"
 BUILT_IN, THIS_SCAN = "Built-in scanners", "This scan's scanner"
 SCRATCH, FROM_FILE = "Scratch", "File…"
+DECIDED = ("iteration", "data_step.kind", "prior.kind", "prior.complex_valued")
+"""Parts of a network that method and modality decide."""
 PRESETS: dict[str, dict[str, Any]] = {"Compact": {}, "Paper": {"channels": (64, 128, 256, 512), "blocks": 4}}
 """Size of the prior: the record's own, and deepinv's DRUNet as the paper has it."""
 UNLIMITED_STEPS = 10**7
 """The budget is in minutes; it alone ends a training."""
+FOLDER = FileDialogMode.EXISTING_DIRECTORY
 HOME = Path.home() / "napari-unroll"
 
 
-class PathLine(QWidget):
-    """A line for a path with a button that browses; ``pick`` asks the user."""
+def path_line(title: str, mode: FileDialogMode = FOLDER) -> FileEdit:
+    """A line for a path with a button that browses."""
+    made = FileEdit(mode=mode, nullable=True, filter=None if mode is FOLDER else "*.safetensors", tooltip=title)
+    made.choose_btn.text, made.choose_btn.tooltip = "…", title
+    made.choose_btn.native.setMaximumWidth(32)
+    line: QLineEdit = made.line_edit.native
+    line.setPlaceholderText(title)
+    parts.explain(line, title, title)
+    return made
 
-    changed = Signal()
 
-    def __init__(self, title: str, folder: bool = True) -> None:
-        super().__init__()
-        self.edit = QLineEdit()
-        self.edit.setPlaceholderText(title)
-        parts.explain(self.edit, title, title)
-        self.edit.textChanged.connect(lambda *_: self.changed.emit())
-        self.button = QToolButton()
-        self.button.setText("…")
-        self.button.setToolTip(title)
-        self.button.clicked.connect(lambda *_: self.pick())
-        self._title, self._folder = title, folder
-        box = QFormLayout(self)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.addRow(parts.row(self.edit, self.button, stretch=(1, 0)))
-
-    def pick(self) -> None:
-        """Ask for a folder or a file."""
-        if self._folder:
-            path = QFileDialog.getExistingDirectory(self, self._title, self.text())
-        else:
-            path, _ = QFileDialog.getOpenFileName(self, self._title, filter="Weights (*.safetensors)")
-        if path:
-            self.edit.setText(path)
-
-    def text(self) -> str:
-        """What stands in the line."""
-        return self.edit.text().strip()
+def path_in(line: FileEdit) -> Path | None:
+    """What stands in the line, ~ being the user's own folder."""
+    return Path(line.value).expanduser() if isinstance(line.value, Path) else None
 
 
 def words(items: Any, tip: str, name: str) -> QComboBox:
@@ -98,7 +86,7 @@ class TrainForm(QWidget):
         self._build_size()
         self._build_advanced()
         self.suggested = free_folder(HOME / "trained")
-        self.out.edit.setText(str(self.suggested))
+        self.out.value = self.suggested
         session.scan_changed.connect(self.show_scan)
         self.show_scan(session.scan)
         self._show_needed()
@@ -114,31 +102,31 @@ class TrainForm(QWidget):
 
     def _build_data(self) -> None:
         self.data = words((GENERATED, VOLUMES, SCANS), "Where the true volumes come from.", "data")
-        self.folder = PathLine("Folder with the training data")
+        self.folder = path_line("Folder with the training data")
         self.scanner = words((BUILT_IN, THIS_SCAN), "The scanner whose measurements are simulated.", "scanner")
         self.start = words((SCRATCH,), "Weights to begin with; fine-tuning needs far less time.", "initial")
-        self.file = PathLine("Weights to start from", folder=False)
+        self.file = path_line("Weights to start from", mode=FileDialogMode.EXISTING_FILE)
         for box in (self.data, self.scanner, self.start):
             box.currentIndexChanged.connect(self._show_needed)
         self._rows.addRow("Data", self.data)
-        self._rows.addRow("Folder", self.folder)
+        self._rows.addRow("Folder", self.folder.native)
         self._rows.addRow("Scanner", self.scanner)
         self._rows.addRow("Start from", self.start)
-        self._rows.addRow("Weights", self.file)
+        self._rows.addRow("Weights", self.file.native)
 
     def _build_size(self) -> None:
-        self.minutes = _count(30, 1, 60 * 24 * 14, " min", "Time for training; building the samples comes on top.")
+        self.minutes = _count(30, 1, 60 * 24 * 14, " min", "Time for everything: making samples, training, measuring.")
         default = TrainOptions().patch_size[0]
         self.patch = _count(
             default, 8, 256, " voxels", "Edge of the patches that the network is trained on; thin slabs for MRI."
         )
         self.patch.setSingleStep(8)
         self.preset = words(PRESETS, "Size of the network: the paper's takes a GPU.", "preset")
-        self.out = PathLine("Folder for samples, state and weights")
+        self.out = path_line("Folder for samples, state and weights")
         self._rows.addRow("Time", self.minutes)
         self._rows.addRow("Patch", self.patch)
         self._rows.addRow("Size", self.preset)
-        self._rows.addRow("Output", self.out)
+        self._rows.addRow("Output", self.out.native)
 
     def _build_advanced(self) -> None:
         elsewhere = (
@@ -149,7 +137,8 @@ class TrainForm(QWidget):
         self.levels.setPlaceholderText("automatic")
         parts.explain(self.levels, "Levels", "Views (CT) or accelerations (MRI) of generated scanners, with commas.")
         self.device = words(("auto", *(d.name for d in probe())), "Device that trains.", "device")
-        self.network = NetworkForm(self._suited().network)
+        self.device.setCurrentText(preferences().device)
+        self.network = RecordForm(NetworkConfig, skip=DECIDED)
         self.options = RecordForm(TrainOptions, skip=("n_steps", "max_seconds", "patch_size"))
         self.noise = RecordForm(Noise)
         row = QFormLayout()
@@ -160,8 +149,7 @@ class TrainForm(QWidget):
         for title, form in (
             ("Objects", self.plan), ("Network", self.network), ("Training", self.options), ("Noise", self.noise),
         ):  # fmt: skip
-            self.advanced.inner.addWidget(QLabel(f"<b>{title}</b>"))
-            self.advanced.inner.addWidget(form)
+            self.advanced.inner.addWidget(parts.Fold(title, form))
         self._rows.addRow(self.advanced)
 
     # what is shown
@@ -207,9 +195,9 @@ class TrainForm(QWidget):
     def _show_needed(self, *_: Any) -> None:
         """Hide the rows that the answers above make pointless."""
         scans = self.data.currentText() == SCANS
-        self._rows.setRowVisible(self.folder, self.data.currentText() != GENERATED)
+        self._rows.setRowVisible(self.folder.native, self.data.currentText() != GENERATED)
         self._rows.setRowVisible(self.scanner, not scans)
-        self._rows.setRowVisible(self.file, self.start.currentText() == FROM_FILE)
+        self._rows.setRowVisible(self.file.native, self.start.currentText() == FROM_FILE)
         self._rows.setRowVisible(self.preset, self.start.currentText() == SCRATCH)
         self.network.setEnabled(self.start.currentText() == SCRATCH)
         self.changed.emit()
@@ -230,9 +218,10 @@ class TrainForm(QWidget):
 
     def out_path(self) -> Path:
         """The output folder; raises ParameterError where none is named."""
-        if not self.out.text():
+        folder = path_in(self.out)
+        if folder is None:
             raise ParameterError("Choose an output folder for samples and weights.")
-        return Path(self.out.text()).expanduser()
+        return folder
 
     def order(self) -> Order:
         """Plan, folder, device and scanner; raises UnrollError with one sentence where something is missing."""
@@ -265,7 +254,7 @@ class TrainForm(QWidget):
         if self.levels.text().strip():
             answers["levels"] = tuple(part.strip() for part in self.levels.text().split(","))
         if answers["initial"] is None:
-            chosen = self.network.value()
+            chosen = self.network.raw()
             answers["network"] = chosen | {"prior": chosen["prior"] | self._preset()}
         return answers | self._folder_answer()
 
@@ -284,17 +273,18 @@ class TrainForm(QWidget):
 
     def _initial(self) -> str | None:
         chosen = self.start.currentText()
-        if chosen == FROM_FILE and not self.file.text():
+        if chosen == FROM_FILE and path_in(self.file) is None:
             raise ParameterError("Choose the file with the weights to start from, or start from scratch.")
-        return {SCRATCH: None, FROM_FILE: self.file.text()}.get(chosen, chosen)
+        return {SCRATCH: None, FROM_FILE: str(path_in(self.file))}.get(chosen, chosen)
 
     def _folder_answer(self) -> dict[str, str]:
         source = self.data.currentText()
         if source == GENERATED:
             return {}
-        if not Path(self.folder.text()).is_dir() or not self.folder.text():
-            raise ParameterError(f"Expected a folder with training data; got {self.folder.text() or 'nothing'!r}.")
-        return {"volumes" if source == VOLUMES else "scans": self.folder.text()}
+        folder = path_in(self.folder)
+        if folder is None or not folder.is_dir():
+            raise ParameterError(f"Expected a folder with training data; got {str(folder or 'nothing')!r}.")
+        return {"volumes" if source == VOLUMES else "scans": str(folder)}
 
     def fresh_folder(self) -> None:
         """Where the dock's own suggestion is taken, suggest the next; raises UnrollError for a folder of the user's."""
@@ -303,7 +293,7 @@ class TrainForm(QWidget):
         if self.out_path() != self.suggested:
             raise UnrollError("This folder holds a training: press Resume to go on with it, or choose another folder.")
         self.suggested = free_folder(self.suggested)
-        self.out.edit.setText(str(self.suggested))
+        self.out.value = self.suggested
 
 
 def free_folder(wish: Path) -> Path:

@@ -22,6 +22,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unroll.errors import Cancelled, FinishNow, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.interrupt import interruptible
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ WAITING = "waiting for the cancelled run to end"
 
 
 def _n_threads() -> int:
-    """Threads for torch: all processors but one, which keeps the window alive."""
-    return max(1, (os.cpu_count() or 2) - 1)
+    """Threads for torch: as many as the preferences say, else all processors but one, which keeps the window alive."""
+    return preferences().threads or max(1, (os.cpu_count() or 2) - 1)
 
 
 def _failure(error: Exception) -> Finished:

@@ -23,7 +23,10 @@ LOOK_S = 0.05
 
 
 def default_threads() -> int:
-    """As many workers as this process may use processors."""
+    """As many workers as the variable NAPARI_UNROLL_THREADS says, else as this process may use processors."""
+    asked = os.environ.get("NAPARI_UNROLL_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 

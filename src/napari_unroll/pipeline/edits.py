@@ -23,6 +23,10 @@ Length = Annotated[float, Field(ge=SHORTEST_MM, le=LONGEST_MM)]
 Position = Annotated[float, Field(ge=-LONGEST_MM, le=LONGEST_MM)]
 
 
+MOVES = ("axis_shift_px", "row_shift_px", "turn_deg")
+"""The changes of the detector's place, each of which adds up."""
+
+
 class Edits(Record):
     """Changes of an X-ray scan; what is not set stays as it was read."""
 
@@ -31,6 +35,12 @@ class Edits(Record):
     center_mm: tuple[Position, Position, Position] | None = Field(None, description="Centre (z, y, x) of the volume.")
     axis_shift_px: float = Field(
         0.0, ge=-MOST, le=MOST, description="Columns by which the detector is moved, which moves the rotation axis."
+    )
+    row_shift_px: float = Field(
+        0.0, ge=-MOST, le=MOST, description="Rows by which the detector is moved along the axis."
+    )
+    turn_deg: float = Field(
+        0.0, ge=-180, le=180, description="Degrees by which the detector is turned in its plane: the axis leans on it."
     )
 
 
@@ -47,15 +57,16 @@ def edited(scan: Scan, edits: Edits) -> Scan:
     asked = edits.model_dump(exclude_defaults=True)
     if not asked:
         return scan
-    shift = asked.pop("axis_shift_px", 0.0)
-    if shift:
-        scan = replace(scan, geometry=shifted(ct_geometry(scan), shift))
+    known = edits_of(scan)
+    moves = {name: getattr(known, name) + asked.pop(name) for name in MOVES if name in asked}
+    if moves:
+        unmoved = _moved_back(ct_geometry(scan), known)
+        scan = replace(scan, geometry=moved(unmoved, known.model_copy(update=moves)))
     if asked:
         ct_geometry(scan)
         parts = {name: getattr(scan.grid, name) for name in ("shape", "spacing_mm", "center_mm")}
         scan = scan.with_grid(VolumeGrid(**(parts | asked)))
-    known = edits_of(scan)
-    made = known.model_copy(update={**asked, "axis_shift_px": known.axis_shift_px + shift})
+    made = known.model_copy(update=asked | moves)
     return _noted(scan, made.model_dump(exclude_defaults=True))
 
 
@@ -72,8 +83,31 @@ def ct_geometry(scan: Scan) -> CtGeometry:
     return scan.geometry
 
 
-def shifted(geometry: CtGeometry, columns: float) -> CtGeometry:
-    """The geometry with its detector moved by ``columns`` pixels along u; the axis then falls on a lower column."""
+def moved(geometry: CtGeometry, edits: Edits) -> CtGeometry:
+    """The geometry with its detector turned about its middle, then moved along its rows and columns."""
+    turned = _turned(geometry, np.deg2rad(edits.turn_deg))
+    return shifted(turned, edits.axis_shift_px, edits.row_shift_px)
+
+
+def _moved_back(geometry: CtGeometry, edits: Edits) -> CtGeometry:
+    """What :func:`moved` was given."""
+    return _turned(shifted(geometry, -edits.axis_shift_px, -edits.row_shift_px), -np.deg2rad(edits.turn_deg))
+
+
+def shifted(geometry: CtGeometry, columns: float, rows: float = 0.0) -> CtGeometry:
+    """The geometry with its detector moved by pixels along u and v; the axis then falls on a lower column."""
     vectors = np.array(geometry.vectors)
-    vectors[:, 3:6] += columns * vectors[:, 6:9]
+    vectors[:, 3:6] += columns * vectors[:, 6:9] + rows * vectors[:, 9:12]
+    return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)
+
+
+def _turned(geometry: CtGeometry, angle_rad: float) -> CtGeometry:
+    """The geometry with u and v turned in their plane, from u to v."""
+    if not angle_rad:
+        return geometry
+    vectors = np.array(geometry.vectors)
+    u, v = geometry.vectors[:, 6:9], geometry.vectors[:, 9:12]
+    ratio = np.linalg.norm(u, axis=1, keepdims=True) / np.linalg.norm(v, axis=1, keepdims=True)
+    vectors[:, 6:9] = np.cos(angle_rad) * u + np.sin(angle_rad) * ratio * v
+    vectors[:, 9:12] = np.cos(angle_rad) * v - np.sin(angle_rad) / ratio * u
     return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,18 +105,30 @@ def _check(scan: Scan) -> Iterator[Event]:
     yield Finished(Outcome.COMPLETED, found, found.verdict)
 
 
-def reduced(scan: Scan) -> tuple[np.ndarray, Scan, int]:
-    """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning."""
+class Sizes(NamedTuple):
+    """What a scan is reduced to at most: views, detector columns, and voxels along an edge."""
+
+    views: int
+    columns: int
+    voxels: int
+
+
+def reduced(scan: Scan, grid: VolumeGrid | None = None, most: Sizes | None = None) -> tuple[np.ndarray, Scan, int]:
+    """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning.
+
+    ``grid`` is the volume, the scan's own unless given.
+    """
+    most = most or Sizes(MAX_VIEWS, MAX_COLUMNS, MAX_VOXELS)
     geometry = ct_geometry(scan)
     n_views, _, columns = geometry.measurement_shape
-    views = np.unique(np.linspace(0, n_views - 1, min(n_views, MAX_VIEWS)).round().astype(int))
-    binning = max(1, -(-columns // MAX_COLUMNS))
+    views = np.unique(np.linspace(0, n_views - 1, min(n_views, most.views)).round().astype(int))
+    binning = max(1, -(-columns // most.columns))
     binning = min(binning, min(geometry.detector_shape))
     measured = np.stack([_binned_view(scan, v, binning) for v in views])
     small = Scan(
         measurements=measured,
         geometry=_binned(geometry.subset(views), binning),
-        grid=_coarse(scan.grid),
+        grid=_coarse(grid or scan.grid, most.voxels),
         name=scan.name,
     )
     return views, small, binning
@@ -136,8 +149,8 @@ def _binned_view(scan: Scan, view: int, binning: int) -> np.ndarray:
     return np.asarray(bin_view(scan.measurements[view], binning), np.float32)
 
 
-def _coarse(grid: VolumeGrid) -> VolumeGrid:
-    factor = max(1.0, max(grid.shape) / MAX_VOXELS)
+def _coarse(grid: VolumeGrid, n_voxels: int) -> VolumeGrid:
+    factor = max(1.0, max(grid.shape) / n_voxels)
     return grid.resample(tuple(max(1, round(n / factor)) for n in grid.shape))  # type: ignore[arg-type]
 
 

@@ -210,6 +210,11 @@ def to_yaml(record: BaseModel) -> str:
     return "\n".join(lines) + "\n"
 
 
+def one_line(values: Mapping[str, Any]) -> str:
+    """Plain values as one line of YAML, which :func:`parse_yaml` reads."""
+    return yaml.safe_dump(dict(values), default_flow_style=True, width=10**9).strip()
+
+
 def from_yaml(record: type[Record], text: str) -> Record:
     """The record from YAML; raises ParameterError where it is no mapping or a field is wrong."""
     return build(record, parse_yaml(text))

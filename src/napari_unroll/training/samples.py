@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import zarr
 
-from napari_unroll.errors import Cancelled, FileFormatError, FinishNow, ScanError, UnrollError
+from napari_unroll.errors import FileFormatError, ScanError, UnrollError
 from napari_unroll.events import Box, result_of
 from napari_unroll.interrupt import check
-from napari_unroll.io.atomic import remove, replacing, write_text
+from napari_unroll.io.atomic import replacing, write_text
 from napari_unroll.io.checksums import digest, is_unchanged
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
@@ -118,7 +118,7 @@ class SampleStore:
                 group.create_array(name, data=values, chunks=values.shape)
 
     def load(self, index: int) -> Sample:
-        """Sample ``index`` and its scanner. Raises UnrollError where it is damaged."""
+        """Sample ``index`` and its scanner. Raises FileFormatError where it is damaged."""
         check()
         try:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
@@ -129,20 +129,8 @@ class SampleStore:
         except UnrollError:
             raise
         except Exception as error:  # of zarr and its codecs
-            raise UnrollError(f"Sample {index} in {self.folder} is damaged; remove {self._path(index)}.") from error
+            raise FileFormatError(f"Sample {index} in {self.folder} is damaged; remove {self._path(index)}.") from error
         return volumes, scanner
-
-    def drop_damaged(self, index: int) -> bool:
-        """Remove sample ``index`` where it is there but damaged, so that it is built again; says whether it was."""
-        try:
-            if index in self:
-                self.load(index)
-        except (Cancelled, FinishNow):
-            raise
-        except UnrollError:
-            remove(self._path(index))
-            return True
-        return False
 
     def add_scanner(self, factors: NormalFactors, index: int, symmetries: Sequence[Symmetry] = (IDENTITY,)) -> None:
         """Keep the fitted factors that all samples of scanner ``index`` share, and the symmetries of its operator."""
@@ -151,13 +139,6 @@ class SampleStore:
             json.dumps({"symmetries": symmetries, "sha256": digest(symmetries, {})}),
         )
         storage.save(factors, self.folder / f"scanner-{index}.safetensors")
-
-    def has_scanner(self, index: int) -> bool:
-        """Whether scanner ``index`` is kept, undamaged."""
-        try:
-            return bool(self.scanner(index)) and bool(self._symmetries_of(index))
-        except FileFormatError:
-            return False
 
     def scanner(self, index: int) -> NormalFactors:
         """The factors of scanner ``index``."""
@@ -171,9 +152,10 @@ class SampleStore:
     def symmetries(self) -> list[tuple[Symmetry, ...]]:
         """The symmetries of every scanner's operator."""
         n = len(list(self.folder.glob("scanner-*.safetensors")))
-        return [self._symmetries_of(i) for i in range(n)]
+        return [self.symmetries_of(i) for i in range(n)]
 
-    def _symmetries_of(self, index: int) -> tuple[Symmetry, ...]:
+    def symmetries_of(self, index: int) -> tuple[Symmetry, ...]:
+        """The symmetries of the operator of scanner ``index``. Raises FileFormatError where they are damaged."""
         path = self.folder / f"scanner-{index}.json"
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
@@ -185,7 +167,7 @@ class SampleStore:
 
 
 class PatchSampler:
-    """Draws batches of random patches, all of one scanner.
+    """Draws batches of random patches, all of one scanner, from the samples that there are; they may become more.
 
     ``symmetries`` are those of each scanner; without them samples are used as they are. Complex samples also get a
     random global phase then.
@@ -198,12 +180,9 @@ class PatchSampler:
         seed: int,
         symmetries: Sequence[Sequence[Symmetry]] | None = None,
     ) -> None:
-        if not samples:
-            raise ScanError("There are no training samples; build some first.")
         self._samples = samples
         self._by_scanner: dict[int, list[int]] = {}
-        for i, (_, scanner) in enumerate(samples):
-            self._by_scanner.setdefault(scanner, []).append(i)
+        self._n_known = 0
         self._patch_size = patch_size
         self._symmetries = symmetries
         self._open: dict[tuple[int, int], _Visit] = {}
@@ -222,6 +201,7 @@ class PatchSampler:
     def _draw(
         self, batch_size: int, device: torch.device | str, contexts: Contexts
     ) -> tuple[int, list[Box], list[torch.Tensor]]:
+        self._look_for_more()
         scanner = int(self.rng.choice(sorted(self._by_scanner)))
         boxes, cuts = [], []
         for _ in range(batch_size):
@@ -231,6 +211,14 @@ class PatchSampler:
             # a copy: numpy calls a flipped axis of one voxel contiguous, torch does not
             cuts.append([torch.from_numpy(values.copy()) for values in patch])
         return scanner, boxes, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
+
+    def _look_for_more(self) -> None:
+        """Samples that came since the last batch. Raises ScanError where there are none at all."""
+        for i in range(self._n_known, len(self._samples)):
+            self._by_scanner.setdefault(self._samples[i][1], []).append(i)
+        self._n_known = len(self._samples)
+        if not self._n_known:
+            raise ScanError("There are no training samples; build some first.")
 
     def _visit(self, scanner: int, contexts: Contexts) -> list[np.ndarray]:
         """The volumes of one of the open samples, or of a new one where it was used up."""

@@ -44,12 +44,13 @@ def train(
     """Train; the last event is Finished with the path of the best weights, or None where there are none.
 
     ``split`` is ``split_dataset(plan)`` for who has it already: making it reads every scan file.
+    The plan's seconds are those of all of it, making samples included: training begins with one sample of every scanner.
     What goes wrong is not raised but an outcome with advice. Call again with the same folder to go on.
     """
-    stop, begun = stop or Stop(), time.perf_counter()
+    stop, begun = stop or Stop(), time.monotonic()
     yield Started(f"training {plan.name}", 1000)
     try:
-        finished = yield from interruptible(_work(plan, Path(out), device, split), stop)
+        finished = yield from interruptible(_work(plan, Path(out), device, split, begun), stop)
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
             raise
@@ -58,7 +59,7 @@ def train(
         if not isinstance(error, UnrollError):
             log.exception("training %s failed", plan.name)
         finished = Finished(Outcome.FAILED, advice=_advice(error))
-    yield replace(finished, seconds=time.perf_counter() - begun)
+    yield replace(finished, seconds=time.monotonic() - begun)
 
 
 def _ended(wish: Cancelled | FinishNow) -> Finished:
@@ -68,12 +69,13 @@ def _ended(wish: Cancelled | FinishNow) -> Finished:
     return Finished(Outcome.FINISHED_EARLY, advice="No network was trained yet; the samples made so far are kept.")
 
 
-def _work(plan: TrainingPlan, out: Path, device: str, split: DatasetSplit | None) -> Any:
+def _work(plan: TrainingPlan, out: Path, device: str, split: DatasetSplit | None, begun: float) -> Any:
     """The stages one after the other; returns Finished."""
     chosen = str(choose_device(device))
     plan, initial = with_initial(plan)
     split = split or (yield from stepwise(lambda: split_dataset(plan, chosen), "looking at the data"))
-    _claim(plan, out)
+    if damage := _claim(plan, out):
+        yield Warned(damage)
     store = SampleStore(out / "samples" / split.key)
     prepared = yield from PREPARE[plan.task](plan, split, store, chosen)
     keeper = _Keeper(plan, split, out)
@@ -87,6 +89,8 @@ def _work(plan: TrainingPlan, out: Path, device: str, split: DatasetSplit | None
         keeper.keep,
         initial is None,
         chosen,
+        prepared.more,
+        begun,
     )
     for event in trainer.run():
         if isinstance(event, Progress | IterationDone | Pictures):
@@ -148,13 +152,19 @@ class _Keeper:
         return Finished(event.outcome, self.weights, advice, event.seconds, event.history)
 
 
-def _claim(plan: TrainingPlan, out: Path) -> None:
-    """Remember the plan beside the state; refuse a folder in which another one is being trained."""
+def _claim(plan: TrainingPlan, out: Path) -> str:
+    """Remember the plan beside the state; refuse a folder in which another one is being trained.
+
+    Returns what was damaged, in words, or "".
+    """
+    damage = ""
     try:
         out.mkdir(parents=True, exist_ok=True)
         kept, path = plan.model_dump(mode="json"), out / PLAN
         if path.is_file() and (out / "training.state").is_file():
             before = _plan_before(path)
+            if before is None:
+                before, damage = {}, f"{path} is damaged; it is written anew, for the training that goes on here."
             other = sorted(k for k in kept.keys() - MAY_CHANGE if before.get(k, kept[k]) != kept[k])
             if other:
                 raise ParameterError(
@@ -162,17 +172,18 @@ def _claim(plan: TrainingPlan, out: Path) -> None:
                     f"{out / 'training.state'} to start anew."
                 )
         write_text(path, json.dumps(kept, indent=2) + "\n")
+        return damage
     except (OSError, ValueError) as error:
         raise ParameterError(f"The folder {out} cannot be used for training ({error}); choose another.") from error
 
 
-def _plan_before(path: Path) -> dict[str, Any]:
-    """The plan of the training in this folder; where it is damaged, nothing is known of it."""
+def _plan_before(path: Path) -> dict[str, Any] | None:
+    """The plan of the training in this folder, or None where it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _advice(error: Exception) -> str:

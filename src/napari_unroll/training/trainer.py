@@ -33,6 +33,10 @@ SAVE_SECONDS = 60.0
 """Checkpoints are at most this far apart."""
 AVERAGED = ("running_mean", "running_var")
 """Buffers that are averaged as weights are, by the end of their names: those of batch normalisation."""
+SAMPLE_SHARE = 0.5
+"""Of the time that training takes: so much of it may go into making further samples."""
+LAST_SHARE = 0.25
+"""Of the time: at most so much of it is kept for measuring the network at the end."""
 VALIDATIONS = 10
 """Where seconds are limited, this many validations are made in them, as far as ``validation_share`` allows."""
 
@@ -47,7 +51,9 @@ class Trainer:
     """Trains one network; ``run`` yields events and may be stopped at any step, and resumed from its state file.
 
     ``network`` is trained in place on ``device``; ``is_new`` says that its weights are random. ``keep`` is given the averaged
-    network and its figures whenever it is the best so far.
+    network and its figures whenever it is the best so far. ``more`` makes further samples between the steps; where seconds
+    are limited it is given part of them, else it ends before the first step. The seconds count from ``begun`` (of
+    ``time.monotonic``), by default from the start of ``run``.
     """
 
     def __init__(
@@ -60,6 +66,8 @@ class Trainer:
         keep: Keep | None = None,
         is_new: bool = True,
         device: str = "cpu",
+        more: Iterator[Progress | Warned] | None = None,
+        begun: float | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.task, self.device, self.is_new = options, task, device, is_new
@@ -78,6 +86,8 @@ class Trainer:
         self.state = TrainingState(state_file) if state_file else None
         self._begin = self._saved_at = self._validated_at = 0.0
         self._validated_step, self._validation_seconds = -1, 0.0
+        self._more = more
+        self._begun, self._ready_at, self._making_seconds, self._made = begun, 0.0, 0.0, ""
 
     def run(self, stop: Stop | None = None) -> Iterator[Event]:
         """Train until the budget is spent or the listener asks to stop; the result is the averaged network.
@@ -105,15 +115,36 @@ class Trainer:
         yield Finished(outcome, self.average, f"Trained {self.step} steps.", self.elapsed, tuple(history))
 
     def _train(self, history: list[float]) -> Generator[Event, None, None]:
-        self._begin = time.monotonic() - self.elapsed
-        self._saved_at = self._validated_at = self.elapsed
+        self._begin = (time.monotonic() if self._begun is None else self._begun) - self.elapsed
+        self._saved_at = self._validated_at = self.elapsed = time.monotonic() - self._begin
         if self.step == 0:
             yield from self._validation()
+        self._ready_at = time.monotonic()
         with Meter(self.device, self.step, self.elapsed) as meter:
             while not self.done:
+                yield from self._more_samples()
                 yield from self._one_step(meter, history)
         if self._validated_step != self.step:
             yield from self._validation()
+
+    def _more_samples(self) -> Iterator[Event]:
+        """Make the samples that are due: all of them at once where no seconds are counted."""
+        while self._more is not None and self._sample_is_due():
+            begun = time.monotonic()
+            event = next(self._more, None)
+            self._making_seconds += time.monotonic() - begun
+            if event is None:
+                self._more, self._made = None, ""
+            elif isinstance(event, Warned) or not self.options.max_seconds:
+                yield event
+            else:
+                some = event.step < event.n_steps
+                self._made = f", {event.step} of {event.n_steps} samples made" if some else ""
+
+    def _sample_is_due(self) -> bool:
+        """Whether making samples has taken less than its share of the time since the first step could be made."""
+        since = time.monotonic() - self._ready_at
+        return not self.options.max_seconds or self._making_seconds <= SAMPLE_SHARE * since
 
     def _one_step(self, meter: Meter, history: list[float]) -> Iterator[Event]:
         """One optimiser step, and what is due after it: report, validation, checkpoint."""
@@ -122,7 +153,7 @@ class Trainer:
         self.elapsed = time.monotonic() - self._begin
         if self.step % self.options.log_every == 0:
             history.append(value)
-            yield Progress(int(1000 * self.progress), 1000, "training")
+            yield Progress(int(1000 * self.progress), 1000, f"training{self._made}")
             yield self._report({"loss": value, **meter.read(self.step, self.elapsed), **metrics(solves)})
         if self._validation_is_due():
             yield from self._validation()
@@ -132,7 +163,9 @@ class Trainer:
     @property
     def progress(self) -> float:
         """Share of the budget that is spent, 0 … 1."""
-        by_time = self.elapsed / self.options.max_seconds if self.options.max_seconds else 0.0
+        limit = self.options.max_seconds
+        last = min(self._validation_seconds, LAST_SHARE * limit) if limit else 0.0  # kept for the last validation
+        by_time = self.elapsed / (limit - last) if limit else 0.0
         return min(1.0, max(self.step / self.options.n_steps, by_time))
 
     @property

@@ -116,10 +116,10 @@ def prepare(
 ) -> Iterator[Progress]:
     """Simulate the held-out scans and make their starts, into ``found``."""
     for i, spec in enumerate(specs):
+        yield Progress(i, len(specs), "preparing held-out scans")
         scan = spec.make()
         physics = operators.physics(spec.scanner, scan)
         factors = operators.factors(spec.scanner)
         problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device), normal=factors)
         start = result_of(first_estimate(problem, start_iterations))
         found.append(HeldOutScan(problem, np.asarray(scan.truth), start))
-        yield Progress(i + 1, len(specs), "preparing held-out scans")

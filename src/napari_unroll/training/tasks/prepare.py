@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from napari_unroll.events import Progress, Warned
-from napari_unroll.training.building import Operators, build, clean_volumes, load_samples, local_problems
+from napari_unroll.training.building import Operators, SamplePool, build, clean_volumes, local_problems
 from napari_unroll.training.contexts import follows_trajectory
 from napari_unroll.training.dataset import DatasetSplit
 from napari_unroll.training.plan import TrainingPlan
@@ -24,10 +24,11 @@ WHOLE = (2**20, 2**20, 2**20)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task and how networks are judged by held-out data."""
+    """A task, how networks are judged by held-out data, and what makes the samples that are still missing."""
 
     task: Task
     validate: Validate
+    more: Iterator[Progress | Warned]
 
 
 Prepare = Callable[[TrainingPlan, DatasetSplit, SampleStore, str], Generator[Progress | Warned, None, Prepared]]
@@ -38,39 +39,50 @@ def _patches(
 ) -> Generator[Progress | Warned, None, Prepared]:
     """Local problems."""
     operators, start, options = Operators(store, device), plan.network.start_iterations, plan.options
-    yield from build(store, split.training, local_problems(operators, start))
+    pool = SamplePool(store, len(split.training))
+    making = build(store, split.training, local_problems(operators, start), pool)
+    yield from _one_of_each(making, split)
     held_out: list[HeldOutScan] = []
     yield from prepare(split.held_out, start, operators, held_out)
-    is_damaged = not all(store.has_scanner(i) for i in {spec.scanner for spec in split.training})
+    used = (*split.training, *split.held_out)
+    scanners = sorted({spec.scanner for spec in used})
+    is_damaged = not all(operators.is_known(i) for i in scanners)
     is_needed = follows_trajectory(plan.network, options) or options.partition != "approximated" or is_damaged
-    physics = operators.all_physics((*split.training, *split.held_out)) if is_needed else ()
-    sampler = _sampler(plan, store, len(split.training), store.symmetries())
-    return Prepared(PatchTask(sampler, store.scanners(), options, physics, device), HeldOut(held_out))
+    physics = operators.all_physics(used) if is_needed else ()
+    sampler = _sampler(plan, pool, [operators.symmetries(i) for i in scanners])
+    task = PatchTask(sampler, [operators.factors(i) for i in scanners], options, physics, device)
+    return Prepared(task, HeldOut(held_out), making)
 
 
 def _volumes(
     plan: TrainingPlan, split: DatasetSplit, store: SampleStore, device: str
 ) -> Generator[Progress | Warned, None, Prepared]:
     """Volumes with noise."""
-    yield from build(store, split.training, clean_volumes)
-    flips = [s for s in CUBE if s.axes == (0, 1, 2)]
-    sampler = _sampler(plan, store, len(split.training), [flips] * len(split.scanners))
+    pool = SamplePool(store, len(split.training))
+    making = build(store, split.training, clean_volumes, pool)
+    yield from _one_of_each(making, split)
+    flips = tuple(s for s in CUBE if s.axes == (0, 1, 2))
+    sampler = _sampler(plan, pool, [flips] * len(split.scanners))
     held_out = []
     for i, spec in enumerate(split.held_out):
         held_out.append(clean_volumes(spec)["truth"])
         yield Progress(i + 1, len(split.held_out), "preparing held-out volumes")
-    return Prepared(DenoiseTask(sampler, plan.options, device), NoisyVolumes(held_out, device))
+    return Prepared(DenoiseTask(sampler, plan.options, device), NoisyVolumes(held_out, device), making)
 
 
-def _sampler(
-    plan: TrainingPlan,
-    store: SampleStore,
-    n_samples: int,
-    symmetries: list[list[Symmetry]] | list[tuple[Symmetry, ...]],
-) -> PatchSampler:
+def _one_of_each(making: Iterator[Progress | Warned], split: DatasetSplit) -> Iterator[Progress | Warned]:
+    """Make a sample of every scanner, with which training can begin."""
+    n = len({spec.scanner for spec in split.training})
+    for event in making:
+        yield event
+        if isinstance(event, Progress) and event.step >= n:
+            return
+
+
+def _sampler(plan: TrainingPlan, samples: SamplePool, symmetries: Sequence[tuple[Symmetry, ...]]) -> PatchSampler:
     options = plan.options
     size = WHOLE if options.partition == "global" else options.patch_size
-    return PatchSampler(load_samples(store, n_samples), size, options.seed, symmetries if options.augment else None)
+    return PatchSampler(samples, size, options.seed, symmetries if options.augment else None)
 
 
 PREPARE: dict[str, Prepare] = {"patch": _patches, "denoise": _volumes}
