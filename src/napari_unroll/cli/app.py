@@ -136,6 +136,9 @@ def reconstruct(
     from_: Annotated[
         Path | None, typer.Option("--from", help="A stored result, which is made again; takes no other choices.")
     ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="The .ome.zarr of an interrupted run, which goes on; takes no other choices.")
+    ] = None,
     method: Annotated[str, typer.Option("--method", "-m", help="A name from methods, or auto.")] = "auto",
     set_: Sets = [],  # noqa: B006
     out: Annotated[Path, typer.Option(help="Result: .ome.zarr, .tif, .ome.tif, .npy or .h5.")] = Path(
@@ -153,42 +156,36 @@ def reconstruct(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Reconstruct a volume. Ctrl-C finishes with what there is; a second Ctrl-C cancels."""
-    from napari_unroll.cli.progress import run_with_progress
-    from napari_unroll.cli.view import print_facts, print_quality
-    from napari_unroll.io.atomic import check_target
-    from napari_unroll.io.writers import suffix_of, write_somewhere
+    from napari_unroll.cli.keep import check_place, go_on, keep
+    from napari_unroll.cli.view import print_facts
+    from napari_unroll.io.writers import suffix_of
     from napari_unroll.pipeline.edits import Edits, edited
     from napari_unroll.pipeline.params import build
     from napari_unroll.pipeline.plan import resolve
-    from napari_unroll.pipeline.provenance import record
     from napari_unroll.pipeline.repeat import open_result, plan_of
-    from napari_unroll.pipeline.run import run
 
     asked = {
         "method": method, "params": _assignments(set_), "patch_size": _edge(patch_size), "overlap": _edge(overlap),
         "device": device, "precision": precision, "normal": normal, "weights": weights,
     }  # fmt: skip
+    if resume is not None:
+        _refuse_choices("--resume", {**asked, "file": file, "option": option, "edit": edit, "from": from_, "roi": roi,
+                                     "config": config})  # fmt: skip
+        go_on(resume)
+        return
     suffix_of(out)
-    check_target(out, overwrite)
+    check_place(out, overwrite)
     if from_ is None:
         scan = edited(_open(file, option), build(Edits, _assignments(edit), "The change"))
         plan = resolve(_choices(asked, roi, config, scan), scan)
     else:
-        _refuse_choices({**asked, "file": file, "option": option, "edit": edit, "roi": roi, "config": config})
+        _refuse_choices("--from", {**asked, "file": file, "option": option, "edit": edit, "roi": roi, "config": config})
         stored = open_result(from_)
         scan, plan = stored.scan, plan_of(stored)
     print_facts(plan.facts)
     if dry_run:
         return
-    check_target(out, overwrite, plan.result_bytes)
-    finished = run_with_progress(lambda stop: run(plan, scan, stop), plan.title)
-    made = record(plan, scan, finished)
-    saved, trouble = write_somewhere(out, finished.result, plan.grid, made, overwrite=overwrite)
-    print_quality(finished.result, scan.truth if plan.roi is None or scan.truth is None else scan.truth[plan.roi])
-    if trouble:
-        typer.echo(f"napari-unroll: {trouble}", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"Wrote {saved} in {finished.seconds:.1f} s.")
+    keep(plan, scan, out, overwrite)
 
 
 @app.command()
@@ -255,11 +252,11 @@ def _assignments(texts: list[str]) -> dict[str, Any]:
     return parse_assignments(texts)
 
 
-def _refuse_choices(asked: dict[str, Any]) -> None:
-    """What a stored result holds is not asked for again."""
+def _refuse_choices(option: str, asked: dict[str, Any]) -> None:
+    """What a stored result or an unfinished run holds is not asked for again."""
     given = [name for name, value in asked.items() if value and value != "auto"]
     if given:
-        raise ParameterError(f"--from repeats a result as it was made; leave out {', '.join(given)}.")
+        raise ParameterError(f"{option} repeats a run as it was begun; leave out {', '.join(given)}.")
 
 
 def _open(file: str, option: list[str]) -> Any:

@@ -6,7 +6,9 @@ Logs that only grow by whole lines are the exception. It knows nothing of format
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,8 @@ from pathlib import Path
 
 from napari_unroll.errors import ParameterError
 
+LEFT_BEHIND = re.compile(r"\.[0-9a-f]{12}-")
+"""How the names of half-written files begin."""
 LONGEST_NAME = 255
 """Bytes of a name on the usual file systems."""
 
@@ -32,6 +36,42 @@ def replacing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         _rename(temporary, path)
     finally:
         remove(temporary)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file ``path``; what killed processes left half written beside it is removed.
+
+    The system lets go of it when the process ends, however that happens. Raises ParameterError where another process
+    holds it; ``what`` begins that sentence.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise ParameterError(f"{what} cannot be written ({error.strerror}); choose another place.") from error
+    with file:
+        try:
+            _lock(file.fileno())
+        except OSError:
+            raise ParameterError(
+                f"{what} is being written by another process; wait for it, or choose another name."
+            ) from None
+        for left in path.parent.iterdir():
+            if LEFT_BEHIND.match(left.name):
+                remove(left)
+        yield
+
+
+def _lock(descriptor: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -18,6 +18,8 @@ from napari_unroll.io.guards import check_folder, check_memory
 from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
 from napari_unroll.scan.geometry import VolumeGrid
 
+LARGE = 256
+"""A volume that is still growing has coarser levels where an edge is longer."""
 SMALLEST = 64
 """No further level is written when every edge is at most this long."""
 
@@ -34,20 +36,58 @@ def write(path: Path, volume: Volume, chunk: tuple[int, int, int] = (64, 64, 64)
     group.attrs.update({"ome": _metadata(volume, scales), RECORD_KEY: {"record": volume.record}})
 
 
+class GrowingVolume:
+    """A volume that is written box by box while it comes to be; coarser levels hold every second voxel of the finer one.
+
+    Its arrays lie in the folder ``inside`` of the store, which is an OME-Zarr image at any moment: chunks are replaced
+    whole. What is in the store already is left as it is.
+    """
+
+    def __init__(self, path: Path, inside: str, grid: VolumeGrid, is_complex: bool, chunk: tuple[int, int, int]) -> None:
+        root = zarr.open_group(path, mode="a", zarr_format=3)
+        self._factors = [1]
+        while max(grid.shape) // self._factors[-1] > LARGE:
+            self._factors.append(2 * self._factors[-1])
+        group, self._is_complex = root.require_group(inside), is_complex
+        dtype = np.complex64 if is_complex else np.float32
+        shapes = [tuple(-(-n // f) for n in grid.shape) for f in self._factors]
+        self._levels = [_create_level(group, str(k), shape, dtype, chunk) for k, shape in enumerate(shapes)]
+        if "ome" not in root.attrs:
+            multiscale = _multiscale(grid, [(f, f, f) for f in self._factors], is_complex, f"{inside}/", 0.0)
+            root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+
+    def put(self, box: tuple[slice, slice, slice], values: np.ndarray) -> None:
+        """Write ``values`` (z, y, x) into ``box``."""
+        for factor, level in zip(self._factors, self._levels, strict=True):
+            first = [-(-b.start // factor) for b in box]
+            part = values[tuple(slice(f * factor - b.start, None, factor) for f, b in zip(first, box, strict=True))]
+            at = tuple(slice(f, f + n) for f, n in zip(first, part.shape, strict=True))
+            if self._is_complex:
+                level[(slice(None), *at)] = to_channels(part)
+            else:
+                level[at] = part
+
+
 def _write_level(group: zarr.Group, name: str, values: np.ndarray, chunk: tuple[int, int, int]) -> None:
-    is_complex = values.dtype.kind == "c"
-    data = to_channels(values) if is_complex else values
-    sizes = tuple(min(c, n) for c, n in zip(chunk, values.shape, strict=True))
+    array = _create_level(group, name, values.shape, values.dtype, chunk)
+    array[...] = to_channels(values) if values.dtype.kind == "c" else values
+
+
+def _create_level(
+    group: zarr.Group, name: str, shape: tuple[int, ...], dtype: Any, chunk: tuple[int, int, int]
+) -> zarr.Array[Any]:
+    """An empty array (z, y, x); a complex one has two channels before."""
+    is_complex = np.dtype(dtype).kind == "c"
+    sizes = tuple(min(c, n) for c, n in zip(chunk, shape, strict=True))
     axes = ("c", "z", "y", "x") if is_complex else ("z", "y", "x")
-    array = group.create_array(
+    return group.create_array(
         name,
-        shape=data.shape,
-        dtype=data.dtype,
+        shape=(len(CHANNELS), *shape) if is_complex else shape,
+        dtype=np.float32 if is_complex else dtype,
         chunks=(1, *sizes) if is_complex else sizes,
         dimension_names=axes,
         overwrite=True,
     )
-    array[...] = data
 
 
 def halve(values: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
@@ -62,18 +102,21 @@ def halve(values: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
 
 def _metadata(volume: Volume, scales: list[tuple[int, int, int]]) -> dict[str, Any]:
     is_complex = volume.values.dtype.kind == "c"
-    axes = [{"name": "c", "type": "channel"}] if is_complex else []
-    axes += [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
-    multiscale = {
-        "name": "reconstruction",
-        "axes": axes,
-        "datasets": [_level(str(k), volume.grid, s, is_complex) for k, s in enumerate(scales)],
-        "type": "mean",
-    }
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    multiscale = _multiscale(volume.grid, scales, is_complex)
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale | {"type": "mean"}]}
     if is_complex:
         ome["omero"] = {"channels": [_channel(name, volume.values) for name in CHANNELS]}
     return ome
+
+
+def _multiscale(
+    grid: VolumeGrid, scales: list[tuple[int, int, int]], is_complex: bool, inside: str = "", centred: float = 0.5
+) -> dict[str, Any]:
+    """Levels ``inside`` a folder; a coarse voxel stands for the fine ones around it (0.5) or for the first of them (0)."""
+    axes = [{"name": "c", "type": "channel"}] if is_complex else []
+    axes += [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+    levels = [_level(f"{inside}{k}", grid, s, is_complex, centred) for k, s in enumerate(scales)]
+    return {"name": "reconstruction", "axes": axes, "datasets": levels}
 
 
 def _channel(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -83,9 +126,9 @@ def _channel(name: str, values: np.ndarray) -> dict[str, Any]:
     return {"label": name, "color": "FFFFFF", "active": name == CHANNELS[0], "window": window}
 
 
-def _level(name: str, grid: VolumeGrid, factors: tuple[int, int, int], is_complex: bool) -> dict[str, Any]:
+def _level(name: str, grid: VolumeGrid, factors: tuple[int, int, int], is_complex: bool, centred: float) -> dict[str, Any]:
     scale = [s * f for s, f in zip(grid.spacing_mm, factors, strict=True)]
-    corner = [o + 0.5 * (f - 1) * s for o, s, f in zip(grid.origin_mm, grid.spacing_mm, factors, strict=True)]
+    corner = [o + centred * (f - 1) * s for o, s, f in zip(grid.origin_mm, grid.spacing_mm, factors, strict=True)]
     channel = [1.0] if is_complex else []
     return {
         "path": name,

@@ -5,24 +5,21 @@ Whoever uses it says what is done to a batch of boxes; events and blending are h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from napari_unroll.events import Box, Event, PatchDone, Progress
+from napari_unroll.methods.journal import Journal, Patch
 from napari_unroll.methods.problem import Problem, as_values
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.grid import PatchGrid
 
 
-@dataclass(frozen=True)
-class Patch:
-    """What became of a patch: ``values`` (1, z, y, x), and how far it is from the data where that is known."""
-
-    box: Box
-    values: torch.Tensor
-    consistency: float | None = None
+WINDOW = "window"
+"""Where the problem's state holds a pass under way."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,27 @@ class Stage:
     text: str
     first: int = 0
     n_steps: int = 0
+
+
+@dataclass
+class Window:
+    """A pass under way, which outlives an attempt that runs out of memory: its name, what is blended, and its boxes."""
+
+    name: str
+    blender: Blender
+    taken: dict[tuple[tuple[int, int], ...], Box] = field(default_factory=dict)
+
+    @property
+    def boxes(self) -> list[Box]:
+        """Those that are in it."""
+        return list(self.taken.values())
+
+    def add(self, patch: Patch) -> None:
+        """Blend a patch that is not in it yet."""
+        key = tuple((b.start, b.stop) for b in patch.box)
+        if key not in self.taken:
+            self.blender.add(patch.box, patch.values)
+            self.taken[key] = patch.box
 
 
 def grid_of(problem: Problem) -> PatchGrid:
@@ -61,23 +79,46 @@ def sliding_window(
     n_batch: int | None = None,
     done: list[Patch] | None = None,
     halo: int = 0,
+    problem: Problem | None = None,
 ) -> Generator[Event, None, torch.Tensor]:
     """The patches of ``grid`` through ``apply``, blended; returns a volume (1, 1, z, y, x) of the type of ``like``.
 
     ``scale`` turns values into the scan's units for events. What is in ``done`` is not made again; new patches are appended
-    to it. The outer ``halo`` voxels of a patch count only where no other is.
+    to it. Nor is what an earlier attempt of this pass has finished, which ``problem`` holds in its state or its journal.
+    The outer ``halo`` voxels of a patch count only where no other is.
     """
-    blender = Blender(grid.shape, like.dtype, grid.overlap, like.device, halo)
+    state: dict[str, Any] = {} if problem is None else problem.state
+    journal = Journal() if problem is None else problem.journal
+    window = _window(state, grid, like, stage, halo)
     for patch in done or ():
-        blender.add(patch.box, patch.values)
-    known = [patch.box for patch in done or ()]
-    n_done = len(known)
-    for boxes in grid.batches(n_batch or batch_size(like.device), known):
-        for patch in apply(boxes):
-            blender.add(patch.box, patch.values)
-            if done is not None:
-                done.append(patch)
-            yield PatchDone(patch.box, as_values(blender.values(patch.box) * scale), patch.consistency)
+        window.add(patch)
+    earlier = journal.begin(stage.text)
+    state[WINDOW] = window
+    for patches in earlier:
+        yield from _take(window, patches, scale, done)
+    n_done = len(grid) - sum(map(len, grid.batches(1, window.boxes)))
+    for boxes in grid.batches(n_batch or batch_size(like.device), window.boxes):
+        patches = list(apply(boxes))
+        journal.add(patches)
+        yield from _take(window, patches, scale, done)
         n_done += len(boxes)
         yield Progress(stage.first + n_done, stage.n_steps or len(grid), stage.text)
-    return blender.values()[None, None]
+    del state[WINDOW]
+    return window.blender.values()[None, None]
+
+
+def _window(state: dict[str, Any], grid: PatchGrid, like: torch.Tensor, stage: Stage, halo: int) -> Window:
+    """That of an earlier attempt, or a new one."""
+    kept: Window | None = state.get(WINDOW)
+    if kept is not None and kept.name == stage.text:
+        return kept
+    return Window(stage.text, Blender(grid.shape, like.dtype, grid.overlap, like.device, halo))
+
+
+def _take(window: Window, patches: Sequence[Patch], scale: float, done: list[Patch] | None) -> Iterator[Event]:
+    """Patches that are done are blended and shown."""
+    for patch in patches:
+        window.add(patch)
+        if done is not None:
+            done.append(patch)
+        yield PatchDone(patch.box, as_values(window.blender.values(patch.box) * scale), patch.consistency)

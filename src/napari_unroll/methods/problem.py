@@ -20,6 +20,7 @@ import torch
 from napari_unroll.errors import FinishNow, ScanError
 from napari_unroll.events import Event, IterationDone, PatchDone, Progress
 from napari_unroll.interrupt import stepwise
+from napari_unroll.methods.journal import Journal
 from napari_unroll.methods.memory import A_HANDFUL, Memory
 from napari_unroll.methods.residual import MeasuredResidual, NormalResidual, Residual
 from napari_unroll.normal.factors import NormalFactors
@@ -85,7 +86,8 @@ class Problem:
     ``normal`` the fitted approximation of AᴴA or None; ``patch_size`` (z, y, x) and ``overlap`` (voxels) for
     patchwise work; ``estimate`` is what a run that is asked to finish returns. ``state`` survives an
     attempt: after out-of-memory the pipeline calls ``solve`` again with smaller patches and the same ``state``,
-    so a method that keeps its finished work there (say ``state["x"]``, ``state["iteration"]``) goes on from it.
+    so a method that keeps its finished work there (say ``state["x"]``, ``state["iteration"]``) goes on from it; ``journal``
+    hears of patches, so that a killed run goes on from ``state`` too.
     """
 
     scan: Scan
@@ -97,6 +99,7 @@ class Problem:
     precision: str = "float32"
     estimate: Estimate = field(default_factory=Estimate)
     state: dict[str, Any] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def device(self) -> torch.device:
@@ -120,11 +123,16 @@ class Problem:
 
     def residual_at(self, x: torch.Tensor | None = None) -> Residual:
         """What x (1, 1, z, y, x), zero where None, leaves of the measurements, by the operator's cheapest exact form."""
-        physics, at = self.physics, self.zeros() if x is None else x
-        if physics.has_direct_normal:
-            g = self.adjoint if x is None else self.adjoint - physics.normal(x)
-            return NormalResidual(physics.normal, at, g, self.adjoint, self.size)
-        return MeasuredResidual(physics, at, self.y.clone() if x is None else self.y - physics.A(x))
+        at = self.zeros() if x is None else x
+        if self.physics.has_direct_normal:
+            return self.residual_again(at, self.adjoint if x is None else self.adjoint - self.physics.normal(x))
+        return self.residual_again(at, self.y if x is None else self.y - self.physics.A(x))
+
+    def residual_again(self, x: torch.Tensor, left: torch.Tensor) -> Residual:
+        """That at x again, with what was ``left`` of the measurements there."""
+        if self.physics.has_direct_normal:
+            return NormalResidual(self.physics.normal, x, left, self.adjoint, self.size)
+        return MeasuredResidual(self.physics, x, left)
 
     def find_quick(self, **choices: Any) -> Generator[Event, None, torch.Tensor]:
         """FDK, FBP, the zero-filled, gridded or interpolated image, (1, 1, z, y, x); kept as the estimate where there is none.

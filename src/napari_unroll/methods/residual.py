@@ -23,6 +23,10 @@ class Residual(Protocol):
 
     x: torch.Tensor
 
+    @property
+    def left(self) -> torch.Tensor:
+        """What is kept of the measurements, which is never changed in place."""
+
     def image(self) -> torch.Tensor:
         """Aᴴ(y − A x), the negative gradient of ½‖A x − y‖²."""
 
@@ -44,6 +48,11 @@ class MeasuredResidual:
     x: torch.Tensor
     r: torch.Tensor
 
+    @property
+    def left(self) -> torch.Tensor:
+        """r."""
+        return self.r
+
     def image(self) -> torch.Tensor:
         """Aᴴ r."""
         return self.physics.A_adjoint(self.r)
@@ -58,9 +67,9 @@ class MeasuredResidual:
         return q, norm(q) ** 2
 
     def move(self, p: torch.Tensor, seen: torch.Tensor, length: float) -> None:
-        """r loses ``length`` A p."""
+        """r loses ``length`` A p, whose memory it takes."""
         self.x = self.x + length * p
-        self.r -= length * seen
+        self.r = seen.mul_(-length).add_(self.r)
 
 
 @dataclass
@@ -72,6 +81,11 @@ class NormalResidual:
     g: torch.Tensor
     adjoint: torch.Tensor
     size: float
+
+    @property
+    def left(self) -> torch.Tensor:
+        """g."""
+        return self.g
 
     def image(self) -> torch.Tensor:
         """g."""

@@ -67,10 +67,23 @@ class PatchGrid:
         return [(z, y, x) for z, y, x in product(*([slice(*e) for e in pairwise(edges)] for edges in self.edges))]
 
     def batches(self, size: int, without: Collection[Box] = ()) -> list[list[Box]]:
-        """The boxes in groups of at most ``size``, ``without`` these."""
-        left_out = {tuple(b.start for b in box) for box in without}
-        boxes = [box for box in self.boxes if tuple(b.start for b in box) not in left_out]
+        """The boxes in groups of at most ``size``, ``without`` these and what lies within one of them."""
+        same = {_corner(box) for box in without if _extent(box) == self.patch_shape}
+        others = [box for box in without if _extent(box) != self.patch_shape]
+        boxes = [b for b in self.boxes if _corner(b) not in same and not any(_within(b, box) for box in others)]
         return [boxes[i : i + size] for i in range(0, len(boxes), max(1, size))]
+
+
+def _corner(box: Box) -> tuple[int, ...]:
+    return tuple(b.start for b in box)
+
+
+def _extent(box: Box) -> tuple[int, ...]:
+    return tuple(b.stop - b.start for b in box)
+
+
+def _within(inner: Box, outer: Box) -> bool:
+    return all(a.start >= b.start and a.stop <= b.stop for a, b in zip(inner, outer, strict=True))
 
 
 def _starts(n: int, p: int, overlap: int) -> tuple[int, ...]:

@@ -19,14 +19,25 @@ from napari_unroll.scan.scan import Scan
 
 def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
     """Every parameter, versions, hashes of input and weights, seed, outcome, and the command that repeats the run."""
+    return {
+        **description(plan, scan),
+        "found": dict(finished.found),
+        "outcome": str(finished.outcome),
+        "seconds": round(finished.seconds, 3),
+        "residuals": [float(f"{r:.6g}") for r in finished.history],
+        "fixed_point": _fixed_point(finished.fixed_point),
+    }
+
+
+def description(plan: Plan, scan: Scan) -> dict[str, Any]:
+    """The same of a run that has not ended."""
     method = get(plan.method)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": software(),
         "command": plan.command,
         "method": {"name": method.name, "source": method.source, "params": plan.params.model_dump(mode="json")},
-        "found": dict(finished.found),
-        "weights": _weights(plan, scan),
+        "weights": weights_of(plan, scan),
         "plan": {
             "patch_size": list(plan.patch_size),
             "overlap": plan.overlap,
@@ -38,10 +49,6 @@ def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
         },
         "scan": _scan(scan),
         "grid": _grid(plan.grid),
-        "outcome": str(finished.outcome),
-        "seconds": round(finished.seconds, 3),
-        "residuals": [float(f"{r:.6g}") for r in finished.history],
-        "fixed_point": _fixed_point(finished.fixed_point),
     }
 
 
@@ -50,7 +57,8 @@ def _fixed_point(found: FixedPoint | None) -> dict[str, Any] | None:
     return None if found is None else {"converged": found.converged, "text": found.text, **found.figures}
 
 
-def _weights(plan: Plan, scan: Scan) -> dict[str, str] | None:
+def weights_of(plan: Plan, scan: Scan) -> dict[str, str] | None:
+    """Name and hash of the weights that a plan takes, None where it takes none."""
     find = get(plan.method).find_weights
     if find is None:
         return None

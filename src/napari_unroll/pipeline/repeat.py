@@ -13,6 +13,7 @@ from napari_unroll.io.writers import read_volume
 from napari_unroll.pipeline.edits import Edits, edited
 from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.plan import Choices, Plan, resolve
+from napari_unroll.pipeline.provenance import weights_of
 from napari_unroll.pipeline.sources import open_scan
 from napari_unroll.scan.scan import Scan
 
@@ -64,6 +65,20 @@ def choices_of(record: Mapping[str, Any]) -> Choices:
 
 def plan_of(stored: Stored) -> Plan:
     """The plan that repeats the run, with the patches that it had."""
-    plan = resolve(stored.choices, stored.scan)
-    then = stored.volume.record["plan"]
+    return _with_patches(resolve(stored.choices, stored.scan), stored.volume.record)
+
+
+def plan_again(record: Mapping[str, Any], scan: Scan) -> Plan:
+    """The same from the record of a run on ``scan``. Raises ParameterError where its weights are others now."""
+    plan = _with_patches(resolve(choices_of(record), scan), record)
+    now, then = weights_of(plan, scan), record["weights"]
+    if now != then:
+        raise ParameterError(
+            f"The run was begun with other weights ({then['name'] if then else 'none'}) than are there now; begin it anew."
+        )
+    return plan
+
+
+def _with_patches(plan: Plan, record: Mapping[str, Any]) -> Plan:
+    then = record["plan"]
     return replace(plan, patch_size=tuple(then["patch_size"]), overlap=then["overlap"])

@@ -31,6 +31,7 @@ from napari_unroll.events import (
     map_events,
 )
 from napari_unroll.interrupt import interruptible, shielded, stepwise
+from napari_unroll.methods.journal import Journal
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.normal.cache import cached_fit
@@ -40,6 +41,7 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.plan import Plan
+from napari_unroll.pipeline.unfinished import UnfinishedRun
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
@@ -54,11 +56,18 @@ UNDERFITS = (
 )
 
 
-def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors | None = None) -> Iterator[Event]:
+def run(
+    plan: Plan,
+    scan: Scan,
+    stop: Stop | None = None,
+    factors: NormalFactors | None = None,
+    kept: UnfinishedRun | None = None,
+) -> Iterator[Event]:
     """Reconstruct; the last event is Finished with the volume (z, y, x), float32 for CT and complex64 for MRI.
 
     ``factors`` are a fitted normal operator for this scan; without them it is fitted (or taken from the cache) where
     the method needs it. A region's problem is another one, so ``factors`` are not used with ``plan.roi``.
+    ``kept`` keeps the run while it goes, and goes on with what it has kept (see ``pipeline.unfinished``).
 
     Asked to stop, it ends within the step. Asked to finish, it returns the best estimate so far, whatever the method
     was doing; before there is any, Finished says so and has no volume.
@@ -67,7 +76,8 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
     try:
-        volume = yield from interruptible(map_events(_work(plan, scan, stop, factors), seen.note), stop)
+        work = map_events(_work(plan, scan, stop, factors, kept), seen.note)
+        volume = yield from interruptible(work if kept is None else kept.keeping(work), stop)
         finished = _completed(plan, scan, volume, stop, seen)
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
@@ -77,6 +87,8 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
         if not isinstance(error, UnrollError):
             log.exception("%s failed", plan.title)
         finished = Finished(Outcome.FAILED, advice=translate(error, plan))
+    if kept is not None:
+        finished = kept.ended(finished)
     yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals), found=seen.found)
 
 
@@ -107,7 +119,9 @@ class _Seen:
         return event
 
 
-def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> Generator[Event, None, np.ndarray]:
+def _work(
+    plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None, kept: UnfinishedRun | None
+) -> Generator[Event, None, np.ndarray]:
     physics = yield from _physics(plan, scan)
     crop = None
     if plan.roi is not None:
@@ -124,7 +138,10 @@ def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> 
         patch_size=plan.patch_size,
         overlap=plan.overlap,
         precision=plan.precision,
+        journal=kept or Journal(),
     )
+    if kept is not None:
+        kept.open(problem.state, plan.device)
     volume = yield from _solve(plan, problem, crop, stop)
     return volume if crop is None else np.ascontiguousarray(volume[crop])
 
@@ -202,6 +219,8 @@ def _solve(plan: Plan, problem: Problem, crop: Box | None, stop: Stop) -> Genera
                 with shielded():
                     return problem.estimate.values()
         plan, problem = smaller, _shrunk(problem, smaller)
+        if isinstance(problem.journal, UnfinishedRun):
+            problem.journal.shrink(smaller)
         yield Warned(f"{plan.device} ran out of memory; going on with patches of {plan.patch_size}.")
 
 
@@ -212,7 +231,7 @@ def _shrunk(problem: Problem, plan: Plan) -> Problem:
     return Problem(
         **{
             name: getattr(problem, name)
-            for name in ("scan", "physics", "y", "normal", "precision", "estimate", "state")
+            for name in ("scan", "physics", "y", "normal", "precision", "estimate", "state", "journal")
         },
         patch_size=plan.patch_size,
         overlap=plan.overlap,

@@ -5,18 +5,19 @@ Written whole or not at all; read with ``weights_only`` so that no code runs.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
 import json
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from napari_unroll.errors import WeightsError
-from napari_unroll.io.atomic import write_bytes
+from napari_unroll.io.atomic import replacing
+from napari_unroll.io.sealed import unsealed, write_sealed
 from napari_unroll.training.tasks.task import Task
 
 MODULES = ("network", "average", "optimizer", "scaler")
@@ -58,11 +59,10 @@ class TrainingState:
         state = {name: getattr(trainer, name).state_dict() for name in MODULES}
         state |= {name: getattr(trainer, name) for name in NUMBERS}
         state |= {"rng": json.dumps(trainer.task.rng.bit_generator.state), "torch_rng": torch.get_rng_state()}
-        in_memory = io.BytesIO()
-        torch.save(state, in_memory)
-        if self.path.is_file():
-            self.path.replace(self.previous)
-        write_bytes(self.path, MARK + hashlib.sha256(in_memory.getbuffer()).digest() + in_memory.getbuffer())
+        with replacing(self.path, overwrite=True) as new:
+            write_sealed(new, MARK, state)
+            if self.path.is_file():
+                self.path.replace(self.previous)
         if self._board is not None:
             self._board.flush()
 
@@ -90,15 +90,8 @@ class TrainingState:
 
 def _content(path: Path) -> bytes | None:
     """What was saved, or None where that is not what is there now. States without a checksum, of older versions, are taken."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    if content.startswith(b"PK"):
-        return content
-    start = len(MARK) + hashlib.sha256().digest_size
-    body = content[start:]
-    return body if content[:start] == MARK + hashlib.sha256(body).digest() else None
+    content = unsealed(path, MARK)
+    return path.read_bytes() if content is None and zipfile.is_zipfile(path) else content
 
 
 def _restore(trainer: Resumable, content: bytes, path: Path) -> None:

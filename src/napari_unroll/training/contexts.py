@@ -18,7 +18,8 @@ from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.equilibrium.layer import solve
 from napari_unroll.methods.equilibrium.report import hearing
-from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
+from napari_unroll.methods.journal import Patch
+from napari_unroll.methods.patchwise import Stage, sliding_window
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.far import whole_normal

@@ -15,7 +15,8 @@ from napari_unroll.events import Box, Progress, result_of
 from napari_unroll.interrupt import stage
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, reconstruct
-from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
+from napari_unroll.methods.journal import Patch
+from napari_unroll.methods.patchwise import Stage, sliding_window
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.patches.context import cut

@@ -7,7 +7,8 @@ import torch
 
 from napari_unroll.events import FixedPoint, result_of
 from napari_unroll.methods.algorithms.patch_history import PatchHistory
-from napari_unroll.methods.patchwise import Patch, Stage, sliding_window
+from napari_unroll.methods.journal import Patch
+from napari_unroll.methods.patchwise import Stage, sliding_window
 from napari_unroll.patches.context import cut
 from napari_unroll.patches.grid import PatchGrid
 

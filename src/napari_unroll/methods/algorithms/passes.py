@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator
 import torch
 
 from napari_unroll.events import Box, Event
-from napari_unroll.methods.patchwise import Patch, Stage, grid_of, halo_of, sliding_window
+from napari_unroll.methods.journal import Patch
+from napari_unroll.methods.patchwise import Stage, grid_of, halo_of, sliding_window
 from napari_unroll.methods.problem import Problem
 from napari_unroll.patches.context import cut
 
@@ -61,7 +62,7 @@ def prior_pass(
 
     grid = grid_of(problem)
     halo = 0 if reach is None else halo_of(problem, reach)
-    return (yield from sliding_window(grid, given, apply, stage, scale, done=done, halo=halo))
+    return (yield from sliding_window(grid, given, apply, stage, scale, done=done, halo=halo, problem=problem))
 
 
 def relative_size(gradient: torch.Tensor, adjoint: torch.Tensor, box: Box) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from napari_unroll.events import Box, Event
-from napari_unroll.methods.patchwise import Patch
+from napari_unroll.methods.journal import Patch
 from napari_unroll.patches.context import cut
 from napari_unroll.patches.grid import PatchGrid
 

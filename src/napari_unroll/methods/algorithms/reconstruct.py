@@ -26,8 +26,9 @@ from napari_unroll.methods.algorithms.patch_history import SLACK, PatchHistory
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.report import SolveReport, hearing, metrics
 from napari_unroll.methods.equilibrium.search import Search
+from napari_unroll.methods.journal import Patch
 from napari_unroll.methods.memory import Sizes, with_network
-from napari_unroll.methods.patchwise import Patch, Stage, grid_of, halo_of, sliding_window
+from napari_unroll.methods.patchwise import Stage, grid_of, halo_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.final import DESCRIPTION, FinalStep, with_final_step, with_memory_of_step
@@ -324,7 +325,8 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
     n_batch = 1 if run.steps.refine_operator == "exact" else None
     done: list[Patch] = problem.state.setdefault("refined", [])
     stage = Stage("refining patches")
-    return (yield from sliding_window(grid_of(problem), context, apply, stage, run.scale, n_batch, done))
+    grid = grid_of(problem)
+    return (yield from sliding_window(grid, context, apply, stage, run.scale, n_batch, done, problem))
 
 
 @torch.no_grad()

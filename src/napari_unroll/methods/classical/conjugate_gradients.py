@@ -66,16 +66,24 @@ class LeastSquares:
                 break
             self._step(it)
             done = it.gamma <= params.tolerance**2 * it.gamma_start
+            self._keep(it)
             yield step_done(problem, params, k, it.residual.x, it.residual.norm() / size, last=done)
         return it.residual.x[0, 0]
 
     def _start(self) -> _Iterate:
-        """From the state's volume with its true residual, or from zero."""
+        """From where the state is, or from zero."""
         problem = self.problem
-        residual = problem.residual_at(problem.state.get("x"))
+        if "conjugate" in problem.state:
+            kept = problem.state["conjugate"]
+            return _Iterate(problem.residual_again(problem.state["x"], kept["left"]), **kept["rest"])
+        residual = problem.residual_at()
         pull = None if self.penalty is None else self.penalty(residual.x)
         p, gamma = self._descent(residual, pull)
-        return _Iterate(residual, pull, p, gamma, problem.state.setdefault("gamma_start", gamma))
+        return _Iterate(residual, pull, p, gamma, gamma)
+
+    def _keep(self, it: _Iterate) -> None:
+        rest = {"pull": it.pull, "p": it.p, "gamma": it.gamma, "gamma_start": it.gamma_start}
+        self.problem.state["conjugate"] = {"left": it.residual.left, "rest": rest}
 
     def _descent(self, residual: Residual, pull: torch.Tensor | None) -> tuple[torch.Tensor, float]:
         """M g and ⟨g, M g⟩ of the gradient g = Aᴴr − B x."""

@@ -25,14 +25,14 @@ MARGIN = 1.05
 def minimise(
     problem: Problem, params: IterativeParams, tolerance: float, start: torch.Tensor, prox: Prox
 ) -> Generator[Event, None, torch.Tensor]:
-    """The minimiser (z, y, x), from ``state["x"]`` or ``start`` (1, 1, z, y, x); ends where a step changes it by less.
+    """The minimiser (z, y, x), from where the state is or ``start`` (1, 1, z, y, x); ends where a step changes it by less.
 
-    ``tolerance`` is that part of the volume.
+    ``tolerance`` is that part of the volume. What ``prox`` starts from it may keep in the state as "dual".
     ``residual`` is ‖A z − y‖ / ‖y‖ at FISTA's extrapolated point, which costs nothing extra.
     """
     step = 1.0 / (MARGIN * (yield from problem.find_norm()))
     start = problem.state.get("x", start)
-    it = Momentum(start, start)
+    it: Momentum = problem.state.setdefault("momentum", Momentum(start, start))
     size = max(problem.size, 1e-300)
     for k in range(first_step(problem), params.n_iterations):
         r = problem.residual_at(it.z)
@@ -42,4 +42,6 @@ def minimise(
         yield step_done(problem, params, k, it.x, r.norm() / size, change, done)
         if done:
             break
+    problem.state.pop("momentum")
+    problem.state.pop("dual", None)
     return it.x[0, 0]

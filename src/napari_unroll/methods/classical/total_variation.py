@@ -22,7 +22,7 @@ class TotalVariation(Differences):
     def __init__(self, spacing: Sequence[float] = (1.0, 1.0, 1.0), positivity: bool = False) -> None:
         super().__init__(spacing)
         self.positivity = positivity
-        self._dual: torch.Tensor | None = None
+        self.dual: torch.Tensor | None = None
 
     def value(self, x: torch.Tensor) -> float:
         """TV(x)."""
@@ -35,7 +35,7 @@ class TotalVariation(Differences):
         """
         if weight <= 0:
             return self.project(b.clone())
-        p = self._dual = self._warm_start(b)
+        p = self.dual = self._warm_start(b)
         if b.device.type != "cpu":
             return self._prox_by_torch(b, p, weight, n_inner)
         given, momenta = b.detach().contiguous().numpy(), momenta_of(n_inner)
@@ -53,9 +53,9 @@ class TotalVariation(Differences):
         return self.project(b - weight * self.divergence(p))
 
     def _warm_start(self, b: torch.Tensor) -> torch.Tensor:
-        if self._dual is None or self._dual.shape[1:] != b.shape or self._dual.dtype != b.dtype:
+        if self.dual is None or self.dual.shape[1:] != b.shape or self.dual.dtype != b.dtype:
             return torch.zeros((3, *b.shape), dtype=b.dtype, device=b.device)
-        return self._dual
+        return self.dual
 
     def project(self, x: torch.Tensor) -> torch.Tensor:
         """x, changed in place to be ≥ 0 with positivity."""

@@ -40,8 +40,12 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
     """Volume (z, y, x); ``residual`` is ‖A z − y‖ / ‖y‖ at FISTA's extrapolated point, which costs nothing extra."""
     goal = yield from objective(problem, params)
 
+    goal.tv.dual = problem.state.get("dual")
+
     def prox(b: torch.Tensor, step: float, k: int) -> torch.Tensor:
-        return goal.tv.prox(b, goal.mean * goal.weight * step, params.n_inner)
+        x = goal.tv.prox(b, goal.mean * goal.weight * step, params.n_inner)
+        problem.state["dual"] = goal.tv.dual
+        return x
 
     tolerance = STOP[problem.scan.modality] if params.tolerance == "auto" else params.tolerance
     return (yield from fista.minimise(problem, params, tolerance, goal.start, prox))

@@ -62,9 +62,13 @@ def solve(problem: Problem, params: WaveletParams) -> Generator[Event, None, tor
     strength = resolve_strength(params.strength, DEFAULT_STRENGTH, problem.scan)
     weight = strength * mean_eigenvalue(problem.physics) * volume_scale(quick)
 
+    sparsity.dual = problem.state.get("dual")
+
     def prox(b: torch.Tensor, step: float, k: int) -> torch.Tensor:
         shift = shift_of(k, transform.level) if params.random_shifts else None
-        return sparsity.prox(b, weight * step, params.n_inner, shift)
+        x = sparsity.prox(b, weight * step, params.n_inner, shift)
+        problem.state["dual"] = sparsity.dual
+        return x
 
     return (
         yield from fista.minimise(problem, params, params.tolerance, quick.clamp(min=0) if positive else quick, prox)

@@ -72,7 +72,7 @@ class WaveletSparsity:
 
     def __init__(self, transform: Wavelets, positivity: bool = False) -> None:
         self.transform, self.positivity = transform, positivity
-        self._dual: list[torch.Tensor] | None = None
+        self.dual: list[torch.Tensor] | None = None
 
     def value(self, x: torch.Tensor) -> float:
         """‖W x‖₁."""
@@ -86,14 +86,14 @@ class WaveletSparsity:
         ``shift`` starts afresh.
         """
         at = shift or (0, 0, 0)
-        p = None if shift else self._dual
+        p = None if shift else self.dual
         x = self._project(b if p is None else b - self.transform.synthesis(p, at))
         for _ in range(n_inner):
             c = self.transform.analysis(x, at)
             c = c if p is None else [a.add_(q) for a, q in zip(c, p, strict=True)]
             p = [_clip(a, weight) for a in c[:-1]] + [torch.zeros_like(c[-1])]
             x = self._project(b - self.transform.synthesis(p, at))
-        self._dual = None if shift else p
+        self.dual = None if shift else p
         return x
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,7 @@ class Search:
         self.residuals: list[float] = []
         self.residual = math.inf
         self.rate: float | None = None
-        self._mixing = _Anderson(config.memory) if config.solver == "anderson" else None
+        self._mixing = Anderson(config.memory) if config.solver == "anderson" else None
         self._last: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def add(self, value: torch.Tensor, is_exact: bool = True) -> None:
@@ -86,7 +86,7 @@ class Search:
         return value
 
 
-class _Anderson:
+class Anderson:
     """z_{k+1} = f_k − Σ_i γ_i Δf_i with γ = argmin ‖g_k − Σ_i γ_i Δg_i‖, g = f(z) − z."""
 
     def __init__(self, memory: int) -> None:

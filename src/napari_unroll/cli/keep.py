@@ -1,0 +1,63 @@
+"""``napari-unroll reconstruct``: run a plan, keep it in its store while it goes, and write the volume; or go on with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from napari_unroll.cli.progress import run_with_progress
+from napari_unroll.cli.view import print_facts, print_quality
+from napari_unroll.events import Finished
+from napari_unroll.io.atomic import check_target
+from napari_unroll.io.writers import suffix_of, write_somewhere
+from napari_unroll.pipeline.plan import Plan
+from napari_unroll.pipeline.provenance import record
+from napari_unroll.pipeline.repeat import plan_again, scan_of
+from napari_unroll.pipeline.run import run
+from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, needed_bytes, resumed
+from napari_unroll.scan.scan import Scan
+
+
+def check_place(out: Path, overwrite: bool) -> None:
+    """Raise ParameterError where a result cannot be written."""
+    (check_free if _is_kept(out) else check_target)(out, overwrite)
+
+
+def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
+    """Run and write; an OME-Zarr store holds the run while it goes."""
+    if not _is_kept(out):
+        check_target(out, overwrite, plan.result_bytes)
+        _write(out, overwrite, plan, scan, _run(plan, scan, None))
+        return
+    check_target(out, True, needed_bytes(plan))
+    with kept(out, plan, scan, overwrite) as unfinished:
+        _write(out, True, plan, scan, _run(plan, scan, unfinished))
+
+
+def go_on(path: Path) -> None:
+    """Go on with the run that is kept at ``path``, and write its volume there."""
+    with resumed(path) as unfinished:
+        scan = scan_of(unfinished.record, path.name)
+        plan = plan_again(unfinished.record, scan)
+        print_facts(plan.facts)
+        _write(path, True, plan, scan, _run(plan, scan, unfinished))
+
+
+def _is_kept(out: Path) -> bool:
+    return suffix_of(out) == ".ome.zarr"
+
+
+def _run(plan: Plan, scan: Scan, unfinished: UnfinishedRun | None) -> Finished:
+    return run_with_progress(lambda stop: run(plan, scan, stop, kept=unfinished), plan.title)
+
+
+def _write(out: Path, overwrite: bool, plan: Plan, scan: Scan, finished: Finished) -> None:
+    made: dict[str, Any] = record(plan, scan, finished)
+    saved, trouble = write_somewhere(out, finished.result, plan.grid, made, overwrite=overwrite)
+    print_quality(finished.result, scan.truth if plan.roi is None or scan.truth is None else scan.truth[plan.roi])
+    if trouble:
+        typer.echo(f"napari-unroll: {trouble}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"Wrote {saved} in {finished.seconds:.1f} s.")
