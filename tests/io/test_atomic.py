@@ -65,7 +65,7 @@ def test_nothing_of_the_package_writes_to_a_name_that_others_read():
     """Calls that write have a temporary path or a buffer in memory, or append lines to a log."""
     found = []
     for path in SOURCES.rglob("*.py"):
-        if path.name not in FORMATS | {"atomic.py"}:
+        if path.name not in FORMATS | {"atomic.py", "sealed.py"}:
             found += [f"{path.name}:{call.lineno}" for call in _writing_calls(path.read_text(encoding="utf-8"))]
     assert not found
 

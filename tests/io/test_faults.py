@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unroll.errors import LONGEST_TEXT, FileFormatError, UnrollError
+from napari_unroll.errors import LONGEST_TEXT, FileFormatError, ParameterError, UnrollError
 from napari_unroll.io import ome_zarr
 from napari_unroll.io.any_volume import read_any_volume
 from napari_unroll.io.checksums import digest
@@ -81,6 +81,31 @@ def test_links_into_other_files_are_not_followed(tmp_path, inside):
             read(path)
         with open_hdf5(path) as file, pytest.raises(FileFormatError, match="by a link"):
             _ = file["exchange" if inside else "/"]["data" if inside else "far"]
+
+
+def test_links_are_followed_where_that_is_asked_for(tmp_path):
+    samples.write_dxchange(tmp_path / "other.h5")
+    os.mkfifo(tmp_path / "pipe.h5")
+    for target in ("other.h5", "pipe.h5", "gone.h5"):
+        with h5py.File(tmp_path / target.replace(".h5", "-link.h5"), "w") as file:
+            file["exchange"] = h5py.ExternalLink(target, "exchange")
+    own = read(tmp_path / "other.h5")
+    linked = read(tmp_path / "other-link.h5", allow_links="true")
+    np.testing.assert_array_equal(linked.measurements, own.measurements)
+    assert dict(linked.provenance.options) == {"allow_links": True}
+    for target in ("pipe-link.h5", "gone-link.h5"):
+        with pytest.raises(FileFormatError, match="not beside it"):
+            read(tmp_path / target, allow_links=True)
+    with pytest.raises(ParameterError, match="true or false"):
+        read(tmp_path / "other-link.h5", allow_links="perhaps")
+
+
+def test_parts_of_virtual_datasets_in_other_files_are_read_where_that_is_asked_for(tmp_path):
+    virtual(tmp_path / "parts.h5", ".", "here")
+    path = virtual(tmp_path / "a.h5", "parts.h5", "here")
+    assert read(path, allow_links=True).measurements.shape[0] == 13
+    with pytest.raises(FileFormatError, match="put together"):
+        read(virtual(tmp_path / "b.h5", "gone.h5", "here"), allow_links=True)
 
 
 def test_soft_links_within_a_file_are_followed(tmp_path):

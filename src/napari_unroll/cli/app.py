@@ -56,6 +56,7 @@ Options = Annotated[
 ]
 Sets = Annotated[list[str], typer.Option("--set", "-s", metavar="NAME=VALUE", help="A parameter; see methods.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
+AllowLinks = Annotated[bool, typer.Option("--allow-links", help="Follow links of FILE into other files.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 
 
@@ -63,6 +64,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 def info(
     file: File,
     option: Options = [],  # noqa: B006 (typer reads the default)
+    allow_links: AllowLinks = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a file holds: format; what was read, given, inferred, assumed or is missing; contradictions; options."""
@@ -70,7 +72,7 @@ def info(
     from napari_unroll.io.registry import grouped
     from napari_unroll.pipeline.sources import describe
 
-    facts = describe(file, _assignments(option))
+    facts = describe(file, _options(option, allow_links))
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))
     else:
@@ -94,6 +96,7 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def fit(
     file: File,
     option: Options = [],  # noqa: B006
+    allow_links: AllowLinks = False,
     set_: Sets = [],  # noqa: B006
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Also save the factors as .safetensors.")] = None,
@@ -112,7 +115,7 @@ def fit(
     options = build(FitOptions, _assignments(set_), "The fit")
     if out is not None:
         check_target(out, overwrite=True)
-    scan = _open(file, option)
+    scan = _open(file, option, allow_links)
     physics = build_physics(scan, device)
     finished = run_with_progress(lambda stop: cached_fit(scan, physics, options, stop), "fit")
     print_facts({"operator": physics.reason, "form": finished.result.form, **facts(finished.result.info)})
@@ -125,6 +128,7 @@ def fit(
 def reconstruct(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A scan or a sample; left out with --from.")] = "",
     option: Options = [],  # noqa: B006
+    allow_links: AllowLinks = False,
     edit: Annotated[
         list[str],
         typer.Option(
@@ -169,17 +173,18 @@ def reconstruct(
         "device": device, "precision": precision, "normal": normal, "weights": weights,
     }  # fmt: skip
     if resume is not None:
-        _refuse_choices("--resume", {**asked, "file": file, "option": option, "edit": edit, "from": from_, "roi": roi,
-                                     "config": config})  # fmt: skip
+        _refuse_choices("--resume", {**asked, "file": file, "option": option, "links": allow_links, "edit": edit,
+                                     "from": from_, "roi": roi, "config": config})  # fmt: skip
         go_on(resume)
         return
     suffix_of(out)
     check_place(out, overwrite)
     if from_ is None:
-        scan = edited(_open(file, option), build(Edits, _assignments(edit), "The change"))
+        scan = edited(_open(file, option, allow_links), build(Edits, _assignments(edit), "The change"))
         plan = resolve(_choices(asked, roi, config, scan), scan)
     else:
-        _refuse_choices("--from", {**asked, "file": file, "option": option, "edit": edit, "roi": roi, "config": config})
+        _refuse_choices("--from", {**asked, "file": file, "option": option, "links": allow_links, "edit": edit,
+                                   "roi": roi, "config": config})  # fmt: skip
         stored = open_result(from_)
         scan, plan = stored.scan, plan_of(stored)
     print_facts(plan.facts)
@@ -259,12 +264,17 @@ def _refuse_choices(option: str, asked: dict[str, Any]) -> None:
         raise ParameterError(f"{option} repeats a run as it was begun; leave out {', '.join(given)}.")
 
 
-def _open(file: str, option: list[str]) -> Any:
+def _options(texts: list[str], allow_links: bool) -> dict[str, Any]:
+    """Of a reader."""
+    return _assignments(texts) | ({"allow_links": True} if allow_links else {})
+
+
+def _open(file: str, option: list[str], allow_links: bool) -> Any:
     from napari_unroll.pipeline.sources import open_scan
 
     if not file:
         raise ParameterError("Expected a scan file or a sample such as sample:cone-beam; got nothing.")
-    return open_scan(file, _assignments(option))
+    return open_scan(file, _options(option, allow_links))
 
 
 def _edge(text: str) -> int | str:

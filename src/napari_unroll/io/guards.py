@@ -15,6 +15,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
@@ -45,6 +46,24 @@ MEMORY_SHARE = 0.8
 """The part of the memory available now that a scan may take."""
 MOST_PACKED = 20_000
 """Compression beyond this is damage: deflate ends at about 1000, and detector noise never packs so well."""
+
+
+_links_allowed: ContextVar[bool] = ContextVar("links_allowed", default=False)
+
+
+@contextmanager
+def following_links(allowed: bool = True) -> Iterator[None]:
+    """Within it, files may take values from other files by links, which are refused otherwise: who asks for it chose those too."""
+    token = _links_allowed.set(allowed or _links_allowed.get())
+    try:
+        yield
+    finally:
+        _links_allowed.reset(token)
+
+
+def are_links_allowed() -> bool:
+    """Whether :func:`following_links` is around."""
+    return _links_allowed.get()
 
 
 def container(path: Path) -> str:
@@ -122,6 +141,8 @@ def check_folder(folder: Path) -> None:
             entries = list(found)
         for entry in entries:
             check()
+            if entry.is_symlink() and are_links_allowed():
+                continue
             if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
                 what = "a link to another place" if entry.is_symlink() else "neither a file nor a folder"
                 raise FileFormatError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check, stage
-from napari_unroll.io.guards import check_memory, check_packed, readable
+from napari_unroll.io.guards import are_links_allowed, check_memory, check_packed, readable
 from napari_unroll.io.views import Views
 from napari_unroll.record import shown
 
@@ -32,6 +33,7 @@ LOOKED_THROUGH = 64 * 2**20
 """Bytes of a file whose heaps are checked when it is opened; larger ones open at once, and are checked where texts are many."""
 MOST_LINKS, DEEPEST = 16, 100
 """Links that lead to links, and groups within groups."""
+ELSEWHERE = "keeps its values in another file; write one self-contained file, or allow it (allow_links)"
 HEAP = b"GCOL\x01"
 """How a global heap collection begins."""
 
@@ -79,10 +81,13 @@ def _refuse_foreign(group: Any, name: str, links: int = 0) -> None:
         if not (isinstance(at, h5py.Group) and at.id.links.exists(part.encode())):
             return
         kind = at.id.links.get_info(part.encode()).type
+        if kind == h5py.h5l.TYPE_EXTERNAL and are_links_allowed() and links <= MOST_LINKS:
+            _check_target(group, at.id.links.get_val(part.encode())[0])
+            return
         if kind == h5py.h5l.TYPE_EXTERNAL or links > MOST_LINKS:
             raise FileFormatError(
-                f"{Path(group.file.filename).name} takes {shown(name)} from another file by a link; open that file itself, or "
-                "write one self-contained file."
+                f"{Path(group.file.filename).name} takes {shown(name)} from another file by a link; open that file itself, write "
+                f"one self-contained file, or allow it (allow_links)."
             )
         if kind == h5py.h5l.TYPE_SOFT:
             target = at.id.links.get_val(part.encode()).decode("utf-8", "replace")
@@ -90,6 +95,13 @@ def _refuse_foreign(group: Any, name: str, links: int = 0) -> None:
             return
         if k + 1 < len(parts):
             at = h5py.Group.__getitem__(at, part)
+
+
+def _check_target(group: Any, name: bytes) -> None:
+    """Raise where a link leads to no file: opening a pipe would wait for ever."""
+    here, target = Path(group.file.filename), name.decode("utf-8", "replace")
+    if not (here.parent / target).is_file():
+        raise FileFormatError(f"{here.name} takes values from {shown(target)}, which is not beside it; copy both.")
 
 
 def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
@@ -244,8 +256,8 @@ def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
         raise FileFormatError(f"{name} should have {ndim} axes; its shape is {data.shape}.")
     if data.size == 0:
         raise FileFormatError(f"{name} is empty: its shape is {data.shape}.")
-    if data.external:
-        raise FileFormatError(f"{name} keeps its values in another file; write one self-contained file.")
+    if data.external and not are_links_allowed():
+        raise FileFormatError(f"{name} {ELSEWHERE}.")
     if data.is_virtual:
         _check_sources(data, name)
     stored = data.id.get_storage_size()
@@ -264,15 +276,29 @@ def _check_sources(data: h5py.Dataset, name: str) -> None:
     """Raise where values of a virtual dataset are not in its file: HDF5 fills them with zeros, and says nothing."""
     filled = 0
     for source in data.virtual_sources():
-        if source.file_name != ".":
-            raise FileFormatError(f"{name} keeps its values in another file; write one self-contained file.")
-        found = dataset(OneFile(data.file.id), source.dset_name)
-        if found is None or found.is_virtual:
-            raise FileFormatError(f"{name} is put together from a dataset that is not there; copy the file again.")
-        checked(found)
+        if source.file_name != "." and not are_links_allowed():
+            raise FileFormatError(f"{name} {ELSEWHERE}.")
+        with _file_of(data, source.file_name) as file:
+            found = None if file is None else dataset(file, source.dset_name)
+            if found is None or found.is_virtual:
+                raise FileFormatError(f"{name} is put together from a dataset that is not there; copy the file again.")
+            checked(found)
         filled += source.vspace.get_select_npoints()
     if filled < data.size:
         raise FileFormatError(f"{name} is put together from parts that leave some of it empty; write it again.")
+
+
+@contextmanager
+def _file_of(data: h5py.Dataset, name: str) -> Iterator[h5py.File | None]:
+    """The file of a part of a virtual dataset: its own, or one beside it."""
+    beside = Path(data.file.filename).parent / name
+    if name == ".":
+        yield OneFile(data.file.id)
+    elif not beside.is_file():
+        yield None
+    else:
+        with open_hdf5(beside) as file:
+            yield file
 
 
 def load(data: h5py.Dataset, ndim: int | None = None) -> np.ndarray:

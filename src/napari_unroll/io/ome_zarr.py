@@ -43,7 +43,9 @@ class GrowingVolume:
     whole. What is in the store already is left as it is.
     """
 
-    def __init__(self, path: Path, inside: str, grid: VolumeGrid, is_complex: bool, chunk: tuple[int, int, int]) -> None:
+    def __init__(
+        self, path: Path, inside: str, grid: VolumeGrid, is_complex: bool, chunk: tuple[int, int, int]
+    ) -> None:
         root = zarr.open_group(path, mode="a", zarr_format=3)
         self._factors = [1]
         while max(grid.shape) // self._factors[-1] > LARGE:
@@ -126,7 +128,9 @@ def _channel(name: str, values: np.ndarray) -> dict[str, Any]:
     return {"label": name, "color": "FFFFFF", "active": name == CHANNELS[0], "window": window}
 
 
-def _level(name: str, grid: VolumeGrid, factors: tuple[int, int, int], is_complex: bool, centred: float) -> dict[str, Any]:
+def _level(
+    name: str, grid: VolumeGrid, factors: tuple[int, int, int], is_complex: bool, centred: float
+) -> dict[str, Any]:
     scale = [s * f for s, f in zip(grid.spacing_mm, factors, strict=True)]
     corner = [o + centred * (f - 1) * s for o, s, f in zip(grid.origin_mm, grid.spacing_mm, factors, strict=True)]
     channel = [1.0] if is_complex else []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.record import Record, shown
@@ -25,6 +25,10 @@ class ReaderOptions(Record):
     """Base of the option records."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    allow_links: bool = Field(
+        default=False, description="Take values from other files too, where links in the file lead to them."
+    )
 
     def changed(self) -> tuple[tuple[str, Any], ...]:
         """The options that differ from their defaults: what must be repeated to read the file the same way."""
@@ -62,6 +66,15 @@ def parse_options(reader: Reader, values: Mapping[str, Any]) -> ReaderOptions:
         return reader.options(**values)
     except ValidationError as error:
         raise ParameterError(_sentence(reader, error)) from error
+
+
+def allows_links(values: Mapping[str, Any]) -> bool:
+    """Whether options ask for links to be followed, known before there is a reader. Raises ParameterError."""
+    value = values.get("allow_links", False)
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError as error:
+        raise ParameterError(f"Option 'allow_links' is true or false; got {shown(value)}.") from error
 
 
 def _known(options: list[str], name: str) -> str:

@@ -43,8 +43,8 @@ from napari_unroll.io import (
 )
 from napari_unroll.io.corrections import preview
 from napari_unroll.io.ct_options import CORRECTIONS, CorrectionOptions
-from napari_unroll.io.guards import container, file_hash, files_of, readable, translated
-from napari_unroll.io.reader import Reader, parse_options
+from napari_unroll.io.guards import container, file_hash, files_of, following_links, readable, translated
+from napari_unroll.io.reader import Reader, allows_links, parse_options
 from napari_unroll.io.unknown import unsupported
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.contradictions import axis_column, contradictions
@@ -139,7 +139,11 @@ def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan
     Raises FileFormatError for whatever is wrong with the file (MissingInformation where an option must supply what it
     lacks) and ParameterError for a wrong option.
     """
-    path = Path(path).expanduser()
+    with following_links(allows_links(options)):
+        return _read(Path(path).expanduser(), format, options)
+
+
+def _read(path: Path, format: str | None, options: Mapping[str, Any]) -> Scan:
     reader = _reader_named(path, format) if format else find_reader(path)
     record = parse_options(reader, options)
     with translated(path, reader.title):
@@ -171,7 +175,8 @@ def preview_corrections(
 
     Raises what :func:`read` raises; ParameterError where the file is no CT scan.
     """
-    reader = find_reader(path)
+    with following_links(allows_links(options)):
+        reader = find_reader(path)
     record = parse_options(reader, options)
     if not isinstance(record, CorrectionOptions):
         raise ParameterError(f"{reader.title} has no corrections; they are for X-ray projections.")
@@ -185,7 +190,8 @@ def describe(path: Path | str, **options: Any) -> dict[str, Any]:
     Raises FileFormatError for files that no option can mend.
     """
     path = Path(path).expanduser()
-    reader = find_reader(path)
+    with following_links(allows_links(options)):
+        reader = find_reader(path)
     size = sum(p.stat().st_size for p in {*files_of(path), *reader.beside(path)})
     facts: dict[str, Any] = {"path": str(path), "format": reader.title, "size": readable(size)}
     try:

@@ -17,7 +17,6 @@ from napari_unroll.methods.problem import Problem, as_values
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.grid import PatchGrid
 
-
 WINDOW = "window"
 """Where the problem's state holds a pass under way."""
 

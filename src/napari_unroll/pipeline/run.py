@@ -41,8 +41,8 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.plan import Plan
-from napari_unroll.pipeline.unfinished import UnfinishedRun
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
+from napari_unroll.pipeline.unfinished import UnfinishedRun
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 

@@ -232,7 +232,9 @@ def resumed(path: Path) -> Iterator[UnfinishedRun]:
     Raises FileFormatError where there is none or it is damaged, ParameterError where another process writes it.
     """
     if not is_unfinished(path) and not (path / INSIDE / RECORD).is_file():
-        raise FileFormatError(f"{path} holds no unfinished run; --resume takes the .ome.zarr of a run that was interrupted.")
+        raise FileFormatError(
+            f"{path} holds no unfinished run; --resume takes the .ome.zarr of a run that was interrupted."
+        )
     check_folder(path)
     with locked(path / INSIDE / LOCK, path.name):
         yield UnfinishedRun(path, _record(path), is_alone=is_unfinished(path))
@@ -260,7 +262,9 @@ def check_free(path: Path, overwrite: bool) -> None:
     if is_unfinished(path) and not overwrite:
         with locked(path / INSIDE / LOCK, path.name):
             pass
-        raise ParameterError(f"{path} holds an unfinished run; go on with --resume {path}, or replace it (--overwrite).")
+        raise ParameterError(
+            f"{path} holds an unfinished run; go on with --resume {path}, or replace it (--overwrite)."
+        )
     check_target(path, overwrite)
 
 

@@ -81,8 +81,8 @@ def test_the_kernels_take_the_steps_of_torch(shape, dtype, spacing, positivity):
         b = noise(shape, dtype, n_steps)
         wanted = theirs._prox_by_torch(b, theirs._warm_start(b), 0.3, n_steps)
         torch.testing.assert_close(ours.prox(b, 0.3, n_steps), wanted)
-        assert ours._dual is not None
-        theirs._dual = ours._dual.clone()
+        assert ours.dual is not None
+        theirs.dual = ours.dual.clone()
     single = TotalVariation(spacing, positivity)
     low = b.to(torch.complex64 if dtype.is_complex else torch.float32)
     x = single.prox(low, 0.3, 7)
