@@ -226,3 +226,13 @@ def test_compressed_and_undersampled_on_request(tmp_path):
     assert scan.truth.shape == (4, 12, 16)
     assert ("virtual_coils", 2) in scan.provenance.options
     assert any("virtual coils" in note for note in scan.notes)
+
+
+def test_numbers_of_no_known_type_are_refused(tmp_path):
+    """HDF5 ends the process where it converts a float with another exponent beside lists of samples."""
+    path = mri.write_mrd(tmp_path / "odd.h5", mri.cartesian_readouts(), mri.header())
+    content = path.read_bytes()
+    at = content.index(bytes.fromhex("11201f000400000000002000170800177f000000") + b"slice_dir")
+    path.write_bytes(content[: at + 16] + b"\x6f" + content[at + 17 :])
+    with pytest.raises(FileFormatError, match="no known type"):
+        read(path)

@@ -93,13 +93,14 @@ def test_a_run_that_ends_anywhere_goes_on_to_the_same_values(method, tmp_path):
 def test_finished_patches_are_not_made_again(tmp_path):
     plan, scan = planned("unrolled-pgd", tmp_path)
     n_patches = sum(isinstance(e, PatchDone) for e in run(plan, scan))
-    assert killed_after(plan, scan, tmp_path / "r.ome.zarr", n_patches // 2)
+    n_kept = n_patches // 2
+    assert killed_after(plan, scan, tmp_path / "r.ome.zarr", n_kept + 2)  # two events are of iterations
     made = []
     with resumed(tmp_path / "r.ome.zarr") as store:
         add = store.add
         store.add = lambda patches: (made.extend(patches), add(patches))
         list(run(plan, scan, kept=store))
-    assert len(made) <= n_patches - n_patches // 2 + 1
+    assert len(made) == n_patches - n_kept
 
 
 def half_done(tmp_path, name="r.ome.zarr"):
@@ -184,7 +185,7 @@ def test_a_cancelled_run_leaves_nothing(tmp_path):
 
 def test_out_of_memory_at_any_patch_loses_no_finished_one(tmp_path, monkeypatch):
     """Patches that were done when memory ran out are part of the result, whatever the size of the later ones."""
-    plan, scan = planned("drunet", tmp_path)
+    plan, scan = planned("drunet", tmp_path, self_ensemble=False)
     scan = tiny.cone(36, 6)
     plan = resolve(
         Choices(method="drunet", params=plan.params.model_dump(), patch_size=24, overlap=4, device="cpu"), scan
@@ -208,7 +209,7 @@ def test_out_of_memory_at_any_patch_loses_no_finished_one(tmp_path, monkeypatch)
         sizes = [e.values.shape for e in events if isinstance(e, PatchDone)]
         assert sizes.count((24, 24, 24)) == 2 * fails_at
         corner = whole[0].box
-        np.testing.assert_allclose(finished.result[corner][:12, :12, :12], whole[0].values[:12, :12, :12], atol=1e-6)
+        np.testing.assert_allclose(finished.result[corner][:8, :8, :8], whole[0].values[:8, :8, :8], atol=1e-6)
 
 
 def test_a_killed_command_goes_on(tmp_path):

@@ -57,8 +57,10 @@ def rows_of(table: h5py.Dataset, path: Path) -> Rows:
         raise FileFormatError(f"The readouts of {path.name} are none of ISMRMRD's, or there are none.")
     if any(h5py.check_vlen_dtype(table.dtype[name]) != np.dtype("<f4") for name in ("data", "traj")):
         raise FileFormatError(f"The samples of {path.name} should be float32.")
-    stored = stored_rows(table)
     kind = table.id.get_type()
+    if not _is_plain(kind):
+        raise FileFormatError(f"The readouts of {path.name} hold numbers of no known type; the file is damaged.")
+    stored = stored_rows(table)
     at = kind.get_member_offset(kind.get_member_index(b"head"))
     heads = np.ascontiguousarray(stored[:, at : at + head.itemsize]).view(head)[:, 0]
     n, channels, dims = (
@@ -72,3 +74,12 @@ def rows_of(table: h5py.Dataset, path: Path) -> Rows:
             f"Readout {wrong[0]} of {path.name} has not the samples that it declares; the file is damaged."
         )
     return Rows(table, heads, path.name)
+
+
+def _is_plain(kind: h5py.h5t.TypeID) -> bool:
+    """Whether all numbers in a type are such as processors have: HDF5 dies where it must convert others beside lists."""
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        return all(_is_plain(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
+    if isinstance(kind, h5py.h5t.TypeArrayID | h5py.h5t.TypeVlenID):
+        return _is_plain(kind.get_super())
+    return not isinstance(kind, h5py.h5t.TypeAtomicID) or bool(kind == h5py.h5t.py_create(kind.dtype))

@@ -94,9 +94,10 @@ class UnfinishedRun(Journal):
                 self._n_states, self._pass, self.has_state = n, content["pass"], True
                 self._earlier = self._read_batches(n, device)
                 return
+            self.trouble = (
+                f"What was kept last in {self.path.name} is damaged; the run goes on from what was kept before."
+            )
         self._n_states = max(numbers, default=0)
-        if numbers:
-            self.trouble = f"What was kept in {self.path.name} is damaged; the run begins anew."
 
     def _read_batches(self, n: int, device: torch.device | str) -> list[list[Patch]]:
         """Those that are whole, as far as none is missing: the others are made again."""
@@ -153,7 +154,8 @@ class UnfinishedRun(Journal):
 
     def _see(self, event: Event) -> None:
         if isinstance(event, IterationDone):
-            if time.perf_counter() - self._saved_at > EVERY_S:
+            is_due = time.perf_counter() - self._saved_at > EVERY_S
+            if is_due and not self._earlier:
                 self._save(None)
             if event.values is not None:
                 self._show((slice(None),) * 3, event.values)

@@ -19,7 +19,7 @@ import torch
 from napari_unroll.errors import Cancelled, FinishNow, ParameterError, UnrollError, is_out_of_memory
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
-from napari_unroll.io.atomic import write_text
+from napari_unroll.io.atomic import locked, write_text
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.methods.weights import find, save_network
 from napari_unroll.physics.build import choose_device
@@ -50,7 +50,8 @@ def train(
     stop, begun = stop or Stop(), time.monotonic()
     yield Started(f"training {plan.name}", 1000)
     try:
-        finished = yield from interruptible(_work(plan, Path(out), device, split, begun), stop)
+        with locked(Path(out) / "lock", f"The training in {out}"):
+            finished = yield from interruptible(_work(plan, Path(out), device, split, begun), stop)
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
             raise
