@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py [--n 10] [--seed 0] [--out faults.md]
 
-Every case runs in a process of its own, forked from this one, on a scan of 12³ voxels: it is killed at a random time (SIGKILL),
+Every case runs in a process of its own, forked from this one (which computes nothing, for threads do not survive that), on a scan of 12³ voxels: it is killed at a random time (SIGKILL),
 runs out of memory at every patch, out of disk (RLIMIT_FSIZE) and of permissions, finds what was kept damaged, is given NaN by
 its network, or meets another process at its output. Then it goes on. Writes a table: cases, how many ended in one sentence or
 with a volume, patches that were finished and made again, and the largest difference from the undisturbed values in parts of
@@ -422,8 +422,6 @@ def measure(folder: Path, n: int, seed: int) -> Iterator[Row]:
     rng = np.random.default_rng(seed)
     os.environ["NAPARI_UNROLL_CACHE"] = str(folder / "cache")
     unfinished.EVERY_S = cache.SAVE_EVERY_S = 0.0  # type: ignore[misc]
-    for method in METHODS[:2]:
-        tiny.weights(folder, tiny.cone(12, 6), method)
     yield from memory(folder)
     yield network_nan(folder)
     yield from disk(folder)

@@ -224,3 +224,15 @@ def test_patches_of_a_slice_overlap_as_those_of_a_volume():
     smaller = made.smaller()
     assert smaller is not None
     assert smaller.overlap == 16
+
+
+def test_a_limit_of_memory_is_kept_and_repeated():
+    """Patches shrink below it; where nothing fits it is said."""
+    roomy = plan(larger_cone(128), method="unrolled-pgd")
+    limit = round(roomy.memory_bytes / 0.7 / 1e9 - 0.01, 3)
+    tight = plan(larger_cone(128), method="unrolled-pgd", max_memory_gb=limit)
+    assert tight.memory_bytes <= 0.7 * limit * 1e9
+    assert math.prod(tight.patch_size) < math.prod(roomy.patch_size)
+    assert f"--max-memory-gb {limit}" in tight.command
+    with pytest.raises(MemoryExceeded, match="choose a region, a coarser grid or another device"):
+        plan(larger_cone(128), method="unrolled-pgd", max_memory_gb=0.01)

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the run failed, 2 a bad file or parameter, 130 cancelled.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -152,6 +153,9 @@ def reconstruct(
     patch_size: Annotated[str, typer.Option(help="Edge of a patch in voxels, or auto.")] = "auto",
     overlap: Annotated[str, typer.Option(help="Voxels that patches share, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    max_memory: Annotated[
+        str, typer.Option("--max-memory", "--max-memory-gb", help="What a run may take, such as 8GB; auto: what is free.")
+    ] = "auto",
     normal: Annotated[str, typer.Option(help="Form of the approximated normal operator, or auto.")] = "auto",
     weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",
     roi: Annotated[str, typer.Option(help="Only a region: z0,z1 or z0,z1,y0,y1,x0,x1 in voxels.")] = "",
@@ -170,7 +174,7 @@ def reconstruct(
 
     asked = {
         "method": method, "params": _assignments(set_), "patch_size": _edge(patch_size), "overlap": _edge(overlap),
-        "device": device, "precision": precision, "normal": normal, "weights": weights,
+        "device": device, "precision": precision, "normal": normal, "weights": weights, "max_memory_gb": _gigabytes(max_memory),
     }  # fmt: skip
     if resume is not None:
         _refuse_choices("--resume", {**asked, "file": file, "option": option, "links": allow_links, "edit": edit,
@@ -282,6 +286,15 @@ def _edge(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text
+
+
+def _gigabytes(text: str) -> str:
+    """8, 8GB and 8000 MB as "8"; anything else is left to the record, which says what is wrong."""
+    plain = text.replace(" ", "").upper().removesuffix("B")
+    if plain.endswith("M"):
+        with suppress(ValueError):
+            return str(float(plain[:-1]) / 1000)
+    return plain.removesuffix("G") if text != "auto" else text
 
 
 def _choices(asked: dict[str, Any], roi: str, config: Path | None, scan: Any) -> Any:

@@ -57,6 +57,10 @@ class Choices(Record):
         default="auto",
         description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere and for fixed points.",
     )
+    max_memory_gb: Annotated[float, Field(ge=0.001, le=1e6)] | Literal["auto"] = Field(
+        default="auto", description="Memory beside the scan that a run may take; auto is what is free.",
+        json_schema_extra={"unit": "GB"},
+    )  # fmt: skip
     normal: Form = Field(default="auto", description="Form of the approximated normal operator.")
     weights: str = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
     roi: tuple[Index, Index, Index, Index, Index, Index] | None = Field(
@@ -134,7 +138,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     Raises ParameterError or DeviceError where a choice does not fit the scan or the machine, ScanError where no ray
     meets the region, MemoryExceeded where the plan surely does not fit.
     """
-    device = choose(choices.device, probe() if devices is None else devices)
+    device = _limited(choose(choices.device, probe() if devices is None else devices), choices.max_memory_gb)
     method, why_this = _method(choices.method, scan)
     params = _params(method, choices)
     box = None if choices.roi is None else roi_box(choices.roi, scan.grid.shape)
@@ -176,6 +180,13 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
             *foreign(method, scan, params),
         ),
     )
+
+
+def _limited(device: Device, gigabytes: float | str) -> Device:
+    """The device with no more memory than the user lets a run take."""
+    if isinstance(gigabytes, str):
+        return device
+    return replace(device, free_bytes=min(device.free_bytes, int(gigabytes * 1e9)))
 
 
 def _missing_angles(scan: Scan) -> list[str]:

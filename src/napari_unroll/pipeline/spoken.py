@@ -17,7 +17,7 @@ from napari_unroll.scan.scan import Scan
 OUT = "result.ome.zarr"
 UNSAVED = "FILE"
 """In place of a scan that is in no file."""
-SETTINGS = ("patch_size", "overlap", "device", "precision", "normal")
+SETTINGS = ("patch_size", "overlap", "device", "precision", "max_memory_gb", "normal")
 SCRIPT = """\
 from napari_unroll.io.writers import write
 from napari_unroll.pipeline.edits import Edits, edited
