@@ -2,11 +2,11 @@
 
     python benchmarks/faults.py [--n 10] [--seed 0] [--out faults.md]
 
-Every case runs in a process of its own, forked from this one (which computes nothing, for threads do not survive that), on a scan of 12³ voxels: it is killed at a random time (SIGKILL),
-runs out of memory at every patch, out of disk (RLIMIT_FSIZE) and of permissions, finds what was kept damaged, is given NaN by
-its network, or meets another process at its output. Then it goes on. Writes a table: cases, how many ended in one sentence or
-with a volume, patches that were finished and made again, and the largest difference from the undisturbed values in parts of
-the largest.
+Every case runs in a process of its own, forked from this one (which computes nothing, for threads do not survive that), on a
+scan of 12³ voxels: it is killed at a random time (SIGKILL), runs out of memory at every patch, out of disk (RLIMIT_FSIZE) and
+of permissions, finds what was kept damaged, is given NaN by its network, or meets another process at its output. Then it goes
+on. Writes a table: cases, how many ended with the volume or in one sentence, and the largest difference from the undisturbed
+values in parts of the largest.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Row:
         if wanted is not None and end is not None and end.values is not None:
             gap = float(np.abs(end.values - wanted).max() / max(np.abs(wanted).max(), 1e-30))
             self.difference = max(self.difference, gap)
-        if end is None or not end.is_sound:
+        if end is None or not end.is_sound or (wanted is not None and end.values is None):
             print(f"  {self.title}: {end}", flush=True)
 
 

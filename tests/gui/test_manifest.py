@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from napari.layers import Image
+from napari.layers import Image, Layer
 from npe2 import PluginManifest
 
 import napari_unroll
 from napari_unroll.errors import ParameterError
 from napari_unroll.gui import contributions
 from napari_unroll.gui.layers import SCAN
+from napari_unroll.io import ome_zarr
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.io.writers import read_volume, write
 from napari_unroll.pipeline import sources
@@ -118,6 +119,24 @@ def test_a_complex_result_opens_as_magnitude_and_phase(tmp_path):
     phase, magnitude = contributions.get_reader(str(path))(str(path))
     assert phase[0].flat[0] == pytest.approx(np.pi / 2)
     assert magnitude[0].flat[0] == pytest.approx(2)
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_a_growing_store_opens_and_shows_what_came_since(tmp_path, monkeypatch, is_complex):
+    """Lazily, with coarser levels where it is large, and where it belongs."""
+    monkeypatch.setattr(ome_zarr, "LARGE", 8)
+    grid = VolumeGrid(shape=(6, 20, 20), spacing_mm=(2.0, 1.0, 1.0))
+    growing = ome_zarr.GrowingVolume(tmp_path / "r.ome.zarr", "unfinished", grid, is_complex, (4, 8, 8))
+    *_, (data, arguments, kind) = contributions.get_reader(str(tmp_path / "r.ome.zarr"))(str(tmp_path / "r.ome.zarr"))
+    layer = Layer.create(data, arguments, kind)
+    assert layer.multiscale
+    assert [tuple(level.shape) for level in layer.data] == [(6, 20, 20), (3, 10, 10), (2, 5, 5)]
+    np.testing.assert_allclose(layer.translate, grid.origin_mm)
+    values = np.arange(3 * 8 * 8, dtype=np.float32).reshape(3, 8, 8)
+    growing.put((slice(1, 4), slice(5, 13), slice(2, 10)), values * (1j if is_complex else 1))
+    np.testing.assert_allclose(np.asarray(layer.data[0])[1:4, 5:13, 2:10], values, rtol=1e-6)
+    for f, level in zip((2, 4), layer.data[1:], strict=True):
+        np.testing.assert_array_equal(np.asarray(level), np.asarray(layer.data[0])[::f, ::f, ::f])
 
 
 def test_other_folders_are_no_volumes(tmp_path):

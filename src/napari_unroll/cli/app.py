@@ -154,7 +154,8 @@ def reconstruct(
     overlap: Annotated[str, typer.Option(help="Voxels that patches share, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     max_memory: Annotated[
-        str, typer.Option("--max-memory", "--max-memory-gb", help="What a run may take, such as 8GB; auto: what is free.")
+        str,
+        typer.Option("--max-memory", "--max-memory-gb", help="What a run may take, such as 8GB; auto: what is free."),
     ] = "auto",
     normal: Annotated[str, typer.Option(help="Form of the approximated normal operator, or auto.")] = "auto",
     weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",

@@ -17,7 +17,16 @@ from qtpy.QtWidgets import QApplication
 
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import heavy
-from napari_unroll.gui.layers import RECORD, ROLE, SCAN, STORED, grid_of_arguments, scan_layers, volume_images
+from napari_unroll.gui.layers import (
+    RECORD,
+    ROLE,
+    SCAN,
+    STORED,
+    grid_of_arguments,
+    scan_layers,
+    stored_images,
+    volume_images,
+)
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -53,12 +62,20 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] |
 
 
 def read_volume_layers(path: Any) -> list[LayerTuple]:
-    """A volume as a layer in mm, complex ones as magnitude and phase; by its record the docks' session finds its scan."""
-    from napari_unroll.io.writers import read_volume
+    """A volume as a layer in mm, complex ones as magnitude and phase; by its record the docks' session finds its scan.
 
+    Large and growing ones are read from disk where they are looked at.
+    """
+    from napari_unroll.io import ome_zarr
+    from napari_unroll.io.writers import is_large, read_volume
+
+    place = Path(str(path))
     with _waiting():
-        volume = read_volume(Path(str(path)))
-    images = volume_images(Path(str(path)).name, volume.values, volume.grid)
+        volume = ome_zarr.open_lazily(place) if is_large(place) else read_volume(place)
+        if isinstance(volume, ome_zarr.StoredVolume):
+            images = stored_images(place.name, volume)
+        else:
+            images = volume_images(place.name, volume.values, volume.grid)
     for image in images:
         image.metadata[ROLE] = "result"
     images[-1].metadata.update({RECORD: volume.record, **({STORED: str(path)} if volume.record else {})})

@@ -7,7 +7,7 @@ resolution overlap. Complex volumes become a magnitude and a phase layer. Knows 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pint
@@ -17,11 +17,15 @@ from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDon
 from napari_unroll.gui.opengl import guard_removal
 from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.streaming import Streamer, StreamImage
+from napari_unroll.io.volume import CHANNELS
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
 from napari_unroll.scan.grids import magnification
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
+
+if TYPE_CHECKING:
+    from napari_unroll.io.ome_zarr import StoredVolume
 
 ROLE = "napari-unroll"
 DIFFERENCE = "difference"
@@ -525,6 +529,25 @@ def volume_images(name: str, values: np.ndarray, grid: VolumeGrid, **kwargs: Any
     phase = _image(np.angle(values), f"{name} · phase", grid, colormap="hsv", contrast_limits=(-np.pi, np.pi))
     phase.visible = False
     return [phase, _image(np.abs(values), name, grid, **kwargs)]
+
+
+def stored_images(name: str, stored: StoredVolume) -> list[Image]:
+    """The same of a volume on disk, which is read where it is looked at; ``refresh`` shows what came since."""
+    images = []
+    for channel, levels in reversed(stored.levels.items()):
+        is_phase = channel == CHANNELS[1]
+        limits = (-np.pi, np.pi) if is_phase else contrast(np.asarray(levels[-1]))
+        image = Image(
+            levels if len(levels) > 1 else levels[0],
+            multiscale=len(levels) > 1,
+            name=f"{name} · phase" if is_phase else name,
+            colormap="hsv" if is_phase else "gray",
+            contrast_limits=limits,
+            visible=not is_phase,
+            **placement(stored.grid),
+        )
+        images.append(image)
+    return images
 
 
 def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Image:

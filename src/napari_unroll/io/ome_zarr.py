@@ -7,6 +7,9 @@ never share one.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -143,24 +146,72 @@ def _level(
     }
 
 
-def read(path: Path) -> Volume:
-    """The finest level, its grid in mm and the record (empty when another program wrote it)."""
+class StoredLevel:
+    """A level (z, y, x) on disk, of which only what is looked at is read, each time anew; of complex ones a channel."""
+
+    def __init__(self, array: Any, channel: int | None) -> None:
+        self._array, self._channel = array, channel
+        self.shape: tuple[int, ...] = array.shape[-3:]
+        self.dtype, self.ndim = array.dtype, 3
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        key = key if isinstance(key, tuple) else (key,)
+        return np.asarray(self._array[key if self._channel is None else (self._channel, *key)])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype)
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """A volume on disk: its levels by channel ("" of real ones), finest first, its grid and record."""
+
+    levels: dict[str, list[StoredLevel]]
+    grid: VolumeGrid
+    record: dict[str, Any]
+
+
+def open_lazily(path: Path) -> StoredVolume:
+    """The volume without its values. Raises FileFormatError as :func:`read` does."""
+    with _opened(path) as (group, attributes):
+        datasets = attributes["ome"]["multiscales"][0]["datasets"]
+        arrays = [group[level["path"]] for level in datasets]
+        channels = dict(enumerate(CHANNELS)) if arrays[0].ndim == 4 else {None: ""}
+        levels = {name: [StoredLevel(array, c) for array in arrays] for c, name in channels.items()}
+        grid = _grid(arrays[0].shape[-3:], datasets[0])
+        return StoredVolume(levels, grid, dict(attributes.get(RECORD_KEY, {})).get("record", {}))
+
+
+def size_of(path: Path) -> tuple[tuple[int, ...], int]:
+    """Shape of the finest level and bytes of a number."""
+    with _opened(path) as (group, attributes):
+        array = group[attributes["ome"]["multiscales"][0]["datasets"][0]["path"]]
+        return array.shape, array.dtype.itemsize
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The group and its attributes; whatever goes wrong with them is one sentence."""
     check_folder(path)
     try:
         group = zarr.open_group(path, mode="r")
-        attributes = group.attrs.asdict()
-        multiscale = attributes["ome"]["multiscales"][0]  # type: ignore[index, call-overload]
-        level = multiscale["datasets"][0]  # type: ignore[index, call-overload]
-        data = _load(path, group[level["path"]])  # type: ignore[index, call-overload]
+        yield group, group.attrs.asdict()
     except FileFormatError:
         raise
     except Exception as error:
         raise FileFormatError(
             f"{path.name} is no readable OME-Zarr 0.5 image ({error}); it is incomplete or of another version."
         ) from error
+
+
+def read(path: Path) -> Volume:
+    """The finest level, its grid in mm and the record (empty when another program wrote it)."""
+    with _opened(path) as (group, attributes):
+        level = attributes["ome"]["multiscales"][0]["datasets"][0]
+        data = _load(path, group[level["path"]])
     values = from_channels(data) if data.ndim == 4 else data
     record = attributes.get(RECORD_KEY, {})
-    return Volume(values, _grid(values.shape, level), dict(record).get("record", {}))  # type: ignore[arg-type]
+    return Volume(values, _grid(values.shape, level), dict(record).get("record", {}))
 
 
 def _load(path: Path, array: Any) -> np.ndarray:

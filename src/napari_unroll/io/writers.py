@@ -5,6 +5,7 @@ Every file carries the provenance record. Files appear under their name only whe
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from napari_unroll.io.volume import Volume, checked_volume
 from napari_unroll.scan.geometry import VolumeGrid
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
+LARGE_BYTES = 2**30
+"""A volume beyond it is not read at once for a viewer."""
 SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", *HDF5_SUFFIXES, *nifti.SUFFIXES)
 """What can be written; a longer one before what it ends with."""
 
@@ -120,6 +123,16 @@ def _is_hdf5_result(path: Path) -> bool:
         return container(path) == "hdf5" and hdf5_volume.sniff(path)
     except FileFormatError:
         return False
+
+
+def is_large(path: Path) -> bool:
+    """Whether a store is better read where it is looked at: it is large, or a run that is still going on writes it."""
+    if not (path.is_dir() and path.name.lower().endswith(".ome.zarr")):
+        return False
+    if not (path / "0").exists():
+        return True
+    shape, itemsize = ome_zarr.size_of(path)
+    return math.prod(shape) * itemsize > LARGE_BYTES
 
 
 def is_volume(path: Path | str) -> bool:

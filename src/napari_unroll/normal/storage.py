@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from napari_unroll.errors import FileFormatError
@@ -94,7 +94,10 @@ def _write(path: Path, mark: str, header: dict[str, Any], tensors: Mapping[str, 
     plain = {name: _as_real(t).contiguous().cpu() for name, t in tensors.items()}
     about["sha256"] = digest(about, plain)
     with replacing(path, overwrite=True) as temporary:
-        save_file(plain, str(temporary), metadata={"napari_unroll": json.dumps(about)})
+        try:
+            save_file(plain, str(temporary), metadata={"napari_unroll": json.dumps(about)})
+        except SafetensorError as error:  # a full disk, which the system's own errors tell elsewhere
+            raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
 def _read(path: Path, mark: str, device: torch.device | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -168,11 +168,13 @@ class UnfinishedRun(Journal):
         try:
             if self._volume is None:
                 plan, grid = self.record["plan"], _grid_of(self.record)
+                for place in (self.path, self._folder) if self._is_alone else (self._folder,):
+                    remove(place / "zarr.json")
                 chunk = tuple(plan["patch_size"])
                 self._volume = GrowingVolume(self.path, INSIDE, grid, np.iscomplexobj(values), chunk)
             whole = tuple(slice(0, n) for n in _grid_of(self.record).shape)
             self._volume.put(whole if box[0].start is None else box, values)
-        except OSError as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             self.trouble = self.trouble or f"The run goes on, but cannot be shown in {self.path.name} ({error})."
         self._shown_s += time.perf_counter() - begun
 

@@ -9,7 +9,7 @@ import importlib.util
 import io
 import json
 import pickle
-import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -91,7 +91,11 @@ class TrainingState:
 def _content(path: Path) -> bytes | None:
     """What was saved, or None where that is not what is there now. States without a checksum, of older versions, are taken."""
     content = unsealed(path, MARK)
-    return path.read_bytes() if content is None and zipfile.is_zipfile(path) else content
+    if content is None:
+        with suppress(OSError):
+            older = path.read_bytes()
+            return older if older.startswith(b"PK") else None
+    return content
 
 
 def _restore(trainer: Resumable, content: bytes, path: Path) -> None:
