@@ -152,7 +152,7 @@ class StoredLevel:
     def __init__(self, array: Any, channel: int | None) -> None:
         self._array, self._channel = array, channel
         self.shape: tuple[int, ...] = array.shape[-3:]
-        self.dtype, self.ndim = array.dtype, 3
+        self.dtype, self.ndim, self.size = array.dtype, 3, math.prod(self.shape)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         key = key if isinstance(key, tuple) else (key,)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -36,7 +36,7 @@ def write_sealed(path: Path, mark: bytes, value: Any) -> None:
     with replacing(path, overwrite=True) as temporary, temporary.open("wb") as file:
         file.write(mark + bytes(N_DIGEST))
         hashing = _Hashing(file)
-        torch.save(value, hashing)
+        torch.save(value, cast(BinaryIO, hashing))
         file.seek(len(mark))
         file.write(hashing.hash.digest())
 

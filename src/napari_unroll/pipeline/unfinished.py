@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, PatchDone, Warned
+from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, PatchDone, Warned
 from napari_unroll.io.atomic import check_target, locked, remove, write_text
 from napari_unroll.io.guards import check_folder
 from napari_unroll.io.ome_zarr import GrowingVolume
@@ -145,7 +145,7 @@ class UnfinishedRun(Journal):
             try:
                 event = next(work)
             except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+                return end.value
             self._see(event)
             yield event
             if self.trouble != told:
@@ -158,12 +158,12 @@ class UnfinishedRun(Journal):
             if is_due and not self._earlier:
                 self._save(None)
             if event.values is not None:
-                self._show((slice(None),) * 3, event.values)
+                self._show(None, event.values)
         elif isinstance(event, PatchDone) and self._shown_s < SHOWN_SHARE * (time.perf_counter() - self._begun):
             self._show(event.box, event.values)
 
-    def _show(self, box: Any, values: np.ndarray) -> None:
-        """Write what is visible now."""
+    def _show(self, box: Box | None, values: np.ndarray) -> None:
+        """Write what is visible now in a box, or everywhere."""
         begun = time.perf_counter()
         try:
             if self._volume is None:
@@ -172,8 +172,7 @@ class UnfinishedRun(Journal):
                     remove(place / "zarr.json")
                 chunk = tuple(plan["patch_size"])
                 self._volume = GrowingVolume(self.path, INSIDE, grid, np.iscomplexobj(values), chunk)
-            whole = tuple(slice(0, n) for n in _grid_of(self.record).shape)
-            self._volume.put(whole if box[0].start is None else box, values)
+            self._volume.put(box or whole_box(_grid_of(self.record).shape), values)
         except (OSError, ValueError, KeyError, TypeError) as error:
             self.trouble = self.trouble or f"The run goes on, but cannot be shown in {self.path.name} ({error})."
         self._shown_s += time.perf_counter() - begun
@@ -200,6 +199,12 @@ class UnfinishedRun(Journal):
     def discard(self) -> None:
         """Remove what was kept; what was at the same place before stays."""
         remove(self.path if self._is_alone else self._folder)
+
+
+def whole_box(shape: tuple[int, int, int]) -> Box:
+    """Everything."""
+    z, y, x = (slice(0, n) for n in shape)
+    return z, y, x
 
 
 def _grid_of(record: Mapping[str, Any]) -> VolumeGrid:

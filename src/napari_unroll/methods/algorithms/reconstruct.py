@@ -326,7 +326,7 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
     done: list[Patch] = problem.state.setdefault("refined", [])
     stage = Stage("refining patches")
     grid = grid_of(problem)
-    return (yield from sliding_window(grid, context, apply, stage, run.scale, n_batch, done, problem))
+    return (yield from sliding_window(grid, context, apply, stage, run.scale, n_batch, done, problem=problem))
 
 
 @torch.no_grad()
