@@ -344,3 +344,14 @@ def test_a_damaged_plan_is_told(tmp_path):
     events = list(train(plan(), tmp_path, "cpu"))
     assert any(isinstance(e, Warned) and "plan.json is damaged" in e.text for e in events)
     assert events[-1].outcome is Outcome.COMPLETED
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(tmp_path):
+    events = train(plan(), tmp_path, "cpu")
+    while not isinstance(next(events), Progress):
+        pass
+    second = last_of(train(plan(), tmp_path, "cpu"))
+    assert second.outcome is Outcome.FAILED
+    assert "being written by another process" in second.advice
+    events.close()
+    assert isinstance(next(train(plan(), tmp_path, "cpu")), Started)
