@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.methods import tiny
 
 from napari_unroll.errors import LONGEST_TEXT, UnrollError
-from napari_unroll.events import Finished, PatchDone
+from napari_unroll.events import Finished
 from napari_unroll.io.writers import write
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.normal import cache
@@ -57,11 +57,10 @@ TRAINING = {
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended: values, what was said, and boxes of the patches that it made; None of a dead one."""
+    """How a process ended: values, and what was said."""
 
     values: np.ndarray | None = None
     text: str = ""
-    made: tuple[Any, ...] = ()
 
     @property
     def is_sound(self) -> bool:
@@ -76,14 +75,12 @@ class Row:
     title: str
     cases: int = 0
     sound: int = 0
-    again: int = 0
     difference: float = 0.0
 
-    def add(self, end: End | None, wanted: np.ndarray | None = None, again: int = 0) -> None:
+    def add(self, end: End | None, wanted: np.ndarray | None = None) -> None:
         """One more case; ``wanted`` are the undisturbed values where the same are expected."""
         self.cases += 1
         self.sound += end is not None and end.is_sound and (wanted is None or end.values is not None)
-        self.again += again
         if wanted is not None and end is not None and end.values is not None:
             gap = float(np.abs(end.values - wanted).max() / max(np.abs(wanted).max(), 1e-30))
             self.difference = max(self.difference, gap)
@@ -130,25 +127,18 @@ def reconstruction(folder: Path, method: str, out: Path | None = None, again: bo
             return _end(run(plan, scan))
         keeping = unfinished.resumed(out) if again else unfinished.kept(out, plan, scan, overwrite=True)
         with keeping as store:
-            made: list[Any] = []
-            add = store.add
-            store.add = lambda patches: (made.extend(p.box for p in patches), add(patches))[1]  # type: ignore[method-assign]
             end = _end(run(plan, scan, kept=store))
             if end.values is not None:
                 write(out, end.values, plan.grid, overwrite=True)
-            return replace(end, made=tuple(made))
+            return end
 
     return work
 
 
 def _end(events: Iterator[Any]) -> End:
-    said = ""
-    for event in events:
-        if isinstance(event, PatchDone):
-            said = ""
-        last = event
+    *_, last = events
     assert isinstance(last, Finished)
-    return End(last.result, last.advice + said)
+    return End(last.result, last.advice)
 
 
 def fit(folder: Path) -> Callable[[], End]:
@@ -196,24 +186,16 @@ def timed(work: Callable[[], End]) -> tuple[End, float]:
     return end, time.perf_counter() - begun
 
 
-def kept_patches(out: Path) -> int:
-    """Batches that are in the store's newest pass."""
-    passes = sorted((out / unfinished.INSIDE).glob("state-*.pt"))
-    return len(list((out / unfinished.INSIDE / f"patches-{passes[-1].stem[-6:]}").glob("*.pt"))) if passes else 0
-
-
 def kills(folder: Path, n: int, rng: np.random.Generator) -> Iterator[Row]:
-    """Killed at random times, twice each, then gone on with."""
+    """Killed at random times, then gone on with."""
     for method in METHODS:
         row, (whole, seconds) = Row(f"kill −9, {method}"), timed(reconstruction(folder, method))
         for i in range(n):
-            out, end, died = folder / f"kill-{method}-{i}.ome.zarr", None, False
+            out = folder / f"kill-{method}-{i}.ome.zarr"
             end = child(reconstruction(folder, method, out), float(rng.uniform(0.1, 1)) * seconds)
-            died = end is None
-            if died and (out / unfinished.INSIDE / unfinished.RECORD).is_file():
-                end = child(reconstruction(folder, method, out, again=True))
-            elif died:
-                end = child(reconstruction(folder, method, out))
+            if end is None:
+                is_kept = (out / unfinished.INSIDE / unfinished.RECORD).is_file()
+                end = child(reconstruction(folder, method, out, again=is_kept))
             row.add(end, whole.values)
         yield row
     row, (whole, seconds) = Row("kill −9, fit"), timed(_fresh_fit(folder, "whole"))
@@ -262,7 +244,7 @@ REAL: list[Any] = []
 
 def memory(folder: Path) -> Iterator[Row]:
     """Memory runs out at every call of the network in turn; smaller patches are impossible below 16, so what is done is kept."""
-    row, whole = Row("out of memory at any patch, gone on with"), timed(reconstruction(folder, "unrolled-pgd"))[0]
+    row = Row("out of memory at any patch")
     for at in range(1, 100):
         out, hit = folder / f"oom-{at}.ome.zarr", folder / f"oom-{at}"
 
@@ -277,7 +259,6 @@ def memory(folder: Path) -> Iterator[Row]:
             break
         assert first is not None
         row.add(first)
-    row.difference = 0.0 if whole.values is None else row.difference
     yield row
 
 
