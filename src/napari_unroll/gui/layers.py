@@ -324,14 +324,19 @@ class LayerWriter:
 
     def show_trial(self, values: np.ndarray, grid: VolumeGrid) -> None:
         """One plane (1, y, x) of a trial, over what is shown there; the next one takes its place."""
-        earlier = self.ours(TRIAL)
-        if earlier and earlier[0].data.shape == values.shape:
-            earlier[0].data = values
-            earlier[0].visible = True
-            return
-        self.remove(TRIAL)
-        (layer,) = self.show_volume("tried slice", values, grid, TRIAL)
-        self.turn_to([layer])
+        is_new = not self.ours(TRIAL)
+        layer = self.update_volume("tried slice", values, grid, TRIAL)
+        if is_new:
+            self.turn_to([layer])
+
+    def update_volume(self, name: str, values: np.ndarray, grid: VolumeGrid, role: str, **kwargs: Any) -> Layer:
+        """A real volume (z, y, x) as a layer that keeps its place and its contrast when it is shown again."""
+        there = [layer for layer in self.ours(role) if layer.name == name and layer.data.shape == values.shape]
+        if not there:
+            return self.show_volume(name, values, grid, role, **kwargs)[0]
+        there[0].data = values
+        there[0].visible = True
+        return there[0]
 
     def draw_region(self, grid: VolumeGrid) -> Shapes:
         """A rectangle in the middle of the plane that is shown, for the user to move; there is one at a time."""
@@ -351,6 +356,13 @@ class LayerWriter:
         layer.mode = "select"
         layer.selected_data = {0}
         return layer
+
+    def region_on_top(self) -> None:
+        """What the user draws lies over everything and is what the mouse moves."""
+        for layer in self.ours(REGION):
+            self.viewer.layers.move(self.viewer.layers.index(layer), len(self.viewer.layers))
+            layer.visible = True
+            self.viewer.layers.selection.active = layer
 
     def region_box(self, grid: VolumeGrid) -> Box | None:
         """The voxels under the last shape of the region's layer, at least one along every axis; None without a shape."""
