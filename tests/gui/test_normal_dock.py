@@ -211,6 +211,7 @@ def test_the_slider_shows_what_the_approximation_does_in_a_drawn_region(fitted, 
     shown = fitted.session.viewer.layers["N x, Ñ x in the patch"].data
     np.testing.assert_allclose(shown, fitted.region.found.volumes[0], rtol=1e-6)
     layer = fitted.session.layers.ours("region")[0]
+    assert len(layer._data_view.displayed_vertices) > 0, "the rectangle lies in the plane that is shown"
     with qtbot.waitSignal(fitted.region.requested):
         layer.data = [np.asarray(layer.data[0]) - [0, 3, 0]]
     ended(qtbot, fitted)

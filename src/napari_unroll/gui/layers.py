@@ -339,28 +339,33 @@ class LayerWriter:
         return there[0]
 
     def draw_region(self, grid: VolumeGrid) -> Shapes:
-        """A rectangle in the middle of the plane that is shown, for the user to move; there is one at a time."""
+        """A rectangle in the middle of the plane that is shown, for the user to move; there is one at a time.
+
+        Its corners are voxels (z, y, x) of the grid, so that it lies in the plane that the volumes show.
+        """
         self.remove(REGION)
-        low, size = np.array(grid.origin_mm), np.array(grid.size_mm)
-        middle, half = low + size / 2, size / 8
-        z = float(self.viewer.dims.point[-3]) if len(self.viewer.dims.point) >= 3 else middle[0]
-        corners = [
-            (z, middle[1] + a * half[1], middle[2] + b * half[2]) for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))
-        ]
-        edge = 0.5 * min(grid.spacing_mm[1:])
+        nz, ny, nx = grid.shape
+        z = round(self.height_shown(grid) * (nz - 1))
+        corners = [((0.5 + a) * (ny - 1), (0.5 + b) * (nx - 1)) for a in (-0.125, 0.125) for b in (-0.125, 0.125)]
+        turn = [corners[k] for k in (0, 1, 3, 2)]
         layer = Shapes(
-            [np.array(corners)], shape_type="rectangle", name="region", edge_color="#ff9f43", face_color="transparent",
-            edge_width=edge, units="mm", axis_labels=AXIS_LABELS,
+            [np.array([(z, y, x) for y, x in turn])], shape_type="rectangle", name="region", edge_color="#ff9f43",
+            face_color="transparent", edge_width=0.02 * max(ny, nx), opacity=1.0, **placement(grid),
         )  # fmt: skip
         self._add(layer, REGION)
+        self.go_to_index(layer, (z, ny // 2, nx // 2))
         layer.mode = "select"
         layer.selected_data = {0}
         return layer
 
     def region_on_top(self) -> None:
-        """What the user draws lies over everything and is what the mouse moves."""
+        """What the user draws lies over everything, and is what the mouse moves."""
         for layer in self.ours(REGION):
-            self.viewer.layers.move(self.viewer.layers.index(layer), len(self.viewer.layers))
+            if self.viewer.layers[-1] is not layer:
+                mode = layer.mode
+                self.viewer.layers.move(self.viewer.layers.index(layer), len(self.viewer.layers))
+                self.viewer.layers.selection.active = layer
+                layer.mode = mode
             layer.visible = True
             self.viewer.layers.selection.active = layer
 
@@ -369,7 +374,7 @@ class LayerWriter:
         layers = self.ours(REGION)
         if not layers or not len(layers[0].data):
             return None
-        corners = (np.asarray(layers[0].data[-1]) - grid.origin_mm) / grid.spacing_mm
+        corners = np.asarray(layers[0].data[-1])
         low = np.clip(np.ceil(corners.min(0) - 0.5), 0, np.array(grid.shape) - 1).astype(int)
         high = np.clip(np.floor(corners.max(0) + 0.5) + 1, low + 1, grid.shape).astype(int)
         z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
