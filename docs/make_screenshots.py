@@ -88,13 +88,17 @@ def normal_pictures(docks, out: Path) -> None:
     docks.normal.check_patch()
     finish(docks)
     picture(docks, out / "normal_compare.png")
-    region_picture(docks, out)
 
 
-def region_picture(docks, out: Path) -> None:
+def region_pictures(docks, out: Path) -> None:
     """What the approximation does in a region, for two fits."""
     from napari_unroll.gui.demo import settle, wait_for
 
+    docks.front(docks.normal)
+    docks.normal.fit()
+    finish(docks)
+    docks.normal.compare()
+    finish(docks)
     docks.normal.form.fields["form"].value = "dc"
     docks.normal.fit()
     finish(docks)
@@ -104,11 +108,9 @@ def region_picture(docks, out: Path) -> None:
     finish(docks)
     settle()
     docks.normal.show_from(docks.normal.compare_box)
-    docks.normal.side.setChecked(False)
-    docks.viewer.layers["N x, Ñ x in the patch"].visible = True
-    docks.viewer.layers["region"].visible = True
     picture(docks, out / "normal_region.png")
     docks.scan.session.layers.remove("region")
+    docks.normal.side.setChecked(True)
 
 
 def reconstruct_pictures(docks, out: Path) -> None:
@@ -206,6 +208,7 @@ PARTS = {
     "geometry": geometry_pictures,
     "scan": scan_pictures,
     "normal": normal_pictures,
+    "region": region_pictures,
     "reconstruct": reconstruct_pictures,
     "compare": compare_pictures,
     "mri": mri_pictures,

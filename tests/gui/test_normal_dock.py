@@ -197,6 +197,9 @@ def test_the_slider_shows_what_the_approximation_does_in_a_drawn_region(fitted, 
         fitted.region.draw_button.click()
     ended(qtbot, fitted)
     assert [fitted.region.fits.itemText(k) for k in range(2)] == ["1: dcd", "2: dc"]
+    assert not fitted.session.viewer.canvas.grid.enabled
+    assert names(fitted)[-2:] == ["N x, Ñ x in the patch", "region"]
+    assert fitted.session.viewer.layers.selection.active.name == "region"
     found, before = fitted.region.found, fitted.session.viewer.layers["N x, Ñ x in the patch"].data.copy()
     np.testing.assert_allclose(before, found.volumes[1], rtol=1e-6)
     with qtbot.waitSignal(fitted.region.requested):
@@ -208,6 +211,7 @@ def test_the_slider_shows_what_the_approximation_does_in_a_drawn_region(fitted, 
     shown = fitted.session.viewer.layers["N x, Ñ x in the patch"].data
     np.testing.assert_allclose(shown, fitted.region.found.volumes[0], rtol=1e-6)
     layer = fitted.session.layers.ours("region")[0]
+    assert len(layer._data_view.displayed_vertices) > 0, "the rectangle lies in the plane that is shown"
     with qtbot.waitSignal(fitted.region.requested):
         layer.data = [np.asarray(layer.data[0]) - [0, 3, 0]]
     ended(qtbot, fitted)

@@ -328,40 +328,57 @@ class LayerWriter:
 
     def show_trial(self, values: np.ndarray, grid: VolumeGrid) -> None:
         """One plane (1, y, x) of a trial, over what is shown there; the next one takes its place."""
-        earlier = self.ours(TRIAL)
-        if earlier and earlier[0].data.shape == values.shape:
-            earlier[0].data = values
-            earlier[0].visible = True
-            return
-        self.remove(TRIAL)
-        (layer,) = self.show_volume("tried slice", values, grid, TRIAL)
-        self.turn_to([layer])
+        is_new = not self.ours(TRIAL)
+        layer = self.update_volume("tried slice", values, grid, TRIAL)
+        if is_new:
+            self.turn_to([layer])
+
+    def update_volume(self, name: str, values: np.ndarray, grid: VolumeGrid, role: str, **kwargs: Any) -> Layer:
+        """A real volume (z, y, x) as a layer that keeps its place and its contrast when it is shown again."""
+        there = [layer for layer in self.ours(role) if layer.name == name and layer.data.shape == values.shape]
+        if not there:
+            return self.show_volume(name, values, grid, role, **kwargs)[0]
+        there[0].data = values
+        there[0].visible = True
+        return there[0]
 
     def draw_region(self, grid: VolumeGrid) -> Shapes:
-        """A rectangle in the middle of the plane that is shown, for the user to move; there is one at a time."""
+        """A rectangle in the middle of the plane that is shown, for the user to move; there is one at a time.
+
+        Its corners are voxels (z, y, x) of the grid, so that it lies in the plane that the volumes show.
+        """
         self.remove(REGION)
-        low, size = np.array(grid.origin_mm), np.array(grid.size_mm)
-        middle, half = low + size / 2, size / 8
-        z = float(self.viewer.dims.point[-3]) if len(self.viewer.dims.point) >= 3 else middle[0]
-        corners = [
-            (z, middle[1] + a * half[1], middle[2] + b * half[2]) for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))
-        ]
-        edge = 0.5 * min(grid.spacing_mm[1:])
+        nz, ny, nx = grid.shape
+        z = round(self.height_shown(grid) * (nz - 1))
+        corners = [((0.5 + a) * (ny - 1), (0.5 + b) * (nx - 1)) for a in (-0.125, 0.125) for b in (-0.125, 0.125)]
+        turn = [corners[k] for k in (0, 1, 3, 2)]
         layer = Shapes(
-            [np.array(corners)], shape_type="rectangle", name="region", edge_color="#ff9f43", face_color="transparent",
-            edge_width=edge, units="mm", axis_labels=AXIS_LABELS,
+            [np.array([(z, y, x) for y, x in turn])], shape_type="rectangle", name="region", edge_color="#ff9f43",
+            face_color="transparent", edge_width=0.02 * max(ny, nx), opacity=1.0, **placement(grid),
         )  # fmt: skip
         self._add(layer, REGION)
+        self.go_to_index(layer, (z, ny // 2, nx // 2))
         layer.mode = "select"
         layer.selected_data = {0}
         return layer
+
+    def region_on_top(self) -> None:
+        """What the user draws lies over everything, and is what the mouse moves."""
+        for layer in self.ours(REGION):
+            if self.viewer.layers[-1] is not layer:
+                mode = layer.mode
+                self.viewer.layers.move(self.viewer.layers.index(layer), len(self.viewer.layers))
+                self.viewer.layers.selection.active = layer
+                layer.mode = mode
+            layer.visible = True
+            self.viewer.layers.selection.active = layer
 
     def region_box(self, grid: VolumeGrid) -> Box | None:
         """The voxels under the last shape of the region's layer, at least one along every axis; None without a shape."""
         layers = self.ours(REGION)
         if not layers or not len(layers[0].data):
             return None
-        corners = (np.asarray(layers[0].data[-1]) - grid.origin_mm) / grid.spacing_mm
+        corners = np.asarray(layers[0].data[-1])
         low = np.clip(np.ceil(corners.min(0) - 0.5), 0, np.array(grid.shape) - 1).astype(int)
         high = np.clip(np.floor(corners.max(0) + 0.5) + 1, low + 1, grid.shape).astype(int)
         z, y, x = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))

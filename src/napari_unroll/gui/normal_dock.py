@@ -41,6 +41,7 @@ from napari_unroll.scan.scan import Scan
 PROBES = {"Phantom": "phantom", "Impulse at the cursor": "impulse", "Gaussian noise": "noise", "Constant": "constant"}
 COMPARISON = "normal comparison"
 """Role of the layers of one comparison, which the next one replaces."""
+SWAPPED = "N x, Ñ x in the patch"
 COLUMNS = {
     "form": "Form of the approximation.",
     "final": "Relative error that Ñ in place of N causes in a reconstructed image.",
@@ -397,6 +398,7 @@ class NormalDock(parts.DockFrame):
         scan = self.session.scan
         if scan is None:
             return
+        self.side.setChecked(False)  # in tiles the region would have one of its own
         layer = self.session.layers.draw_region(scan.grid)
         self.region.edge.setRange(2, max(3, *scan.grid.shape))
         self.region.edge.setValue(min(self.patch.value(), max(scan.grid.shape)))
@@ -430,7 +432,9 @@ class NormalDock(parts.DockFrame):
         limits = contrast(np.abs(self.compared.pair.exact), 0.1, 99.9) if self.compared is not None else None
         volume = found.volumes[fit]
         values = np.abs(volume) if np.iscomplexobj(volume) else volume
-        self._show("N x, Ñ x in the patch", values, COMPARISON, contrast_limits=limits)
+        layers = self.session.layers
+        layers.update_volume(SWAPPED, values, self._grid(values.shape), COMPARISON, contrast_limits=limits)
+        layers.region_on_top()
 
     def measure_effect(self) -> None:
         """Measure what Ñ in place of N does to an image."""
