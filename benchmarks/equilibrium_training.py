@@ -11,11 +11,10 @@ from typing import Any
 
 from napari_unroll.events import Finished, IterationDone
 from napari_unroll.pipeline.params import build
-from napari_unroll.training import trainer
+from napari_unroll.training import session, trainer
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.samples import PatchSampler, SampleStore
-from napari_unroll.training.session import train
 from napari_unroll.training.tasks.patch import PatchTask
 from napari_unroll.training.tasks.task import Task
 
@@ -92,7 +91,8 @@ def trained(modality: str, method: str, seconds: float, folder: Path) -> Path:
     if path.is_file():
         return path
     clock = Clock()
-    trainer.time, trainer.VALIDATIONS = clock, N_VALIDATIONS  # type: ignore[assignment]
+    trainer.time = session.time = clock  # type: ignore[assignment]
+    trainer.VALIDATIONS = N_VALIDATIONS
     measure = trainer.Trainer._validation
 
     def uncounted(self: trainer.Trainer) -> Any:
@@ -104,11 +104,11 @@ def trained(modality: str, method: str, seconds: float, folder: Path) -> Path:
 
     trainer.Trainer._validation = uncounted
     try:
-        for event in train(plan_of(modality, method, seconds), folder, "cpu"):
+        for event in session.train(plan_of(modality, method, seconds), folder, "cpu"):
             if isinstance(event, IterationDone):
                 print(modality, method, event.iteration, dict(event.metrics or {}), flush=True)
             elif isinstance(event, Finished):
                 print(event.advice, flush=True)
     finally:
-        trainer.Trainer._validation, trainer.time = measure, time
+        trainer.Trainer._validation, trainer.time, session.time = measure, time, time
     return path

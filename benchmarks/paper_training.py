@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from napari_unroll.events import Finished
-from napari_unroll.training import trainer
+from napari_unroll.training import session, trainer
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.session import train
 
 Figures = dict[str, Any]
 
@@ -27,10 +26,10 @@ def trained(plan: TrainingPlan, folder: Path, threads: int) -> Figures:
     Seconds, ``max_seconds`` of the plan among them, are those of the CPU: what else the machine does changes no budget.
     """
     torch.set_num_threads(threads)
-    trainer.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment]
+    trainer.time = session.time = SimpleNamespace(monotonic=time.process_time)  # type: ignore[assignment]
     path = folder / f"{plan.name}.safetensors"
     if not (folder / "finished").is_file():
-        *_, last = train(plan, folder, "cpu")
+        *_, last = session.train(plan, folder, "cpu")
         assert isinstance(last, Finished)
         if last.result is None:
             raise SystemExit(f"{folder}: {last.advice}")
