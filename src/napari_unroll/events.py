@@ -18,6 +18,12 @@ Box = tuple[slice, slice, slice]
 """A cuboid of voxels: slices along z, y, x with plain integer starts and stops."""
 
 
+def whole(shape: tuple[int, int, int]) -> Box:
+    """The box of a whole volume."""
+    z, y, x = (slice(0, n) for n in shape)
+    return z, y, x
+
+
 class Outcome(enum.StrEnum):
     """How a run ended."""
 
@@ -56,6 +62,14 @@ class PatchDone:
     box: Box
     values: np.ndarray
     consistency: float | None = None
+
+
+@dataclass(frozen=True)
+class QuickLook:
+    """``values`` (z, y, x) inside ``box`` are a rough picture, shown until the method has one of its own; never a result."""
+
+    box: Box
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -146,7 +160,9 @@ class Finished:
     found: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event = Started | Progress | PatchDone | IterationDone | FixedPoint | Pictures | Measured | Warned | Finished
+Event = (
+    Started | Progress | PatchDone | QuickLook | IterationDone | FixedPoint | Pictures | Measured | Warned | Finished
+)
 
 
 T = TypeVar("T")

@@ -116,7 +116,7 @@ def test_run_cancel_run(dock, qtbot, cone_scan):
     until_gate(qtbot, dock)
     layer = dock.view.layer
     assert layer.data[:8].min() == 1
-    assert layer.data[8:].max() == 0
+    assert layer.data[8:].max() < 1  # the first look
     assert np.nanmax(dock.view.arrived.data) == 0.5
     dock.cancel_button.click()
     assert layer not in dock.session.viewer.layers
@@ -161,7 +161,7 @@ def test_finish_now_keeps_what_there_is(dock, qtbot, cone_scan):
     assert finished.outcome is Outcome.FINISHED_EARLY
     (layer,) = dock.session.layers.ours("result")
     assert layer.data[:8].min() == 1
-    assert layer.data[-1].max() == 0
+    assert layer.data[-1].max() == 0  # the estimate, no longer the first look
 
 
 def test_a_second_run_keeps_the_first_result(dock, qtbot, cone_scan):

@@ -13,7 +13,7 @@ import numpy as np
 import pint
 from napari.layers import Image, Layer
 
-from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone
+from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone, QuickLook
 from napari_unroll.gui.opengl import guard_removal
 from napari_unroll.gui.streaming import Streamer, StreamImage
 from napari_unroll.scan.blurring import BlurredSampling
@@ -105,17 +105,16 @@ def projections_placement(scan: Scan) -> dict[str, Any]:
 
 
 class ResultView:
-    """One streaming result: its layer, and the coarse layer of patches that have arrived.
+    """One streaming result: its layer, the coarse layer of patches that have arrived, and the layers that it will cover.
 
-    ``sink`` is called in the worker's thread; the rest in the window's.
+    They stay in sight until there is something to see. ``sink`` is called in the worker's thread; the rest in the window's.
     """
 
-    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None, hidden: Sequence[Layer] = ()) -> None:
-        self.layer, self.arrived, self.hidden = layer, arrived, hidden
+    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None, covered: Sequence[Layer] = ()) -> None:
+        self.layer, self.arrived, self.covered = layer, arrived, covered
         self.streams = [layer] if arrived is None else [layer, arrived]
         self.n_patches = 0
         self._limits: tuple[float, float] | None = None
-        self._high = 0.0
         self._far = 0.0
 
     def sink(self, event: Event) -> None:
@@ -124,20 +123,36 @@ class ResultView:
             self.layer.post(event.box, _real(event.values))
             self.n_patches += 1
             self._mark(event)
+        elif isinstance(event, QuickLook):
+            self.layer.post(event.box, _real(event.values))
         elif isinstance(event, IterationDone) and event.values is not None:
             self.layer.post_volume(_real(event.values))
 
-    def follow_contrast(self, event: Event) -> None:
-        """Widen the limits as values arrive, until the user touches them."""
+    def follow(self, event: Event) -> None:
+        """Come into sight with the first values, and let the contrast follow them until the user touches it."""
         if isinstance(event, PatchDone):
             self._follow_consistency(event)
         values = getattr(event, "values", None)
-        if values is None or (self._limits is not None and not self._untouched()):
+        if values is None:
+            return
+        self._follow_contrast(values, is_part=isinstance(event, PatchDone | QuickLook))
+        self.show()
+
+    def show(self) -> None:
+        """Take the place of the layers that it covers."""
+        if self.layer.visible:
+            return
+        for layer in self.covered:
+            layer.visible = False
+        self.layer.visible = True
+
+    def _follow_contrast(self, values: np.ndarray, is_part: bool) -> None:
+        """A whole volume sets the limits, a part of one only widens them."""
+        if self._limits is not None and not self._untouched():
             return
         low, high = contrast(_real(values))
-        if isinstance(event, PatchDone):
-            high = self._high = max(self._high, high)
-            low = min(0.0, low) if self._limits is None else min(self._limits[0], low)
+        if is_part and self._limits is not None:
+            low, high = min(low, self._limits[0]), max(high, self._limits[1])
         self._set(low, high)
 
     def keep_contrast(self, limits: tuple[float, float]) -> None:
@@ -252,20 +267,19 @@ class LayerWriter:
     def begin_result(
         self, name: str, grid: VolumeGrid, limits: tuple[float, float] | None = None, patchwise: bool = True
     ) -> ResultView:
-        """Empty layers into which a run streams; other layers of ours are hidden so that the result is seen.
+        """Empty layers into which a run streams; they take the place of other layers of ours with the first values.
 
         ``patchwise`` adds the coarse layer of arrived patches; ``limits`` are a reference's contrast.
         """
-        hidden = [layer for layer in self.ours() if layer.visible]
-        self.hide()
         self._take_away([*self.ours("arrived"), *self.ours("patches")])
         self._leave_grid()
+        covered = [layer for layer in self.ours() if layer.visible]
         result = StreamImage(
             np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), rendering="attenuated_mip",
-            attenuation=ATTENUATION, **placement(grid),
+            attenuation=ATTENUATION, visible=False, **placement(grid),
         )  # fmt: skip
         layer = self._add(result, "result")
-        view = ResultView(layer, self._add_arrived(grid) if patchwise else None, hidden)
+        view = ResultView(layer, self._add_arrived(grid) if patchwise else None, covered)
         if limits is not None:
             view.keep_contrast(limits)
         for layer in view.streams:
@@ -279,11 +293,12 @@ class LayerWriter:
             view.layer.data[:] = _real(values)
             if view._untouched() or view._limits is None:
                 view._set(*contrast(view.layer.data))
+            view.show()
         for layer in view.streams:
             self.streamer.finish(layer)
         if values is None:
             self._take_away(view.streams)
-            for layer in view.hidden:
+            for layer in view.covered:
                 layer.visible = True
         if values is not None and np.iscomplexobj(values):
             self._add_phase(view.layer, values)

@@ -364,7 +364,7 @@ class ReconstructDock(parts.DockFrame):
 
     def _on_event(self, event: Event) -> None:
         if self.view is not None:
-            self.view.follow_contrast(event)
+            self.view.follow(event)
         if isinstance(event, Warned):
             self.message.say(event.text, "warning")
         elif isinstance(event, IterationDone):

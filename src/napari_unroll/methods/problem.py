@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import FinishNow, ScanError
-from napari_unroll.events import Event, IterationDone, PatchDone, Progress
+from napari_unroll.events import Event, IterationDone, PatchDone, Progress, QuickLook, whole
 from napari_unroll.interrupt import stepwise
 from napari_unroll.methods.memory import A_HANDFUL, Memory
 from napari_unroll.methods.residual import MeasuredResidual, NormalResidual, Residual
@@ -127,13 +127,15 @@ class Problem:
         return MeasuredResidual(physics, at, self.y.clone() if x is None else self.y - physics.A(x))
 
     def find_quick(self, **choices: Any) -> Generator[Event, None, torch.Tensor]:
-        """FDK, FBP, the zero-filled, gridded or interpolated image, (1, 1, z, y, x); kept as the estimate where there is none.
+        """FDK, FBP, the zero-filled, gridded or interpolated image, (1, 1, z, y, x).
 
+        Where there is no estimate yet it is the first: kept, and told as a QuickLook.
         ``x = yield from problem.find_quick()``; ``choices`` are those of the physics' ``A_dagger``.
         """
         x = yield from stepwise(lambda: self.physics.A_dagger(self.y, **choices), "quick reconstruction")
         if not self.estimate.exists:
             self.estimate.keep(x)
+            yield QuickLook(whole(self.shape), x.detach()[0, 0].cpu().numpy())
         return x
 
     def zeros(self) -> torch.Tensor:

@@ -104,8 +104,11 @@ def _check(scan: Scan) -> Iterator[Event]:
     yield Finished(Outcome.COMPLETED, found, found.verdict)
 
 
-def reduced(scan: Scan) -> tuple[np.ndarray, Scan, int]:
-    """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning."""
+def reduced(scan: Scan, grid: VolumeGrid | None = None) -> tuple[np.ndarray, Scan, int]:
+    """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning.
+
+    ``grid`` is the volume, the scan's own unless given.
+    """
     geometry = ct_geometry(scan)
     n_views, _, columns = geometry.measurement_shape
     views = np.unique(np.linspace(0, n_views - 1, min(n_views, MAX_VIEWS)).round().astype(int))
@@ -115,7 +118,7 @@ def reduced(scan: Scan) -> tuple[np.ndarray, Scan, int]:
     small = Scan(
         measurements=measured,
         geometry=_binned(geometry.subset(views), binning),
-        grid=_coarse(scan.grid),
+        grid=_coarse(grid or scan.grid),
         name=scan.name,
     )
     return views, small, binning

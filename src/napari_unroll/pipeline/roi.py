@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone, map_events
+from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone, QuickLook, map_events
 from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import CartesianSampling
@@ -82,10 +82,10 @@ def _of_region(event: Event, crop: Box) -> Event | None:
         return event.inside(crop)
     if isinstance(event, IterationDone) and event.values is not None:
         return replace(event, values=event.values[crop])
-    return _cut_patch(event, crop) if isinstance(event, PatchDone) else event
+    return _cut_patch(event, crop) if isinstance(event, PatchDone | QuickLook) else event
 
 
-def _cut_patch(event: PatchDone, crop: Box) -> PatchDone | None:
+def _cut_patch(event: PatchDone | QuickLook, crop: Box) -> Event | None:
     """The part of the patch inside the region, if any, in the region's voxels."""
     lo = [max(b.start, c.start) for b, c in zip(event.box, crop, strict=True)]
     hi = [min(b.stop, c.stop) for b, c in zip(event.box, crop, strict=True)]
@@ -93,4 +93,4 @@ def _cut_patch(event: PatchDone, crop: Box) -> PatchDone | None:
         return None
     inside = tuple(slice(a - b.start, e - b.start) for a, e, b in zip(lo, hi, event.box, strict=True))
     box = tuple(slice(a - c.start, e - c.start) for a, e, c in zip(lo, hi, crop, strict=True))
-    return PatchDone(box, event.values[inside], event.consistency)  # type: ignore[arg-type]
+    return replace(event, box=box, values=event.values[inside])  # type: ignore[arg-type]

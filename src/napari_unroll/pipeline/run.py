@@ -25,10 +25,12 @@ from napari_unroll.events import (
     Measured,
     Outcome,
     Progress,
+    QuickLook,
     Started,
     Stop,
     Warned,
     map_events,
+    whole,
 )
 from napari_unroll.interrupt import interruptible, shielded, stepwise
 from napari_unroll.methods.problem import Problem, as_values, measured
@@ -39,6 +41,7 @@ from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
+from napari_unroll.pipeline.first_look import first_look
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
 from napari_unroll.scan.noise import measured_noise
@@ -54,11 +57,14 @@ UNDERFITS = (
 )
 
 
-def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors | None = None) -> Iterator[Event]:
+def run(
+    plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors | None = None, look: bool = False
+) -> Iterator[Event]:
     """Reconstruct; the last event is Finished with the volume (z, y, x), float32 for CT and complex64 for MRI.
 
     ``factors`` are a fitted normal operator for this scan; without them it is fitted (or taken from the cache) where
     the method needs it. A region's problem is another one, so ``factors`` are not used with ``plan.roi``.
+    With ``look`` a rough picture comes first, for whoever shows what comes.
 
     Asked to stop, it ends within the step. Asked to finish, it returns the best estimate so far, whatever the method
     was doing; before there is any, Finished says so and has no volume.
@@ -67,7 +73,7 @@ def run(plan: Plan, scan: Scan, stop: Stop | None = None, factors: NormalFactors
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
     try:
-        volume = yield from interruptible(map_events(_work(plan, scan, stop, factors), seen.note), stop)
+        volume = yield from interruptible(map_events(_work(plan, scan, stop, factors, look), seen.note), stop)
         finished = _completed(plan, scan, volume, stop, seen)
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
@@ -107,7 +113,11 @@ class _Seen:
         return event
 
 
-def _work(plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None) -> Generator[Event, None, np.ndarray]:
+def _work(
+    plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None, look: bool
+) -> Generator[Event, None, np.ndarray]:
+    if look:
+        yield from first_look(scan, plan.roi or whole(scan.grid.shape))
     physics = yield from _physics(plan, scan)
     crop = None
     if plan.roi is not None:
@@ -148,16 +158,17 @@ def _surroundings(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[E
     """A quick estimate of the whole volume: filtered back-projection, and a little total variation for few views."""
     problem = Problem(scan=scan, physics=physics, y=measured(scan, plan.device))
     if not is_undersampled(scan):
-        return (yield from problem.find_quick())[0, 0].clamp(min=0)
+        return (yield from map_events(problem.find_quick(), _as_surroundings))[0, 0].clamp(min=0)
     rough = get("tv-fista")
     params = rough.params(n_iterations=25, show_every=1000)  # type: ignore[call-arg]
     return (yield from map_events(rough.solve(problem, params), _as_surroundings))
 
 
-def _as_surroundings(event: Event) -> Event:
+def _as_surroundings(event: Event) -> Event | None:
+    """What is outside the region is not shown."""
     if isinstance(event, IterationDone):
         return Progress(event.iteration, event.n_iterations, "estimating what surrounds the region")
-    return event
+    return None if isinstance(event, QuickLook) else event
 
 
 def _fit(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, NormalFactors]:
