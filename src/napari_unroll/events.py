@@ -24,6 +24,14 @@ def whole(shape: tuple[int, int, int]) -> Box:
     return z, y, x
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 class Outcome(enum.StrEnum):
     """How a run ended."""
 
@@ -49,6 +57,15 @@ class Progress:
     step: int
     n_steps: int
     text: str = ""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of a whole run: its present stage in words, the share that is done, and the seconds left over all stages, if known."""
+
+    text: str
+    share: float
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +178,17 @@ class Finished:
 
 
 Event = (
-    Started | Progress | PatchDone | QuickLook | IterationDone | FixedPoint | Pictures | Measured | Warned | Finished
+    Started
+    | Progress
+    | Forecast
+    | PatchDone
+    | QuickLook
+    | IterationDone
+    | FixedPoint
+    | Pictures
+    | Measured
+    | Warned
+    | Finished
 )
 
 

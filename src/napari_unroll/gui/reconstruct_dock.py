@@ -267,7 +267,11 @@ class ReconstructDock(parts.DockFrame):
             return None
         patch = " × ".join(map(str, plan.patch_size))
         what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
-        takes = f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free."
+        expected = (
+            plan.expected if self.session.factors is None or plan.roi is not None else plan.expected.without_fit()
+        )
+        memory = f"about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free"
+        takes = f"{plan.device}: {what}{memory}, {expected.text}."
         self.memory.setText("\n".join([takes, *plan.cautions]))
         return plan
 

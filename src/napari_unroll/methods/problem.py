@@ -157,6 +157,7 @@ class Problem:
                 estimates.append(estimate)
                 if estimate <= (1 + NORM_RISE) * estimates[-2]:
                     break
+            yield Progress(NORM_STEPS, NORM_STEPS, NORM_TEXT)
             if estimates[-1] == 0:
                 raise ScanError(
                     "No measurement sees the volume, A is zero: check the geometry, the region, the mask and the coil maps."

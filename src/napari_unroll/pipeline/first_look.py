@@ -20,7 +20,8 @@ from napari_unroll.interrupt import stepwise
 from napari_unroll.physics import fdk
 from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.pool import default_threads
-from napari_unroll.pipeline.geometry_check import ct_geometry, reduced
+from napari_unroll.pipeline.edits import ct_geometry
+from napari_unroll.pipeline.geometry_check import reduced
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
@@ -58,7 +59,7 @@ def first_look(scan: Scan, box: Box) -> Generator[Event, None, None]:
         coarse = yield from stepwise(lambda: rough(scan, box), "a first look")
     except UnrollError:
         return
-    shape: Shape = tuple(b.stop - b.start for b in box)  # type: ignore[assignment]
+    shape: Shape = tuple(b.stop - b.start for b in box)
     for z in _from_the_middle(shape):
         yield QuickLook((z, slice(0, shape[1]), slice(0, shape[2])), coarse.planes(shape, z))
 
@@ -73,7 +74,7 @@ def rough(scan: Scan, box: Box) -> Coarse:
         return _of_images(_middle_of_trajectory(scan, scan.geometry), scan.grid.shape, box)
     _, small, _ = reduced(scan, scan.grid.restrict(box))
     values = fdk.reconstruct(small.measurements, ct_geometry(small), small.grid, "hann", default_threads())
-    step: Triple = tuple((b.stop - b.start) / n for b, n in zip(box, values.shape, strict=True))  # type: ignore[assignment]
+    step: Triple = tuple((b.stop - b.start) / n for b, n in zip(box, values.shape, strict=True))
     return Coarse(values, tuple((s - 1) / 2 for s in step), step)  # type: ignore[arg-type]
 
 
@@ -83,7 +84,7 @@ def _of_image(scan: Scan, sampling: BlurredSampling, box: Box) -> Coarse:
     values = np.asarray(scan.measurements[tuple(slice(None, None, s) for s in strides)], np.float32)
     first = tuple((f - 1) // 2 - b.start for f, b in zip(sampling.factor, box, strict=True))
     step = tuple(f * s for f, s in zip(sampling.factor, strides, strict=True))
-    return Coarse(values, first, step)  # type: ignore[arg-type]
+    return Coarse(values, first, step)
 
 
 def _of_images(images: np.ndarray, shape: Shape, box: Box) -> Coarse:
@@ -93,7 +94,7 @@ def _of_images(images: np.ndarray, shape: Shape, box: Box) -> Coarse:
     values = scale * np.sqrt((np.abs(images) ** 2).sum(0))
     step = tuple(n / c for n, c in zip(shape, coarse, strict=True))
     first = tuple(n // 2 - c // 2 * s - b.start for n, c, s, b in zip(shape, coarse, step, box, strict=True))
-    return Coarse(values.astype(np.float32), first, step)  # type: ignore[arg-type]
+    return Coarse(values.astype(np.float32), first, step)
 
 
 def _few(shape: Shape, n_coils: int) -> Shape:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -26,6 +26,7 @@ from napari_unroll.pipeline.memory import check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import choose_patches, overlap_for, prior_of
 from napari_unroll.pipeline.spoken import command, script
+from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import Record
 from napari_unroll.scan.field_of_view import check_volume
@@ -74,6 +75,7 @@ class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell, ``script`` from Python.
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
+    ``expected`` is the time that it will take by what earlier runs took, ``work`` a count of its work (see ``times``).
     """
 
     method: str
@@ -92,6 +94,8 @@ class Plan:
     script: str = ""
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    work: Counted = field(default=Counted(0.0), compare=False)
+    expected: Expected = field(default=Expected(0.0), compare=False)
 
     @property
     def title(self) -> str:
@@ -111,6 +115,7 @@ class Plan:
             "device": f"{self.device}, {self.precision}",
             **({"caution": list(self.cautions)} if self.cautions else {}),
             "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
+            "time": self.expected.text,
             "command": self.command,
         }
 
@@ -118,6 +123,10 @@ class Plan:
     def result_bytes(self) -> int:
         """Of the written volume at most: uncompressed, with halved copies for viewers, or magnitude and phase."""
         return 8 * math.prod(self.grid.shape)
+
+    def remember(self, scan: Scan, took: Sequence[StageTime]) -> None:
+        """Keep what a completed run of this plan took, for the next one's ``expected``."""
+        remember(self.method, scan, self.device, self.roi is not None, self.work, took)
 
     def smaller(self) -> Plan | None:
         """The plan with half the patch, or None when patches cannot shrink further."""
@@ -152,6 +161,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
             f"Patches {patch} with an overlap of {overlap} would be more than {MOST:,} for a volume of {grid.shape}; "
             "choose larger patches or less overlap."
         )
+    needs_normal = bool(method.needs_normal and method.needs_normal(params))
+    work = counted(method, params, scan, grid, patch, min(overlap, edge - 1))
     return Plan(
         method=method.name,
         params=params,
@@ -160,7 +171,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         device=device.name,
         precision=_precision(choices.precision, device),
         normal_form=choices.normal,
-        needs_normal=bool(method.needs_normal and method.needs_normal(params)),
+        needs_normal=needs_normal,
         roi=box,
         grid=grid,
         memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
@@ -169,6 +180,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         script=script(choices, method.name, params, scan),
         notes=(why,) if why else (),
         cautions=(*_missing_angles(scan), *why_this, *foreign(method, scan, params)),
+        work=work,
+        expected=expected(method.name, scan, device.name, box is not None, work),
     )
 
 

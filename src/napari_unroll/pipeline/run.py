@@ -42,8 +42,10 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.first_look import first_look
+from napari_unroll.pipeline.forecast import Forecaster
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
+from napari_unroll.pipeline.times import FIT
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 
@@ -72,9 +74,13 @@ def run(
     stop = stop or Stop()
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
+    forecaster = Forecaster(plan.expected if factors is None else plan.expected.without_fit())
     try:
-        volume = yield from interruptible(map_events(_work(plan, scan, stop, factors, look), seen.note), stop)
+        work = interruptible(map_events(_work(plan, scan, stop, factors, look), seen.note), stop)
+        volume = yield from _with_forecasts(work, forecaster)
         finished = _completed(plan, scan, volume, stop, seen)
+        if finished.outcome is Outcome.COMPLETED:
+            plan.remember(scan, forecaster.took())
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
             raise
@@ -84,6 +90,24 @@ def run(
             log.exception("%s failed", plan.title)
         finished = Finished(Outcome.FAILED, advice=translate(error, plan))
     yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals), found=seen.found)
+
+
+def _with_forecasts(
+    work: Generator[Event, None, np.ndarray], forecaster: Forecaster
+) -> Generator[Event, None, np.ndarray]:
+    """The events of ``work``, and after those that tell how far it is a Forecast; returns what it returns."""
+    try:
+        while True:
+            event = next(work)
+            yield event
+            told = forecaster.see(event)
+            if told is not None:
+                yield told
+    except StopIteration as end:
+        volume: np.ndarray = end.value
+        return volume
+    finally:
+        work.close()
 
 
 @dataclass(frozen=True)
@@ -175,8 +199,10 @@ def _fit(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, Non
     """The fitted normal operator; the fit's steps are reported as progress."""
     for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0)):
         if isinstance(event, IterationDone):
-            yield Progress(event.iteration, event.n_iterations, "fitting the normal operator")
-        elif isinstance(event, Warned) or (isinstance(event, Progress) and event.n_steps):
+            yield Progress(event.iteration, event.n_iterations, FIT)
+        elif isinstance(event, Progress) and event.n_steps:
+            yield replace(event, text=FIT)
+        elif isinstance(event, Warned):
             yield event
         elif isinstance(event, Finished):
             if event.result is None:
