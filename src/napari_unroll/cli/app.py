@@ -144,6 +144,9 @@ def reconstruct(
     overlap: Annotated[str, typer.Option(help="Voxels that patches share, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     normal: Annotated[str, typer.Option(help="Form of the approximated normal operator, or auto.")] = "auto",
+    fit: Annotated[
+        list[str], typer.Option("--fit", metavar="NAME=VALUE", help="An option of the normal operator's fit; see fit.")
+    ] = [],  # noqa: B006
     weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",
     roi: Annotated[str, typer.Option(help="Only a region: z0,z1 or z0,z1,y0,y1,x0,x1 in voxels.")] = "",
     config: Annotated[Path | None, typer.Option(help="YAML with any of these choices; options given here win.")] = None,
@@ -164,7 +167,7 @@ def reconstruct(
 
     asked = {
         "method": method, "params": _assignments(set_), "patch_size": _edge(patch_size), "overlap": _edge(overlap),
-        "device": device, "precision": precision, "normal": normal, "weights": weights,
+        "device": device, "precision": precision, "normal": normal, "weights": weights, "fit": _assignments(fit),
     }  # fmt: skip
     suffix_of(out)
     check_target(out, overwrite)

@@ -6,12 +6,12 @@ resolution overlap. Complex volumes become a magnitude and a phase layer. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pint
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Shapes
 
 from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone, QuickLook
 from napari_unroll.gui.opengl import guard_removal
@@ -30,6 +30,8 @@ STORED = "napari-unroll.stored"
 """Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
 RECORD = "provenance"
 """Where a layer of a result keeps the record of how it came about."""
+RECTANGLE = "preview rectangle"
+"""Name of the layer of shapes that says which part of a slice is previewed."""
 AXIS_LABELS = ("z", "y", "x")
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
@@ -395,6 +397,41 @@ class LayerWriter:
             self.viewer.reset_view()
             self.go_to_centre(added)
         return added
+
+    def show_rectangle(self, grid: VolumeGrid, y: slice, x: slice, changed: Callable[..., Any]) -> None:
+        """A rectangle around voxels (y, x) that the user moves and stretches; ``changed`` is called when he did."""
+        self.remove_rectangle()
+        (_, oy, ox), (_, sy, sx) = grid.origin_mm, grid.spacing_mm
+        low, high = ((oy + (a - 0.5) * sy, ox + (b - 0.5) * sx) for a, b in ((y.start, x.start), (y.stop, x.stop)))
+        layer = Shapes(
+            [np.array([low, high])], shape_type="rectangle", name=RECTANGLE, edge_color="#e3b341", face_color="transparent",
+            edge_width=min(sy, sx), units="mm", axis_labels=AXIS_LABELS[1:],
+        )  # fmt: skip
+        self.viewer.add_layer(layer)
+        layer.mode, layer.selected_data = "select", {0}
+        layer.events.data.connect(changed)
+
+    def remove_rectangle(self) -> None:
+        """Take the rectangle away."""
+        for layer in [layer for layer in self.viewer.layers if layer.name == RECTANGLE]:
+            self.viewer.layers.remove(layer)
+
+    def rectangle(self, grid: VolumeGrid) -> tuple[slice, slice]:
+        """The voxels (y, x) of a grid within the first shape of the rectangle's layer; all where there is none."""
+        found = [layer for layer in self.viewer.layers if layer.name == RECTANGLE and len(layer.data)]
+        if not found:
+            return slice(0, grid.shape[1]), slice(0, grid.shape[2])
+        corners = np.asarray(found[0].data[0])[:, -2:]
+        edges = np.round((corners - grid.origin_mm[1:]) / grid.spacing_mm[1:] + 0.5).astype(int)
+        y, x = (
+            slice(int(a := np.clip(low, 0, n - 1)), int(np.clip(high, a + 1, n)))
+            for low, high, n in zip(edges.min(0), edges.max(0), grid.shape[1:], strict=True)
+        )
+        return y, x
+
+    def go_to_plane(self, grid: VolumeGrid, z: int) -> None:
+        """Show the slice through plane ``z`` of a grid."""
+        self.viewer.dims.set_point(self.viewer.dims.ndim - 3, grid.origin_mm[0] + z * grid.spacing_mm[0])
 
     def go_to_index(self, layer: Layer, index: tuple[int, int, int]) -> None:
         """Show the slice through a voxel of a layer."""

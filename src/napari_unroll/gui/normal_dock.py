@@ -240,7 +240,7 @@ class NormalDock(parts.DockFrame):
             return
         self.fitted = finished.result
         self.session.physics = self.fitted.physics
-        self.session.set_factors(self.fitted.factors)
+        self.session.set_factors(self.fitted.factors, self._options)
         self._add_row(self.fitted)
         profile = inspect.radial_profile(self.fitted.factors)
         self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))

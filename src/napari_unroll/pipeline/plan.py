@@ -18,14 +18,14 @@ from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import for_scan, get
-from napari_unroll.normal.fit import Form
+from napari_unroll.normal.fit import FitOptions, Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.memory import check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import choose_patches, overlap_for, prior_of
-from napari_unroll.pipeline.spoken import command, script
+from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
 from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import Record
@@ -58,6 +58,10 @@ class Choices(Record):
         default="auto", description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere."
     )
     normal: Form = Field(default="auto", description="Form of the approximated normal operator.")
+    fit: dict[str, Any] = Field(
+        default={},
+        description="Options of the normal operator's fit that differ from their defaults; its form is normal.",
+    )
     weights: str = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
     roi: tuple[Index, Index, Index, Index, Index, Index] | None = Field(
         default=None,
@@ -84,7 +88,7 @@ class Plan:
     overlap: int
     device: str
     precision: str
-    normal_form: Form
+    fit: FitOptions
     needs_normal: bool
     roi: Box | None
     grid: VolumeGrid
@@ -170,7 +174,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         overlap=overlap,
         device=device.name,
         precision=_precision(choices.precision, device),
-        normal_form=choices.normal,
+        fit=fit_options(choices),
         needs_normal=needs_normal,
         roi=box,
         grid=grid,
@@ -183,6 +187,11 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         work=work,
         expected=expected(method.name, scan, device.name, box is not None, work),
     )
+
+
+def fit_options(choices: Choices) -> FitOptions:
+    """How the normal operator is fitted, where it is needed; raises ParameterError for a wrong option."""
+    return build(FitOptions, {**FIT_IN_A_RUN, **choices.fit, "form": choices.normal}, "The fit")
 
 
 def _missing_angles(scan: Scan) -> list[str]:

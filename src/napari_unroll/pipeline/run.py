@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -37,7 +38,6 @@ from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
@@ -50,6 +50,8 @@ from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 
 log = logging.getLogger(__name__)
+_around: WeakKeyDictionary[Scan, torch.Tensor] = WeakKeyDictionary()
+"""What surrounds regions, by scan: the next region need not estimate it again."""
 NOISE_FITS = (0.8, 1.5)
 """Of a residual over the noise of the scan, where the volume fits the data and no more than the data."""
 OVERFITS = "the volume holds some of the noise"
@@ -65,7 +67,7 @@ def run(
     """Reconstruct; the last event is Finished with the volume (z, y, x), float32 for CT and complex64 for MRI.
 
     ``factors`` are a fitted normal operator for this scan; without them it is fitted (or taken from the cache) where
-    the method needs it. A region's problem is another one, so ``factors`` are not used with ``plan.roi``.
+    the method needs it. For a region of an X-ray scan they are cut to it; other regions have operators of their own.
     With ``look`` a rough picture comes first, for whoever shows what comes.
 
     Asked to stop, it ends within the step. Asked to finish, it returns the best estimate so far, whatever the method
@@ -145,8 +147,9 @@ def _work(
     physics = yield from _physics(plan, scan)
     crop = None
     if plan.roi is not None:
+        factors = (yield from _restricted(plan, scan, physics, factors)) if _keeps_operator(plan, scan) else None
         scan, crop = yield from _region(plan, scan, physics)
-        physics, factors = (yield from _physics(plan, scan)), None
+        physics = yield from _physics(plan, scan)
     yield Progress(0, 0, str(physics.reason))
     if plan.needs_normal and factors is None:
         factors = yield from _fit(plan, scan, physics)
@@ -161,6 +164,21 @@ def _work(
     )
     volume = yield from _solve(plan, problem, crop, stop)
     return volume if crop is None else np.ascontiguousarray(volume[crop])
+
+
+def _keeps_operator(plan: Plan, scan: Scan) -> bool:
+    """Whether the region's normal operator is a part of the whole one's, which is fitted once for all regions."""
+    return plan.needs_normal and scan.modality == "ct"
+
+
+def _restricted(
+    plan: Plan, scan: Scan, physics: VolumePhysics, factors: NormalFactors | None
+) -> Generator[Event, None, NormalFactors]:
+    """The fitted operator of the whole volume, cut to the region."""
+    assert plan.roi is not None
+    if factors is None:
+        factors = yield from _fit(plan, scan, physics)
+    return factors.restricted(plan.roi)
 
 
 def _physics(plan: Plan, scan: Scan) -> Generator[Event, None, VolumePhysics]:
@@ -179,7 +197,14 @@ def _region(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, 
 
 
 def _surroundings(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, torch.Tensor]:
-    """A quick estimate of the whole volume: filtered back-projection, and a little total variation for few views."""
+    """A quick estimate of the whole volume, made once for every scan."""
+    if scan not in _around:
+        _around[scan] = (yield from _estimated_surroundings(plan, scan, physics)).cpu()
+    return _around[scan].to(plan.device)
+
+
+def _estimated_surroundings(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, torch.Tensor]:
+    """Filtered back-projection, and a little total variation for few views."""
     problem = Problem(scan=scan, physics=physics, y=measured(scan, plan.device))
     if not is_undersampled(scan):
         return (yield from map_events(problem.find_quick(), _as_surroundings))[0, 0].clamp(min=0)
@@ -197,7 +222,7 @@ def _as_surroundings(event: Event) -> Event | None:
 
 def _fit(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, NormalFactors]:
     """The fitted normal operator; the fit's steps are reported as progress."""
-    for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0)):
+    for event in cached_fit(scan, physics, plan.fit):
         if isinstance(event, IterationDone):
             yield Progress(event.iteration, event.n_iterations, FIT)
         elif isinstance(event, Progress) and event.n_steps:
