@@ -405,7 +405,7 @@ class LayerWriter:
         low, high = ((oy + (a - 0.5) * sy, ox + (b - 0.5) * sx) for a, b in ((y.start, x.start), (y.stop, x.stop)))
         layer = Shapes(
             [np.array([low, high])], shape_type="rectangle", name=RECTANGLE, edge_color="#e3b341", face_color="transparent",
-            edge_width=min(sy, sx), units="mm", axis_labels=AXIS_LABELS[1:],
+            edge_width=0.5 * min(sy, sx), units="mm", axis_labels=AXIS_LABELS[1:],
         )  # fmt: skip
         self.viewer.add_layer(layer)
         layer.mode, layer.selected_data = "select", {0}

@@ -51,6 +51,7 @@ class Forecaster:
     clock: Callable[[], float] = time.perf_counter
     stages: list[_Stage] = field(default_factory=list, init=False)
     text: str = field(default="", init=False)
+    share: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self.stages.append(_Stage(START, self.clock()))
@@ -64,9 +65,11 @@ class Forecaster:
         else:
             return None
         left = self.left_s()
+        if not self.expected.stages:
+            return Forecast(self.text, self.stages[-1].share, left)
         elapsed = self.clock() - self.stages[0].begun
-        share = self.stages[-1].share if left is None else elapsed / max(elapsed + left, 1e-9)
-        return Forecast(self.text, share, left)
+        self.share = max(self.share, elapsed / max(elapsed + (left or 0.0), 1e-9))
+        return Forecast(self.text, self.share, left)
 
     def took(self) -> tuple[StageTime, ...]:
         """Every stage of the run that is over."""
@@ -121,11 +124,10 @@ class Forecaster:
         return (1 - trust) * own + trust * by_steps + self._pace(now, known) * later
 
     def _left_of_guess(self, now: float, stage: _Stage) -> float | None:
-        """Where the method never ran here: by the steps of what is most of the run, else by what was counted."""
-        elapsed = now - self.stages[0].begun
-        if stage.name.startswith(("iteration", ITERATIONS)) and stage.step > 1:
+        """Where the method never ran here: by the steps of its iterations, which are most of a run; before them nothing is known."""
+        if stage.name.startswith("iteration") and stage.step > 1:
             return stage.seconds(now) * (1 - stage.share) / stage.share
-        return max(0.0, self.expected.seconds - elapsed) or None
+        return None
 
     def _pace(self, now: float, known: dict[str, StageTime]) -> float:
         """How many times longer than expected the known stages took so far, drawn towards 1 while that is little."""
