@@ -124,7 +124,7 @@ class Forecaster:
         return (1 - trust) * own + trust * by_steps + self._pace(now, known) * later
 
     def _left_of_guess(self, now: float, stage: _Stage) -> float | None:
-        """Where the method never ran here: by the steps of its iterations, which are most of a run; before them nothing is known."""
+        """Where the method never ran here: by the steps of its iterations, which are most of a run; before, nothing is known."""
         if stage.name.startswith("iteration") and stage.step > 1:
             return stage.seconds(now) * (1 - stage.share) / stage.share
         return None
