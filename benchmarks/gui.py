@@ -1,12 +1,13 @@
-"""How long the window lets its user wait: for a dock after a click, for silence after Cancel, and after it was closed.
+"""How long the window lets its user wait: for a dock, a picture, a run beside what it foretold, after Cancel, and at its end.
 
 Every figure comes from a real window in a process of its own (``gui_window.py``). Docks are opened from the menu after
 the window has drawn. Cancel is pressed at several moments of every stage of the docks and of every method that applies
 to a sample; a window is closed in the middle of some. The work has ended when no worker's thread is left, and, after
 closing, when the process rests; a window without work says what napari itself takes for that.
 
-    python benchmarks/gui.py [--only open cancel close] [--size 32] [--views 50] [--json FILE]
+    python benchmarks/gui.py [--only open run cancel close] [--size 32] [--views 50] [--json FILE]
 
+``run`` makes every method at two sizes, ``--size`` and one and a half times that; the first calibrates the times of the second.
 Opens under a virtual screen where there is no display. ``--size 128 --views 180`` is a scan of everyday size.
 """
 
@@ -52,6 +53,12 @@ def opening(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return [child("open", folder, name=name, other=other)[0] for name, other in zip(DOCKS, others, strict=True)]
 
 
+def running(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Run → first picture; foretold and taken time."""
+    common = {"sizes": [given.size, given.size * 3 // 2], "views": given.views, "only": given.work}
+    return [row for sample in given.samples for row in child("run", folder, sample=sample, **common)[0]]
+
+
 def cancelling(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Cancel → idle."""
     common = {"size": given.size, "views": given.views, "moments": given.moments, "only": given.work}
@@ -70,7 +77,7 @@ def closing(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"open": opening, "cancel": cancelling, "close": closing}
+PARTS = {"open": opening, "run": running, "cancel": cancelling, "close": closing}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -86,7 +93,7 @@ def worst(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: max(row[name] for row in rows) for name in names}
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
@@ -97,9 +104,10 @@ def main() -> None:
     parser.add_argument(
         "--moments", type=float, nargs="*", default=[0.1, 0.5, 1.0, 3.0], help="seconds after the start"
     )
+    parser.add_argument("--note", default="", help="what else to say of the machine, such as that others used it")
     parser.add_argument("--json", type=Path, help="keep the figures here")
-    given = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine(), "size": given.size, "views": given.views}
+    given = parser.parse_args(words)
+    found: dict[str, Any] = {"machine": machine(), "size": given.size, "views": given.views, "note": given.note}
     with virtual_screen(), tempfile.TemporaryDirectory() as folder:
         for part in given.only:
             rows = PARTS[part](given, Path(folder))

@@ -1,12 +1,14 @@
-"""What ``gui.py`` measures in processes of their own: ``gui_window.py open|cancel|close JSON`` prints JSON.
+"""What ``gui.py`` measures in processes of their own: ``gui_window.py open|run|cancel|close JSON`` prints JSON.
 
 Only standard Python is imported here, so that a process begins as a user's does.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import statistics
 import sys
 import tempfile
 import threading
@@ -23,6 +25,8 @@ NEED_THE_FIT = ("comparison", "effect", "patch")
 SAMPLES: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "cone-beam": lambda size, views: {"n": size, "n_views": views},
     "multi-coil": lambda size, views: {"shape": (size // 2, size, size)},
+    "deblur": lambda size, views: {"shape": (1, 4 * size, 4 * size)},
+    "super-resolution": lambda size, views: {"shape": (1, 3 * size, 3 * size)},
 }
 
 
@@ -199,6 +203,59 @@ def measure_cancel(sample: str, size: int, views: int, moments: list[float], onl
     return rows
 
 
+def measure_run(sample: str, sizes: list[int], views: int, only: str = "") -> list[dict[str, Any]]:
+    """Run → first picture, and the times foretold beside those taken: every method at every size in one window.
+
+    Times foretold and taken are processor seconds of this process, also inside the forecast: others may use the machine. The
+    first size calibrates. ``left_off`` is the median error of the time left between a tenth and nine tenths of the run, as a part
+    of what was left then; ``left_worst`` the largest.
+    """
+    from napari_unroll.pipeline import forecast, run
+
+    run.Forecaster = functools.partial(forecast.Forecaster, clock=time.process_time)
+    rows = []
+    docks = open_all(sample, sizes[0], views, "run")
+    session = docks.scan.session
+    for size in sizes:
+        from napari_unroll.pipeline import sources
+
+        session.set_scan(sources.sample(sample, SAMPLES[sample](size, views)))
+        for name in [n for n in works(docks, sample) if docks.reconstruct.method.findData(n) >= 0]:
+            if only in ("", name):
+                rows.append({"sample": sample, "size": size, "method": name, **timed_run(docks, name)})
+                print(rows[-1], file=sys.stderr, flush=True)
+    docks.viewer.close()
+    return rows
+
+
+def timed_run(docks: Any, name: str) -> dict[str, Any]:
+    """Figures of one run."""
+    from napari_unroll.events import Forecast
+
+    dock, told = docks.reconstruct, []
+    dock.choose(name)
+    expected = dock.estimate().expected
+    begun, used = time.perf_counter(), time.process_time()
+    dock.run()
+    run, view = dock.session.runner.run, dock.view
+    run.event.connect(lambda e: told.append((time.process_time() - used, e)) if isinstance(e, Forecast) else None)
+    until(lambda: view.layer.visible or run.over)
+    picture, processor = time.perf_counter() - begun, time.process_time() - used
+    until(lambda: run.over)
+    took = time.process_time() - used
+    left = [(now, e.left_s) for now, e in told if e.left_s is not None and 0.1 < now / took < 0.9]
+    errors = [abs(s - (took - now)) / (took - now) for now, s in left] or [float("nan")]
+    return {
+        "first_picture_s": picture,
+        "first_picture_processor_s": processor,
+        "foretold_s": expected.seconds,
+        "calibrated": bool(expected.stages),
+        "taken_s": took,
+        "left_off": statistics.median(errors),
+        "left_worst": max(errors),
+    }
+
+
 def measure_close(sample: str, size: int, views: int, work: str, after: float) -> dict[str, Any]:
     """The user's way out: the window is closed while ``work`` goes on; "" is a window with nothing going on.
 
@@ -242,5 +299,7 @@ def rest() -> float:
 
 
 if __name__ == "__main__":
-    kinds: dict[str, Callable[..., Any]] = {"open": measure_open, "cancel": measure_cancel, "close": measure_close}
+    kinds: dict[str, Callable[..., Any]] = {
+        "open": measure_open, "run": measure_run, "cancel": measure_cancel, "close": measure_close,
+    }  # fmt: skip
     print(json.dumps(kinds[sys.argv[1]](**json.loads(sys.argv[2]))), flush=True)

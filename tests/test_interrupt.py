@@ -114,7 +114,8 @@ def loop(n: int, text: str = "") -> int:
 def test_a_plain_function_tells_how_far_it_is_by_its_outermost_loop():
     events, value = drained(stepwise(lambda: loop(3), "counting"))
     assert value == 3
-    assert events == [Progress(0, 1, "counting"), *(Progress(k, 3, "counting") for k in range(3))]
+    steps = [Progress(k, 3, "counting") for k in range(3)]
+    assert events == [Progress(0, 1, "counting"), *steps, Progress(1, 1, "counting")]
     events, _ = drained(stepwise(lambda: loop(1, "its own words"), "counting"))
     assert events[-1].text == "its own words"
     assert loop(2) == 2

@@ -18,6 +18,20 @@ Box = tuple[slice, slice, slice]
 """A cuboid of voxels: slices along z, y, x with plain integer starts and stops."""
 
 
+def whole(shape: tuple[int, int, int]) -> Box:
+    """The box of a whole volume."""
+    z, y, x = (slice(0, n) for n in shape)
+    return z, y, x
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 class Outcome(enum.StrEnum):
     """How a run ended."""
 
@@ -46,6 +60,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """Of a whole run: its present stage in words, the share that is done, and the seconds left over all stages, if known."""
+
+    text: str
+    share: float
+    left_s: float | None = None
+
+
+@dataclass(frozen=True)
 class PatchDone:
     """``values`` are final for this pass inside ``box``: a viewer may show them at once.
 
@@ -56,6 +79,14 @@ class PatchDone:
     box: Box
     values: np.ndarray
     consistency: float | None = None
+
+
+@dataclass(frozen=True)
+class QuickLook:
+    """``values`` (z, y, x) inside ``box`` are a rough picture, shown until the method has one of its own; never a result."""
+
+    box: Box
+    values: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -146,7 +177,19 @@ class Finished:
     found: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event = Started | Progress | PatchDone | IterationDone | FixedPoint | Pictures | Measured | Warned | Finished
+Event = (
+    Started
+    | Progress
+    | Forecast
+    | PatchDone
+    | QuickLook
+    | IterationDone
+    | FixedPoint
+    | Pictures
+    | Measured
+    | Warned
+    | Finished
+)
 
 
 T = TypeVar("T")

@@ -157,12 +157,16 @@ def stepwise(work: Callable[[], T], what: str = "") -> Generator[Event, None, T]
 
     thread = threading.Thread(target=context.run, args=(run,), name=f"unroll: {what}")
     thread.start()
+    text = what
     try:
         yield Progress(0, 1, what)
         while (event := told.get()) is not None:
             check()
-            yield Progress(event.step, event.n_steps, event.text or what)
+            text = event.text or what
+            yield Progress(event.step, event.n_steps, text)
     finally:
         abandoned.cancel()
         thread.join()
-    return outcome.result()
+    result = outcome.result()
+    yield Progress(1, 1, text)
+    return result

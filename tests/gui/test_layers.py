@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from napari_unroll.events import IterationDone, PatchDone
+from napari_unroll.events import IterationDone, PatchDone, QuickLook
 from napari_unroll.gui import contributions, layers
 from napari_unroll.gui.layers import LayerWriter, contrast, placement, projections_placement
 from napari_unroll.scan.geometry import VolumeGrid
@@ -115,11 +115,32 @@ def test_results_stream_into_one_layer(writer, model):
 def test_contrast_follows_the_values_until_touched(writer):
     view = writer.begin_result("r", GRID)
     values = np.linspace(0, 5, np.prod(GRID.shape), dtype=np.float32).reshape(GRID.shape)
-    view.follow_contrast(IterationDone(1, 2, values=values))
+    view.follow(IterationDone(1, 2, values=values))
     assert view.layer.contrast_limits[1] > 4.5
     view.layer.contrast_limits = (0.0, 1.0)
-    view.follow_contrast(IterationDone(2, 2, values=3 * values))
+    view.follow(IterationDone(2, 2, values=3 * values))
     assert tuple(view.layer.contrast_limits) == (0.0, 1.0)
+
+
+def test_what_was_shown_stays_in_sight_until_there_is_something_to_see(writer, model, cone_scan):
+    writer.show_scan(cone_scan)
+    shown = [layer for layer in model.layers if layer.visible]
+    view = writer.begin_result("r", cone_scan.grid)
+    view.follow(IterationDone(1, 2))
+    assert [layer for layer in model.layers if layer.visible] == shown
+    view.follow(QuickLook((slice(4, 8), slice(0, 16), slice(0, 16)), np.ones((4, 16, 16), np.float32)))
+    assert [layer for layer in model.layers if layer.visible] == [view.layer]
+
+
+def test_a_patch_of_air_does_not_blind_the_view(writer):
+    view = writer.begin_result("r", GRID)
+    values = np.linspace(0, 5, np.prod(GRID.shape), dtype=np.float32).reshape(GRID.shape)
+    view.follow(IterationDone(1, 2, values=values))
+    limits = view.layer.contrast_limits
+    view.follow(PatchDone((slice(0, 2),) * 3, np.full((2, 2, 2), 1e-4, np.float32)))
+    assert view.layer.contrast_limits[1] == limits[1]
+    view.follow(PatchDone((slice(0, 2),) * 3, np.full((2, 2, 2), 9, np.float32)))
+    assert view.layer.contrast_limits[1] > 8
 
 
 def test_a_cancelled_result_takes_its_layers_away(writer, model):
@@ -132,6 +153,7 @@ def test_cancelling_brings_back_what_was_shown(writer, model, cone_scan):
     writer.show_scan(cone_scan)
     shown = [layer.visible for layer in model.layers]
     view = writer.begin_result("r", cone_scan.grid)
+    view.follow(IterationDone(1, 2, values=np.ones(cone_scan.grid.shape, np.float32)))
     assert [layer for layer in model.layers if layer.visible] == [view.layer]
     writer.finish_result(view, None)
     assert [layer.visible for layer in model.layers] == shown

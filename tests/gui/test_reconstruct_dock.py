@@ -1,5 +1,6 @@
 """The Reconstruct dock: run, finish now, cancel, bad input, preview, results."""
 
+import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +9,21 @@ import numpy as np
 import pytest
 import torch
 from qtpy.QtWidgets import QApplication, QComboBox
+from typer.testing import CliRunner
 
+from napari_unroll.cli.app import app
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress
 from napari_unroll.gui import reconstruct_dock
+from napari_unroll.gui.layers import RECTANGLE
+from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.worker import Runner
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, Problem
 from napari_unroll.pipeline.choose import Row, Verdict
+from napari_unroll.pipeline.plan import Choices
+from napari_unroll.pipeline.sources import open_scan
 from tests.gui.conftest import TIMEOUT_MS
 from tests.methods import tiny
 
@@ -116,7 +123,7 @@ def test_run_cancel_run(dock, qtbot, cone_scan):
     until_gate(qtbot, dock)
     layer = dock.view.layer
     assert layer.data[:8].min() == 1
-    assert layer.data[8:].max() == 0
+    assert layer.data[8:].max() < 1  # the first look
     assert np.nanmax(dock.view.arrived.data) == 0.5
     dock.cancel_button.click()
     assert layer not in dock.session.viewer.layers
@@ -161,7 +168,7 @@ def test_finish_now_keeps_what_there_is(dock, qtbot, cone_scan):
     assert finished.outcome is Outcome.FINISHED_EARLY
     (layer,) = dock.session.layers.ours("result")
     assert layer.data[:8].min() == 1
-    assert layer.data[-1].max() == 0
+    assert layer.data[-1].max() == 0  # the estimate, no longer the first look
 
 
 def test_a_second_run_keeps_the_first_result(dock, qtbot, cone_scan):
@@ -215,6 +222,100 @@ def test_preview_reconstructs_a_slab_where_the_viewer_is(dock, qtbot, cone_scan)
     assert layer.data.shape == (4, 16, 16)
     index = (layer.translate[0] - cone_scan.grid.origin_mm[0]) / cone_scan.grid.spacing_mm[0]
     assert np.isclose(index, 8)
+
+
+def test_a_rectangle_says_which_part_of_the_slab_is_previewed(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("fdk")
+    dock.planes.setValue(4)
+    dock.inside.setChecked(True)
+    assert dock.region.isChecked()
+    assert dock.choices().roi[2:] == (4, 12, 4, 12)
+    (shapes,) = [layer for layer in dock.session.viewer.layers if layer.name == RECTANGLE]
+    (_, oy, ox), (_, sy, sx) = cone_scan.grid.origin_mm, cone_scan.grid.spacing_mm
+    shapes.data = [np.array([[oy + 1.6 * sy, ox - 9 * sx], [oy + 5.4 * sy, ox + 99 * sx]])]
+    assert dock.choices().roi[2:] == (2, 6, 0, 16)
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.result.shape == (4, 4, 16)
+    dock.inside.setChecked(False)
+    assert shapes not in dock.session.viewer.layers
+    assert dock.choices().roi[2:] == (0, 16, 0, 16)
+
+
+@pytest.mark.parametrize("roi", [(1, 6, 0, 16, 0, 16), (9, 16, 2, 7, 3, 16), (0, 1, 0, 16, 5, 6)])
+def test_the_region_of_a_stored_result_keeps_its_place(dock, cone_scan, roi):
+    dock.session.set_scan(cone_scan)
+    dock.session.choices_restored.emit(Choices(method="fdk", roi=roi))
+    assert dock.choices().roi == roi
+    dock.session.choices_restored.emit(Choices(method="fdk"))
+    assert dock.choices().roi is None
+
+
+def test_a_live_preview_follows_the_parameters_in_one_layer(dock, qtbot, cone_scan):
+    dock.session.set_scan(cone_scan)
+    dock.choose("fdk")
+    dock.live.setChecked(True)
+    with qtbot.waitSignal(dock.session.result_added, timeout=TIMEOUT_MS):
+        pass
+    dock.params.fields["window"].set("hann")
+    with qtbot.waitSignal(dock.session.result_added, timeout=TIMEOUT_MS) as blocker:
+        pass
+    assert blocker.args[0].record["method"]["params"]["window"] == "hann"
+    assert len(dock.session.layers.ours("result")) == 1
+
+
+def test_a_live_preview_that_would_take_long_switches_itself_off(dock, cone_scan, monkeypatch):
+    dock.session.set_scan(cone_scan)
+    dock.choose("fdk")
+    dock.live.setChecked(True)
+    monkeypatch.setattr(reconstruct_dock, "LIVE_S", 0.0)
+    dock.refresh()
+    assert not dock.live.isChecked()
+    assert "live preview is off" in dock.message.text()
+    assert not dock.session.runner.busy
+
+
+EDITS = {
+    "fdk": {"window": ("hann", "shepp-logan"), "positivity": (True,)},
+    "cgls": {"n_iterations": (2, 3), "precondition": (True, False), "damping": (0.1,)},
+    "tv-fista": {"n_iterations": (2,), "strength": (0.2, 1e-5), "positivity": (False,)},
+}
+FITS = {"n_probes": (3, 4), "seed": (5, 6), "form": ("dcd", "dc")}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_edits_in_the_docks_are_repeated_by_the_command(model, qtbot, tmp_path, monkeypatch, seed):
+    """Docks → command → run: equal values, whatever was edited."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(seed)
+    draw = lambda values: values[int(rng.integers(len(values)))]  # noqa: E731
+    dock, fit = ReconstructDock(model), NormalDock(model)
+    for widget in (dock, fit):
+        qtbot.addWidget(widget)
+    dock.session.set_scan(open_scan("sample:cone-beam", {"n": 14, "n_views": 8, "oversample": 1}))
+    method = ("cgls", "fdk", "cgls", "tv-fista")[seed]
+    dock.choose(method)
+    for name, values in EDITS[method].items():
+        dock.params.fields[name].set(draw(values))
+    for name, values in FITS.items():
+        fit.form.fields[name].set(draw(values))
+    fit.fit_button.click()
+    ended(qtbot, dock)
+    dock.region.setChecked(bool(rng.integers(2)))
+    dock.planes.setValue(int(rng.integers(3, 8)))
+    dock.inside.setChecked(bool(rng.integers(2)))
+    dock.session.layers.go_to_plane(dock.session.scan.grid, int(rng.integers(14)))
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    dock.copy_button.click()
+    words = shlex.split(QApplication.clipboard().text())
+    done = CliRunner().invoke(app, [*words[1:], "--overwrite"])
+    assert done.exit_code == 0, done.output
+    np.testing.assert_allclose(read_volume("result.ome.zarr").values, finished.result, rtol=1e-4, atol=1e-6)
+    assert ("--fit" in words) == (dock.plan.needs_normal)
+    Runner.wait()
 
 
 def test_the_estimate_names_device_and_memory(dock, cone_scan):

@@ -6,9 +6,12 @@ import threading
 import numpy as np
 import pytest
 
-from napari_unroll.events import Outcome
+from napari_unroll.events import Outcome, Progress
 from napari_unroll.gui import demo, jobs
 from napari_unroll.gui.session import session_of
+from napari_unroll.methods import registry
+from napari_unroll.methods.problem import Method, MethodParams
+from napari_unroll.physics.samples import sample_deblur
 from napari_unroll.pipeline.metrics import psnr
 from tests.gui.conftest import TIMEOUT_MS
 
@@ -16,6 +19,11 @@ from tests.gui.conftest import TIMEOUT_MS
 @pytest.fixture
 def docks(viewer):
     return demo.open_docks(viewer)
+
+
+@pytest.fixture
+def deblur_scan():
+    return sample_deblur((1, 24, 24))
 
 
 def ended(qtbot, docks):
@@ -61,6 +69,36 @@ def test_load_fit_run_cancel_run(docks, viewer, qtbot):
     viewer.layers.clear()
     session.set_scan(session.scan)
     assert len(viewer.layers) == 2
+
+
+@pytest.mark.parametrize("scan", ["cone_scan", "mri_scan", "deblur_scan"])
+def test_there_is_a_picture_while_the_method_has_none(docks, viewer, qtbot, request, monkeypatch, scan):
+    """At every moment of a run the canvas shows the scan or a volume, also while a method is busy before its first step."""
+    gate, there = threading.Event(), threading.Event()
+
+    def waits(problem, params):
+        there.set()
+        gate.wait(60)
+        yield Progress(1, 1)
+        return problem.zeros()[0, 0] + 1
+
+    method = Method(name="waits", title="w", summary="w", source="none", params=MethodParams, solve=waits)
+    monkeypatch.setitem(registry.METHODS, "waits", method)
+    session = session_of(viewer)
+    session.set_scan(request.getfixturevalue(scan))
+    docks.reconstruct.choose("waits")
+    before = [layer for layer in viewer.layers if layer.visible]
+    docks.reconstruct.run_button.click()
+    view = docks.reconstruct.view
+    assert [layer for layer in viewer.layers if layer.visible] == before
+    qtbot.waitUntil(lambda: there.is_set() and view.layer.visible, timeout=TIMEOUT_MS)
+    truth = np.abs(session.scan.truth)
+    assert np.corrcoef(view.layer.data.ravel(), truth.ravel())[0, 1] > 0.7
+    assert view.layer.contrast_limits[1] < 3 * truth.max()
+    if os.environ["QT_QPA_PLATFORM"] != "offscreen":
+        assert viewer.screenshot(flash=False)[..., :3].std() > 5
+    gate.set()
+    assert ended(qtbot, docks).outcome is Outcome.COMPLETED
 
 
 def test_nothing_is_clipped_in_a_small_window(docks, viewer, qtbot):

@@ -169,3 +169,24 @@ def test_patches_of_a_device_copy():
     u = torch.randn(1, 1, 2, 3, 4, dtype=torch.float64)
     assert g.symmetric
     assert torch.equal(f.restrict(BOXES[0]).apply(u), g.restrict(BOXES[0]).apply(u))
+
+
+@pytest.mark.parametrize("polynomial", [False, True])
+@pytest.mark.parametrize("box", BOXES)
+def test_what_is_cut_to_a_region_is_its_block_of_the_whole(polynomial, box):
+    f = random_factors((False,) * 3, symmetric=polynomial)
+    if polynomial:
+        pairs = tuple((k, k, 0) for k in range(4))
+        f = NormalFactors(
+            kernel=f.kernel[:1], left=(w := f.left[:1]), right=w, shape=SHAPE, pairs=pairs, polynomial=True
+        )
+    cut = f.restricted(box)
+    assert cut.shape == tuple(b.stop - b.start for b in box)
+    assert (
+        gap(dense(f.restrict(box).apply, cut.shape, torch.float64), dense(cut.apply, cut.shape, torch.float64)) < 1e-12
+    )
+
+
+def test_circular_operators_are_not_cut():
+    with pytest.raises(ParameterError, match="circular"):
+        random_factors((True, False, False)).restricted(BOXES[0])

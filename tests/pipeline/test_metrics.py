@@ -81,3 +81,7 @@ def test_a_single_voxel_has_no_shells():
 def test_differences_are_between_magnitudes():
     truth = volume() * np.exp(1j)
     np.testing.assert_allclose(difference(truth * 1j, truth), 0, atol=1e-6)
+
+
+def test_where_no_window_fits_there_is_no_similarity():
+    assert np.isnan(ssim(np.ones((3, 8, 20), np.float32), np.ones((3, 8, 20), np.float32)))

@@ -158,6 +158,9 @@ def reconstruct(
         typer.Option("--max-memory", "--max-memory-gb", help="What a run may take, such as 8GB; auto: what is free."),
     ] = "auto",
     normal: Annotated[str, typer.Option(help="Form of the approximated normal operator, or auto.")] = "auto",
+    fit: Annotated[
+        list[str], typer.Option("--fit", metavar="NAME=VALUE", help="An option of the normal operator's fit; see fit.")
+    ] = [],  # noqa: B006
     weights: Annotated[str, typer.Option(help="Shipped weights by name, a .safetensors file, or auto.")] = "auto",
     roi: Annotated[str, typer.Option(help="Only a region: z0,z1 or z0,z1,y0,y1,x0,x1 in voxels.")] = "",
     config: Annotated[Path | None, typer.Option(help="YAML with any of these choices; options given here win.")] = None,
@@ -175,7 +178,8 @@ def reconstruct(
 
     asked = {
         "method": method, "params": _assignments(set_), "patch_size": _edge(patch_size), "overlap": _edge(overlap),
-        "device": device, "precision": precision, "normal": normal, "weights": weights, "max_memory_gb": _gigabytes(max_memory),
+        "device": device, "precision": precision, "normal": normal, "fit": _assignments(fit), "weights": weights,
+        "max_memory_gb": _gigabytes(max_memory),
     }  # fmt: skip
     if resume is not None:
         _refuse_choices("--resume", {**asked, "file": file, "option": option, "links": allow_links, "edit": edit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,4 +88,6 @@ def _allowed(spec: FieldSpec) -> str:
 def print_quality(volume: np.ndarray, truth: np.ndarray | None) -> None:
     """PSNR and SSIM where the truth is known."""
     if truth is not None:
-        typer.echo(f"Against the known truth: PSNR {psnr(volume, truth):.2f} dB, SSIM {ssim(volume, truth):.3f}.")
+        similarity = ssim(volume, truth)
+        more = "" if math.isnan(similarity) else f", SSIM {similarity:.3f}"
+        typer.echo(f"Against the known truth: PSNR {psnr(volume, truth):.2f} dB{more}.")

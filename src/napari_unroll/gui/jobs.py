@@ -81,7 +81,7 @@ def reconstruction(plan: Plan, scan: Scan, factors: Any = None) -> Callable[[Sto
     """Run a plan; where the truth is known, the last sentence says how close the result is."""
 
     def work(stop: Stop) -> Iterator[Event]:
-        for event in run(plan, scan, stop, factors):
+        for event in run(plan, scan, stop, factors, look=True):
             yield judged(event, scan, plan) if isinstance(event, Finished) else event
 
     return work

@@ -6,14 +6,14 @@ resolution overlap. Complex volumes become a magnitude and a phase layer. Knows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pint
 from napari.layers import Image, Layer, Points, Shapes, Surface, Vectors
 
-from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone
+from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone, QuickLook
 from napari_unroll.gui.opengl import guard_removal
 from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.streaming import Streamer, StreamImage
@@ -37,6 +37,8 @@ STORED = "napari-unroll.stored"
 """Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
 RECORD = "provenance"
 """Where a layer of a result keeps the record of how it came about."""
+RECTANGLE = "preview rectangle"
+"""Name of the layer of shapes that says which part of a slice is previewed."""
 AXIS_LABELS = ("z", "y", "x")
 COARSE_BLOCK = 4
 SHARES_A_VIEW = 1000.0
@@ -116,17 +118,16 @@ def projections_placement(scan: Scan) -> dict[str, Any]:
 
 
 class ResultView:
-    """One streaming result: its layer, and the coarse layer of patches that have arrived.
+    """One streaming result: its layer, the coarse layer of patches that have arrived, and the layers that it will cover.
 
-    ``sink`` is called in the worker's thread; the rest in the window's.
+    They stay in sight until there is something to see. ``sink`` is called in the worker's thread; the rest in the window's.
     """
 
-    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None, hidden: Sequence[Layer] = ()) -> None:
-        self.layer, self.arrived, self.hidden = layer, arrived, hidden
+    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None, covered: Sequence[Layer] = ()) -> None:
+        self.layer, self.arrived, self.covered = layer, arrived, covered
         self.streams = [layer] if arrived is None else [layer, arrived]
         self.n_patches = 0
         self._limits: tuple[float, float] | None = None
-        self._high = 0.0
         self._far = 0.0
 
     def sink(self, event: Event) -> None:
@@ -135,20 +136,36 @@ class ResultView:
             self.layer.post(event.box, _real(event.values))
             self.n_patches += 1
             self._mark(event)
+        elif isinstance(event, QuickLook):
+            self.layer.post(event.box, _real(event.values))
         elif isinstance(event, IterationDone) and event.values is not None:
             self.layer.post_volume(_real(event.values))
 
-    def follow_contrast(self, event: Event) -> None:
-        """Widen the limits as values arrive, until the user touches them."""
+    def follow(self, event: Event) -> None:
+        """Come into sight with the first values, and let the contrast follow them until the user touches it."""
         if isinstance(event, PatchDone):
             self._follow_consistency(event)
         values = getattr(event, "values", None)
-        if values is None or (self._limits is not None and not self._untouched()):
+        if values is None:
+            return
+        self._follow_contrast(values, is_part=isinstance(event, PatchDone | QuickLook))
+        self.show()
+
+    def show(self) -> None:
+        """Take the place of the layers that it covers."""
+        if self.layer.visible:
+            return
+        for layer in self.covered:
+            layer.visible = False
+        self.layer.visible = True
+
+    def _follow_contrast(self, values: np.ndarray, is_part: bool) -> None:
+        """A whole volume sets the limits, a part of one only widens them."""
+        if self._limits is not None and not self._untouched():
             return
         low, high = contrast(_real(values))
-        if isinstance(event, PatchDone):
-            high = self._high = max(self._high, high)
-            low = min(0.0, low) if self._limits is None else min(self._limits[0], low)
+        if is_part and self._limits is not None:
+            low, high = min(low, self._limits[0]), max(high, self._limits[1])
         self._set(low, high)
 
     def keep_contrast(self, limits: tuple[float, float]) -> None:
@@ -264,20 +281,19 @@ class LayerWriter:
     def begin_result(
         self, name: str, grid: VolumeGrid, limits: tuple[float, float] | None = None, patchwise: bool = True
     ) -> ResultView:
-        """Empty layers into which a run streams; other layers of ours are hidden so that the result is seen.
+        """Empty layers into which a run streams; they take the place of other layers of ours with the first values.
 
         ``patchwise`` adds the coarse layer of arrived patches; ``limits`` are a reference's contrast.
         """
-        hidden = [layer for layer in self.ours() if layer.visible]
-        self.hide()
         self._take_away([*self.ours("arrived"), *self.ours("patches")])
         self._leave_grid()
+        covered = [layer for layer in self.ours() if layer.visible]
         result = StreamImage(
             np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), rendering="attenuated_mip",
-            attenuation=ATTENUATION, **placement(grid),
+            attenuation=ATTENUATION, visible=False, **placement(grid),
         )  # fmt: skip
         layer = self._add(result, "result")
-        view = ResultView(layer, self._add_arrived(grid) if patchwise else None, hidden)
+        view = ResultView(layer, self._add_arrived(grid) if patchwise else None, covered)
         if limits is not None:
             view.keep_contrast(limits)
         for layer in view.streams:
@@ -291,11 +307,12 @@ class LayerWriter:
             view.layer.data[:] = _real(values)
             if view._untouched() or view._limits is None:
                 view._set(*contrast(view.layer.data))
+            view.show()
         for layer in view.streams:
             self.streamer.finish(layer)
         if values is None:
             self._take_away(view.streams)
-            for layer in view.hidden:
+            for layer in view.covered:
                 layer.visible = True
         if values is not None and np.iscomplexobj(values):
             self._add_phase(view.layer, values)
@@ -496,6 +513,41 @@ class LayerWriter:
             self.viewer.reset_view()
             self.go_to_centre(added)
         return added
+
+    def show_rectangle(self, grid: VolumeGrid, y: slice, x: slice, changed: Callable[..., Any]) -> None:
+        """A rectangle around voxels (y, x) that the user moves and stretches; ``changed`` is called when he did."""
+        self.remove_rectangle()
+        (_, oy, ox), (_, sy, sx) = grid.origin_mm, grid.spacing_mm
+        low, high = ((oy + (a - 0.5) * sy, ox + (b - 0.5) * sx) for a, b in ((y.start, x.start), (y.stop, x.stop)))
+        layer = Shapes(
+            [np.array([low, high])], shape_type="rectangle", name=RECTANGLE, edge_color="#e3b341", face_color="transparent",
+            edge_width=0.5 * min(sy, sx), units="mm", axis_labels=AXIS_LABELS[1:],
+        )  # fmt: skip
+        self.viewer.add_layer(layer)
+        layer.mode, layer.selected_data = "select", {0}
+        layer.events.data.connect(changed)
+
+    def remove_rectangle(self) -> None:
+        """Take the rectangle away."""
+        for layer in [layer for layer in self.viewer.layers if layer.name == RECTANGLE]:
+            self.viewer.layers.remove(layer)
+
+    def rectangle(self, grid: VolumeGrid) -> tuple[slice, slice]:
+        """The voxels (y, x) of a grid within the first shape of the rectangle's layer; all where there is none."""
+        found = [layer for layer in self.viewer.layers if layer.name == RECTANGLE and len(layer.data)]
+        if not found:
+            return slice(0, grid.shape[1]), slice(0, grid.shape[2])
+        corners = np.asarray(found[0].data[0])[:, -2:]
+        edges = np.round((corners - grid.origin_mm[1:]) / grid.spacing_mm[1:] + 0.5).astype(int)
+        y, x = (
+            slice(int(a := np.clip(low, 0, n - 1)), int(np.clip(high, a + 1, n)))
+            for low, high, n in zip(edges.min(0), edges.max(0), grid.shape[1:], strict=True)
+        )
+        return y, x
+
+    def go_to_plane(self, grid: VolumeGrid, z: int) -> None:
+        """Show the slice through plane ``z`` of a grid."""
+        self.viewer.dims.set_point(self.viewer.dims.ndim - 3, grid.origin_mm[0] + z * grid.spacing_mm[0])
 
     def go_to_index(self, layer: Layer, index: tuple[int, int, int]) -> None:
         """Show the slice through a voxel of a layer."""

@@ -258,7 +258,7 @@ class NormalDock(parts.DockFrame):
             return
         self.fitted = finished.result
         self.session.physics = self.fitted.physics
-        self.session.set_factors(self.fitted.factors)
+        self.session.set_factors(self.fitted.factors, self._options)
         self._add_row(self.fitted)
         self.fits.append(self.fitted)
         self.region.list_fits([fitted.factors.form for fitted in self.fits])

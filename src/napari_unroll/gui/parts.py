@@ -281,9 +281,10 @@ class RunBar(QWidget):
         if self._runner.run is None:
             return
         clock = self._runner.run.clock
-        self.bar.setRange(0, clock.n_steps)  # without a number of steps it shows that something goes on
-        self.bar.setValue(min(clock.step, clock.n_steps))
-        self.text.setText(" · ".join(t for t in (clock.text, clock.left_text) if t))
+        share = clock.share
+        self.bar.setRange(0, 0 if share is None else 1000)  # while it is unknown it shows that something goes on
+        self.bar.setValue(round(1000 * (share or 0.0)))
+        self.text.setText(" · ".join(t for t in (clock.stage, clock.left_text) if t))
 
 
 class RunRow(QWidget):

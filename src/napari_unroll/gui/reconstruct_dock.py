@@ -14,24 +14,30 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog, QSpinBox
 from superqt.utils import QSignalDebouncer
 
 from napari_unroll.errors import ParameterError, UnrollError
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
+from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned, duration
 from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.layers import RECORD, ResultView, contrast
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.session import Result
+from napari_unroll.gui.worker import Run
 from napari_unroll.io import writers
 from napari_unroll.methods import registry, weights
 from napari_unroll.pipeline import provenance
 from napari_unroll.pipeline.choose import Verdict, choose
 from napari_unroll.pipeline.devices import probe
 from napari_unroll.pipeline.memory import gib
-from napari_unroll.pipeline.plan import Choices, Plan, resolve
+from napari_unroll.pipeline.plan import Choices, Plan, fit_options, resolve
+from napari_unroll.pipeline.spoken import changed_fit
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.scan.scan import Scan
 
 AUTO = "automatic"
+LIVE_S = 10.0
+"""Longest preview that is made again at every change."""
+LIVE_PAUSE_MS = 600
+"""After the last change."""
 KEYS = {"run": "Ctrl+Return", "finish": "Ctrl+Shift+Return", "cancel": "Ctrl+."}
 """Button → shortcut; none of napari's own."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
@@ -46,12 +52,16 @@ class ReconstructDock(parts.DockFrame):
         super().__init__(napari_viewer)
         self.setObjectName("unroll-reconstruct")
         self.view: ResultView | None = None
+        self._live_run: Run | None = None
+        self._live_layer: Any = None
         self.plan: Plan | None = None
         self.result: Result | None = None
         self.params: RecordForm | None = None
         self._devices = probe()
         self._estimating = QSignalDebouncer(parent=self)
         self._estimating.setTimeout(150)
+        self._refreshing = QSignalDebouncer(parent=self)
+        self._refreshing.setTimeout(LIVE_PAUSE_MS)
         self._offset, self._last_iteration = 0.0, 0
         self.arrived = QCheckBox("Show which patches have arrived")
         self._build_method()
@@ -60,6 +70,7 @@ class ReconstructDock(parts.DockFrame):
         self._build_result()
         self.body.addStretch(1)
         self._estimating.triggered.connect(self.estimate)
+        self._refreshing.triggered.connect(self.refresh)
         self.session.scan_changed.connect(self.show_scan)
         self.session.layers_changed.connect(self._on_layers)
         self.session.weights_added.connect(self._list_weights)
@@ -95,17 +106,26 @@ class ReconstructDock(parts.DockFrame):
         self.planes.setValue(16)
         self.planes.setSuffix(" planes")
         self.planes.setMinimumWidth(132)
+        self.inside = QCheckBox("Only inside a rectangle")
+        self.inside.setToolTip("Draw where: a rectangle over the slice that can be moved and stretched.")
+        self.inside.toggled.connect(self._on_inside)
+        self.live = QCheckBox("Live: preview again when something changes")
+        self.live.setToolTip(f"For methods whose preview takes less than {LIVE_S:.0f} s.")
+        self.live.toggled.connect(self._on_live)
         self.region.toggled.connect(self._later)
         self.planes.valueChanged.connect(self._later)
         self.memory = parts.Wrapped()
         self.settings_fold = parts.Fold("Patches, device, precision", self.settings)
         self.body.addWidget(self.settings_fold)
         self.body.addWidget(parts.row(self.region, self.planes, stretch=(1, 0)))
+        self.body.addWidget(self.inside)
+        self.body.addWidget(self.live)
         self.body.addWidget(self.memory)
 
     def _make_settings(self, scan: Scan | None) -> None:
         names = {"device": ["auto", *(d.name for d in self._devices)]}
-        self.settings = RecordForm(Choices, skip=("method", "params", "weights", "roi"), choices=names)
+        skip = ("method", "params", "weights", "fit", "roi")
+        self.settings = RecordForm(Choices, skip=skip, choices=names)
         preferred = preferences()
         self.remembered.form("settings", self.settings, Choices(device=preferred.device, precision=preferred.precision))
         self.settings.changed.connect(self._later)
@@ -143,6 +163,8 @@ class ReconstructDock(parts.DockFrame):
 
     def show_scan(self, scan: Scan | None) -> None:
         """Offer the methods that apply to this scan."""
+        self.inside.setChecked(False)
+        self.planes.setMaximum(512 if scan is None else scan.grid.shape[0])
         self.sample_button.setVisible(scan is None)
         chosen = self.method.currentData()
         self.method.blockSignals(True)
@@ -224,10 +246,9 @@ class ReconstructDock(parts.DockFrame):
         if self.params is not None:
             record = registry.get(choices.method).params
             self.params.set_value(record(**choices.params))
-        self.settings.set_value(choices.model_copy(update={"roi": None}))
-        self.region.setChecked(choices.roi is not None)
-        if choices.roi is not None:
-            self.planes.setValue(choices.roi[1] - choices.roi[0])
+        self.settings.set_value(choices.model_copy(update={"roi": None, "fit": {}}))
+        self.session.fit_options = fit_options(choices)
+        self._show_region(choices.roi)
         self.message.say("The choices of the stored result are restored; Run makes it again.")
 
     def choices(self) -> Choices:
@@ -236,7 +257,20 @@ class ReconstructDock(parts.DockFrame):
         params = {} if self.params is None else self.params.value().model_dump()
         default = registry.get(self._method_name()).params() if self.params is not None else None
         changed = {k: v for k, v in params.items() if default is None or v != getattr(default, k)}
-        return settings.model_copy(update={"method": self._method_name(), "params": changed, "roi": self._roi()})
+        wishes = {"method": self._method_name(), "params": changed, "roi": self._roi(), **self._fit(settings, params)}
+        return settings.model_copy(update=wishes)
+
+    def _fit(self, settings: Choices, params: dict[str, Any]) -> dict[str, Any]:
+        """The options of the last fit or of a stored result, where the method needs one and no other form is asked for."""
+        options, method = self.session.fit_options, registry.get(self._method_name())
+        needed = method.needs_normal is not None and method.needs_normal(method.params(**params))
+        if options is None or not needed or settings.normal not in ("auto", options.form):
+            return {}
+        return {"normal": options.form, "fit": changed_fit(options)}
+
+    def _factors(self, plan: Plan) -> Any:
+        """The fitted operator of the Normal operator dock, where the plan's fit would make the same."""
+        return self.session.factors if plan.fit == self.session.fit_options else None
 
     def _roi(self) -> tuple[int, int, int, int, int, int] | None:
         """The slab around the viewer's slice, along z."""
@@ -248,10 +282,80 @@ class ReconstructDock(parts.DockFrame):
         position = self.session.viewer.dims.point[-3] if self.session.viewer.dims.ndim >= 3 else 0.0
         middle = round((position - scan.grid.origin_mm[0]) / scan.grid.spacing_mm[0])
         start = int(np.clip(middle - n // 2, 0, nz - n))
-        return (start, start + n, 0, ny, 0, nx)
+        y, x = self.session.layers.rectangle(scan.grid) if self.inside.isChecked() else (slice(0, ny), slice(0, nx))
+        return (start, start + n, y.start, y.stop, x.start, x.stop)
+
+    def _on_inside(self, on: bool) -> None:
+        """Show a rectangle to stretch; a rectangle means a preview."""
+        scan = self.session.scan
+        if on and scan is not None:
+            self.region.setChecked(True)
+            y, x = (slice(n // 4, max(n // 4 + 1, n - n // 4)) for n in scan.grid.shape[1:])
+            self.session.layers.show_rectangle(scan.grid, y, x, self._later)
+        else:
+            self.session.layers.remove_rectangle()
+        self._later()
+
+    def _show_region(self, roi: tuple[int, ...] | None) -> None:
+        """The region of a stored result, in its place: the viewer goes to the middle of its planes."""
+        scan = self.session.scan
+        self.region.setChecked(roi is not None)
+        self.inside.setChecked(False)
+        if roi is None or scan is None:
+            return
+        z0, z1, y0, y1, x0, x1 = roi
+        self.planes.setValue(z1 - z0)
+        self.session.layers.go_to_plane(scan.grid, z0 + (z1 - z0) // 2)
+        if (y0, y1, x0, x1) != (0, scan.grid.shape[1], 0, scan.grid.shape[2]):
+            self.inside.setChecked(True)
+            self.session.layers.show_rectangle(scan.grid, slice(y0, y1), slice(x0, x1), self._later)
 
     def _later(self, *_: Any) -> None:
         self._estimating.throttle()
+        if self.live.isChecked():
+            self._refreshing.throttle()
+
+    def _on_live(self, on: bool) -> None:
+        """A live preview is of a region."""
+        if on:
+            self.region.setChecked(True)
+            self._later()
+
+    def refresh(self) -> None:
+        """Preview again in place of the last preview; too slow a method ends that, with one sentence."""
+        scan, run = self.session.scan, self.session.runner.run
+        if scan is None or not self.live.isChecked():
+            return
+        if run is not None and not run.over and run is not self._live_run:
+            self._refreshing.throttle()
+            return
+        plan = self.estimate()
+        if plan is None:
+            return
+        if self._seconds(plan) > LIVE_S:
+            self.live.setChecked(False)
+            self.message.say(
+                f"The live preview is off: {plan.title} would take {duration(self._seconds(plan))} each time."
+            )
+            return
+        shown = self._live_layer
+        self._start(plan, scan)
+        self._live_run, view = self.session.runner.run, self.view
+        assert self._live_run is not None
+        assert view is not None
+        self._live_run.finished.connect(lambda finished: self._replace(shown, view, finished))
+
+    def _replace(self, shown: Any, view: ResultView, finished: Finished) -> None:
+        """The new preview is there; the last one goes."""
+        if finished.result is None:
+            return
+        self._live_layer = view.layer
+        if shown is not None and shown in self.session.viewer.layers:
+            self.session.viewer.layers.remove(shown)
+
+    def _seconds(self, plan: Plan) -> float:
+        """What the plan is expected to take with what is fitted already."""
+        return (plan.expected if self._factors(plan) is None else plan.expected.without_fit()).seconds
 
     def estimate(self) -> Plan | None:
         """Show what the choices mean: patch, memory, device. Returns the plan, None where the choices do not fit."""
@@ -266,7 +370,9 @@ class ReconstructDock(parts.DockFrame):
             return None
         patch = " × ".join(map(str, plan.patch_size))
         what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
-        takes = f"{plan.device}: {what}about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free."
+        expected = plan.expected if self._factors(plan) is None else plan.expected.without_fit()
+        memory = f"about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free"
+        takes = f"{plan.device}: {what}{memory}, {expected.text}."
         self.memory.setText("\n".join([takes, *plan.cautions]))
         return plan
 
@@ -296,8 +402,9 @@ class ReconstructDock(parts.DockFrame):
         name = self.session.free_name(f"{scan.name} · {plan.method}")
         patchwise = registry.get(plan.method).patchwise
         view = self.session.layers.begin_result(name, plan.grid, limits, patchwise)
-        factors = self.session.factors
-        run = self.session.runner.start(jobs.reconstruction(plan, scan, factors), plan.title, sink=view.sink)
+        run = self.session.runner.start(
+            jobs.reconstruction(plan, scan, self._factors(plan)), plan.title, sink=view.sink
+        )
         run.event.connect(self._on_event)
         run.finished.connect(self._on_finished)
         self.view, self.plan = view, plan
@@ -363,7 +470,7 @@ class ReconstructDock(parts.DockFrame):
 
     def _on_event(self, event: Event) -> None:
         if self.view is not None:
-            self.view.follow_contrast(event)
+            self.view.follow(event)
         if isinstance(event, Warned):
             self.message.say(event.text, "warning")
         elif isinstance(event, IterationDone):

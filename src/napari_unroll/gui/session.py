@@ -60,6 +60,7 @@ class Session(QObject):
         self.scan: Scan | None = None
         self.physics: VolumePhysics | None = None
         self.factors: Any = None
+        self.fit_options: Any = None
         self.results: dict[str, Result] = {}
         self.weights: list[Path] = []
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -122,9 +123,9 @@ class Session(QObject):
         self.layers.turn_to(self.layers.show_volume(name, volume.values, volume.grid, role="result")[-1:])
         self.choices_restored.emit(stored.choices)
 
-    def set_factors(self, factors: Any) -> None:
-        """The normal operator's approximation of the present scan, or None."""
-        self.factors = factors
+    def set_factors(self, factors: Any, options: Any = None) -> None:
+        """The normal operator's approximation of the present scan and the FitOptions that made it, or None."""
+        self.factors, self.fit_options = factors, options
         self.factors_changed.emit(factors)
 
     def add_result(self, result: Result) -> None:

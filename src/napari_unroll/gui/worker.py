@@ -21,7 +21,7 @@ from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QObject, Signal
 
 from napari_unroll.errors import Cancelled, FinishNow, UnrollError
-from napari_unroll.events import Event, Finished, IterationDone, Outcome, Progress, Started, Stop
+from napari_unroll.events import Event, Finished, Forecast, IterationDone, Outcome, Progress, Started, Stop, duration
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.interrupt import interruptible
 
@@ -173,18 +173,21 @@ class Runner(QObject):
 
 
 class Clock:
-    """How far a run is and how long it will still take, from its own events."""
+    """How far a run is and how long it will still take, from its own events; forecasts of a whole run count before all."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._first: tuple[float, int] | None = None
+        self._forecast: tuple[float, Forecast] | None = None
         self.step = 0
         self.n_steps = 0
         self.text = ""
 
     def see(self, event: Event) -> None:
         """Note an event."""
-        if isinstance(event, Started):
+        if isinstance(event, Forecast):
+            self._forecast = (time.monotonic(), event)
+        elif isinstance(event, Started):
             self.step, self.n_steps, self.text = 0, event.n_steps, event.what
         elif isinstance(event, Progress):
             self._restart_if(event.n_steps != self.n_steps or event.step < self.step)
@@ -205,8 +208,23 @@ class Clock:
         return time.monotonic() - self._start
 
     @property
+    def share(self) -> float | None:
+        """What is done of the run, or of its stage where nobody foretells the whole; None while that is unknown."""
+        if self._forecast is not None:
+            return self._forecast[1].share
+        return min(1.0, self.step / self.n_steps) if self.n_steps else None
+
+    @property
+    def stage(self) -> str:
+        """The present stage in words."""
+        return self.text if self._forecast is None else self._forecast[1].text
+
+    @property
     def left_s(self) -> float | None:
         """Seconds still to go, None while unknown; the first step (compilation, loading) does not count."""
+        if self._forecast is not None:
+            then, told = self._forecast
+            return None if told.left_s is None else max(0.0, told.left_s - (time.monotonic() - then))
         if self._first is None or self.n_steps <= self.step or self.step <= self._first[1]:
             return None
         then, step = self._first
@@ -217,11 +235,3 @@ class Clock:
         """The time left in words."""
         left = self.left_s
         return "" if left is None else f"{duration(left)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import FinishNow, ScanError
-from napari_unroll.events import Event, IterationDone, PatchDone, Progress
+from napari_unroll.events import Event, IterationDone, PatchDone, Progress, QuickLook, whole
 from napari_unroll.interrupt import stepwise
 from napari_unroll.methods.journal import Journal
 from napari_unroll.methods.memory import A_HANDFUL, Memory
@@ -135,13 +135,15 @@ class Problem:
         return MeasuredResidual(self.physics, x, left)
 
     def find_quick(self, **choices: Any) -> Generator[Event, None, torch.Tensor]:
-        """FDK, FBP, the zero-filled, gridded or interpolated image, (1, 1, z, y, x); kept as the estimate where there is none.
+        """FDK, FBP, the zero-filled, gridded or interpolated image, (1, 1, z, y, x).
 
+        Where there is no estimate yet it is the first: kept, and told as a QuickLook.
         ``x = yield from problem.find_quick()``; ``choices`` are those of the physics' ``A_dagger``.
         """
         x = yield from stepwise(lambda: self.physics.A_dagger(self.y, **choices), "quick reconstruction")
         if not self.estimate.exists:
             self.estimate.keep(x)
+            yield QuickLook(whole(self.shape), x.detach()[0, 0].cpu().numpy())
         return x
 
     def zeros(self) -> torch.Tensor:
@@ -163,6 +165,7 @@ class Problem:
                 estimates.append(estimate)
                 if estimate <= (1 + NORM_RISE) * estimates[-2]:
                     break
+            yield Progress(NORM_STEPS, NORM_STEPS, NORM_TEXT)
             if estimates[-1] == 0:
                 raise ScanError(
                     "No measurement sees the volume, A is zero: check the geometry, the region, the mask and the coil maps."

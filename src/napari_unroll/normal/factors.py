@@ -121,6 +121,15 @@ class NormalFactors:
         right = left if self.symmetric else self._stacked("right", many)
         return PatchNormal(self.convolution(patch), left, right, self.pairs)
 
+    def restricted(self, box: Box) -> NormalFactors:
+        """P Ñ Pᵀ as factors of their own, exact; raises ParameterError where an axis is circular, whose ends belong together."""
+        patch = _common_shape([box], self.shape)
+        if any(circular and p < n for circular, p, n in zip(self.circular, patch, self.shape, strict=True)):
+            raise ParameterError("A circular normal operator cannot be restricted to a region; fit a linear one.")
+        left = self.weights("left", box)
+        right = left if self.symmetric else self.weights("right", box)
+        return replace(self.crop(patch), left=left, right=right, shape=patch, polynomial=False, _cache={})
+
     def count(self, side: Side) -> int:
         """How many weights a side has."""
         held = self.left if side == "left" else self.right

@@ -66,8 +66,13 @@ def nrmse(volume: np.ndarray, truth: np.ndarray) -> float:
 
 
 def ssim(volume: np.ndarray, truth: np.ndarray) -> float:
-    """Mean structural similarity, Gaussian window of σ = 1.5 voxels (in a single plane where z is thin)."""
+    """Mean structural similarity, Gaussian window of σ = 1.5 voxels (in a single plane where z is thin).
+
+    NaN where not even one window fits a plane.
+    """
     x, t = comparable(volume, truth)
+    if min(x.shape[-2:]) <= 2 * RADIUS:
+        return float("nan")
     if min(x.shape) < 11:
         planes = [_ssim(a, b, float(t.max())) for a, b in zip(x, t, strict=True)]
         return float(np.mean(planes))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -18,14 +18,15 @@ from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import for_scan, get
-from napari_unroll.normal.fit import Form
+from napari_unroll.normal.fit import FitOptions, Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.memory import check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import choose_patches, network_of, overlap_for, prior_of
-from napari_unroll.pipeline.spoken import command, script
+from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
+from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import Record
 from napari_unroll.scan.field_of_view import check_volume
@@ -62,6 +63,10 @@ class Choices(Record):
         json_schema_extra={"unit": "GB"},
     )  # fmt: skip
     normal: Form = Field(default="auto", description="Form of the approximated normal operator.")
+    fit: dict[str, Any] = Field(
+        default={},
+        description="Options of the normal operator's fit that differ from their defaults; its form is normal.",
+    )
     weights: str = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
     roi: tuple[Index, Index, Index, Index, Index, Index] | None = Field(
         default=None,
@@ -79,6 +84,7 @@ class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell, ``script`` from Python.
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
+    ``expected`` is the time that it will take by what earlier runs took, ``work`` a count of its work (see ``times``).
     """
 
     method: str
@@ -87,7 +93,7 @@ class Plan:
     overlap: int
     device: str
     precision: str
-    normal_form: Form
+    fit: FitOptions
     needs_normal: bool
     roi: Box | None
     grid: VolumeGrid
@@ -97,6 +103,8 @@ class Plan:
     script: str = ""
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    work: Counted = field(default=Counted(0.0), compare=False)
+    expected: Expected = field(default=Expected(0.0), compare=False)
 
     @property
     def title(self) -> str:
@@ -116,6 +124,7 @@ class Plan:
             "device": f"{self.device}, {self.precision}",
             **({"caution": list(self.cautions)} if self.cautions else {}),
             "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
+            "time": self.expected.text,
             "command": self.command,
         }
 
@@ -123,6 +132,10 @@ class Plan:
     def result_bytes(self) -> int:
         """Of the written volume at most: uncompressed, with halved copies for viewers, or magnitude and phase."""
         return 8 * math.prod(self.grid.shape)
+
+    def remember(self, scan: Scan, took: Sequence[StageTime]) -> None:
+        """Keep what a completed run of this plan took, for the next one's ``expected``."""
+        remember(self.method, scan, self.device, self.roi is not None, self.work, took)
 
     def smaller(self) -> Plan | None:
         """The plan with half the patch, or None when patches cannot shrink further."""
@@ -157,6 +170,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
             f"Patches {patch} with an overlap of {overlap} would be more than {MOST:,} for a volume of {grid.shape}; "
             "choose larger patches or less overlap."
         )
+    needs_normal = bool(method.needs_normal and method.needs_normal(params))
+    work = counted(method, params, scan, grid, patch, min(overlap, edge - 1))
     return Plan(
         method=method.name,
         params=params,
@@ -164,8 +179,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         overlap=overlap,
         device=device.name,
         precision=_precision(choices.precision, device, network_of(method, params, scan)),
-        normal_form=choices.normal,
-        needs_normal=bool(method.needs_normal and method.needs_normal(params)),
+        fit=fit_options(choices),
+        needs_normal=needs_normal,
         roi=box,
         grid=grid,
         memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
@@ -179,6 +194,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
             *why_this,
             *foreign(method, scan, params),
         ),
+        work=work,
+        expected=expected(method.name, scan, device.name, box is not None, work),
     )
 
 
@@ -187,6 +204,11 @@ def _limited(device: Device, gigabytes: float | str) -> Device:
     if isinstance(gigabytes, str):
         return device
     return replace(device, free_bytes=min(device.free_bytes, int(gigabytes * 1e9)))
+
+
+def fit_options(choices: Choices) -> FitOptions:
+    """How the normal operator is fitted, where it is needed; raises ParameterError for a wrong option."""
+    return build(FitOptions, {**FIT_IN_A_RUN, **choices.fit, "form": choices.normal}, "The fit")
 
 
 def _missing_angles(scan: Scan) -> list[str]:

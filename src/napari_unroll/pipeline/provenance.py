@@ -13,6 +13,7 @@ from napari_unroll.errors import WeightsError
 from napari_unroll.events import Finished, FixedPoint
 from napari_unroll.methods.registry import get
 from napari_unroll.pipeline.plan import Plan
+from napari_unroll.pipeline.spoken import changed_fit
 from napari_unroll.scan.geometry import VolumeGrid, fingerprint
 from napari_unroll.scan.scan import Scan
 
@@ -43,7 +44,8 @@ def description(plan: Plan, scan: Scan) -> dict[str, Any]:
             "overlap": plan.overlap,
             "device": plan.device,
             "precision": plan.precision,
-            "normal_form": plan.normal_form if plan.needs_normal else None,
+            "normal_form": plan.fit.form if plan.needs_normal else None,
+            "fit": changed_fit(plan.fit) if plan.needs_normal else {},
             "roi": None if plan.roi is None else [n for b in plan.roi for n in (b.start, b.stop)],
             "memory_bytes": plan.memory_bytes,
         },

@@ -57,7 +57,7 @@ def choices_of(record: Mapping[str, Any]) -> Choices:
     method, plan = record["method"], record["plan"]
     asked = {"method": method["name"], "params": method["params"], **{name: plan[name] for name in WISHES}}
     if plan["normal_form"]:
-        asked["normal"] = plan["normal_form"]
+        asked["normal"], asked["fit"] = plan["normal_form"], plan.get("fit", {})
     if plan["roi"]:
         asked["roi"] = plan["roi"]
     return build(Choices, asked, "The record")

@@ -8,6 +8,7 @@ physics, no methods.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
@@ -15,25 +16,54 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone, map_events
+from napari_unroll.events import Box, Event, FixedPoint, IterationDone, PatchDone, QuickLook, map_events
 from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.volume_physics import VolumePhysics
-from napari_unroll.scan.geometry import CartesianSampling
+from napari_unroll.pipeline.edits import CtGeometry, ct_geometry
+from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, VolumeGrid
 from napari_unroll.scan.scan import Scan
 
 
 def restrict_ct(scan: Scan, physics: VolumePhysics, box: Box, around: torch.Tensor | None) -> Scan:
     """The scan of the region: with ``around``, an estimate (z, y, x) of the whole, what surrounds the region is taken off.
 
-    Without it only the grid shrinks, which is all that filtered back-projection needs.
+    Without it only the grid shrinks, which is all that filtered back-projection needs. Rows that never see it are left out.
     """
-    inner = replace(scan, grid=scan.grid.restrict(box), truth=_cut(scan.truth, box))
-    if around is None:
-        return inner
-    context = around.clone()
-    context[box] = 0
-    outside = physics.A(context[None, None])[0, 0].cpu().numpy()
-    return replace(inner, measurements=scan.measurements - outside)
+    measurements, geometry, grid = scan.measurements, ct_geometry(scan), scan.grid.restrict(box)
+    if around is not None:
+        context = around.clone()
+        context[box] = 0
+        measurements = measurements - physics.A(context[None, None])[0, 0].cpu().numpy()
+    rows = seeing_rows(geometry, grid)
+    return replace(
+        scan, measurements=np.ascontiguousarray(measurements[:, rows]), geometry=_with_rows(geometry, rows), grid=grid,
+        truth=_cut(scan.truth, box),
+    )  # fmt: skip
+
+
+def seeing_rows(geometry: CtGeometry, grid: VolumeGrid) -> slice:
+    """The detector's rows that some ray through the grid meets in some view, and one more on either side."""
+    half = 0.5 * (np.array(grid.shape) + 1) * grid.spacing_mm
+    signs = np.array(list(itertools.product((-1, 1), repeat=3)))
+    corners = (np.array(grid.center_mm) + signs * half)[:, ::-1]  # x, y, z
+    first, centre, u, v = (geometry.vectors[None, :, i : i + 3] for i in (0, 3, 6, 9))
+    points = np.broadcast_to(corners[:, None], (8, *first.shape[1:]))
+    is_cone = isinstance(geometry, ConeBeam)
+    rays, start = (points - first, first) if is_cone else (np.broadcast_to(first, points.shape), points)
+    axes = np.stack(np.broadcast_arrays(rays, -u, -v), -1)
+    found = np.linalg.solve(axes, np.broadcast_to(centre - start, points.shape)[..., None])[..., 0]
+    n, row = geometry.detector_shape[0], found[..., 2] + 0.5 * (geometry.detector_shape[0] - 1)
+    if is_cone and not (found[..., 0] > 0).all():
+        return slice(0, n)
+    low, high = int(max(0, np.floor(row.min()) - 1)), int(min(n, np.ceil(row.max()) + 2))
+    return slice(low, high) if low < high else slice(0, n)
+
+
+def _with_rows(geometry: CtGeometry, rows: slice) -> CtGeometry:
+    """The geometry of some rows of the detector."""
+    vectors, n = np.array(geometry.vectors), geometry.detector_shape[0]
+    vectors[:, 3:6] += 0.5 * (rows.start + rows.stop - n) * vectors[:, 9:12]
+    return type(geometry)(vectors=vectors, detector_shape=(rows.stop - rows.start, geometry.detector_shape[1]))
 
 
 def is_undersampled(scan: Scan) -> bool:
@@ -82,10 +112,10 @@ def _of_region(event: Event, crop: Box) -> Event | None:
         return event.inside(crop)
     if isinstance(event, IterationDone) and event.values is not None:
         return replace(event, values=event.values[crop])
-    return _cut_patch(event, crop) if isinstance(event, PatchDone) else event
+    return _cut_patch(event, crop) if isinstance(event, PatchDone | QuickLook) else event
 
 
-def _cut_patch(event: PatchDone, crop: Box) -> PatchDone | None:
+def _cut_patch(event: PatchDone | QuickLook, crop: Box) -> Event | None:
     """The part of the patch inside the region, if any, in the region's voxels."""
     lo = [max(b.start, c.start) for b, c in zip(event.box, crop, strict=True)]
     hi = [min(b.stop, c.stop) for b, c in zip(event.box, crop, strict=True)]
@@ -93,4 +123,4 @@ def _cut_patch(event: PatchDone, crop: Box) -> PatchDone | None:
         return None
     inside = tuple(slice(a - b.start, e - b.start) for a, e, b in zip(lo, hi, event.box, strict=True))
     box = tuple(slice(a - c.start, e - c.start) for a, e, c in zip(lo, hi, crop, strict=True))
-    return PatchDone(box, event.values[inside], event.consistency)  # type: ignore[arg-type]
+    return replace(event, box=box, values=event.values[inside])  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,10 +26,12 @@ from napari_unroll.events import (
     Measured,
     Outcome,
     Progress,
+    QuickLook,
     Started,
     Stop,
     Warned,
     map_events,
+    whole,
 )
 from napari_unroll.interrupt import interruptible, shielded, stepwise
 from napari_unroll.methods.journal import Journal
@@ -36,17 +39,21 @@ from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
+from napari_unroll.pipeline.first_look import first_look
+from napari_unroll.pipeline.forecast import Forecaster
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
+from napari_unroll.pipeline.times import FIT
 from napari_unroll.pipeline.unfinished import UnfinishedRun
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 
 log = logging.getLogger(__name__)
+_around: WeakKeyDictionary[Scan, torch.Tensor] = WeakKeyDictionary()
+"""What surrounds regions, by scan: the next region need not estimate it again."""
 NOISE_FITS = (0.8, 1.5)
 """Of a residual over the noise of the scan, where the volume fits the data and no more than the data."""
 OVERFITS = "the volume holds some of the noise"
@@ -61,13 +68,15 @@ def run(
     scan: Scan,
     stop: Stop | None = None,
     factors: NormalFactors | None = None,
+    look: bool = False,
     kept: UnfinishedRun | None = None,
 ) -> Iterator[Event]:
     """Reconstruct; the last event is Finished with the volume (z, y, x), float32 for CT and complex64 for MRI.
 
     ``factors`` are a fitted normal operator for this scan; without them it is fitted (or taken from the cache) where
-    the method needs it. A region's problem is another one, so ``factors`` are not used with ``plan.roi``.
-    ``kept`` keeps the run while it goes, and goes on with what it has kept (see ``pipeline.unfinished``).
+    the method needs it. For a region of an X-ray scan they are cut to it; other regions have operators of their own.
+    With ``look`` a rough picture comes first, for whoever shows what comes. ``kept`` keeps the run while it goes, and goes on
+    with what it has kept (see ``pipeline.unfinished``).
 
     Asked to stop, it ends within the step. Asked to finish, it returns the best estimate so far, whatever the method
     was doing; before there is any, Finished says so and has no volume.
@@ -75,10 +84,14 @@ def run(
     stop = stop or Stop()
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
+    forecaster = Forecaster(plan.expected if factors is None else plan.expected.without_fit())
     try:
-        work = map_events(_work(plan, scan, stop, factors, kept), seen.note)
-        volume = yield from interruptible(work if kept is None else kept.keeping(work), stop)
+        work = map_events(_work(plan, scan, stop, factors, look, kept), seen.note)
+        work = interruptible(work if kept is None else kept.keeping(work), stop)
+        volume = yield from _with_forecasts(work, forecaster)
         finished = _completed(plan, scan, volume, stop, seen)
+        if finished.outcome is Outcome.COMPLETED:
+            plan.remember(scan, forecaster.took())
     except (Cancelled, FinishNow) as wish:
         if not stop.asked:
             raise
@@ -90,6 +103,24 @@ def run(
     if kept is not None:
         finished = kept.ended(finished)
     yield replace(finished, seconds=time.perf_counter() - begun, history=tuple(seen.residuals), found=seen.found)
+
+
+def _with_forecasts(
+    work: Generator[Event, None, np.ndarray], forecaster: Forecaster
+) -> Generator[Event, None, np.ndarray]:
+    """The events of ``work``, and after those that tell how far it is a Forecast; returns what it returns."""
+    try:
+        while True:
+            event = next(work)
+            yield event
+            told = forecaster.see(event)
+            if told is not None:
+                yield told
+    except StopIteration as end:
+        volume: np.ndarray = end.value
+        return volume
+    finally:
+        work.close()
 
 
 @dataclass(frozen=True)
@@ -120,13 +151,16 @@ class _Seen:
 
 
 def _work(
-    plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None, kept: UnfinishedRun | None
+    plan: Plan, scan: Scan, stop: Stop, factors: NormalFactors | None, look: bool, kept: UnfinishedRun | None
 ) -> Generator[Event, None, np.ndarray]:
+    if look:
+        yield from first_look(scan, plan.roi or whole(scan.grid.shape))
     physics = yield from _physics(plan, scan)
     crop = None
     if plan.roi is not None:
+        factors = (yield from _restricted(plan, scan, physics, factors)) if _keeps_operator(plan, scan) else None
         scan, crop = yield from _region(plan, scan, physics)
-        physics, factors = (yield from _physics(plan, scan)), None
+        physics = yield from _physics(plan, scan)
     yield Progress(0, 0, str(physics.reason))
     if plan.needs_normal and factors is None:
         factors = yield from _fit(plan, scan, physics)
@@ -146,6 +180,21 @@ def _work(
     return volume if crop is None else np.ascontiguousarray(volume[crop])
 
 
+def _keeps_operator(plan: Plan, scan: Scan) -> bool:
+    """Whether the region's normal operator is a part of the whole one's, which is fitted once for all regions."""
+    return plan.needs_normal and scan.modality == "ct"
+
+
+def _restricted(
+    plan: Plan, scan: Scan, physics: VolumePhysics, factors: NormalFactors | None
+) -> Generator[Event, None, NormalFactors]:
+    """The fitted operator of the whole volume, cut to the region."""
+    assert plan.roi is not None
+    if factors is None:
+        factors = yield from _fit(plan, scan, physics)
+    return factors.restricted(plan.roi)
+
+
 def _physics(plan: Plan, scan: Scan) -> Generator[Event, None, VolumePhysics]:
     return (yield from stepwise(lambda: build_physics(scan, plan.device), "building the operator"))
 
@@ -162,27 +211,37 @@ def _region(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, 
 
 
 def _surroundings(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, torch.Tensor]:
-    """A quick estimate of the whole volume: filtered back-projection, and a little total variation for few views."""
+    """A quick estimate of the whole volume, made once for every scan."""
+    if scan not in _around:
+        _around[scan] = (yield from _estimated_surroundings(plan, scan, physics)).cpu()
+    return _around[scan].to(plan.device)
+
+
+def _estimated_surroundings(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, torch.Tensor]:
+    """Filtered back-projection, and a little total variation for few views."""
     problem = Problem(scan=scan, physics=physics, y=measured(scan, plan.device))
     if not is_undersampled(scan):
-        return (yield from problem.find_quick())[0, 0].clamp(min=0)
+        return (yield from map_events(problem.find_quick(), _as_surroundings))[0, 0].clamp(min=0)
     rough = get("tv-fista")
     params = rough.params(n_iterations=25, show_every=1000)  # type: ignore[call-arg]
     return (yield from map_events(rough.solve(problem, params), _as_surroundings))
 
 
-def _as_surroundings(event: Event) -> Event:
+def _as_surroundings(event: Event) -> Event | None:
+    """What is outside the region is not shown."""
     if isinstance(event, IterationDone):
         return Progress(event.iteration, event.n_iterations, "estimating what surrounds the region")
-    return event
+    return None if isinstance(event, QuickLook) else event
 
 
 def _fit(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, NormalFactors]:
     """The fitted normal operator; the fit's steps are reported as progress."""
-    for event in cached_fit(scan, physics, FitOptions(form=plan.normal_form, n_test=0)):
+    for event in cached_fit(scan, physics, plan.fit):
         if isinstance(event, IterationDone):
-            yield Progress(event.iteration, event.n_iterations, "fitting the normal operator")
-        elif isinstance(event, Warned) or (isinstance(event, Progress) and event.n_steps):
+            yield Progress(event.iteration, event.n_iterations, FIT)
+        elif isinstance(event, Progress) and event.n_steps:
+            yield replace(event, text=FIT)
+        elif isinstance(event, Warned):
             yield event
         elif isinstance(event, Finished):
             if event.result is None:

@@ -18,6 +18,8 @@ OUT = "result.ome.zarr"
 UNSAVED = "FILE"
 """In place of a scan that is in no file."""
 SETTINGS = ("patch_size", "overlap", "device", "precision", "max_memory_gb", "normal")
+FIT_IN_A_RUN = {"n_test": 0}
+"""Options of a fit that a run changes unless told: nobody looks at its errors."""
 SCRIPT = """\
 from napari_unroll.io.writers import write
 from napari_unroll.pipeline.edits import Edits, edited
@@ -41,6 +43,8 @@ def command(choices: BaseModel, method: str, params: BaseModel, scan: Scan) -> s
     words += to_options(params)
     for name, value in _settings(choices).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
+    for name, value in choices.model_dump()["fit"].items():
+        words += ["--fit", f"{name}={value}"]
     if roi := choices.model_dump()["roi"]:
         words += ["--roi", ",".join(map(str, roi))]
     return shlex.join([*words, "--out", OUT])
@@ -49,12 +53,17 @@ def command(choices: BaseModel, method: str, params: BaseModel, scan: Scan) -> s
 def script(choices: BaseModel, method: str, params: BaseModel, scan: Scan) -> str:
     """The lines of Python that repeat a run (*Copy as Python*)."""
     wishes: dict[str, Any] = {"method": method, "params": changed(params), **_settings(choices)}
-    if roi := choices.model_dump()["roi"]:
-        wishes["roi"] = roi
+    wishes |= {name: value for name in ("fit", "roi") if (value := choices.model_dump()[name])}
     return SCRIPT.format(
         source=scan.provenance.source or UNSAVED, options=dict(scan.provenance.options), out=OUT,
         edits=_arguments(dict(scan.provenance.edits)), choices=_arguments(wishes),
     )  # fmt: skip
+
+
+def changed_fit(options: BaseModel) -> dict[str, Any]:
+    """The options of a fit that a run has to be told, its form apart."""
+    usual = type(options)(**FIT_IN_A_RUN)
+    return {k: v for k, v in options.model_dump().items() if k != "form" and v != getattr(usual, k)}
 
 
 def _settings(choices: BaseModel) -> dict[str, Any]:

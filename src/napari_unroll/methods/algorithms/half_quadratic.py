@@ -110,13 +110,13 @@ class _Splitting:
         """x_k."""
         p, found = self.params, z
         steps = proximal_steps(self.problem.physics.normal, self.adjoint, z, self.weight(k), p.tolerance, p.n_inner)
-        for i, found in enumerate(steps):  # noqa: B007
-            yield Progress(k * self._n_patches, self._n_steps, f"iteration {k + 1}: data step, solving ({i})")
+        for found in steps:  # noqa: B007
+            yield Progress(k * self._n_patches, self._n_steps, self._text(k))
         return found
 
     def prior_step(self, x: torch.Tensor, z: torch.Tensor, k: int) -> Generator[Event, None, torch.Tensor]:
         """z_{k+1}; ∇f(x_k) = w_k (z_k − x_k) where the data step converged."""
-        stage = Stage(f"iteration {k + 1} of {self.params.n_iterations}", k * self._n_patches, self._n_steps)
+        stage = Stage(self._text(k), k * self._n_patches, self._n_steps)
         gradient, level = self.weight(k) * (z - x), self.levels[k]
 
         def denoise(patch: torch.Tensor) -> torch.Tensor:
@@ -127,6 +127,9 @@ class _Splitting:
             return relative_size(gradient, self.adjoint, box)
 
         return (yield from prior_pass(self.problem, x, denoise, stage, self.scale, distance))
+
+    def _text(self, k: int) -> str:
+        return f"iteration {k + 1} of {self.params.n_iterations}"
 
     @property
     def _n_patches(self) -> int:

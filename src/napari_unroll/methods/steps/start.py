@@ -15,7 +15,7 @@ import torch
 from napari_unroll.events import Event, IterationDone, Progress, map_events
 from napari_unroll.methods.classical import tv_fista
 from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH
-from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.problem import Problem
 
 
 def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None, torch.Tensor]:
@@ -24,11 +24,7 @@ def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None
     Strength and number of steps are those of training, whatever the noise.
     """
     if n_iterations == 0:
-        is_first = not problem.estimate.exists
-        quick = yield from problem.find_quick()
-        if is_first:
-            yield IterationDone(0, 1, values=as_values(quick))
-        return quick
+        return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     strength = DEFAULT_STRENGTH[problem.scan.modality]
     params = tv_fista.TVParams(strength=strength, n_iterations=n_iterations, tolerance=0.0)

@@ -1,0 +1,152 @@
+"""How far a whole run is and how long it will still take, over all its stages, from the events that it tells.
+
+Every method tells stages by the text of its Progress events and steps within them; iterations without such a stage are one
+themselves. What earlier runs took says how long the stages to come are, and the pace of this run by how much that is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from napari_unroll.events import Event, Forecast, IterationDone, Progress
+from napari_unroll.pipeline.times import Expected, StageTime
+
+ITERATIONS = "iterations"
+START = "start"
+TRUST = 0.05
+"""Part of the expected time after which a run's own pace counts as much as what was expected."""
+CONVINCED = 0.4
+"""Part of a stage after which its own pace alone counts."""
+
+
+@dataclass
+class _Stage:
+    """A stage that has begun: how many of how many steps are done since when."""
+
+    name: str
+    begun: float
+    ended: float | None = None
+    step: int = 0
+    n_steps: int = 0
+    is_progress: bool = True
+
+    @property
+    def share(self) -> float:
+        """Of the announced steps."""
+        return self.step / self.n_steps if self.n_steps else 0.0
+
+    def seconds(self, now: float) -> float:
+        """So far."""
+        return (now if self.ended is None else self.ended) - self.begun
+
+
+@dataclass
+class Forecaster:
+    """Sees a run's events; says after each what is known. ``expected`` is what the plan said."""
+
+    expected: Expected
+    clock: Callable[[], float] = time.perf_counter
+    stages: list[_Stage] = field(default_factory=list, init=False)
+    text: str = field(default="", init=False)
+    share: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.stages.append(_Stage(START, self.clock()))
+
+    def see(self, event: Event) -> Forecast | None:
+        """Note an event; the new forecast where it tells how far the run is."""
+        if isinstance(event, Progress) and event.n_steps > 0:
+            self._progress(event)
+        elif isinstance(event, IterationDone) and event.n_iterations > 0:
+            self._iteration(event)
+        else:
+            return None
+        left = self.left_s()
+        if not self.expected.stages:
+            return Forecast(self.text, self.stages[-1].share, left)
+        elapsed = self.clock() - self.stages[0].begun
+        self.share = max(self.share, elapsed / max(elapsed + (left or 0.0), 1e-9))
+        return Forecast(self.text, self.share, left)
+
+    def took(self) -> tuple[StageTime, ...]:
+        """Every stage of the run that is over."""
+        now = self.clock()
+        return tuple(
+            StageTime(name=s.name, seconds=s.seconds(now), share=min(1.0, s.share) or 1.0) for s in self.stages
+        )
+
+    def _progress(self, event: Progress) -> None:
+        name, now = re.sub(r"\d+", "#", event.text), self.stages[-1]
+        share = event.step / event.n_steps
+        if not now.is_progress or _base(now.name) != name or share < now.share:
+            now = self._begin(name, is_progress=True)
+        now.step, now.n_steps, self.text = event.step, event.n_steps, event.text
+
+    def _iteration(self, event: IterationDone) -> None:
+        """Iterations within a stage that tells its own steps are no stage; a complete one gives way to them."""
+        now = self.stages[-1]
+        if now.is_progress and now.name != START and now.share < 1:
+            return
+        if now.is_progress or event.iteration < now.step:
+            if event.iteration >= event.n_iterations:
+                return
+            now = self._begin(ITERATIONS, is_progress=False)
+        now.step, now.n_steps = event.iteration, event.n_iterations
+        self.text = f"iteration {event.iteration} of {event.n_iterations}"
+
+    def _begin(self, name: str, is_progress: bool) -> _Stage:
+        """A new stage; of a name that was there already it is the second."""
+        before = sum(_base(stage.name) == name for stage in self.stages)
+        now = self.clock()
+        self.stages[-1].ended = now
+        self.stages.append(_Stage(f"{name} ({before + 1})" if before else name, now, is_progress=is_progress))
+        return self.stages[-1]
+
+    def left_s(self) -> float | None:
+        """Seconds still to go, None while nothing is known."""
+        now, stage = self.clock(), self.stages[-1]
+        known = {s.name: s for s in self.expected.stages}
+        if not known:
+            return self._left_of_guess(now, stage)
+        here = known.get(stage.name)
+        order = list(known)
+        last = max((order.index(s.name) for s in self.stages if s.name in known), default=-1)
+        later = sum(known[name].seconds for name in order[last + 1 :])
+        if here is None:
+            return self._pace(now, known) * later
+        done = _done(stage, here.share)
+        own = self._pace(now, known) * here.seconds * (1 - done)
+        by_steps = stage.seconds(now) * (1 - done) / done if done > 0 else own
+        trust = min(1.0, done / CONVINCED)
+        return (1 - trust) * own + trust * by_steps + self._pace(now, known) * later
+
+    def _left_of_guess(self, now: float, stage: _Stage) -> float | None:
+        """Where the method never ran here: by the steps of its iterations, which are most of a run; before, nothing is known."""
+        if stage.name.startswith("iteration") and stage.step > 1:
+            return stage.seconds(now) * (1 - stage.share) / stage.share
+        return None
+
+    def _pace(self, now: float, known: dict[str, StageTime]) -> float:
+        """How many times longer than expected the known stages took so far, drawn towards 1 while that is little."""
+        took = wanted = TRUST * self.expected.seconds
+        for stage in self.stages:
+            if stage.name in known:
+                part = 1.0 if stage.ended is not None else _done(stage, known[stage.name].share)
+                if part > 0:
+                    took += stage.seconds(now)
+                    wanted += part * known[stage.name].seconds
+        return took / max(wanted, 1e-9)
+
+
+def _base(name: str) -> str:
+    """A stage's name without its number."""
+    return re.sub(r" \(\d+\)$", "", name)
+
+
+def _done(stage: _Stage, share: float) -> float:
+    """Part of a stage that is done, where ``share`` of the announced steps are expected; never quite all of it."""
+    part = stage.share / max(share, 1e-6)
+    return min(part, 0.95) if stage.share < 1 else 1.0

@@ -1,0 +1,214 @@
+"""How long a run will take: what earlier runs on this machine took, stage by stage, carried over by a count of the work.
+
+A run that was completed calibrates its method: the seconds of its stages are kept in the user's cache folder. The next
+run takes those of the run with the most similar amount of work. Where the method never ran here, the seconds are the
+counted work over rates of one processor core, corrected by what other methods took; such a time is a guess and says so.
+Arithmetic on shapes only, and one small file.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import statistics
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, TypeAdapter
+
+from napari_unroll.errors import WeightsError
+from napari_unroll.events import duration
+from napari_unroll.io.atomic import write_bytes
+from napari_unroll.methods.memory import Shape
+from napari_unroll.methods.problem import Method
+from napari_unroll.normal.cache import cache_folder
+from napari_unroll.patches.grid import PatchGrid
+from napari_unroll.pipeline.memory import voxels
+from napari_unroll.pipeline.patching import RATE, work
+from napari_unroll.record import Record
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
+
+FIT = "fitting the normal operator"
+"""The stage that is left out where the operator is kept."""
+MOST_RUNS = 16
+"""Kept of every method, the newest."""
+RAY_STEPS_S, TRANSFORM_S, VOXEL_S = 1e-8, 4e-8, 1e-7
+"""Seconds on one core, roughly: a voxel seen by a view, a voxel of a coil image there and back, a voxel in a step's other work."""
+LAYERS = 6
+"""How many times its heaviest layer a network takes, roughly."""
+OVERHEAD_S, N_ONCE, N_FIT = 0.3, 8, 40
+"""Of every run; applications of A and Aᴴ before and after the iterations, and in a fit."""
+ENSEMBLE = 4
+"""Passes of the self-ensemble."""
+
+
+SIMILAR = 0.05
+"""Runs whose amounts of work differ by less than this part are of one size."""
+
+
+class StageTime(Record):
+    """A stage of a run."""
+
+    name: str = Field(description="As its events name it, numbers left out.")
+    seconds: float = Field(ge=0, le=1e9, description="From its begin to that of the next.")
+    share: float = Field(default=1.0, ge=0, le=1, description="Of the announced steps, those that were taken.")
+
+
+class Run(Record):
+    """What a completed run took: its counted work, the stages, and the scan whose operator it fitted, by its fingerprint."""
+
+    counted: float = Field(gt=0, le=1e12, description="Seconds of the counted work.")
+    stages: tuple[StageTime, ...] = Field(description="In their order.")
+    fitted: str = Field(default="", description="Fingerprint of the scan whose normal operator was fitted.")
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+Runs = dict[str, list[Run]]
+_RUNS = TypeAdapter(Runs)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Seconds of the work on one core, roughly: of the method itself, and of fitting the normal operator where it is needed."""
+
+    own_s: float
+    fit_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run is expected to take. ``stages`` are empty where the method never ran on this machine."""
+
+    seconds: float
+    stages: tuple[StageTime, ...] = ()
+
+    def without_fit(self) -> Expected:
+        """The same where the normal operator is there already."""
+        kept = tuple(stage for stage in self.stages if not stage.name.startswith(FIT))
+        return Expected(self.seconds - sum(s.seconds for s in self.stages if s not in kept), kept)
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return (
+            f"about {duration(self.seconds)}" if self.stages else f"perhaps {duration(self.seconds)} (never run here)"
+        )
+
+
+def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, overlap: int) -> Counted:
+    """The work of a run; what matters is how it grows with scan, volume and choices."""
+    config = _config(method, params, scan)
+    n = voxels(grid.shape)
+    pair, steps = 2 * _operator_s(scan, n), _iterations(params, config) if method.iterative else 0
+    start = int(getattr(config, "start_iterations", 0) or 0)
+    prior = getattr(config, "prior", None)
+    network = 0.0
+    if prior is not None:
+        per_voxel = LAYERS * prior.multiplications / RATE["cpu"]
+        network = per_voxel * work(PatchGrid(grid.shape, patch, overlap), prior.multiple)
+        network *= ENSEMBLE if getattr(params, "self_ensemble", False) else 1
+    own = OVERHEAD_S + N_ONCE * pair + (steps + start) * (pair + VOXEL_S * n) + max(1, steps) * network
+    return Counted(own, N_FIT * pair if method.needs_normal and method.needs_normal(params) else 0.0)
+
+
+def _config(method: Method, params: Any, scan: Scan) -> Any:
+    """The architecture of the network that will run, None where there is none."""
+    if method.find_weights is None:
+        return None
+    try:
+        return method.find_weights(scan.modality, params).config
+    except WeightsError:
+        return None
+
+
+def _iterations(params: Any, config: Any) -> int:
+    """The largest number of them."""
+    asked = getattr(params, "n_iterations", 1)
+    if isinstance(asked, int):
+        return asked
+    equilibrium = getattr(config, "equilibrium", None)
+    return int(equilibrium.max_evaluations if equilibrium is not None else getattr(config, "n_iterations", 1))
+
+
+def _operator_s(scan: Scan, n: int) -> float:
+    """Of one application of A to ``n`` voxels."""
+    if scan.modality == "ct":
+        return RAY_STEPS_S * len(scan.measurements) * n
+    n_coils = len(scan.measurements) if scan.modality == "mri" else 1
+    doubled = 8 if isinstance(scan.geometry, NonCartesianSampling) else 1
+    return TRANSFORM_S * doubled * n_coils * n
+
+
+def _key(method: str, scan: Scan, device: str, is_region: bool) -> str:
+    return "|".join([platform.node(), device, method, type(scan.geometry).__name__, "region" if is_region else "whole"])
+
+
+def _path() -> Path:
+    return cache_folder() / "times.json"
+
+
+def _known() -> Runs:
+    """Runs by key; none where the file is damaged."""
+    with suppress(OSError, ValueError, RecursionError):
+        return _RUNS.validate_json(_path().read_text(encoding="utf-8"))
+    return {}
+
+
+def expected(method: str, scan: Scan, device: str, is_region: bool, work: Counted) -> Expected:
+    """What a run with so much work will take."""
+    known = _known()
+    own = _scaled(known, _key(method, scan, device, is_region), work.own_s)
+    if not work.fit_s or _is_fitted(known, scan):
+        return own
+    fit = _scaled(known, _key(FIT, scan, device, is_region), work.fit_s)
+    return Expected(own.seconds + fit.seconds, (*fit.stages, *own.stages) if own.stages else ())
+
+
+def _scaled(known: Runs, key: str, counted_s: float) -> Expected:
+    """The run of that key with the most similar amount of work, as long as so much work takes."""
+    runs = known.get(key, [])
+    if not runs:
+        return Expected(counted_s * _pace(known, key))
+    run = min(runs, key=lambda r: abs(math.log(r.counted / counted_s)))
+    ratio = counted_s / run.counted
+    stages = tuple(stage.model_copy(update={"seconds": ratio * stage.seconds}) for stage in run.stages)
+    return Expected(ratio * run.seconds, stages)
+
+
+def _is_fitted(known: Runs, scan: Scan) -> bool:
+    """Whether a run fitted the operator of this scan, which has been kept since."""
+    return any(scan.fingerprint() == r.fitted for runs in known.values() for r in runs)
+
+
+def _pace(known: Runs, key: str) -> float:
+    """How many times longer than counted other methods took on this machine and device; 1 where nothing ran yet."""
+    here = "|".join(key.split("|")[:2])
+    ratios = [r.seconds / r.counted for k, runs in known.items() if k.startswith(here) for r in runs]
+    return statistics.median(ratios) if ratios else 1.0
+
+
+def remember(method: str, scan: Scan, device: str, is_region: bool, work: Counted, stages: Sequence[StageTime]) -> None:
+    """Keep what a completed run took, and its fit apart. A file that cannot be written is no reason to fail."""
+    known = _known()
+    fit = [stage for stage in stages if stage.name.startswith(FIT)]
+    _keep(known, _key(method, scan, device, is_region), work.own_s, [s for s in stages if s not in fit])
+    if fit and not _is_fitted(known, scan):
+        _keep(known, _key(FIT, scan, device, is_region), work.fit_s, fit, scan.fingerprint())
+    with suppress(OSError):
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(_path(), _RUNS.dump_json(known, indent=1))
+
+
+def _keep(known: Runs, key: str, counted_s: float, stages: Sequence[StageTime], fitted: str = "") -> None:
+    """Add a run to those of its key; it takes the place of one with as much work."""
+    others = [r for r in known.get(key, []) if fitted or abs(math.log(r.counted / counted_s)) > SIMILAR]
+    known[key] = [*others, Run(counted=counted_s, stages=tuple(stages), fitted=fitted)][-MOST_RUNS:]

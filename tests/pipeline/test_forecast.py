@@ -1,0 +1,161 @@
+"""The time of a run: before it from earlier runs, while it goes on over all stages, and labels that do not flicker."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from napari_unroll.events import Finished, Forecast, IterationDone, Progress
+from napari_unroll.pipeline import times
+from napari_unroll.pipeline.forecast import Forecaster
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.run import run
+from napari_unroll.pipeline.times import FIT, Counted, Expected, StageTime
+from tests.methods import tiny
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def told(expected, script):
+    """(seconds, event) pairs seen; the forecasts as (seconds, forecast)."""
+    clock = Clock()
+    forecaster = Forecaster(expected, clock)
+    found = []
+    for now, event in script:
+        clock.now = now
+        forecast = forecaster.see(event)
+        if forecast is not None:
+            found.append((now, forecast))
+    return forecaster, found
+
+
+def two_stages(pace=1.0, cut=20):
+    """A start of 60 steps, its iterates shown now and then, then 5 iterations of 4 patches; quick reconstruction before both."""
+    now = 1.0 * pace
+    yield now, Progress(0, 1, "quick reconstruction")
+    now += pace
+    yield now, Progress(1, 1, "quick reconstruction")
+    for k in range(1, 61):
+        now += 0.1 * pace
+        yield now, IterationDone(k, 60, values=np.zeros(1)) if k % 10 == 0 else Progress(k, 60, "first estimate")
+    for k in range(5):
+        for j in range(1, 5):
+            now += pace
+            yield now, Progress(4 * k + j, cut, f"iteration {k + 1} of 5")
+        yield now, IterationDone(k + 1, 5)
+
+
+def stages(**seconds):
+    return tuple(StageTime(name=name.replace("_", " "), seconds=s) for name, s in seconds.items())
+
+
+PASSES = StageTime(name="iteration # of #", seconds=20.0)
+SECONDS = Expected(28.0, (*stages(start=1.0, quick_reconstruction=1.0, first_estimate=6.0), PASSES))
+
+
+@pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
+def test_the_time_left_is_that_of_all_stages(pace):
+    _, found = told(SECONDS, two_stages(pace))
+    end = found[-1][0]
+    late = [(now, f) for now, f in found if 0.15 * end < now < 0.95 * end]
+    for now, forecast in late:
+        assert abs(forecast.left_s - (end - now)) < 0.3 * (end - now) + 0.3
+    shares = [f.share for _, f in found]
+    assert shares[-1] > 0.95
+    assert found[0][1].left_s == pytest.approx(27.0, rel=0.1) if pace == 1.0 else True
+
+
+def test_labels_are_stages_and_do_not_go_back_and_forth():
+    forecaster, found = told(SECONDS, two_stages())
+    labels = [f.text.split(" of ")[0].rstrip("0123456789 ") for _, f in found]
+    changes = [a for a, b in itertools.pairwise(labels) if a != b]
+    assert changes == ["quick reconstruction", "first estimate"]
+    assert [s.name for s in forecaster.took()] == [s.name for s in SECONDS.stages]
+    assert [s.seconds for s in forecaster.took()] == pytest.approx([s.seconds for s in SECONDS.stages], abs=1.01)
+
+
+def test_iterations_follow_a_stage_that_is_complete():
+    script = [(1.0, Progress(20, 20, "measuring the norm")), *((1.0 + k, IterationDone(k, 100)) for k in range(1, 36))]
+    forecaster, found = told(Expected(0.0), script)
+    assert found[-1][1].text == "iteration 35 of 100"
+    assert forecaster.took()[-1] == StageTime(name="iterations", seconds=34.0, share=0.35)
+    assert found[-1][1].left_s == pytest.approx(34 * 65 / 35)
+
+
+def test_a_method_that_ends_by_its_tolerance_is_expected_to_do_so_again():
+    script = [(float(k), IterationDone(k, 100)) for k in range(1, 41)]
+    _, found = told(Expected(40.0, (*stages(start=1.0), StageTime(name="iterations", seconds=39.0, share=0.4))), script)
+    assert found[9][1].left_s == pytest.approx(30, rel=0.3)
+
+
+def test_the_same_stage_twice_is_told_apart():
+    script = [(1.0, Progress(0, 2, "solving")), (2.0, Progress(2, 2, "solving")), (3.0, Progress(0, 2, "solving"))]
+    forecaster, _ = told(Expected(0.0), script)
+    assert [s.name for s in forecaster.took()] == ["start", "solving", "solving (2)"]
+
+
+def made(scan, **choices):
+    return resolve(Choices(device="cpu", **choices), scan)
+
+
+def finished(plan, scan):
+    *events, end = run(plan, scan)
+    assert isinstance(end, Finished)
+    return events
+
+
+def test_a_run_calibrates_its_method_for_the_next_one_of_any_size():
+    scan = tiny.cone()
+    first = made(scan, method="cgls", params={"n_iterations": 4})
+    assert "never run here" in first.expected.text
+    assert first.facts["time"] == first.expected.text
+    events = finished(first, scan)
+    assert any(isinstance(event, Forecast) for event in events)
+    again = made(scan, method="cgls", params={"n_iterations": 4})
+    assert again.expected.stages
+    assert "never" not in again.expected.text
+    larger = made(scan.with_grid(scan.grid.resample((40, 40, 40))), method="cgls", params={"n_iterations": 40})
+    assert larger.expected.seconds > again.expected.seconds
+    assert "never" in made(scan, method="sirt").expected.text
+
+
+def test_a_run_that_was_not_completed_tells_nothing():
+    scan = tiny.cone()
+    plan = made(scan, method="cgls", params={"n_iterations": 4})
+    next(run(plan, scan))
+    assert not made(scan, method="cgls").expected.stages
+
+
+def test_the_fit_counts_once_per_scan():
+    scan, other = tiny.cone(), tiny.cone(18)
+    work = Counted(2.0, 1.0)
+    took = (*stages(start=1.0), StageTime(name=FIT, seconds=5.0), *stages(iterations=2.0))
+    times.remember("a", scan, "cpu", False, work, took)
+    assert times.expected("a", scan, "cpu", False, work).seconds == pytest.approx(3.0)
+    assert times.expected("a", other, "cpu", False, work).seconds == pytest.approx(8.0)
+    assert times.expected("a", other, "cpu", False, work).without_fit().seconds == pytest.approx(3.0)
+    assert times.expected("a", other, "cpu", False, Counted(4.0, 2.0)).seconds == pytest.approx(16.0)
+
+
+def test_a_damaged_file_is_no_obstacle(tmp_path):
+    scan = tiny.cone()
+    key = times._key("cgls", scan, "cpu", False)
+    for text in ("{", "[]", f'{{"{key}": [{{"counted": "x"}}]}}', '{"a": 3}'):
+        (tmp_path / "times.json").write_text(text)
+        plan = made(scan, method="cgls", params={"n_iterations": 2})
+        assert plan.expected.seconds > 0
+        assert finished(plan, scan)
+        assert "never" not in made(scan, method="cgls", params={"n_iterations": 2}).expected.text
