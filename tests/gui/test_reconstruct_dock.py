@@ -258,7 +258,7 @@ def test_a_live_preview_follows_the_parameters_in_one_layer(dock, qtbot, cone_sc
     dock.live.setChecked(True)
     with qtbot.waitSignal(dock.session.result_added, timeout=TIMEOUT_MS):
         pass
-    dock.params.fields["window"].set("hann")
+    dock.params.fields["window"].value = "hann"
     with qtbot.waitSignal(dock.session.result_added, timeout=TIMEOUT_MS) as blocker:
         pass
     assert blocker.args[0].record["method"]["params"]["window"] == "hann"
@@ -297,9 +297,9 @@ def test_any_edits_in_the_docks_are_repeated_by_the_command(model, qtbot, tmp_pa
     method = ("cgls", "fdk", "cgls", "tv-fista")[seed]
     dock.choose(method)
     for name, values in EDITS[method].items():
-        dock.params.fields[name].set(draw(values))
+        dock.params.fields[name].value = draw(values)
     for name, values in FITS.items():
-        fit.form.fields[name].set(draw(values))
+        fit.form.fields[name].value = draw(values)
     fit.fit_button.click()
     ended(qtbot, dock)
     dock.region.setChecked(bool(rng.integers(2)))
