@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_unroll.errors import Cancelled, FinishNow
-from napari_unroll.events import Event, Finished, Outcome, Stop
+from napari_unroll.events import Event, Finished, Forecast, Outcome, Stop
 from napari_unroll.interrupt import interruptible
 
 
@@ -62,5 +62,6 @@ def drive(make: Callable[[Stop], Iterator[Event]], stop: Tripping, at_event: int
     except FinishNow:
         outcome = Outcome.FINISHED_EARLY
     assert outcome is not None, f"it ended without saying how, after {events[-3:]}"
-    after = 0 if asked_at is None else len(events) - asked_at
+    later = [] if asked_at is None else events[asked_at:]
+    after = sum(not isinstance(event, Forecast) for event in later)  # one goes with every step
     return End(events, outcome, result, 0 if stop.at is None else stop.looks - stop.at, after)

@@ -87,7 +87,7 @@ def test_the_dock_has_a_form_for_it(lab, path, model, qtbot):  # noqa: F811
     with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS):
         pass
     assert "lab scanner HDF5" in dock.options_fold.button.text()
-    dock.options.fields["first_view"].set(2)
+    dock.options.fields["first_view"].value = 2
     dock.again.click()
     with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS):
         pass
