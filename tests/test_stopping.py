@@ -22,7 +22,7 @@ from napari_unroll.methods import registry
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit, fit_now
 from napari_unroll.physics.build import build_physics
-from napari_unroll.physics.samples import sample_cone_beam, sample_deblur, sample_multicoil, sample_super_resolution
+from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.pipeline import sources
 from napari_unroll.pipeline.choose import ChoosePlan, choose
 from napari_unroll.pipeline.evaluate import EvaluationPlan, evaluate
@@ -75,19 +75,9 @@ def plain(name, work):
     CASES[name] = lambda folder: jobs.single(name, partial(work, folder))
 
 
-@cache
-def image() -> Scan:
-    return sample_deblur((2, 20, 20))
-
-
-@cache
-def small_image() -> Scan:
-    return sample_super_resolution((1, 24, 24))
-
-
 SCANS = {
-    "cone": cone, "parallel": tiny.parallel, "multi-coil": coils, "one slice": tiny.slice_mri, "blurred": image,
-    "super-resolution": small_image,
+    "cone": cone, "parallel": tiny.parallel, "multi-coil": coils, "one slice": tiny.slice_mri, "blurred": tiny.blurred,
+    "super-resolution": tiny.downsampled,
 }  # fmt: skip
 LEARNED = ("cone", "multi-coil")
 """Scans of learned methods, which share one loop and take longest."""

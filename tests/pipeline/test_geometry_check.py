@@ -60,8 +60,7 @@ def test_the_axis_is_found_within_half_a_pixel(name, columns):
 
 
 def test_binned_views_find_it_too(monkeypatch):
-    monkeypatch.setattr(geometry_check, "MAX_COLUMNS", 16)
-    monkeypatch.setattr(geometry_check, "MAX_VIEWS", 12)
+    monkeypatch.setattr(geometry_check, "MOST", geometry_check.MOST._replace(columns=16, views=12))
     scan = scan_with_axis_off("cone", 4.0)
     views, small, binning = reduced(scan)
     assert binning == 2

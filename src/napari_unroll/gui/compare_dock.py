@@ -227,7 +227,7 @@ class CompareDock(parts.DockFrame):
 
     def _on_measured(self, finished: Finished) -> None:
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self.found = finished.result
         for at in range(self.table.rowCount()):

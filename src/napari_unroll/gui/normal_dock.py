@@ -349,7 +349,7 @@ class NormalDock(parts.DockFrame):
     def _on_compared(self, finished: Finished) -> None:
         self.progress.end(complete=finished.result is not None)
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         found: Compared = finished.result
         self.compared, pair = found, found.pair
@@ -420,7 +420,7 @@ class NormalDock(parts.DockFrame):
 
     def _on_swapped(self, finished: Finished) -> None:
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self.region.show_swap(finished.result)
 
@@ -449,7 +449,7 @@ class NormalDock(parts.DockFrame):
         self.progress.end(complete=finished.result is not None)
         found = finished.result
         if found is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self.effect.setText(
             f"Ñ changes the image by {_percent(found.caused)}; distance from the truth {_percent(found.exact)} "
@@ -469,7 +469,7 @@ class NormalDock(parts.DockFrame):
     def _on_patch(self, finished: Finished) -> None:
         self.progress.end(complete=finished.result is not None)
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         found: PatchCheck = finished.result
         times = found.times

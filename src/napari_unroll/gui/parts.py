@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledSlider, QSearchableComboBox
 
+from napari_unroll.events import Finished, Outcome
 from napari_unroll.gui.fold import Fold as Fold  # every dock finds it here
 from napari_unroll.gui.memory import Memory
 from napari_unroll.gui.pages import Page
@@ -120,6 +121,10 @@ class Message(QLabel):
         self.setText(text)
         self._paint()
         self.setVisible(bool(text))
+
+    def ended(self, finished: Finished) -> None:
+        """Say how a run ended, as an error where it failed."""
+        self.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

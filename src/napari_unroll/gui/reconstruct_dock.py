@@ -355,7 +355,7 @@ class ReconstructDock(parts.DockFrame):
 
     def _seconds(self, plan: Plan) -> float:
         """What the plan is expected to take with what is fitted already."""
-        return (plan.expected if self._factors(plan) is None else plan.expected.without_fit()).seconds
+        return plan.expected_with(self._factors(plan)).seconds
 
     def estimate(self) -> Plan | None:
         """Show what the choices mean: patch, memory, device. Returns the plan, None where the choices do not fit."""
@@ -370,7 +370,7 @@ class ReconstructDock(parts.DockFrame):
             return None
         patch = " × ".join(map(str, plan.patch_size))
         what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
-        expected = plan.expected if self._factors(plan) is None else plan.expected.without_fit()
+        expected = plan.expected_with(self._factors(plan))
         memory = f"about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free"
         takes = f"{plan.device}: {what}{memory}, {expected.text}."
         self.memory.setText("\n".join([takes, *plan.cautions]))
@@ -424,7 +424,7 @@ class ReconstructDock(parts.DockFrame):
 
     def _on_compared(self, finished: Finished) -> None:
         self.progress.end(complete=finished.result is not None)
-        self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+        self.message.ended(finished)
         if isinstance(finished.result, Verdict):
             self.verdict.setText(_as_table(finished.result))
             self.verdict.show()
@@ -451,7 +451,7 @@ class ReconstructDock(parts.DockFrame):
             self.session.set_scan(finished.result)
             self.message.say("The sample is loaded; press Run.")
         else:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
 
     def _on_busy(self, busy: bool) -> None:
         self.finish_button.setEnabled(busy)
@@ -544,7 +544,7 @@ class ReconstructDock(parts.DockFrame):
 
     def _on_scan_saved(self, finished: Finished, text: Callable[[Plan], str]) -> None:
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self.session.scan_saved(finished.result)
         self._copy(text)

@@ -224,7 +224,7 @@ class ScanDock(parts.DockFrame):
 
     def _on_preview(self, finished: Finished, form: ReaderForm) -> None:
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             self._point_at_missing(finished.advice)
         elif form is self.options:
             form.show_preview(*finished.result)
@@ -304,7 +304,7 @@ class ScanDock(parts.DockFrame):
 
     def _on_restored(self, finished: Finished, name: str) -> None:
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self.message.say(f"{name} with its scan and its choices: Run in the Reconstruct dock makes it again.", "good")
 
@@ -378,7 +378,7 @@ class ScanDock(parts.DockFrame):
         check = finished.result
         if check is None:
             self.pair.setText("")
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self.session.physics = check.physics
         verdict = "matched" if check.adjoint_error < 1e-6 else "not matched"
@@ -400,7 +400,7 @@ class ScanDock(parts.DockFrame):
 
     def _on_geometry(self, finished: Finished) -> None:
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self._show_geometry(finished.result)
 
@@ -450,7 +450,7 @@ class ScanDock(parts.DockFrame):
 
     def _on_sweep(self, finished: Finished) -> None:
         if finished.result is None:
-            self.message.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.message.ended(finished)
             return
         self.sweep.show_sweep(finished.result)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.events import Box
+from napari_unroll.events import Box, whole
 from napari_unroll.interrupt import stage
 from napari_unroll.normal import blocks
 from napari_unroll.normal.patch import PatchNormal
@@ -98,8 +98,7 @@ class NormalFactors:
             return blocks.apply(self, x)
         convolution = self.convolution(self.shape)
         if self.pairs is not None:
-            everything: Box = tuple(slice(0, n) for n in self.shape)  # type: ignore[assignment]
-            return self.restrict(everything).apply(x)
+            return self.restrict(whole(self.shape)).apply(x)
         out: torch.Tensor | None = None
         for a, b, k in self.terms:
             one = replace(convolution, spectrum=convolution.spectrum[[k]])

@@ -21,7 +21,17 @@ from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.preprocess_ct import bin_view
 from napari_unroll.scan.scan import Scan
 
-MAX_COLUMNS, MAX_VIEWS, MAX_VOXELS = 96, 60, 96
+
+class Sizes(NamedTuple):
+    """What a scan is reduced to at most: views, detector columns, and voxels along an edge."""
+
+    views: int
+    columns: int
+    voxels: int
+
+
+MOST = Sizes(views=60, columns=96, voxels=96)
+"""What the check reduces a scan to."""
 RANGE = 0.15
 """Largest shift that is looked for, of the detector's width."""
 _N_STEPS = 12
@@ -105,20 +115,12 @@ def _check(scan: Scan) -> Iterator[Event]:
     yield Finished(Outcome.COMPLETED, found, found.verdict)
 
 
-class Sizes(NamedTuple):
-    """What a scan is reduced to at most: views, detector columns, and voxels along an edge."""
-
-    views: int
-    columns: int
-    voxels: int
-
-
 def reduced(scan: Scan, grid: VolumeGrid | None = None, most: Sizes | None = None) -> tuple[np.ndarray, Scan, int]:
     """Numbers of the chosen views, the scan of those views on binned pixels and a coarser grid, and the binning.
 
     ``grid`` is the volume, the scan's own unless given.
     """
-    most = most or Sizes(MAX_VIEWS, MAX_COLUMNS, MAX_VOXELS)
+    most = most or MOST
     geometry = ct_geometry(scan)
     n_views, _, columns = geometry.measurement_shape
     views = np.unique(np.linspace(0, n_views - 1, min(n_views, most.views)).round().astype(int))

@@ -18,6 +18,7 @@ from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import for_scan, get
+from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
@@ -132,6 +133,10 @@ class Plan:
     def result_bytes(self) -> int:
         """Of the written volume at most: uncompressed, with halved copies for viewers, or magnitude and phase."""
         return 8 * math.prod(self.grid.shape)
+
+    def expected_with(self, factors: NormalFactors | None) -> Expected:
+        """What it will take where these are the fitted normal operator already."""
+        return self.expected if factors is None else self.expected.without_fit()
 
     def remember(self, scan: Scan, took: Sequence[StageTime]) -> None:
         """Keep what a completed run of this plan took, for the next one's ``expected``."""

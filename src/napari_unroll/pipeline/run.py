@@ -84,7 +84,7 @@ def run(
     stop = stop or Stop()
     begun, seen = time.perf_counter(), _Seen()
     yield Started(plan.title, 0, plan.grid.shape)
-    forecaster = Forecaster(plan.expected if factors is None else plan.expected.without_fit())
+    forecaster = Forecaster(plan.expected_with(factors))
     try:
         work = map_events(_work(plan, scan, stop, factors, look, kept), seen.note)
         work = interruptible(work if kept is None else kept.keeping(work), stop)

@@ -19,7 +19,6 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter
 
-from napari_unroll.errors import WeightsError
 from napari_unroll.events import duration
 from napari_unroll.io.atomic import write_bytes
 from napari_unroll.methods.memory import Shape
@@ -27,7 +26,7 @@ from napari_unroll.methods.problem import Method
 from napari_unroll.normal.cache import cache_folder
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.pipeline.memory import voxels
-from napari_unroll.pipeline.patching import RATE, work
+from napari_unroll.pipeline.patching import RATE, network_of, work
 from napari_unroll.record import Record
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
@@ -106,7 +105,7 @@ class Expected:
 
 def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, overlap: int) -> Counted:
     """The work of a run; what matters is how it grows with scan, volume and choices."""
-    config = _config(method, params, scan)
+    config = network_of(method, params, scan)
     n = voxels(grid.shape)
     pair, steps = 2 * _operator_s(scan, n), _iterations(params, config) if method.iterative else 0
     start = int(getattr(config, "start_iterations", 0) or 0)
@@ -118,16 +117,6 @@ def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Sh
         network *= ENSEMBLE if getattr(params, "self_ensemble", False) else 1
     own = OVERHEAD_S + N_ONCE * pair + (steps + start) * (pair + VOXEL_S * n) + max(1, steps) * network
     return Counted(own, N_FIT * pair if method.needs_normal and method.needs_normal(params) else 0.0)
-
-
-def _config(method: Method, params: Any, scan: Scan) -> Any:
-    """The architecture of the network that will run, None where there is none."""
-    if method.find_weights is None:
-        return None
-    try:
-        return method.find_weights(scan.modality, params).config
-    except WeightsError:
-        return None
 
 
 def _iterations(params: Any, config: Any) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, PatchDone, Warned
+from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, PatchDone, Warned, whole
 from napari_unroll.io.atomic import check_target, locked, remove, write_text
 from napari_unroll.io.guards import check_folder
 from napari_unroll.io.ome_zarr import GrowingVolume
@@ -172,7 +172,7 @@ class UnfinishedRun(Journal):
                     remove(place / "zarr.json")
                 chunk = tuple(plan["patch_size"])
                 self._volume = GrowingVolume(self.path, INSIDE, grid, np.iscomplexobj(values), chunk)
-            self._volume.put(box or whole_box(_grid_of(self.record).shape), values)
+            self._volume.put(box or whole(_grid_of(self.record).shape), values)
         except (OSError, ValueError, KeyError, TypeError) as error:
             self.trouble = self.trouble or f"The run goes on, but cannot be shown in {self.path.name} ({error})."
         self._shown_s += time.perf_counter() - begun
@@ -199,12 +199,6 @@ class UnfinishedRun(Journal):
     def discard(self) -> None:
         """Remove what was kept; what was at the same place before stays."""
         remove(self.path if self._is_alone else self._folder)
-
-
-def whole_box(shape: tuple[int, int, int]) -> Box:
-    """Everything."""
-    z, y, x = (slice(0, n) for n in shape)
-    return z, y, x
 
 
 def _grid_of(record: Mapping[str, Any]) -> VolumeGrid:

@@ -110,11 +110,11 @@ def _cut(scan: Scan) -> str:
 
 def _middle(scan: Scan) -> str:
     """k-space against its middle, where signals are strongest."""
-    energy = np.sum([np.abs(coil) for coil in scan.measurements], axis=0, dtype=np.float64)
-    peak = np.unravel_index(int(energy.argmax()), energy.shape)
+    strength: np.ndarray = sum(np.abs(coil) for coil in scan.measurements)
+    peak = np.unravel_index(int(strength.argmax()), strength.shape)
     off = {
         axis: int(at) - n // 2
-        for axis, at, n in zip("zyx", peak, energy.shape, strict=True)
+        for axis, at, n in zip("zyx", peak, strength.shape, strict=True)
         if n >= SHORT and abs(int(at) - n // 2) > AWAY * n
     }
     if not off:

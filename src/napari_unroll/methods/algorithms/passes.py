@@ -49,19 +49,19 @@ def prior_pass(
     scale: float,
     distance: Distance = unknown,
     done: list[Patch] | None = None,
-    reach: int | None = None,
+    reach: int = 0,
 ) -> Generator[Event, None, torch.Tensor]:
     """``prior`` over the volume ``given`` (1, 1, z, y, x), patch by patch; returns what it makes of it.
 
     ``scale`` turns values into the scan's units for events, ``distance`` says how far a patch is from the data; what
-    is in ``done`` is not made again (see ``sliding_window``). ``reach``: how far the prior sees, None where that is not known.
+    is in ``done`` is not made again (see ``sliding_window``). ``reach``: how far the prior sees, 0 where that is not known.
     """
 
     def apply(boxes: list[Box]) -> list[Patch]:
         return [Patch(b, v, distance(b)) for b, v in zip(boxes, prior(cut(given, boxes)), strict=True)]
 
     grid = grid_of(problem)
-    halo = 0 if reach is None else halo_of(problem, reach)
+    halo = halo_of(problem, reach)
     return (yield from sliding_window(grid, given, apply, stage, scale, done=done, halo=halo, problem=problem))
 
 
