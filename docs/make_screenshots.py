@@ -109,7 +109,7 @@ def region_pictures(docks, out: Path) -> None:
     settle()
     docks.normal.show_from(docks.normal.compare_box)
     picture(docks, out / "normal_region.png")
-    docks.scan.session.layers.remove("region")
+    docks.normal.rectangle.remove()
     docks.normal.side.setChecked(True)
 
 

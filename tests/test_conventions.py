@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unroll.gui.layers import placement
+from napari_unroll.gui.placement import placement
 from napari_unroll.physics import laws
 from napari_unroll.physics.fourier import CartesianMRI, centred_fft
 from napari_unroll.physics.nufft import NonCartesianMRI

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from napari_unroll.events import IterationDone, PatchDone, QuickLook
-from napari_unroll.gui import contributions, layers
-from napari_unroll.gui.layers import LayerWriter, contrast, placement, projections_placement
+from napari_unroll.gui import contributions, images
+from napari_unroll.gui.images import contrast
+from napari_unroll.gui.layers import LayerWriter
+from napari_unroll.gui.placement import grid_of, placement, projections_placement, values_of
 from napari_unroll.scan.geometry import VolumeGrid
 from tests.gui.conftest import needs_opengl
 
@@ -200,25 +202,25 @@ def test_contrast_of_odd_values():
 
 
 def test_large_volumes_are_shown_by_levels_that_take_no_memory(model, monkeypatch):
-    monkeypatch.setattr(layers, "LARGE", 1000)
-    monkeypatch.setattr(layers, "COARSEST", 8)
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(images, "COARSEST", 8)
     values = np.arange(4 * 32 * 20, dtype=np.float32).reshape(4, 32, 20)
     grid = VolumeGrid(shape=values.shape, spacing_mm=(1.0, 0.5, 0.5))
-    (layer,) = layers.LayerWriter(model).show_volume("large", values, grid)
+    (layer,) = LayerWriter(model).show_volume("large", values, grid)
     assert layer.multiscale
     assert [level.shape for level in layer.data] == [(4, 32, 20), (2, 16, 10), (1, 8, 5)]
     assert all(np.shares_memory(level, layer.data[0]) for level in layer.data)
-    assert layers.values_of(layer).shape == values.shape
-    assert layers.grid_of(layer) == grid
+    assert values_of(layer).shape == values.shape
+    assert grid_of(layer) == grid
     model.dims.ndisplay = 3
     assert layer.data_level == 2
 
 
 def test_a_large_layer_is_measured_and_written_in_full(model, qtbot, monkeypatch, tmp_path):
-    monkeypatch.setattr(layers, "LARGE", 1000)
-    monkeypatch.setattr(layers, "COARSEST", 8)
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(images, "COARSEST", 8)
     values = np.random.default_rng(0).random((4, 32, 20)).astype(np.float32)
-    (large,) = layers.LayerWriter(model).show_volume("large", values, VolumeGrid(shape=values.shape))
+    (large,) = LayerWriter(model).show_volume("large", values, VolumeGrid(shape=values.shape))
     data, arguments, _ = large.as_layer_data_tuple()
     (path,) = contributions.write_volume(str(tmp_path / "large.npy"), data, arguments)
     np.testing.assert_array_equal(np.load(path), values)
@@ -226,7 +228,7 @@ def test_a_large_layer_is_measured_and_written_in_full(model, qtbot, monkeypatch
 
 @needs_opengl
 def test_long_names_fit_their_tiles(viewer):
-    writer = layers.LayerWriter(viewer)
+    writer = LayerWriter(viewer)
     names = [f"walnut, cone beam, 50 views · {method}" for method in ("fdk", "tv-fista", "unrolled-pgd", "truth")]
     grid = VolumeGrid(shape=(4, 8, 8))
     shown = [writer.show_volume(name, np.ones(grid.shape, np.float32), grid)[0] for name in names]

@@ -210,12 +210,22 @@ def test_the_slider_shows_what_the_approximation_does_in_a_drawn_region(fitted, 
     fitted.region.fits.setCurrentIndex(0)
     shown = fitted.session.viewer.layers["N x, Ñ x in the patch"].data
     np.testing.assert_allclose(shown, fitted.region.found.volumes[0], rtol=1e-6)
-    layer = fitted.session.layers.ours("region")[0]
+    layer = fitted.rectangle.layer
     assert len(layer._data_view.displayed_vertices) > 0, "the rectangle lies in the plane that is shown"
     with qtbot.waitSignal(fitted.region.requested):
-        layer.data = [np.asarray(layer.data[0]) - [0, 3, 0]]
+        layer.data = [np.asarray(layer.data[0]) - [3 * fitted.session.scan.grid.spacing_mm[1], 0]]
     ended(qtbot, fitted)
     assert fitted.region.found.box != found.box
+    grid, (_, y, x) = fitted.session.scan.grid, fitted.region.found.region
+    with qtbot.waitSignal(fitted.region.requested):
+        fitted.session.layers.viewpoint.go_to(grid, (3, 8, 8))
+    ended(qtbot, fitted)
+    assert fitted.region.found.region == (slice(3, 4), y, x), "it goes with the plane that is shown"
+    fitted.fit_button.click()
+    fit = fitted.session.runner.run
+    fitted.look_at_region()
+    assert fitted.session.runner.run is fit, "a fit is not given up for it"
+    ended(qtbot, fitted)
 
 
 def test_a_region_without_a_comparison_says_what_to_do(fitted, qtbot):

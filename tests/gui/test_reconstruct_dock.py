@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from napari_unroll.cli.app import app
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress
 from napari_unroll.gui import reconstruct_dock
-from napari_unroll.gui.layers import RECTANGLE
 from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.worker import Runner
@@ -231,7 +230,7 @@ def test_a_rectangle_says_which_part_of_the_slab_is_previewed(dock, qtbot, cone_
     dock.inside.setChecked(True)
     assert dock.region.isChecked()
     assert dock.choices().roi[2:] == (4, 12, 4, 12)
-    (shapes,) = [layer for layer in dock.session.viewer.layers if layer.name == RECTANGLE]
+    shapes = dock.rectangle.layer
     (_, oy, ox), (_, sy, sx) = cone_scan.grid.origin_mm, cone_scan.grid.spacing_mm
     shapes.data = [np.array([[oy + 1.6 * sy, ox - 9 * sx], [oy + 5.4 * sy, ox + 99 * sx]])]
     assert dock.choices().roi[2:] == (2, 6, 0, 16)
@@ -305,7 +304,7 @@ def test_any_edits_in_the_docks_are_repeated_by_the_command(model, qtbot, tmp_pa
     dock.region.setChecked(bool(rng.integers(2)))
     dock.planes.setValue(int(rng.integers(3, 8)))
     dock.inside.setChecked(bool(rng.integers(2)))
-    dock.session.layers.go_to_plane(dock.session.scan.grid, int(rng.integers(14)))
+    dock.session.layers.viewpoint.go_to(dock.session.scan.grid, (int(rng.integers(14)), 0, 0))
     dock.run_button.click()
     finished = ended(qtbot, dock)
     assert finished.outcome is Outcome.COMPLETED, finished.advice

@@ -1,6 +1,7 @@
 """One session per window; scans travel in layers; names stay unique."""
 
-from napari_unroll.gui.layers import ROLE, SCAN, scan_layers
+from napari_unroll.gui.images import scan_layers
+from napari_unroll.gui.layers import ROLE, SCAN
 from napari_unroll.gui.session import session_of
 
 

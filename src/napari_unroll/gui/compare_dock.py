@@ -28,7 +28,9 @@ from napari_unroll.errors import ScanError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
-from napari_unroll.gui.layers import DIFFERENCE, ROLE, contrast, grid_of, values_of
+from napari_unroll.gui.images import contrast
+from napari_unroll.gui.layers import DIFFERENCE, ROLE
+from napari_unroll.gui.placement import grid_of, values_of
 from napari_unroll.io.atomic import replacing
 from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
 from napari_unroll.scan.scan import Scan
@@ -306,7 +308,7 @@ class CompareDock(parts.DockFrame):
         except ScanError as error:
             self.where.setText(str(error))
             return
-        index = self.session.layers.index_at_cursor(grid)
+        index = self.session.layers.viewpoint.index_at_cursor(grid)
         self.curve.clear_curves()
         for layer in (reference, *self._ticked()):
             at: list[Any] = list(index)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -29,10 +30,13 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome
 from napari_unroll.gui import figure, normal_jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.layers import DIVERGING, REGION, contrast, log_map, values_of
+from napari_unroll.gui.images import DIVERGING, contrast, log_map, real
 from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
+from napari_unroll.gui.placement import values_of
 from napari_unroll.gui.preferences import preferences
+from napari_unroll.gui.rectangle import Rectangle
 from napari_unroll.gui.region_box import RegionBox
+from napari_unroll.gui.worker import Run
 from napari_unroll.normal import inspect, report
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.scan.geometry import VolumeGrid
@@ -66,6 +70,8 @@ class NormalDock(parts.DockFrame):
         self.compared: Compared | None = None
         self._shown: list[Layer] = []
         self._impulse: tuple[int, int, int] | None = None
+        self.rectangle = Rectangle(self.session.viewer, "region")
+        self._swap_run: Run | None = None
         self._options = FitOptions()
         self._build_fit()
         self._build_maps()
@@ -80,6 +86,7 @@ class NormalDock(parts.DockFrame):
         self.session.runner.busy_changed.connect(self._on_busy)
         self._on_busy(self.session.runner.busy)
         self.session.layers_changed.connect(self._list_layers)
+        self.session.viewer.dims.events.current_step.connect(self._on_plane)
         self.show_scan(self.session.scan)
         self._list_layers()
 
@@ -179,7 +186,7 @@ class NormalDock(parts.DockFrame):
         self.fitted, self.compared, self._shown = None, None, []
         self.fits.clear()
         self.region.list_fits([])
-        self.session.layers.remove(REGION)
+        self.rectangle.remove()
         self.curve.clear_curves()
         self.profile.clear_curves()
         self.table.setRowCount(0)
@@ -320,14 +327,14 @@ class NormalDock(parts.DockFrame):
     def _show_alone(self, shown: list[Layer]) -> None:
         self.session.layers.side_by_side(shown, on=False)
         self.session.layers.show_only(shown)
-        self.session.layers.go_to_centre(shown[0])
+        self.session.layers.viewpoint.go_to_centre(shown[0])
 
     # compare
 
     def _index(self) -> tuple[int, int, int]:
         """The voxel of the volume under the mouse."""
         assert self.session.scan is not None
-        return self.session.layers.index_at_cursor(self.session.scan.grid)
+        return self.session.layers.viewpoint.index_at_cursor(self.session.scan.grid)
 
     def compare(self) -> None:
         """Apply N and Ñ to the chosen x."""
@@ -380,7 +387,7 @@ class NormalDock(parts.DockFrame):
             self._show("N x", exact, COMPARISON, contrast_limits=limits),
         ]
         if self._impulse is not None:
-            self.session.layers.go_to_index(self._shown[0], self._impulse)
+            self.session.layers.viewpoint.go_to(self._grid(found.pair.exact.shape), self._impulse)
         self._on_side(self.side.isChecked())
 
     def _on_side(self, on: bool) -> None:
@@ -399,24 +406,34 @@ class NormalDock(parts.DockFrame):
         if scan is None:
             return
         self.side.setChecked(False)  # in tiles the region would have one of its own
-        layer = self.session.layers.draw_region(scan.grid)
+        y, x = (slice(3 * n // 8, max(3 * n // 8 + 1, n - 3 * n // 8)) for n in scan.grid.shape[1:])
+        self.rectangle.show(scan.grid, y, x, lambda *_: self.region.look_again())
         self.region.edge.setRange(2, max(3, *scan.grid.shape))
         self.region.edge.setValue(min(self.patch.value(), max(scan.grid.shape)))
-        layer.events.data.connect(lambda *_: self.region.look_again())
         self.region.look_again()
 
     def look_at_region(self) -> None:
         """Swap N for Ñ in a patch about the region, for every fit so far."""
         scan = self.session.scan
-        box = None if scan is None else self.session.layers.region_box(scan.grid)
-        if box is None or not self.fits:
+        inside = None if scan is None else self.rectangle.inside(scan.grid)
+        if scan is None or inside is None or not self.fits:
             return
         if self.compared is None:
             self.message.say("Press N x against Ñ x first; the region is looked at in what it shows.", "info")
             return
+        if self.session.runner.busy and self.session.runner.run is not self._swap_run:
+            self.region.look_again()  # later: no other work is given up for it
+            return
+        z = self.session.layers.viewpoint.plane(scan.grid)
+        box = (slice(z, z + 1), *inside)
         job = normal_jobs.swap_in(self.fits, self.compared.pair, box, self.region.edge.value())
-        run = self.session.runner.start(job, "Ñ in the region")
-        run.finished.connect(self._on_swapped)
+        self._swap_run = self.session.runner.start(job, "Ñ in the region")
+        self._swap_run.finished.connect(self._on_swapped)
+
+    def _on_plane(self, *_: Any) -> None:
+        """The region is in the plane that is shown."""
+        if isalive(self) and self.rectangle.layer is not None:
+            self.region.look_again()
 
     def _on_swapped(self, finished: Finished) -> None:
         if finished.result is None:
@@ -431,10 +448,10 @@ class NormalDock(parts.DockFrame):
             return
         limits = contrast(np.abs(self.compared.pair.exact), 0.1, 99.9) if self.compared is not None else None
         volume = found.volumes[fit]
-        values = np.abs(volume) if np.iscomplexobj(volume) else volume
+        values = real(volume)
         layers = self.session.layers
         layers.update_volume(SWAPPED, values, self._grid(values.shape), COMPARISON, contrast_limits=limits)
-        layers.region_on_top()
+        self.rectangle.bring_to_front()
 
     def measure_effect(self) -> None:
         """Measure what Ñ in place of N does to an image."""

@@ -18,8 +18,11 @@ from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned
 from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.layers import RECORD, ResultView, contrast
+from napari_unroll.gui.images import contrast
+from napari_unroll.gui.layers import RECORD
 from napari_unroll.gui.preferences import preferences
+from napari_unroll.gui.rectangle import Rectangle
+from napari_unroll.gui.result_view import ResultView
 from napari_unroll.gui.session import Result
 from napari_unroll.gui.worker import Run
 from napari_unroll.io import writers
@@ -54,6 +57,7 @@ class ReconstructDock(parts.DockFrame):
         self.view: ResultView | None = None
         self._live_run: Run | None = None
         self._live_layer: Any = None
+        self.rectangle = Rectangle(self.session.viewer, "preview rectangle")
         self.plan: Plan | None = None
         self.result: Result | None = None
         self.params: RecordForm | None = None
@@ -279,10 +283,9 @@ class ReconstructDock(parts.DockFrame):
             return None
         nz, ny, nx = scan.grid.shape
         n = min(self.planes.value(), nz)
-        position = self.session.viewer.dims.point[-3] if self.session.viewer.dims.ndim >= 3 else 0.0
-        middle = round((position - scan.grid.origin_mm[0]) / scan.grid.spacing_mm[0])
+        middle = self.session.layers.viewpoint.plane(scan.grid)
         start = int(np.clip(middle - n // 2, 0, nz - n))
-        y, x = self.session.layers.rectangle(scan.grid) if self.inside.isChecked() else (slice(0, ny), slice(0, nx))
+        y, x = self.rectangle.inside(scan.grid) or (slice(0, ny), slice(0, nx))
         return (start, start + n, y.start, y.stop, x.start, x.stop)
 
     def _on_inside(self, on: bool) -> None:
@@ -291,9 +294,9 @@ class ReconstructDock(parts.DockFrame):
         if on and scan is not None:
             self.region.setChecked(True)
             y, x = (slice(n // 4, max(n // 4 + 1, n - n // 4)) for n in scan.grid.shape[1:])
-            self.session.layers.show_rectangle(scan.grid, y, x, self._later)
+            self.rectangle.show(scan.grid, y, x, self._later)
         else:
-            self.session.layers.remove_rectangle()
+            self.rectangle.remove()
         self._later()
 
     def _show_region(self, roi: tuple[int, ...] | None) -> None:
@@ -305,10 +308,10 @@ class ReconstructDock(parts.DockFrame):
             return
         z0, z1, y0, y1, x0, x1 = roi
         self.planes.setValue(z1 - z0)
-        self.session.layers.go_to_plane(scan.grid, z0 + (z1 - z0) // 2)
+        self.session.layers.viewpoint.go_to(scan.grid, ((z0 + z1) // 2, (y0 + y1) // 2, (x0 + x1) // 2))
         if (y0, y1, x0, x1) != (0, scan.grid.shape[1], 0, scan.grid.shape[2]):
             self.inside.setChecked(True)
-            self.session.layers.show_rectangle(scan.grid, slice(y0, y1), slice(x0, x1), self._later)
+            self.rectangle.show(scan.grid, slice(y0, y1), slice(x0, x1), self._later)
 
     def _later(self, *_: Any) -> None:
         self._estimating.throttle()

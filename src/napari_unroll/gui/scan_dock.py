@@ -21,7 +21,8 @@ from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
 from napari_unroll.gui.geometry_view import GeometryView
-from napari_unroll.gui.layers import SETUP, TRIAL, values_of
+from napari_unroll.gui.layers import SETUP, TRIAL
+from napari_unroll.gui.placement import values_of
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.reader_form import ReaderForm
 from napari_unroll.gui.setup import setup_of
@@ -442,7 +443,7 @@ class ScanDock(parts.DockFrame):
         if scan is None:
             return
         offsets = offsets_around(quantity, self.sweep.step.value())
-        at = self.session.layers.height_shown(scan.grid)
+        at = self.session.layers.viewpoint.plane(scan.grid) / max(1, scan.grid.shape[0] - 1)
         run = self.session.runner.start(jobs.geometry_sweep(scan, quantity, offsets, at), "trying places")
         run.finished.connect(self._on_sweep)
         self.sweep.show_sweep(None)

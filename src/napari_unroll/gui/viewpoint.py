@@ -1,0 +1,52 @@
+"""Where a viewer's sliders stand, in voxels of a grid; and how they are moved.
+
+Knows the viewer's dims and cursor; nothing of layers' contents.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_unroll.scan.geometry import VolumeGrid
+
+Index = tuple[int, int, int]
+
+
+class Viewpoint:
+    """The place (z, y, x) that a viewer shows."""
+
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
+
+    def plane(self, grid: VolumeGrid) -> int:
+        """The plane z of a grid in which the viewer's slice is, the middle one where it is outside."""
+        point, n = self._viewer.dims.point, grid.shape[0]
+        if len(point) < 3:
+            return n // 2
+        z = round((point[-3] - grid.origin_mm[0]) / grid.spacing_mm[0])
+        return z if 0 <= z < n else n // 2
+
+    def index_at_cursor(self, grid: VolumeGrid) -> Index:
+        """The voxel of a grid under the mouse, its middle where the mouse is outside."""
+        shape = np.array(grid.shape)
+        world = np.asarray(self._viewer.cursor.position, dtype=float)[-3:]
+        index = np.round((world - grid.origin_mm) / grid.spacing_mm) if len(world) == 3 else -np.ones(3)
+        inside = bool(((index >= 0) & (index < shape)).all())
+        z, y, x = (int(i) for i in (index if inside else shape // 2))
+        return z, y, x
+
+    def go_to(self, grid: VolumeGrid, index: Index) -> None:
+        """Show the slices through a voxel of a grid."""
+        self._move(np.array(grid.origin_mm) + np.array(index) * grid.spacing_mm)
+
+    def go_to_centre(self, layer: Layer) -> None:
+        """Show the slices through the middle of a layer."""
+        self._move(np.asarray(layer.extent.world).mean(axis=0))
+
+    def _move(self, world: np.ndarray) -> None:
+        n = self._viewer.dims.ndim
+        for axis, value in enumerate(world, start=n - len(world)):
+            self._viewer.dims.set_point(axis, float(value))
