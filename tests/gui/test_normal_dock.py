@@ -228,6 +228,35 @@ def test_the_slider_shows_what_the_approximation_does_in_a_drawn_region(fitted, 
     ended(qtbot, fitted)
 
 
+def test_the_slider_of_virtual_coils_shows_what_they_do_in_the_region(dock, qtbot, mri_scan):
+    dock.session.set_scan(mri_scan)
+    dock.fit_button.click()
+    ended(qtbot, dock)
+    dock.compare_button.click()
+    ended(qtbot, dock)
+    dock.region.coils.setValue(1)
+    with qtbot.waitSignal(dock.region.requested):
+        dock.region.draw_button.click()
+    ended(qtbot, dock)
+    assert not dock.region.coils_row.isHidden()
+    errors = []
+    for k in (2, 3, 4):
+        with qtbot.waitSignal(dock.region.requested):
+            dock.region.coils.setValue(k)
+        ended(qtbot, dock)
+        assert dock.region.fits.currentText() == "virtual coils"
+        assert f"virtual coils (K = {k})" in dock.region.numbers.text()
+        shown = dock.session.viewer.layers["N x, Ñ x in the patch"].data
+        np.testing.assert_allclose(shown, np.abs(dock.region.found.volumes[-1]), rtol=1e-6)
+        errors.append(dock.region.found.errors[-1])
+    assert errors[0] > errors[1] > 10 * errors[2], "all coils are exact"
+
+
+def test_other_scans_have_no_coils(fitted):
+    assert fitted.region.n_virtual == 0
+    assert fitted.region.coils_row.isHidden()
+
+
 def test_a_region_without_a_comparison_says_what_to_do(fitted, qtbot):
     with qtbot.waitSignal(fitted.region.requested):
         fitted.region.draw_button.click()

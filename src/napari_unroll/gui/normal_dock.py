@@ -86,7 +86,7 @@ class NormalDock(parts.DockFrame):
         self.session.runner.busy_changed.connect(self._on_busy)
         self._on_busy(self.session.runner.busy)
         self.session.layers_changed.connect(self._list_layers)
-        self.session.viewer.dims.events.current_step.connect(self._on_plane)
+        self.session.viewer.dims.events.current_step.connect(self._look_where_drawn)
         self.show_scan(self.session.scan)
         self._list_layers()
 
@@ -268,7 +268,8 @@ class NormalDock(parts.DockFrame):
         self.session.set_factors(self.fitted.factors, self._options)
         self._add_row(self.fitted)
         self.fits.append(self.fitted)
-        self.region.list_fits([fitted.factors.form for fitted in self.fits])
+        self.region.list_fits([fitted.factors.form for fitted in self.fits], normal_jobs.n_coils(self.fitted))
+        self._look_where_drawn()
         profile = inspect.radial_profile(self.fitted.factors)
         self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))
         self._enable()
@@ -426,12 +427,13 @@ class NormalDock(parts.DockFrame):
             return
         z = self.session.layers.viewpoint.plane(scan.grid)
         box = (slice(z, z + 1), *inside)
-        job = normal_jobs.swap_in(self.fits, self.compared.pair, box, self.region.edge.value())
+        edge, n_virtual = self.region.edge.value(), self.region.n_virtual
+        job = normal_jobs.swap_in(self.fits, self.compared.pair, box, edge, n_virtual)
         self._swap_run = self.session.runner.start(job, "Ñ in the region")
         self._swap_run.finished.connect(self._on_swapped)
 
-    def _on_plane(self, *_: Any) -> None:
-        """The region is in the plane that is shown."""
+    def _look_where_drawn(self, *_: Any) -> None:
+        """The region is in the plane that is shown, and every fit is looked at."""
         if isalive(self) and self.rectangle.layer is not None:
             self.region.look_again()
 

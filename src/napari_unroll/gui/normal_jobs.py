@@ -19,10 +19,11 @@ from napari_unroll.normal import inspect
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.effect import ImageError, final_image_error
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.fit import FitOptions
+from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.normal.probes import gaussian, relative_error
-from napari_unroll.normal.swap import swap
+from napari_unroll.normal.swap import Swap, swap
 from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.coil_physics import csm_of
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
 
@@ -86,10 +87,22 @@ def image_error(fitted: Fitted, truth: np.ndarray) -> Make:
     return single("effect on a reconstruction", work)
 
 
-def swap_in(fits: Sequence[Fitted], found: inspect.Comparison, region: Box, edge: int) -> Make:
-    """What the Ñ of every fit does in a patch about a region; the result is a Swap."""
-    factors = [fitted.factors for fitted in fits]
-    return single("Ñ in the region", lambda: swap(fits[-1].physics, factors, found, region, edge))
+def n_coils(fitted: Fitted) -> int:
+    """How many coils measured, 0 for other scans."""
+    return 0 if fitted.physics.csm is None else int(csm_of(fitted.physics).shape[0])
+
+
+def swap_in(fits: Sequence[Fitted], found: inspect.Comparison, region: Box, edge: int, n_virtual: int = 0) -> Make:
+    """What the Ñ of every fit does in a patch about a region, the one of ``n_virtual`` coils last; the result is a Swap."""
+    physics = fits[-1].physics
+
+    def work() -> Swap:
+        factors = [fitted.factors for fitted in fits]
+        if n_virtual:
+            factors.append(fit_now(physics, FitOptions(form="virtual-coils", n_terms=n_virtual, n_test=0)))
+        return swap(physics, factors, found, region, edge)
+
+    return single("Ñ in the region", work)
 
 
 @dataclass(frozen=True)
