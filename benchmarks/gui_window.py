@@ -168,7 +168,7 @@ def begin(docks: Any, start: Callable[[], Any]) -> list[Any]:
     """Start a work with empty caches and folders; the runners that were started."""
     folder = tempfile.mkdtemp(dir=os.environ["BENCHMARK_FOLDER"])
     os.environ["NAPARI_UNROLL_CACHE"] = folder
-    docks.train.form.out.edit.setText(str(Path(folder) / "trained"))
+    docks.train.form.out.value = Path(folder) / "trained"
     start()
     session = docks.scan.session
     return [runner for runner in (session.runner, session.training) if runner.busy]

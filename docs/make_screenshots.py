@@ -152,15 +152,15 @@ def train_pictures(docks, out: Path, seconds: int = 240) -> None:
     with tempfile.TemporaryDirectory() as folder:
         train, form = docks.train, docks.train.form
         docks.front(train)
-        form.scanner.setCurrentText("Built-in scanners")
-        form.plan.fields["size"].value = 32
-        form.plan.fields["n_objects"].value = 2
-        form.plan.fields["n_held_out"].value = 1
-        form.levels.setText("30")
+        form.plan.fields["scanner"].value = None
+        form.more.fields["size"].value = 32
+        form.more.fields["n_objects"].value = 2
+        form.more.fields["n_held_out"].value = 1
+        form.levels.value = "30"
         form.network.fields["n_iterations"].value = 2
         form.network.fields["start_iterations"].value = 5
-        form.patch.setValue(16)
-        form.minutes.setValue(max(1, seconds // 60))
+        form.effort.fields["patch"].value = 16
+        form.effort.fields["minutes"].value = max(1, seconds // 60)
         form.options.fields["log_every"].value = 1
         form.options.fields["validate_every"].value = 8
         form.out.value = Path(folder) / "trained"

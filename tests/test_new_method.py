@@ -71,7 +71,7 @@ def test_a_new_row_is_in_the_docks(registered, qapp):
     reconstruct, train = ReconstructDock(viewer), TrainDock(viewer)
     reconstruct.choose(TOY.name)
     assert reconstruct.params.fields["weights"].value == "auto"
-    train.form.method.setCurrentText(TOY.title)
+    train.form.plan.fields["method"].value = TOY.name
     assert train.form.order().plan.network.prior.kind == "unet"
     for dock in (reconstruct, train):
         dock.close()

@@ -13,6 +13,7 @@ from napari_unroll.gui.from_layer import LayerGeometry
 from napari_unroll.gui.inputs import NumberBox
 from napari_unroll.gui.parts import Fold, Message, Searchable
 from napari_unroll.gui.scan_dock import VolumeChoice
+from napari_unroll.gui.train_form import Effort
 from napari_unroll.io.registry import FORMATS
 from napari_unroll.methods.algorithms.network import NetworkConfig
 from napari_unroll.methods.networks.dncnn import DnCNNConfig
@@ -22,7 +23,7 @@ from napari_unroll.pipeline.params import FieldSpec, fields
 from napari_unroll.pipeline.plan import Choices
 
 RECORDS: list[type[BaseModel]] = [
-    Choices, FitOptions, LayerGeometry, VolumeChoice,
+    Choices, Effort, FitOptions, LayerGeometry, VolumeChoice,
     *dict.fromkeys(m.params for m in METHODS.values()), *dict.fromkeys(r.options for r in FORMATS.values()),
 ]  # fmt: skip
 
@@ -32,6 +33,15 @@ def test_a_fresh_form_holds_the_defaults(qtbot, record):
     form = RecordForm(record)
     qtbot.addWidget(form)
     assert form.value() == record()
+
+
+def test_titles_stand_for_the_only_values(qtbot):
+    form = RecordForm(Effort, choices={"device": {"Any device": "auto", "Processor": "cpu"}})
+    qtbot.addWidget(form)
+    box = form.fields["device"].native
+    assert [box.itemText(k) for k in range(box.count())] == ["Any device", "Processor"]
+    form.fields["device"].value = "cpu"
+    assert form.value().device == "cpu"
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.__name__)

@@ -1,7 +1,6 @@
 """Forms come back as they were left; what no longer fits is forgotten; the page of a dock opens without a network."""
 
 import pytest
-from qtpy.QtWidgets import QSpinBox
 
 from napari_unroll.gui import memory, pages
 from napari_unroll.gui.forms import RecordForm
@@ -32,20 +31,6 @@ def test_a_form_comes_back_as_it_was_left_until_it_is_reset(qtbot, file):
     kept.reset()
     assert again.value() == VolumeChoice(y=5)
     assert form_of(qtbot, Memory("Scan")).value() == VolumeChoice()
-
-
-def test_numbers_come_back(qtbot, file):
-    boxes = [QSpinBox(), QSpinBox()]
-    for box in boxes:
-        qtbot.addWidget(box)
-        box.setValue(30)
-    Memory("Train").number("minutes", boxes[0])
-    boxes[0].setValue(45)
-    kept = Memory("Train")
-    kept.number("minutes", boxes[1])
-    assert boxes[1].value() == 45
-    kept.reset()
-    assert boxes[1].value() == 30
 
 
 @pytest.mark.parametrize("text", ["{z: many}", "{gone: 3}", "no yaml: ]", "3"])

@@ -30,11 +30,11 @@ def dock(model, qtbot, monkeypatch, tmp_path):
 def tiny(dock):
     """The smallest training that there is."""
     form = dock.form
-    form.plan.fields["size"].value = 16
-    form.plan.fields["n_objects"].value = 1
-    form.plan.fields["n_held_out"].value = 1
-    form.levels.setText("12")
-    form.patch.setValue(8)
+    form.more.fields["size"].value = 16
+    form.more.fields["n_objects"].value = 1
+    form.more.fields["n_held_out"].value = 1
+    form.levels.value = "12"
+    form.effort.fields["patch"].value = 8
     form.network.fields["n_iterations"].value = 1
     form.network.fields["start_iterations"].value = 0
     form.options.fields["log_every"].value = 1
@@ -123,7 +123,7 @@ def test_defaults_follow_the_scan(dock, cone_scan, mri_scan):
 def test_fine_tuning_is_one_click(dock, qtbot, monkeypatch, cone_scan):
     monkeypatch.setattr(train_form, "UNLIMITED_STEPS", 1)
     dock.session.set_scan(cone_scan)
-    dock.form.levels.clear()
+    dock.form.levels.value = ""
     dock.fine_tune_button.click()
     finished = ended(qtbot, dock)
     assert finished.outcome is Outcome.COMPLETED, finished.advice
@@ -154,14 +154,17 @@ def test_the_suggested_folder_is_numbered_when_taken(dock):
 
 @pytest.mark.parametrize(
     ("field", "text", "word"),
-    [("levels", "many", "levels"), ("out", "", "output folder"), ("folder", "/nowhere", "data")],
+    [
+        ("levels", "many", "levels"),
+        ("out", "", "output folder"),
+        ("volumes", "/nowhere", "data"),
+        ("patch", "2", "patch"),
+    ],
 )
 def test_bad_input_is_one_sentence(dock, field, text, word):
-    if field == "folder":
-        dock.form.data.setCurrentText(train_form.VOLUMES)
-    widget = getattr(dock.form, field)
-    line = widget.line_edit.native if field != "levels" else widget
-    line.setText(text)
+    form = dock.form
+    fields = {"out": form.out.line_edit, "levels": form.levels, **form.plan.fields, **form.effort.fields}
+    fields[field].value = text
     dock.start_button.click()
     assert dock.message.kind == "error"
     assert word in dock.message.text()
@@ -169,8 +172,7 @@ def test_bad_input_is_one_sentence(dock, field, text, word):
 
 
 def test_a_failure_in_the_thread_is_one_sentence(dock, qtbot, tmp_path):
-    dock.form.data.setCurrentText(train_form.VOLUMES)
-    dock.form.folder.value = tmp_path
+    dock.form.plan.fields["volumes"].value = str(tmp_path)
     dock.start_button.click()
     assert ended(qtbot, dock).outcome is Outcome.FAILED
     assert dock.message.kind == "error"
@@ -178,15 +180,14 @@ def test_a_failure_in_the_thread_is_one_sentence(dock, qtbot, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("preset", "channels"), [("Compact", (16, 32, 64, 128)), ("Paper", (64, 128, 256, 512))]
+    ("preset", "channels"), [("compact", (16, 32, 64, 128)), ("paper", (64, 128, 256, 512))]
 )  # fmt: skip
 def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
     form = dock.form
-    form.method.setCurrentText("Post-processing network")
-    form.data.setCurrentText(train_form.SCANS)
-    form.folder.value = tmp_path
-    form.preset.setCurrentText(preset)
-    form.minutes.setValue(7)
+    form.plan.fields["method"].value = "drunet"
+    form.plan.fields["scans"].value = str(tmp_path)
+    form.effort.fields["size"].value = preset
+    form.effort.fields["minutes"].value = 7
     form.noise.fields["coil_correlation"].value = 0.5
     plan = form.order().plan
     assert (plan.method, plan.scans, plan.volumes) == ("drunet", str(tmp_path), None)
@@ -198,15 +199,33 @@ def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
     assert plan.noise.coil_correlation == 0.5
 
 
-def test_rows_without_a_point_are_hidden(dock):
-    form = dock.form
-    rows = form._rows
-    assert not rows.isRowVisible(form.folder.native)
-    form.start.setCurrentText(train_form.FROM_FILE)
-    assert rows.isRowVisible(form.file.native)
-    assert not rows.isRowVisible(form.preset)
-    form.data.setCurrentText(train_form.SCANS)
-    assert not rows.isRowVisible(form.scanner)
+def test_rows_without_a_point_are_hidden(dock, tmp_path):
+    plan, effort = dock.form.plan, dock.form.effort
+    assert plan._rows.isRowVisible(plan.fields["volumes"].native)
+    plan.fields["initial"].value = "my.safetensors"
+    assert not effort._rows.isRowVisible(effort.fields["size"].native)
+    plan.fields["scans"].value = str(tmp_path)
+    for name in ("scanner", "volumes"):
+        assert not plan._rows.isRowVisible(plan.fields[name].native)
+
+
+def test_shipped_weights_are_offered_for_what_they_fit(dock, cone_scan, mri_scan):
+    dock.session.set_scan(cone_scan)
+    initial = dock.form.plan.fields["initial"]
+    initial.value = dock.form.shipped()[0]
+    assert dock.form.order().plan.initial == "cone-beam"
+    dock.session.set_scan(mri_scan)
+    assert initial.value is None
+    initial.value = "my.safetensors"
+    dock.session.set_scan(cone_scan)
+    assert initial.value == "my.safetensors", "a file of the user's stays"
+
+
+def test_patches_are_what_suits_the_method_unless_one_is_asked_for(dock, mri_scan):
+    dock.session.set_scan(mri_scan)
+    assert dock.form.training_options().patch_size == (8, 8, 8)
+    dock.form.effort.fields["patch"].value = None
+    assert dock.form.training_options().patch_size == (8, 96, 96)
 
 
 def test_every_button_explains_itself(dock):

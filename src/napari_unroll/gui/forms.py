@@ -17,11 +17,13 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_unroll.gui.fold import Fold
-from napari_unroll.gui.inputs import Number, NumberOrWord
+from napari_unroll.gui.inputs import Number, NumberOrWord, Place
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.params import FieldSpec
 
 UNITS = {"mm": "mm", "px": "pixels", "rad": "rad", "s": "s", "bytes": "bytes"}
+Words = Sequence[str] | Mapping[str, str]
+"""Suggestions for a text, or titles of the only values."""
 _BIG_INT, _BIG = 2**31 - 1, 1e12
 
 
@@ -67,8 +69,8 @@ class RecordForm(QWidget):
 
     ``fields`` are magicgui's widgets (``value``, ``changed``, ``native``) by name, ``parts`` the forms of inner records.
     ``skip`` leaves fields out ("inner.name" for those of an inner record), ``choices`` suggests words for fields of free
-    text (devices, weights). ``value()`` returns a validated record and raises ParameterError with one sentence; what the
-    user typed stays.
+    text (devices, weights), or as a mapping of titles to values has all that may be chosen. ``value()`` returns a
+    validated record and raises ParameterError with one sentence; what the user typed stays.
     """
 
     changed = Signal()
@@ -77,7 +79,7 @@ class RecordForm(QWidget):
         self,
         record: type[BaseModel],
         skip: tuple[str, ...] = (),
-        choices: Mapping[str, Sequence[str]] | None = None,
+        choices: Mapping[str, Words] | None = None,
     ) -> None:
         super().__init__()
         self.record, self._skip = record, skip
@@ -132,6 +134,10 @@ class RecordForm(QWidget):
     def _on_changed(self, *_: Any) -> None:
         self.changed.emit()
 
+    def show_field(self, name: str, on: bool) -> None:
+        """Show or hide a field with its label."""
+        self._rows.setRowVisible(self.fields[name].native, on)
+
     def raw(self) -> dict[str, Any]:
         """What the widgets hold, unchecked, over the fields that have no widget."""
         held = {name: field.value for name, field in self.fields.items()}
@@ -157,8 +163,8 @@ class RecordForm(QWidget):
             self._show_part(name, value)
 
 
-def make_field(spec: FieldSpec, words: Sequence[str] | None = None) -> BaseValueWidget[Any]:
-    """magicgui's widget for a field, which holds its default; ``words`` are suggested for free text."""
+def make_field(spec: FieldSpec, words: Words | None = None) -> BaseValueWidget[Any]:
+    """magicgui's widget for a field, which holds its default; ``words`` are what is offered."""
     annotation, options = _of_type(spec, words)
     made: Any = create_widget(
         spec.default,
@@ -172,18 +178,26 @@ def make_field(spec: FieldSpec, words: Sequence[str] | None = None) -> BaseValue
     return made
 
 
-def _of_type(spec: FieldSpec, words: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
+def _of_type(spec: FieldSpec, words: Words | None) -> tuple[Any, dict[str, Any]]:
     """What magicgui chooses a widget by: an annotation and options."""
+    if isinstance(words, Mapping):
+        return Any, {"widget_type": "ComboBox", "choices": list(words.items())}
     if spec.choices and not spec.free and not spec.optional:
         return Literal[spec.choices], {}
     if spec.choices or spec.optional or words is not None or spec.type is str:
         offered = words if words is not None else spec.choices
-        is_file = spec.type is str and " file" in spec.help
-        kind = {"words": offered, "numbers": spec.type is not str, "nullable": spec.optional, "file": is_file}
+        kind = {"words": offered, "numbers": spec.type is not str, "nullable": spec.optional, "place": _place(spec)}
         return NumberOrWord, kind
     if spec.type is bool:
         return bool, {}
     return (int if spec.type is int else Number), _limits(spec)
+
+
+def _place(spec: FieldSpec) -> Place:
+    """Whether a text names a folder or may name a file, by its description."""
+    if spec.type is not str:
+        return ""
+    return "folder" if spec.help.startswith("Folder ") else "file" if " file" in spec.help else ""
 
 
 def _limits(spec: FieldSpec) -> dict[str, float]:

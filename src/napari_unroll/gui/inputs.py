@@ -6,7 +6,7 @@ Knows magicgui and Qt; nothing of records.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from magicgui import register_type
 from magicgui.backends._qtpy.widgets import QBaseRangedWidget, QBaseValueWidget
@@ -16,6 +16,8 @@ from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QLineEdit, QStyle, QWidget
 from superqt import QSearchableComboBox
 
+Place = Literal["", "file", "folder"]
+"""What a text may name, for which a button then browses."""
 NO_ARROW = "QComboBox::drop-down, QComboBox::down-arrow { width: 0px; height: 0px; border: none; image: none; }"
 
 
@@ -58,17 +60,18 @@ class EntryBox(QSearchableComboBox):
     entered = Signal(object)
 
     def __init__(
-        self, parent: QWidget | None = None, numbers: bool = True, optional: bool = False, file: bool = False
+        self, parent: QWidget | None = None, numbers: bool = True, optional: bool = False, place: Place = ""
     ) -> None:
         super().__init__(parent)
         self._numbers, self._optional = numbers, optional
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(6)
         self.line.setPlaceholderText("not set" if optional else "")
-        if file:
+        self._place = place
+        if place:
             icon = self.style().standardIcon(QStyle.StandardPixmap.SP_DirOpenIcon)
             browse = self.line.addAction(icon, QLineEdit.ActionPosition.TrailingPosition)
-            browse.setText("Choose a file")
+            browse.setText(f"Choose a {place}")
             browse.triggered.connect(lambda *_: self.browse())
         self.currentTextChanged.connect(lambda *_: self.entered.emit(self.value()))
 
@@ -88,8 +91,11 @@ class EntryBox(QSearchableComboBox):
         self.setStyleSheet("" if words else NO_ARROW)
 
     def browse(self) -> None:
-        """Ask for a file."""
-        path, _ = QFileDialog.getOpenFileName(self, "Choose a file")
+        """Ask for a file or a folder."""
+        if self._place == "folder":
+            path = QFileDialog.getExistingDirectory(self, "Choose a folder")
+        else:
+            path, _ = QFileDialog.getOpenFileName(self, "Choose a file")
         if path:
             self.setEditText(path)
 
@@ -134,9 +140,14 @@ class Entry(ValueWidget[Any]):
     """A number, a word, a text or nothing."""
 
     def __init__(
-        self, words: Sequence[str] = (), numbers: bool = True, nullable: bool = False, file: bool = False, **kwargs: Any
+        self,
+        words: Sequence[str] = (),
+        numbers: bool = True,
+        nullable: bool = False,
+        place: Place = "",
+        **kwargs: Any,
     ) -> None:
-        box = {"numbers": numbers, "optional": nullable, "file": file}
+        box = {"numbers": numbers, "optional": nullable, "place": place}
         super().__init__(widget_type=_QtEntry, nullable=nullable, backend_kwargs=box, **kwargs)
         self.offer(words)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 from qtpy.QtCore import QSettings
-from qtpy.QtWidgets import QSpinBox
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.gui.forms import RecordForm
@@ -46,15 +45,6 @@ class Memory:
 
         form.changed.connect(keep)
         self._resets.append(lambda: form.set_value(start))
-
-    def number(self, name: str, box: QSpinBox) -> None:
-        """The same for a number outside forms."""
-        usual = box.value()
-        kept = self._kept(name, {}).get("value")
-        if isinstance(kept, int):
-            box.setValue(kept)
-        box.valueChanged.connect(lambda value: self._keep(name, {} if value == usual else {"value": value}))
-        self._resets.append(lambda: box.setValue(usual))
 
     @property
     def has_any(self) -> bool:

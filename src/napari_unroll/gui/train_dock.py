@@ -16,9 +16,10 @@ from napari_unroll.errors import UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Warned
 from napari_unroll.gui import parts, train_jobs
 from napari_unroll.gui.curve import Curve
+from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.slices import Slices
 from napari_unroll.gui.theme import Theme
-from napari_unroll.gui.train_form import TrainForm, path_in
+from napari_unroll.gui.train_form import Effort, TrainForm, path_in
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.gui.worker import Runner
 from napari_unroll.pipeline.memory import gib
@@ -38,7 +39,7 @@ class TrainDock(parts.DockFrame):
         self._method, self._gain = "", ""
         self.runner = self.session.training
         self.form = TrainForm(self.session)
-        self.remembered.number("minutes", self.form.minutes)
+        self.remembered.form("effort", self.form.effort, Effort(device=preferences().device))
         self.body.addWidget(parts.section("What to train", self.form))
         self._build_buttons()
         self._build_progress()
@@ -122,8 +123,7 @@ class TrainDock(parts.DockFrame):
         out = self.form.out_path()
         plan = train_jobs.stored_plan(out)
         budget = plan.options.model_copy(update={"max_seconds": self.form.training_options().max_seconds})
-        device = self.form.device.currentText()
-        self._begin(Order(plan.model_copy(update={"options": budget}), out, device))
+        self._begin(Order(plan.model_copy(update={"options": budget}), out, self.form.device))
 
     def _begin(self, order: Order) -> None:
         self.message.say("")

@@ -7,66 +7,63 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from magicgui.types import FileDialogMode
-from magicgui.widgets import FileEdit
+from magicgui.widgets import FileEdit, LineEdit
+from pydantic import Field
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+from qtpy.QtWidgets import QFormLayout, QWidget
 
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import parts, train_jobs
-from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.preferences import preferences
+from napari_unroll.gui.forms import RecordForm, Words
 from napari_unroll.gui.session import Session
 from napari_unroll.gui.train_jobs import Order
 from napari_unroll.methods import weights
 from napari_unroll.methods.algorithms.network import NetworkConfig
-from napari_unroll.methods.registry import get, trainable
+from napari_unroll.methods.registry import trainable
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.devices import probe
+from napari_unroll.record import Record
 from napari_unroll.scan.scan import MODALITIES, Modality, Scan
 from napari_unroll.training.options import TrainOptions
-from napari_unroll.training.plan import DEFAULT_METHOD, Noise, TrainingPlan
+from napari_unroll.training.plan import Noise, TrainingPlan
 
 KINDS: dict[str, Modality] = {"X-ray CT": "ct", "MRI": "mri", "Images": "image"}
-GENERATED, VOLUMES, SCANS = "Generated objects", "Folder of volumes", "Scans with their truth"
-BUILT_IN, THIS_SCAN = "Built-in scanners", "This scan's scanner"
-SCRATCH, FROM_FILE = "Scratch", "File…"
+THIS_SCAN = "this scan's scanner"
+QUESTIONS = ("modality", "method", "volumes", "scans", "scanner", "initial")
+"""Fields of the plan that are always in sight; empty ones mean generated objects, built-in scanners, from scratch."""
+ELSEWHERE = ("levels", "noise", "network", "options")
+"""Fields of the plan that have a form of their own."""
 DECIDED = ("iteration", "data_step.kind", "prior.kind", "prior.complex_valued")
 """Parts of a network that method and modality decide."""
-PRESETS: dict[str, dict[str, Any]] = {"Compact": {}, "Paper": {"channels": (64, 128, 256, 512), "blocks": 4}}
+PRESETS: dict[str, dict[str, Any]] = {"compact": {}, "paper": {"channels": (64, 128, 256, 512), "blocks": 4}}
 """Size of the prior: the record's own, and deepinv's DRUNet as the paper has it."""
 UNLIMITED_STEPS = 10**7
 """The budget is in minutes; it alone ends a training."""
-FOLDER = FileDialogMode.EXISTING_DIRECTORY
 HOME = Path.home() / "napari-unroll"
 
 
-def path_line(title: str, mode: FileDialogMode = FOLDER) -> FileEdit:
-    """A line for a path with a button that browses."""
-    made = FileEdit(mode=mode, nullable=True, filter=None if mode is FOLDER else "*.safetensors", tooltip=title)
-    made.choose_btn.text, made.choose_btn.tooltip = "…", title
-    made.choose_btn.native.setMaximumWidth(32)
-    line: QLineEdit = made.line_edit.native
-    line.setPlaceholderText(title)
-    parts.explain(line, title, title)
-    return made
+class Effort(Record):
+    """What a training may take."""
 
-
-def path_in(line: FileEdit) -> Path | None:
-    """What stands in the line, ~ being the user's own folder."""
-    return Path(line.value).expanduser() if isinstance(line.value, Path) else None
-
-
-def words(items: Any, tip: str, name: str) -> QComboBox:
-    """A list of words."""
-    box = QComboBox()
-    box.addItems(list(items))
-    parts.explain(box, tip.rstrip("."), tip)
-    box.setObjectName(name)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    return box
+    minutes: int = Field(
+        30,
+        ge=1,
+        le=60 * 24 * 14,
+        description="Time for everything: making samples, training, measuring.",
+        json_schema_extra={"unit": "min"},
+    )
+    patch: int | None = Field(
+        None,
+        ge=8,
+        le=256,
+        description="Edge of the patches that the network is trained on, thin slabs for MRI; empty: what suits the method.",
+        json_schema_extra={"unit": "voxels"},
+    )
+    size: Literal["compact", "paper"] = Field("compact", description="Size of the network: the paper's takes a GPU.")
+    device: str = Field("auto", description="Device that trains.")
 
 
 class TrainForm(QWidget):
@@ -81,73 +78,43 @@ class TrainForm(QWidget):
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.setVerticalSpacing(4)
         self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self._build_what()
-        self._build_data()
-        self._build_size()
+        self._build_questions()
         self._build_advanced()
+        self._asked: tuple[str, ...] = ()
+        self._shipped: list[str] = []
         self.suggested = free_folder(HOME / "trained")
         self.out.value = self.suggested
+        self.plan.changed.connect(self._on_plan)
         session.scan_changed.connect(self.show_scan)
         self.show_scan(session.scan)
-        self._show_needed()
+        self._on_plan()
 
-    def _build_what(self) -> None:
-        self.modality = words(KINDS, "What is measured.", "modality")
-        self.method = words((m.title for m in trainable()), "Method whose network is trained.", "method")
-        self.method.setCurrentText(get(DEFAULT_METHOD).title)
-        self.modality.currentIndexChanged.connect(self._on_modality)
-        self.method.currentIndexChanged.connect(self._on_method)
-        self._rows.addRow("Modality", self.modality)
-        self._rows.addRow("Method", self.method)
-
-    def _build_data(self) -> None:
-        self.data = words((GENERATED, VOLUMES, SCANS), "Where the true volumes come from.", "data")
-        self.folder = path_line("Folder with the training data")
-        self.scanner = words((BUILT_IN, THIS_SCAN), "The scanner whose measurements are simulated.", "scanner")
-        self.start = words((SCRATCH,), "Weights to begin with; fine-tuning needs far less time.", "initial")
-        self.file = path_line("Weights to start from", mode=FileDialogMode.EXISTING_FILE)
-        for box in (self.data, self.scanner, self.start):
-            box.currentIndexChanged.connect(self._show_needed)
-        self._rows.addRow("Data", self.data)
-        self._rows.addRow("Folder", self.folder.native)
-        self._rows.addRow("Scanner", self.scanner)
-        self._rows.addRow("Start from", self.start)
-        self._rows.addRow("Weights", self.file.native)
-
-    def _build_size(self) -> None:
-        self.minutes = _count(30, 1, 60 * 24 * 14, " min", "Time for everything: making samples, training, measuring.")
-        default = TrainOptions().patch_size[0]
-        self.patch = _count(
-            default, 8, 256, " voxels", "Edge of the patches that the network is trained on; thin slabs for MRI."
-        )
-        self.patch.setSingleStep(8)
-        self.preset = words(PRESETS, "Size of the network: the paper's takes a GPU.", "preset")
-        self.out = path_line("Folder for samples, state and weights")
-        self._rows.addRow("Time", self.minutes)
-        self._rows.addRow("Patch", self.patch)
-        self._rows.addRow("Size", self.preset)
+    def _build_questions(self) -> None:
+        methods = {method.title: method.name for method in trainable()}
+        others = tuple(set(TrainingPlan.model_fields) - set(QUESTIONS))
+        offered: dict[str, Words] = {"modality": KINDS, "method": methods, "scanner": (THIS_SCAN,), "initial": ()}
+        self.plan = RecordForm(TrainingPlan, skip=others, choices=offered)
+        self.effort = RecordForm(Effort, choices={"device": ("auto", *(device.name for device in probe()))})
+        self.out = _folder_line("Folder for samples, state and weights")
+        self._rows.addRow(self.plan)
+        self._rows.addRow(self.effort)
         self._rows.addRow("Output", self.out.native)
 
     def _build_advanced(self) -> None:
-        elsewhere = (
-            "modality", "method", "levels", "scanner", "volumes", "scans", "noise", "network", "options", "initial",
-        )  # fmt: skip
-        self.plan = RecordForm(TrainingPlan, skip=elsewhere)
-        self.levels = QLineEdit()
-        self.levels.setPlaceholderText("automatic")
-        parts.explain(self.levels, "Levels", "Views (CT) or accelerations (MRI) of generated scanners, with commas.")
-        self.device = words(("auto", *(d.name for d in probe())), "Device that trains.", "device")
-        self.device.setCurrentText(preferences().device)
+        self.more = RecordForm(TrainingPlan, skip=QUESTIONS + ELSEWHERE)
+        tip = "Views (CT) or accelerations (MRI) of generated scanners, with commas."
+        self.levels = LineEdit(tooltip=tip)
+        self.levels.native.setPlaceholderText("automatic")
+        parts.explain(self.levels.native, "Levels", tip)
         self.network = RecordForm(NetworkConfig, skip=DECIDED)
         self.options = RecordForm(TrainOptions, skip=("n_steps", "max_seconds", "patch_size"))
         self.noise = RecordForm(Noise)
         row = QFormLayout()
-        row.addRow("Levels", self.levels)
-        row.addRow("Device", self.device)
+        row.addRow("Levels", self.levels.native)
         self.advanced = parts.Fold("Advanced")
         self.advanced.inner.addLayout(row)
         for title, form in (
-            ("Objects", self.plan), ("Network", self.network), ("Training", self.options), ("Noise", self.noise),
+            ("Objects", self.more), ("Network", self.network), ("Training", self.options), ("Noise", self.noise),
         ):  # fmt: skip
             self.advanced.inner.addWidget(parts.Fold(title, form))
         self._rows.addRow(self.advanced)
@@ -157,50 +124,43 @@ class TrainForm(QWidget):
     def show_scan(self, scan: Scan | None) -> None:
         """Another scan: train for its modality and its scanner."""
         if scan is not None:
-            self.modality.setCurrentIndex(list(KINDS.values()).index(scan.modality))
-        self.scanner.setCurrentText(THIS_SCAN if scan is not None else BUILT_IN)
-        self._on_modality()
+            self.plan.fields["modality"].value = scan.modality
+        self.plan.fields["scanner"].value = THIS_SCAN if scan is not None else None
 
-    def _on_modality(self, *_: Any) -> None:
-        self.patch.setValue(self._suited().options.patch_size[-1])
-        self._on_method()
-
-    def _on_method(self, *_: Any) -> None:
-        suited = self._suited()
-        self.network.set_value(suited.network)
-        self.options.set_value(suited.options)
-        self._list_starts()
+    def _on_plan(self) -> None:
+        """Another modality or method has other networks; rows that the answers make pointless are hidden."""
+        answers = self.plan.raw()
+        asked = (answers["modality"], answers["method"])
+        if asked != self._asked:
+            self._asked = asked
+            suited = self._suited()
+            self.network.set_value(suited.network)
+            self.options.set_value(suited.options)
+            self._list_shipped()
+        self.plan.show_field("volumes", not answers["scans"])
+        self.plan.show_field("scanner", not answers["scans"])
+        from_scratch = not self.plan.raw()["initial"]
+        self.effort.show_field("size", from_scratch)
+        self.network.setEnabled(from_scratch)
+        self.changed.emit()
 
     def _suited(self) -> TrainingPlan:
         """What training takes for this modality and method where nothing is asked for."""
-        return TrainingPlan(modality=KINDS[self.modality.currentText()], method=self.method_name())  # type: ignore[call-arg]
+        modality, method = self._asked
+        return TrainingPlan(modality=modality, method=method)  # type: ignore[call-arg]
 
-    def method_name(self) -> str:
-        """Name of the chosen method."""
-        return trainable()[self.method.currentIndex()].name
-
-    def _list_starts(self, *_: Any) -> None:
-        """Shipped weights of this modality and method."""
-        chosen = self.start.currentText()
-        self.start.clear()
-        self.start.addItems([SCRATCH, *self.shipped(), FROM_FILE])
-        self.start.setCurrentText(chosen)
-        self._show_needed()
+    def _list_shipped(self) -> None:
+        """Offer the shipped weights of this modality and method; those of another one are no longer chosen."""
+        before, self._shipped = self._shipped, self.shipped()
+        field = self.plan.fields["initial"]
+        field.offer(self._shipped)
+        if field.value in before and field.value not in self._shipped:
+            field.value = None
 
     def shipped(self) -> list[str]:
         """Names of the shipped weights that fit modality and method."""
-        modality = KINDS[self.modality.currentText()]
-        return [w.name for w in weights.shipped_for(self.method_name(), modality)]
-
-    def _show_needed(self, *_: Any) -> None:
-        """Hide the rows that the answers above make pointless."""
-        scans = self.data.currentText() == SCANS
-        self._rows.setRowVisible(self.folder.native, self.data.currentText() != GENERATED)
-        self._rows.setRowVisible(self.scanner, not scans)
-        self._rows.setRowVisible(self.file.native, self.start.currentText() == FROM_FILE)
-        self._rows.setRowVisible(self.preset, self.start.currentText() == SCRATCH)
-        self.network.setEnabled(self.start.currentText() == SCRATCH)
-        self.changed.emit()
+        modality, method = self._asked
+        return [w.name for w in weights.shipped_for(method, modality)]
 
     def fine_tune(self) -> None:
         """This scan's scanner, shipped weights; raises ParameterError where there is no scan or no weights."""
@@ -209,10 +169,8 @@ class TrainForm(QWidget):
         self.show_scan(self._session.scan)
         if not self.shipped():
             raise ParameterError("No weights for this modality and network are shipped; start from scratch instead.")
-        if self.data.currentText() == SCANS:
-            self.data.setCurrentText(GENERATED)
-        self.scanner.setCurrentText(THIS_SCAN)
-        self.start.setCurrentText(self.shipped()[0])
+        self.plan.fields["scans"].value = None
+        self.plan.fields["initial"].value = self.shipped()[0]
 
     # the answer
 
@@ -225,66 +183,60 @@ class TrainForm(QWidget):
 
     def order(self) -> Order:
         """Plan, folder, device and scanner; raises UnrollError with one sentence where something is missing."""
-        plan = params.build(TrainingPlan, self._answers(), "Please check")
-        return Order(plan, self.out_path(), self.device.currentText(), self._scanner_scan())
+        answers = self.plan.raw()
+        for name in ("volumes", "scans"):
+            answers[name] = _existing_folder(answers[name])
+        if answers["scans"]:
+            answers.update(volumes=None, scanner=None)
+        scanner = self._scanner_scan() if answers["scanner"] == THIS_SCAN else None
+        if scanner is not None:
+            answers["scanner"] = None
+        plan = params.build(TrainingPlan, self.more.raw() | answers | self._details(answers), "Please check")
+        return Order(plan, self.out_path(), self.device, scanner)
 
-    def _scanner_scan(self) -> Scan | None:
-        """The session's scan where it is the scanner."""
-        if self.data.currentText() == SCANS or self.scanner.currentText() != THIS_SCAN:
-            return None
+    @property
+    def device(self) -> str:
+        """Where to train."""
+        return str(self.effort.value().device)
+
+    def _scanner_scan(self) -> Scan:
+        """The session's scan, whose scanner is trained for."""
         scan = self._session.scan
         if scan is None:
             raise ParameterError(
-                "There is no scan whose scanner could be used: open one, or take the built-in scanners."
+                "There is no scan whose scanner could be used: open one, or leave the scanner empty for built-in ones."
             )
-        if scan.modality != KINDS[self.modality.currentText()]:
+        if scan.modality != self._asked[0]:
             raise ParameterError(
-                f"The scan is {MODALITIES[scan.modality]}; choose that modality or the built-in scanners."
+                f"The scan is {MODALITIES[scan.modality]}; choose that modality, or leave the scanner empty."
             )
         return scan
 
-    def _answers(self) -> dict[str, Any]:
-        answers: dict[str, Any] = self.plan.raw() | {
-            "modality": KINDS[self.modality.currentText()],
-            "method": self.method_name(),
-            "noise": self.noise.value(),
-            "options": self.training_options(),
-            "initial": self._initial(),
-        }
-        if self.levels.text().strip():
-            answers["levels"] = tuple(part.strip() for part in self.levels.text().split(","))
-        if answers["initial"] is None:
+    def _details(self, answers: dict[str, Any]) -> dict[str, Any]:
+        """The parts of the plan that have forms of their own."""
+        details: dict[str, Any] = {"noise": self.noise.value(), "options": self.training_options()}
+        if self.levels.value.strip():
+            details["levels"] = tuple(part.strip() for part in self.levels.value.split(","))
+        if not answers["initial"]:
             chosen = self.network.raw()
-            answers["network"] = chosen | {"prior": chosen["prior"] | self._preset()}
-        return answers | self._folder_answer()
+            details["network"] = chosen | {"prior": chosen["prior"] | self._preset()}
+        return details
 
     def _preset(self) -> dict[str, Any]:
         """The size of the prior, as far as its kind has those fields."""
         known = type(self._suited().network.prior).model_fields
-        return {name: value for name, value in PRESETS[self.preset.currentText()].items() if name in known}
+        return {name: value for name, value in PRESETS[self.effort.value().size].items() if name in known}
 
     def training_options(self) -> TrainOptions:
-        """The loop's options with the budget and the patch of the dock."""
-        edge, seconds = self.patch.value(), 60.0 * self.minutes.value()
-        depth, height, _ = self._suited().options.patch_size
-        size = (edge if depth == height else depth, edge, edge)
+        """The loop's options with the time and the patch that were asked for."""
+        effort: Effort = self.effort.value()
+        depth, height, width = self._suited().options.patch_size
+        size = (depth, height, width)
+        if effort.patch is not None:
+            size = (effort.patch if depth == height else depth, effort.patch, effort.patch)
         chosen: TrainOptions = self.options.value()
-        return chosen.model_copy(update={"patch_size": size, "max_seconds": seconds, "n_steps": UNLIMITED_STEPS})
-
-    def _initial(self) -> str | None:
-        chosen = self.start.currentText()
-        if chosen == FROM_FILE and path_in(self.file) is None:
-            raise ParameterError("Choose the file with the weights to start from, or start from scratch.")
-        return {SCRATCH: None, FROM_FILE: str(path_in(self.file))}.get(chosen, chosen)
-
-    def _folder_answer(self) -> dict[str, str]:
-        source = self.data.currentText()
-        if source == GENERATED:
-            return {}
-        folder = path_in(self.folder)
-        if folder is None or not folder.is_dir():
-            raise ParameterError(f"Expected a folder with training data; got {str(folder or 'nothing')!r}.")
-        return {"volumes" if source == VOLUMES else "scans": str(folder)}
+        asked = {"patch_size": size, "max_seconds": 60.0 * effort.minutes, "n_steps": UNLIMITED_STEPS}
+        return chosen.model_copy(update=asked)
 
     def fresh_folder(self) -> None:
         """Where the dock's own suggestion is taken, suggest the next; raises UnrollError for a folder of the user's."""
@@ -302,10 +254,25 @@ def free_folder(wish: Path) -> Path:
     return next(p for p in itertools.chain([wish], numbered) if not train_jobs.is_taken(p))
 
 
-def _count(value: int, low: int, high: int, suffix: str, tip: str) -> QSpinBox:
-    box = QSpinBox()
-    box.setRange(low, high)
-    box.setValue(value)
-    box.setSuffix(suffix)
-    parts.explain(box, tip.rstrip("."), tip)
-    return box
+def path_in(line: FileEdit) -> Path | None:
+    """What stands in the line, ~ being the user's own folder."""
+    return Path(line.value).expanduser() if isinstance(line.value, Path) else None
+
+
+def _folder_line(title: str) -> FileEdit:
+    """A line for a folder with a button that browses."""
+    made = FileEdit(mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True, tooltip=title)
+    made.choose_btn.text, made.choose_btn.tooltip = "…", title
+    made.choose_btn.native.setMaximumWidth(32)
+    parts.explain(made.line_edit.native, title, title)
+    return made
+
+
+def _existing_folder(text: str | None) -> str | None:
+    """A folder of training data as its path; raises ParameterError where it is none."""
+    if not text:
+        return None
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise ParameterError(f"Expected a folder with training data; got {text!r}.")
+    return str(folder)
