@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari._app_model import get_app_model
 from napari.layers import Image, Layer
 from npe2 import PluginManifest
 
@@ -153,6 +154,23 @@ def test_napari_opens_every_dock(viewer, manifest, qtbot):
         assert widget.dock.isVisible()
         assert widget.minimumWidth() >= 320
         assert widget.dock.session.viewer is viewer
+
+
+@pytest.mark.parametrize(
+    ("menu", "title"),
+    [("file/io_utilities", "Scan"), ("layers/visualize", "Normal operator"), ("layers/measure", "Compare")],
+)
+def test_menus_open_docks(viewer, qtbot, menu, title):
+    entries = {
+        entry.command.id: entry.command
+        for entry in get_app_model().menus.get_menu(f"napari/{menu}")
+        if hasattr(entry, "command")
+    }
+    (wanted,) = [key for key, command in entries.items() if command.title.startswith(title)]
+    get_app_model().commands.execute_command(wanted)
+    widget = viewer.window.dock_widgets[f"{title} (Unroll)"]
+    qtbot.waitUntil(lambda: widget.dock is not None, timeout=TIMEOUT_MS)
+    assert widget.dock.isVisible()
 
 
 def test_results_open_and_are_saved_with_their_record(tmp_path, cone_scan):

@@ -187,7 +187,7 @@ def test_every_answer_reaches_the_plan(dock, tmp_path, preset, channels):
     form.plan.fields["method"].value = "drunet"
     form.plan.fields["scans"].value = str(tmp_path)
     form.effort.fields["size"].value = preset
-    form.effort.fields["minutes"].value = 7
+    form.effort.fields["time"].value = 7
     form.noise.fields["coil_correlation"].value = 0.5
     plan = form.order().plan
     assert (plan.method, plan.scans, plan.volumes) == ("drunet", str(tmp_path), None)

@@ -134,6 +134,12 @@ class RecordForm(QWidget):
     def _on_changed(self, *_: Any) -> None:
         self.changed.emit()
 
+    @property
+    def labels(self) -> list[QWidget]:
+        """What stands before the fields, to align several forms by."""
+        found = (self._rows.labelForField(field.native) for field in self.fields.values())
+        return [label for label in found if label is not None]
+
     def show_field(self, name: str, on: bool) -> None:
         """Show or hide a field with its label."""
         self._rows.setRowVisible(self.fields[name].native, on)

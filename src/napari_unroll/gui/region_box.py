@@ -46,7 +46,7 @@ class RegionBox(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.draw_button)
-        self.settings = parts.row(QLabel("Patch"), self.edge, self.fits, stretch=(0, 2, 1))
+        self.settings = parts.row(QLabel("Patch"), self.edge, self.fits, stretch=(0, 1, 1))
         column.addWidget(self.settings)
         column.addWidget(self.coils_row)
         column.addWidget(self.numbers)

@@ -13,6 +13,7 @@ from magicgui.types import FileDialogMode
 from magicgui.widgets import FileEdit, LineEdit
 from pydantic import Field
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFormLayout, QWidget
 
 from napari_unroll.errors import ParameterError, UnrollError
@@ -33,7 +34,12 @@ from napari_unroll.training.plan import Noise, TrainingPlan
 KINDS: dict[str, Modality] = {"X-ray CT": "ct", "MRI": "mri", "Images": "image"}
 THIS_SCAN = "this scan's scanner"
 QUESTIONS = ("modality", "method", "volumes", "scans", "scanner", "initial")
-"""Fields of the plan that are always in sight; empty ones mean generated objects, built-in scanners, from scratch."""
+"""Fields of the plan that are always in sight."""
+EMPTY = {
+    "volumes": "generated objects", "scans": "simulated", "scanner": "built-in scanners", "initial": "from scratch",
+    "patch": "automatic",
+}  # fmt: skip
+"""What it means where a field is empty."""
 ELSEWHERE = ("levels", "noise", "network", "options")
 """Fields of the plan that have a form of their own."""
 DECIDED = ("iteration", "data_step.kind", "prior.kind", "prior.complex_valued")
@@ -48,7 +54,7 @@ HOME = Path.home() / "napari-unroll"
 class Effort(Record):
     """What a training may take."""
 
-    minutes: int = Field(
+    time: int = Field(
         30,
         ge=1,
         le=60 * 24 * 14,
@@ -96,9 +102,19 @@ class TrainForm(QWidget):
         self.plan = RecordForm(TrainingPlan, skip=others, choices=offered)
         self.effort = RecordForm(Effort, choices={"device": ("auto", *(device.name for device in probe()))})
         self.out = _folder_line("Folder for samples, state and weights")
+        for name, text in EMPTY.items():
+            field = self.plan.fields.get(name) or self.effort.fields[name]
+            field.native.line.setPlaceholderText(text)
         self._rows.addRow(self.plan)
         self._rows.addRow(self.effort)
         self._rows.addRow("Output", self.out.native)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """The labels of all forms are as wide as the widest, which the style tells when it is shown."""
+        super().showEvent(event)
+        labels = [*self.plan.labels, *self.effort.labels, self._rows.labelForField(self.out.native)]
+        for label in labels:
+            label.setMinimumWidth(max(other.sizeHint().width() for other in labels))
 
     def _build_advanced(self) -> None:
         self.more = RecordForm(TrainingPlan, skip=QUESTIONS + ELSEWHERE)
@@ -235,7 +251,7 @@ class TrainForm(QWidget):
         if effort.patch is not None:
             size = (effort.patch if depth == height else depth, effort.patch, effort.patch)
         chosen: TrainOptions = self.options.value()
-        asked = {"patch_size": size, "max_seconds": 60.0 * effort.minutes, "n_steps": UNLIMITED_STEPS}
+        asked = {"patch_size": size, "max_seconds": 60.0 * effort.time, "n_steps": UNLIMITED_STEPS}
         return chosen.model_copy(update=asked)
 
     def fresh_folder(self) -> None:
