@@ -1,15 +1,17 @@
 """Where layers lie, how complex volumes and streams become layers, and that removing them is safe."""
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
 
-from napari_unroll.events import IterationDone, PatchDone, QuickLook
-from napari_unroll.gui import contributions, images
+from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, QuickLook
+from napari_unroll.gui import contributions, images, result_view, stored_image
 from napari_unroll.gui.images import contrast
 from napari_unroll.gui.layers import LayerWriter
 from napari_unroll.gui.placement import grid_of, placement, projections_placement, values_of
+from napari_unroll.io import ome_zarr
 from napari_unroll.scan.geometry import VolumeGrid
 from tests.gui.conftest import needs_opengl
 
@@ -108,6 +110,7 @@ def test_results_stream_into_one_layer(writer, model):
     assert [layer.name for layer in model.layers] == ["r", "arrived patches"]
     view.sink(IterationDone(1, 2, values=values))
     assert np.array_equal(view.layer.data, values)
+    view.sink(Finished(Outcome.COMPLETED, values * 2))
     writer.finish_result(view, values * 2)
     assert np.array_equal(view.layer.data, values * 2)
     assert [layer.name for layer in writer.ours("result")] == ["r"]
@@ -224,6 +227,85 @@ def test_a_large_layer_is_measured_and_written_in_full(model, qtbot, monkeypatch
     data, arguments, _ = large.as_layer_data_tuple()
     (path,) = contributions.write_volume(str(tmp_path / "large.npy"), data, arguments)
     np.testing.assert_array_equal(np.load(path), values)
+
+
+@pytest.fixture
+def tiny_limits(monkeypatch, tmp_path):
+    """Everything is large."""
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
+    monkeypatch.setattr(images, "LARGE", 100)
+    monkeypatch.setattr(ome_zarr, "LARGE", 6)
+
+
+@needs_opengl
+def test_a_large_result_streams_to_disk_and_is_shown_in_levels(viewer, tiny_limits, tmp_path):
+    writer = LayerWriter(viewer)
+    view = writer.begin_result("r", GRID)
+    values = np.random.default_rng(0).random(GRID.shape).astype(np.float32)
+    box = (slice(1, 4), slice(0, 5), slice(6, 12))
+    event = PatchDone(box, values[box], consistency=0.25)
+    view.sink(event)
+    view.follow(event)
+    writer.streamer.tick()
+    assert view.layer.visible
+    assert [level.shape for level in view.layer.data] == [(8, 10, 12), (4, 5, 6)]
+    np.testing.assert_array_equal(np.asarray(values_of(view.layer))[box], values[box])
+    assert grid_of(view.layer) == GRID
+    view.sink(IterationDone(1, 2, values=values))
+    view.sink(Finished(Outcome.COMPLETED, 2 * values))
+    writer.finish_result(view, 2 * values)
+    np.testing.assert_array_equal(np.asarray(values_of(view.layer)), 2 * values)
+    for ndisplay in (2, 3):
+        viewer.dims.ndisplay = ndisplay
+        assert viewer.screenshot(flash=False)[..., :3].max() > 0
+    folder = view.layer.path.parent
+    assert folder.parent == tmp_path / "results"
+
+
+def test_a_large_complex_result_has_its_phase_beside_it(writer, model, tiny_limits):
+    view = writer.begin_result("r", GRID, patchwise=False)
+    values = np.full(GRID.shape, 2j, np.complex64)
+    view.sink(Finished(Outcome.COMPLETED, values))
+    writer.finish_result(view, values)
+    assert [layer.name for layer in model.layers] == ["r", "r · phase"]
+    np.testing.assert_allclose(np.asarray(values_of(view.layer)), 2)
+
+
+def test_a_full_disk_ends_no_run(writer, tiny_limits, monkeypatch):
+    view, told = writer.begin_result("r", GRID), []
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(view.layer._growing, "put", full)
+    monkeypatch.setattr(stored_image, "show_warning", told.append)
+    view.sink(Finished(Outcome.COMPLETED, np.ones(GRID.shape, np.float32)))
+    writer.finish_result(view, np.ones(GRID.shape, np.float32))
+    assert "No space left" in told[0]
+
+
+def test_what_is_on_disk_goes_with_its_layer(tiny_limits):
+    layer = result_view.result_image("r", GRID)
+    folder = layer.path.parent
+    assert folder.exists()
+    del layer
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_writing_between_iterations_takes_a_tenth_of_the_time(tiny_limits, monkeypatch):
+    layer, clock, written = result_view.result_image("r", GRID), [0.0], []
+
+    def put(box, values):
+        written.append(clock[0])
+        clock[0] += 2.0
+
+    monkeypatch.setattr(stored_image.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(layer._growing, "put", put)
+    for _ in range(30):
+        layer.post_volume(np.ones(GRID.shape, np.float32))
+        clock[0] += 1.0
+    assert written == [0.0, 20.0]
 
 
 @needs_opengl

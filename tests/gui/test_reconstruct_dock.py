@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress
-from napari_unroll.gui import reconstruct_dock
+from napari_unroll.gui import images, reconstruct_dock
+from napari_unroll.gui.compare_dock import CompareDock
 from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.worker import Runner
+from napari_unroll.io import ome_zarr
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, Problem
@@ -240,6 +242,25 @@ def test_a_rectangle_says_which_part_of_the_slab_is_previewed(dock, qtbot, cone_
     dock.inside.setChecked(False)
     assert shapes not in dock.session.viewer.layers
     assert dock.choices().roi[2:] == (0, 16, 0, 16)
+
+
+def test_a_large_result_is_a_layer_on_disk_that_can_be_compared(dock, qtbot, cone_scan, monkeypatch):
+    monkeypatch.setattr(images, "LARGE", 1000)
+    monkeypatch.setattr(ome_zarr, "LARGE", 8)
+    compare = CompareDock(dock.session.viewer)
+    qtbot.addWidget(compare)
+    dock.session.set_scan(cone_scan)
+    dock.choose("sirt")
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    (layer,) = dock.session.layers.ours("result")
+    assert layer.multiscale
+    np.testing.assert_array_equal(np.asarray(layer.data[0]), finished.result)
+    compare.measure()
+    measured = ended(qtbot, dock)
+    assert measured.outcome is Outcome.COMPLETED, measured.advice
+    assert compare.table.item(0, 1).text()
 
 
 @pytest.mark.parametrize("roi", [(1, 6, 0, 16, 0, 16), (9, 16, 2, 7, 3, 16), (0, 1, 0, 16, 5, 6)])

@@ -222,8 +222,8 @@ class CompareDock(parts.DockFrame):
             self.message.say("Tick at least one volume and choose a reference of the same size.", "warning")
             return
         self.message.say("")
-        volumes = {layer.name: values_of(layer).copy() for layer in ticked}
-        truth, spacing = values_of(reference), tuple(abs(float(s)) for s in reference.scale)
+        volumes = {layer.name: np.array(values_of(layer)) for layer in ticked}
+        truth, spacing = np.asarray(values_of(reference)), tuple(abs(float(s)) for s in reference.scale)
         run = self.session.runner.start(lambda stop: measure(volumes, truth, spacing), "comparison")
         run.finished.connect(self._on_measured)
 

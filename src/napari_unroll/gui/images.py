@@ -51,9 +51,14 @@ def volume_images(name: str, values: np.ndarray, grid: VolumeGrid, **kwargs: Any
     """A volume (z, y, x) as an image, a complex one as its phase, hidden, and its magnitude."""
     if not np.iscomplexobj(values):
         return [_image(values, name, grid, **kwargs)]
+    return [phase_image(name, values, grid), _image(np.abs(values), name, grid, **kwargs)]
+
+
+def phase_image(name: str, values: np.ndarray, grid: VolumeGrid) -> Image:
+    """The phase of a complex volume, hidden."""
     phase = _image(np.angle(values), f"{name} · phase", grid, colormap="hsv", contrast_limits=(-np.pi, np.pi))
     phase.visible = False
-    return [phase, _image(np.abs(values), name, grid, **kwargs)]
+    return phase
 
 
 def stored_images(name: str, stored: StoredVolume) -> list[Image]:

@@ -12,8 +12,9 @@ import numpy as np
 from napari.layers import Image, Layer
 
 from napari_unroll.events import FixedPoint
-from napari_unroll.gui.images import DIVERGING, contrast, scan_layers, volume_images
+from napari_unroll.gui.images import DIVERGING, contrast, phase_image, scan_layers, volume_images
 from napari_unroll.gui.opengl import guard_removal
+from napari_unroll.gui.placement import grid_of
 from napari_unroll.gui.result_view import ResultView, arrived_image, patch_images, result_image
 from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.setup_layers import move_setup, setup_layers
@@ -228,12 +229,8 @@ class LayerWriter:
                 layer.name_overlay.font_size = points
 
     def _add_phase(self, layer: Image, values: np.ndarray) -> None:
-        phase = Image(
-            np.angle(values).astype(np.float32), name=f"{layer.name} · phase", colormap="hsv", visible=False,
-            scale=layer.scale, translate=layer.translate, units="mm", contrast_limits=(-np.pi, np.pi),
-        )  # fmt: skip
         active = self.viewer.layers.selection.active
-        self._add(phase, "result")
+        self._add(phase_image(layer.name, values, grid_of(layer)), "result")
         self.viewer.layers.selection.active = active
 
     def _remove_named(self, name: str) -> None:

@@ -346,7 +346,7 @@ class NormalDock(parts.DockFrame):
         kind = PROBES.get(name)
         index = self._impulse = self._index() if kind == "impulse" else None
         if kind is None:
-            values: Any = values_of(self.session.viewer.layers[name])
+            values: Any = np.asarray(values_of(self.session.viewer.layers[name]))
             make_x = lambda: values  # noqa: E731
         else:
             make_x = lambda: inspect.probe_volume(kind, fitted.physics, index)  # type: ignore[arg-type]  # noqa: E731

@@ -33,7 +33,7 @@ def coarse_placement(grid: VolumeGrid, block: int) -> dict[str, Any]:
 
 
 def values_of(layer: Layer) -> np.ndarray:
-    """The array of a layer, the finest level of one that has several."""
+    """The array of a layer, the finest level of one that has several; of one on disk what numpy can read it from."""
     data: np.ndarray = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     return data
 

@@ -5,14 +5,18 @@ Knows layers and events; puts nothing into a viewer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
 
-from napari_unroll.events import Event, FixedPoint, IterationDone, PatchDone, QuickLook
+from napari_unroll.events import Event, Finished, FixedPoint, IterationDone, PatchDone, QuickLook, whole
+from napari_unroll.gui import images
 from napari_unroll.gui.images import contrast, real
 from napari_unroll.gui.placement import coarse_placement, placement
+from napari_unroll.gui.stored_image import StoredImage
 from napari_unroll.gui.streaming import StreamImage
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -21,12 +25,15 @@ ATTENUATION = 0.3
 """Of the 3-D rendering: shows the surface where a plain maximum shows a white shape."""
 
 
-def result_image(name: str, grid: VolumeGrid) -> StreamImage:
-    """An empty, hidden layer into which a run streams."""
-    return StreamImage(
-        np.zeros(grid.shape, np.float32), name=name, contrast_limits=(0, 1), rendering="attenuated_mip",
-        attenuation=ATTENUATION, visible=False, **placement(grid),
-    )  # fmt: skip
+def result_image(name: str, grid: VolumeGrid) -> StreamImage | StoredImage:
+    """An empty, hidden layer into which a run streams; a large one lies on disk."""
+    look: dict[str, Any] = {
+        "name": name, "contrast_limits": (0, 1), "rendering": "attenuated_mip", "attenuation": ATTENUATION,
+        "visible": False,
+    }  # fmt: skip
+    if math.prod(grid.shape) > images.LARGE:
+        return StoredImage(grid, **look)
+    return StreamImage(np.zeros(grid.shape, np.float32), **placement(grid), **look)
 
 
 def arrived_image(grid: VolumeGrid) -> StreamImage:
@@ -59,9 +66,11 @@ class ResultView:
     They stay in sight until there is something to see. ``sink`` is called in the worker's thread; the rest in the window's.
     """
 
-    def __init__(self, layer: StreamImage, arrived: StreamImage | None = None, covered: Sequence[Layer] = ()) -> None:
+    def __init__(
+        self, layer: StreamImage | StoredImage, arrived: StreamImage | None = None, covered: Sequence[Layer] = ()
+    ) -> None:
         self.layer, self.arrived, self.covered = layer, arrived, covered
-        self.streams = [layer] if arrived is None else [layer, arrived]
+        self.streams: list[StreamImage | StoredImage] = [layer] if arrived is None else [layer, arrived]
         self.n_patches = 0
         self._limits: tuple[float, float] | None = None
         self._far = 0.0
@@ -76,6 +85,8 @@ class ResultView:
             self.layer.post(event.box, real(event.values))
         elif isinstance(event, IterationDone) and event.values is not None:
             self.layer.post_volume(real(event.values))
+        elif isinstance(event, Finished) and event.result is not None:
+            self.layer.post(whole(event.result.shape), real(event.result))
 
     def follow(self, event: Event) -> None:
         """Come into sight with the first values, and let the contrast follow them until the user touches it."""
@@ -96,10 +107,9 @@ class ResultView:
         self.layer.visible = True
 
     def end(self, values: np.ndarray) -> None:
-        """Show the final values."""
-        self.layer.data[:] = real(values)
+        """Show the final values, which ``sink`` has written."""
         if self._limits is None or self._untouched():
-            self._set(*contrast(self.layer.data))
+            self._set(*contrast(real(values)))
         self.show()
 
     def _follow_contrast(self, values: np.ndarray, is_part: bool) -> None:

@@ -287,7 +287,7 @@ class ScanDock(parts.DockFrame):
             if self.layer_kind.currentText() == IMAGE:
                 self._take_image(layer)
                 return
-            scan = scan_from_array(values_of(layer), self.layer_geometry.value(), layer.name)
+            scan = scan_from_array(np.asarray(values_of(layer)), self.layer_geometry.value(), layer.name)
         except (UnrollError, KeyError) as error:
             self.message.error(error)
             return

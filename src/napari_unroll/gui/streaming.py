@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from napari.layers import Image
@@ -151,24 +151,37 @@ class StreamImage(Image):
             self.refresh(thumbnail=False, extent=False, highlight=False)
 
 
+class Streamed(Protocol):
+    """A layer that grows: its calls in the window's thread."""
+
+    def begin(self) -> None:
+        """Expect boxes from now on."""
+
+    def drain(self) -> object:
+        """Show what has arrived."""
+
+    def finish(self) -> None:
+        """No more boxes: show everything."""
+
+
 class Streamer(QObject):
     """The 8 Hz timer that drains layers in the window's thread; sleeps while nothing streams."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._layers: list[StreamImage] = []
+        self._layers: list[Streamed] = []
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self.tick)
 
-    def add(self, layer: StreamImage) -> None:
+    def add(self, layer: Streamed) -> None:
         """Drain ``layer`` from now on."""
         layer.begin()
         if layer not in self._layers:
             self._layers.append(layer)
         self._timer.start()
 
-    def finish(self, layer: StreamImage) -> None:
+    def finish(self, layer: Streamed) -> None:
         """Stop draining ``layer`` and show it whole."""
         if layer in self._layers:
             self._layers.remove(layer)
