@@ -4,8 +4,8 @@
 
 Every run has a process of its own on the CPU: a small run of the same kind first, which loads libraries and compiles kernels, then
 one on ``size``³ voxels (MRI: half as many planes), a few iterations of it. Measured is by how much the process grew
-(``PeakMemory``); freed memory goes back to the system at once (glibc's thresholds are lowered), else what an earlier step
-has left would hide what a later one takes. The scan itself is there before and does not count; a fitted normal operator neither.
+(``PeakMemory``); freed memory goes back to the system at once (``give_back_freed``), else what an earlier step has left would
+hide what a later one takes. The scan itself is there before and does not count; a fitted normal operator neither.
 
 Rows: sample, method, estimate_bytes, measured_bytes and ratio = estimate / measured, which should lie in 0.9 … 1.4.
 """
@@ -13,10 +13,7 @@ Rows: sample, method, estimate_bytes, measured_bytes and ratio = estimate / meas
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.environment import PeakMemory, machine, software
+from napari_unroll.environment import PeakMemory, give_back_freed, machine, software
 from napari_unroll.errors import WeightsError
 from napari_unroll.events import Finished, Outcome
 from napari_unroll.io.atomic import write_text
@@ -50,7 +47,6 @@ from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 HERE = Path(__file__).resolve().parent
 WARM_SIZE, N_VIEWS, N_ITERATIONS, N_EVALUATIONS = 24, 50, 3, 8
 BAND = (0.9, 1.4)
-GLIBC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
 
 
 def parallel(size: int) -> Scan:
@@ -135,9 +131,7 @@ def _measure(name: str, sample: str, size: int, folder: Path) -> dict[str, Any]:
         scan = SAMPLES[sample](n)
         plan = plan_for(name, scan, folder)
         factors = fitted(plan, scan)
-        gc.collect()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
+        give_back_freed()
         with PeakMemory() as peak:
             reconstruct(plan, scan, factors)
     ratio = round(plan.memory_bytes / peak.n_bytes, 3)
@@ -150,7 +144,7 @@ def in_a_process(name: str, sample: str, size: int) -> dict[str, Any] | None:
     if get(name).obstacle(SAMPLES[sample](WARM_SIZE)):
         return None
     words = [sys.executable, __file__, "--one", name, sample, "--size", str(size)]
-    done = subprocess.run(words, env={**os.environ, **GLIBC}, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"sample": sample, "method": name, "error": (done.stderr or "it ended").strip().splitlines()[-1][:120]}
     return dict(json.loads(done.stdout.splitlines()[-1]))

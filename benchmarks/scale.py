@@ -1,11 +1,12 @@
 """Time and peak memory of a reconstruction against the size of its volume, and what larger ones would take.
 
-    python benchmarks/scale.py [--sizes 64 96 128] [--methods fdk tv-fista unrolled-pgd] [--gb 8] [--out scale.md]
+    python benchmarks/scale.py [--sizes 64 96 128] [--methods fdk tv-fista drunet] [--gb 8] [--out scale.md]
 
 Every run has a process of its own on the CPU, one thread: a cone beam of 50 views onto a detector as large as the volume; a small
 run first, which loads libraries and compiles kernels. Networks are those that ship; iterations are few, and as many at every
-size. ``--gb`` limits the memory that plans may take (beside the scan); the process itself is held to that and the scan by
-RLIMIT_DATA where it is given. Slopes are those of logarithms over the sizes; 1024³ is the largest size times 2 to the slope.
+size. Peaks are of what is held at once (``give_back_freed``). ``--gb`` limits the memory that plans may take (beside the scan);
+the process itself is held to that and the scan by RLIMIT_DATA. Slopes are those of logarithms over the sizes; 1024³ is the largest
+size times 2 to the slope.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.environment import PeakMemory
+from napari_unroll.environment import PeakMemory, give_back_freed
 from napari_unroll.events import Finished
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
@@ -34,9 +35,12 @@ from napari_unroll.scan.scan import Scan
 N_VIEWS, WARM, TARGET = 50, 24, 1024
 SLACK = 1.3
 """Of a limit: what libraries and the scan's own handling take beside what plans know."""
+STACKS = 32 * 2**20
+"""Of threads that a run starts: RLIMIT_DATA counts all that they might take."""
 PARAMS: dict[str, dict[str, Any]] = {
     "fdk": {},
     "tv-fista": {"n_iterations": 5, "tolerance": 0.0},
+    "unrolled-pgd": {"self_ensemble": False, "data_step": "approximated", "final_data_step": "none"},
     "drunet": {"self_ensemble": False},
 }
 
@@ -55,9 +59,10 @@ def one(method: str, n: int, gigabytes: float | None) -> dict[str, Any]:
     """A row, measured in this process."""
     torch.set_num_threads(1)
     _run(method, WARM, None)
+    give_back_freed()
     if gigabytes is not None:
         used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-        most = used + int(SLACK * gigabytes * 1e9) + 8 * N_VIEWS * n * n
+        most = used + int(SLACK * gigabytes * 1e9) + STACKS + 8 * N_VIEWS * n * n
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     begun = time.process_time()
     with PeakMemory("cpu") as peak:

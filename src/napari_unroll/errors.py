@@ -68,12 +68,16 @@ class FinishNow(UnrollError):
     """The user asked to finish with what there is; raised inside a step, caught where the best so far is known."""
 
 
-EXHAUSTED = ("not enough memory", "out of memory", "can't allocate", "status_alloc_failed", "status_not_initialized")
-"""How torch, cuBLAS and cuDNN say that memory is exhausted, in lower case; the last when they have no room to begin."""
+EXHAUSTED = (
+    "not enough memory", "out of memory", "can't allocate", "status_alloc_failed", "status_not_initialized",
+    "could not create a primitive",
+)  # fmt: skip
+"""How torch, cuBLAS, cuDNN and oneDNN say that memory is exhausted, in lower case; those of cuBLAS when there is no room to begin.
+"""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch, cuBLAS, cuDNN or numpy could not allocate; torch's own class derives from RuntimeError."""
+    """Whether torch, cuBLAS, cuDNN, oneDNN or numpy could not allocate; torch's own class derives from RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in EXHAUSTED)

@@ -85,6 +85,7 @@ class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell, ``script`` from Python.
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
+    ``is_limited``: the free memory is what the user allows; what a run frees then goes back to the system at once.
     ``expected`` is the time that it will take by what earlier runs took, ``work`` a count of its work (see ``times``).
     """
 
@@ -101,6 +102,7 @@ class Plan:
     memory_bytes: int
     free_bytes: int
     command: str
+    is_limited: bool = False
     script: str = ""
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
@@ -190,6 +192,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         grid=grid,
         memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
         free_bytes=device.free_bytes,
+        is_limited=choices.max_memory_gb != "auto",
         command=command(choices, method.name, params, scan),
         script=script(choices, method.name, params, scan),
         notes=(why,) if why else (),

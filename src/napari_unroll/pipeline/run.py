@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from napari_unroll.environment import give_back_freed
 from napari_unroll.errors import Cancelled, FinishNow, MemoryExceeded, UnrollError, is_out_of_memory
 from napari_unroll.events import (
     Box,
@@ -83,6 +84,8 @@ def run(
     """
     stop = stop or Stop()
     begun, seen = time.perf_counter(), _Seen()
+    if plan.is_limited:
+        give_back_freed()
     yield Started(plan.title, 0, plan.grid.shape)
     forecaster = Forecaster(plan.expected_with(factors))
     try:

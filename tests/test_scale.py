@@ -1,0 +1,21 @@
+"""The benchmark of sizes at its smallest: what a run holds is what its plan says."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "scale.py"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and what is freed are handled otherwise")
+def test_the_peak_of_a_limited_run_is_the_plans_estimate():
+    words = [sys.executable, str(BENCHMARK), "--one", "--methods", "tv-fista", "--sizes", "48", "--gb", "0.012"]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout.splitlines()[-1])
+    assert not row["outcome"], row
+    assert 0.7 < row["estimate"] / row["bytes"] < 1.5, row
