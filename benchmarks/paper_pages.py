@@ -43,12 +43,14 @@ def page(paper: str, study: Study, settings: Figures, rows: list[Figures], costs
 
 
 def _setting(study: Study, settings: Figures, rows: list[Figures]) -> list[str]:
-    sizes = ", ".join(f"{plan['patch'][-1]}²" for plan in study.plans.values())
+    sizes = ", ".join(dict.fromkeys(f"{plan['patch'][-1]}²" for plan in study.plans.values()))
+    granted = {name: 60 * settings["minutes"] * plan.get("share", 1.0) for name, plan in study.plans.items()}
+    budgets = " and ".join(f"{seconds:.0f} s" for seconds in dict.fromkeys(granted.values()))
     seconds = [row["trained_seconds"] for row in rows if "trained_seconds" in row]
     spent = f" (measured: {min(seconds):.0f} to {max(seconds):.0f} s)" if seconds else ""
     rate, warmup, ema = (study.options[name] for name in ("learning_rate", "warmup", "ema"))
     return [
-        f"Ours: generated slices of {sizes} voxels; every network has {60 * settings['minutes']:.0f} s of one CPU core for its",
+        f"Ours: generated slices of {sizes} voxels; every network has {budgets} of one CPU core for its",
         f"training{spent}, validation included, from the start Aᴴy or y, with a quarter of the paper's channels.",
         f"Adam at {rate:g} after {warmup} steps of warm-up, weights averaged with {ema:g}, the same for all.",
         f"{settings['seeds']} seeds of weights and patches; {settings['n']} held-out scans, the same for all. Means ± standard",

@@ -54,7 +54,7 @@ def plan_of(study: Study, shared: str, method: str, seed: int, given: argparse.N
         **OPTIONS,
         **study.options,
         "patch_size": plan.pop("patch"),
-        "max_seconds": 60.0 * given.minutes,
+        "max_seconds": 60.0 * given.minutes * plan.pop("share", 1.0),
         "seed": seed,
     }
     if "scans" in plan:
