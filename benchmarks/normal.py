@@ -264,8 +264,9 @@ def measure(n: int, large: int, jobs: int) -> dict[str, Any]:
     return report
 
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(), parse_constant=lambda _: None)
+def without_nan(text: str) -> dict[str, Any]:
+    """A report from its JSON, empty cells (NaN, which is not JSON) as null."""
+    found: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
     return found
 
 
@@ -279,7 +280,7 @@ def main() -> None:
     parser.add_argument("--from", dest="earlier", type=Path, help="take the numbers of an earlier run's JSON")
     args = parser.parse_args()
     sizes = (16, 24) if args.quick else (24, 64)
-    report = _read(args.earlier) if args.earlier else measure(*sizes, args.jobs)
+    report = without_nan(args.earlier.read_text() if args.earlier else json.dumps(measure(*sizes, args.jobs)))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.json, json.dumps(report, indent=1, allow_nan=False))
