@@ -75,7 +75,7 @@ class Row:
     title: str
     cases: int = 0
     sound: int = 0
-    difference: float = 0.0
+    difference: float | None = None
 
     def add(self, end: End | None, wanted: np.ndarray | None = None) -> None:
         """One more case; ``wanted`` are the undisturbed values where the same are expected."""
@@ -83,7 +83,7 @@ class Row:
         self.sound += end is not None and end.is_sound and (wanted is None or end.values is not None)
         if wanted is not None and end is not None and end.values is not None:
             gap = float(np.abs(end.values - wanted).max() / max(np.abs(wanted).max(), 1e-30))
-            self.difference = max(self.difference, gap)
+            self.difference = max(self.difference or 0.0, gap)
         if end is None or not end.is_sound or (wanted is not None and end.values is None):
             print(f"  {self.title}: {end}", flush=True)
 
@@ -417,7 +417,8 @@ def table(rows: list[Row]) -> Iterator[str]:
     yield "| fault | cases | ended with the volume or one sentence | largest difference |"
     yield "|---|---|---|---|"
     for row in rows:
-        yield f"| {row.title} | {row.cases} | {row.sound} | {row.difference:.0e} |"
+        gap = "" if row.difference is None else f"{row.difference:.1g}"
+        yield f"| {row.title} | {row.cases} | {row.sound} | {gap} |"
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
 """The Reconstruct dock: run, finish now, cancel, bad input, preview, results."""
 
 import shlex
+import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ from qtpy.QtWidgets import QApplication, QComboBox
 from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
-from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress
-from napari_unroll.gui import images, reconstruct_dock
+from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress, Stop
+from napari_unroll.gui import images, jobs, reconstruct_dock
 from napari_unroll.gui.compare_dock import CompareDock
 from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
@@ -22,6 +24,7 @@ from napari_unroll.io import ome_zarr
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, Problem
+from napari_unroll.pipeline import unfinished
 from napari_unroll.pipeline.choose import Row, Verdict
 from napari_unroll.pipeline.plan import Choices
 from napari_unroll.pipeline.sources import open_scan
@@ -447,3 +450,35 @@ def test_methods_are_compared_on_request(dock, qtbot, cone_scan, monkeypatch):
     assert "10.00% ± 1.00%" in dock.verdict.text()
     assert not dock.verdict.isHidden()
     assert dock.message.text() == verdict.text
+
+
+def test_a_run_into_a_file_goes_on_from_there(dock, qtbot, cone_scan, tmp_path, monkeypatch):
+    source, store = tmp_path / "scan.h5", tmp_path / "kept.ome.zarr"
+    of_a_layer = replace(cone_scan, provenance=replace(cone_scan.provenance, source=""))
+    dock.session.set_scan(of_a_layer)
+    dock.choose("tv-fista")
+    dock.run(store)
+    assert "save it first" in dock.message.text()
+    saved = list(jobs.save_scan(source, of_a_layer)(Stop()))[-1].result
+    dock.session.set_scan(saved)
+    dock.choose("tv-fista")
+    dock.params.fields["n_iterations"].value = 6
+    plan = dock.estimate()
+    monkeypatch.setattr(unfinished, "EVERY_S", 0.0)
+    work = jobs.kept_reconstruction(plan, saved, None, store, again=False)(Stop())
+    next(event for event in work if isinstance(event, IterationDone) and event.iteration == 3)
+    work.close()
+    assert unfinished.is_unfinished(store)
+    twin = shutil.copytree(store, tmp_path / "twin.ome.zarr")
+    dock.run(store)
+    assert "go on with" in ended(qtbot, dock).advice
+    dock.session.set_scan(cone_scan)
+    dock.go_on(store)
+    qtbot.waitUntil(lambda: bool(dock.message.text()) and not dock.session.runner.busy, timeout=TIMEOUT_MS)
+    assert "Saved kept.ome.zarr." in dock.message.text()
+    whole = list(jobs.reconstruction(plan, saved)(Stop()))[-1].result
+    assert np.allclose(read_volume(store).values, whole, atol=1e-6)
+    assert np.array_equal(dock.result.values, read_volume(store).values)
+    resumed = CliRunner().invoke(app, ["reconstruct", "--resume", str(twin)])
+    assert resumed.exit_code == 0, resumed.output
+    assert np.allclose(read_volume(twin).values, whole, atol=1e-6)

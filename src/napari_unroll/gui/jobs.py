@@ -17,10 +17,12 @@ import torch
 from napari_unroll.events import Event, Finished, Outcome, Started, Stop
 from napari_unroll.gui import libraries_first  # noqa: F401  before what imports deepinv
 from napari_unroll.gui.from_layer import LayerImage, scan_from_image
-from napari_unroll.interrupt import stage, stepwise
+from napari_unroll.interrupt import shielded, stage, stepwise
 from napari_unroll.io import registry
+from napari_unroll.io.atomic import check_target
 from napari_unroll.io.guards import file_hash
 from napari_unroll.io.scan_file import READER, write_scan
+from napari_unroll.io.writers import write_somewhere
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.laws import adjoint_error
 from napari_unroll.physics.volume_physics import VolumePhysics
@@ -29,8 +31,10 @@ from napari_unroll.pipeline.geometry_check import check_geometry
 from napari_unroll.pipeline.geometry_sweep import Quantity, sweep
 from napari_unroll.pipeline.metrics import psnr
 from napari_unroll.pipeline.plan import Plan
-from napari_unroll.pipeline.repeat import open_result
+from napari_unroll.pipeline.provenance import record
+from napari_unroll.pipeline.repeat import open_result, plan_again, scan_of
 from napari_unroll.pipeline.run import run
+from napari_unroll.pipeline.unfinished import kept, needed_bytes, resumed
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
@@ -85,6 +89,42 @@ def reconstruction(plan: Plan, scan: Scan, factors: Any = None) -> Callable[[Sto
             yield judged(event, scan, plan) if isinstance(event, Finished) else event
 
     return work
+
+
+def kept_reconstruction(
+    plan: Plan, scan: Scan, factors: Any, store: Path, *, again: bool
+) -> Callable[[Stop], Iterator[Event]]:
+    """The same, kept in ``store`` while it goes, or gone on with from there; the volume takes its place."""
+
+    def work(stop: Stop) -> Iterator[Event]:
+        if not again:
+            check_target(store, True, needed_bytes(plan))
+        with resumed(store) if again else kept(store, plan, scan) as unfinished:
+            for event in run(plan, scan, stop, factors, look=not again, kept=unfinished):
+                yield judged(_stored(event, scan, plan, store), scan, plan) if isinstance(event, Finished) else event
+
+    return work
+
+
+def _stored(finished: Finished, scan: Scan, plan: Plan, store: Path) -> Finished:
+    """The end of a kept run; its volume is written, and where in words."""
+    if finished.result is None:
+        return finished
+    with shielded():
+        made = record(plan, scan, finished)
+        saved, trouble = write_somewhere(store, finished.result, plan.grid, made, overwrite=True)
+    return replace(finished, advice=f"{finished.advice} {trouble or f'Saved {saved.name}.'}")
+
+
+def unfinished_run(store: Path) -> Callable[[Stop], Iterator[Event]]:
+    """Read what run is kept in ``store``; the result is its plan and its scan."""
+    return single(f"reading {store.name}", lambda: _unfinished_run(store))
+
+
+def _unfinished_run(store: Path) -> tuple[Plan, Scan]:
+    with resumed(store) as unfinished:
+        scan = scan_of(unfinished.record, store.name)
+        return plan_again(unfinished.record, scan), scan
 
 
 def judged(finished: Finished, scan: Scan, plan: Plan) -> Finished:

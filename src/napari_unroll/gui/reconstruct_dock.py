@@ -45,6 +45,9 @@ KEYS = {"run": "Ctrl+Return", "finish": "Ctrl+Shift+Return", "cancel": "Ctrl+."}
 """Button → shortcut; none of napari's own."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 
+NO_FILE = "This scan is in no file, so a run of it could not go on: save it first (Copy as command asks where)."
+STORES = "OME-Zarr (*.ome.zarr)"
+
 
 class ReconstructDock(parts.DockFrame):
     """Method, its parameters, memory and device; Run, Finish now, Cancel; the result streams into the viewer."""
@@ -141,11 +144,22 @@ class ReconstructDock(parts.DockFrame):
         self.sample_button = parts.button(
             "Use the sample scan", self.use_sample, "A generated cone-beam scan, 50 views."
         )
+        into = parts.button(
+            "Run into a file…",
+            self._ask_store,
+            "Keep the run in an OME-Zarr store while it goes: killed, it can go on.",
+        )
+        go_on = parts.button(
+            "Go on with a run…",
+            self._ask_kept,
+            "Take up a run that was interrupted, of a window or of the command line.",
+        )
         for pressed, keys in KEYS.items():
             parts.shortcut(getattr(self, f"{pressed}_button"), keys)
         self.progress = parts.RunBar(self.session.runner)
         self.curve = Curve(self.session.viewer, "iteration", "relative residual", log=True)
         self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
+        self.body.addWidget(parts.row(into, go_on, stretch=(1, 1)))
         self.body.addWidget(self.sample_button)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.curve)
@@ -381,20 +395,39 @@ class ReconstructDock(parts.DockFrame):
 
     # running
 
-    def run(self) -> None:
-        """Resolve the choices and start."""
+    def run(self, store: Path | None = None) -> None:
+        """Resolve the choices and start; the run is kept in ``store`` while it goes, where one is given."""
         scan = self.session.scan
         if scan is None:
             self.message.say(NO_SCAN, "warning")
+            return
+        if store is not None and not scan.provenance.source:
+            self.message.say(NO_FILE, "warning")
             return
         try:
             plan = resolve(self.choices(), scan, self._devices)
         except UnrollError as error:
             self.message.error(error)
             return
-        self._start(plan, scan)
+        self._start(plan, scan, store)
 
-    def _start(self, plan: Plan, scan: Scan) -> None:
+    def go_on(self, store: Path) -> None:
+        """Go on with the run that is kept in ``store``, on its own scan."""
+        reading = self.session.runner.start(jobs.unfinished_run(store), f"reading {store.name}")
+        reading.finished.connect(lambda finished: self._go_on(finished, store))
+        self.message.say("")
+        self.progress.start()
+
+    def _go_on(self, finished: Finished, store: Path) -> None:
+        if finished.result is None:
+            self.progress.end(complete=False)
+            self.message.ended(finished)
+            return
+        plan, scan = finished.result
+        self.session.set_scan(scan)
+        self._start(plan, scan, store, again=True)
+
+    def _start(self, plan: Plan, scan: Scan, store: Path | None = None, *, again: bool = False) -> None:
         self.session.runner.cancel()
         self.message.say("")
         self.curve.clear_curves()
@@ -405,14 +438,28 @@ class ReconstructDock(parts.DockFrame):
         name = self.session.free_name(f"{scan.name} · {plan.method}")
         patchwise = registry.get(plan.method).patchwise
         view = self.session.layers.begin_result(name, plan.grid, limits, patchwise)
-        run = self.session.runner.start(
-            jobs.reconstruction(plan, scan, self._factors(plan)), plan.title, sink=view.sink
+        factors = self._factors(plan)
+        job = (
+            jobs.reconstruction(plan, scan, factors)
+            if store is None
+            else jobs.kept_reconstruction(plan, scan, factors, store, again=again)
         )
+        run = self.session.runner.start(job, plan.title, sink=view.sink)
         run.event.connect(self._on_event)
         run.finished.connect(self._on_finished)
         self.view, self.plan = view, plan
         self._show_arrived(self.arrived.isChecked())
         self.progress.start()
+
+    def _ask_store(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Keep the run while it goes", "result.ome.zarr", STORES)
+        if path:
+            self.run(Path(path))
+
+    def _ask_kept(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "The .ome.zarr of a run that was interrupted")
+        if path:
+            self.go_on(Path(path))
 
     def compare(self) -> None:
         """Compare the methods that apply to this scan on measurements that are left out."""

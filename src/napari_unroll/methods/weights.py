@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -75,10 +76,11 @@ class Weights:
         return next((m for m in MODALITIES if m == named), "mri" if self.config.prior.complex_valued else "ct")
 
 
-def shipped() -> dict[str, Weights]:
-    """The checkpoints that come with the package, by name."""
+@cache
+def shipped() -> Mapping[str, Weights]:
+    """The checkpoints that come with the package, by name; looked for once."""
     folder = Path(str(files("napari_unroll.weights")))
-    return {p.stem: Weights(p.stem, p, _card(p)) for p in sorted(folder.glob("*.safetensors"))}
+    return MappingProxyType({p.stem: Weights(p.stem, p, _card(p)) for p in sorted(folder.glob("*.safetensors"))})
 
 
 def shipped_for(method: str, modality: str | None = None) -> list[Weights]:

@@ -11,6 +11,7 @@ from napari_unroll.errors import MemoryExceeded, WeightsError
 from napari_unroll.methods.memory import Shape, Sizes
 from napari_unroll.methods.patchwise import batch_size
 from napari_unroll.methods.problem import Method
+from napari_unroll.methods.weights import shipped
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
@@ -85,7 +86,8 @@ def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
     if method.find_weights is None:
         return params
     try:
-        weights = str(method.find_weights(scan.modality, params).path)
+        found = method.find_weights(scan.modality, params)
+        weights = found.name if found.name in shipped() else str(found.path)
     except WeightsError:
         weights = "auto"
     return params.model_copy(update={"weights": weights})

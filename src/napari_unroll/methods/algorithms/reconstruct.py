@@ -314,7 +314,7 @@ def _prior_pass(run: _Run, given: torch.Tensor, k: int, data: Data | None) -> Ge
 
 
 def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Tensor]:
-    """Stage 2; finished patches are kept in the problem's state."""
+    """Stage 2."""
     problem = run.problem
     with torch.no_grad():
         residual = residual_image(problem.physics, problem.y / run.scale, context)
@@ -323,10 +323,8 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
         return _solve_patches(run, boxes, run.local(boxes, context, residual))
 
     n_batch = 1 if run.steps.refine_operator == "exact" else None
-    done: list[Patch] = problem.state.setdefault("refined", [])
     stage = Stage("refining patches")
-    grid = grid_of(problem)
-    return (yield from sliding_window(grid, context, apply, stage, run.scale, n_batch, done, problem=problem))
+    return (yield from sliding_window(grid_of(problem), context, apply, stage, run.scale, n_batch, problem=problem))
 
 
 @torch.no_grad()
