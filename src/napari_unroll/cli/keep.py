@@ -8,10 +8,13 @@ from typing import Any
 import typer
 
 from napari_unroll.cli.progress import run_with_progress
+from napari_unroll.cli.team import joined
 from napari_unroll.cli.view import print_facts, print_quality
+from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished
 from napari_unroll.io.atomic import check_target
 from napari_unroll.io.writers import suffix_of, write_somewhere
+from napari_unroll.methods.team import has_others
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.repeat import plan_again, scan_of
@@ -26,7 +29,24 @@ def check_place(out: Path, overwrite: bool) -> None:
 
 
 def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
-    """Run and write; an OME-Zarr store holds the run while it goes."""
+    """Run and write; an OME-Zarr store holds the run while it goes. Processes of ``torchrun`` share it, and keep nothing."""
+    with joined() as is_first:
+        if has_others():
+            _share(plan, scan, out, overwrite, is_first)
+        else:
+            _keep(plan, scan, out, overwrite)
+
+
+def _share(plan: Plan, scan: Scan, out: Path, overwrite: bool, is_first: bool) -> None:
+    if plan.device != "cpu":
+        raise ParameterError("Processes of torchrun share a run on the CPU only; choose --device cpu.")
+    check_target(out, overwrite, plan.result_bytes)
+    finished = _run(plan, scan, None)
+    if is_first:
+        _write(out, overwrite, plan, scan, finished)
+
+
+def _keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
     if not _is_kept(out):
         check_target(out, overwrite, plan.result_bytes)
         _write(out, overwrite, plan, scan, _run(plan, scan, None))

@@ -14,6 +14,7 @@ import torch
 from napari_unroll.events import Box, Event, PatchDone, Progress
 from napari_unroll.methods.journal import Journal, Patch
 from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.team import in_turn
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.grid import PatchGrid
 
@@ -93,11 +94,10 @@ def sliding_window(
         window.add(patch)
     earlier = journal.begin(stage.text)
     state[WINDOW] = window
-    for patches in earlier:
-        yield from _take(window, patches, scale, done)
+    for finished in earlier:
+        yield from _take(window, finished, scale, done)
     n_done = len(grid) - sum(map(len, grid.batches(1, window.boxes)))
-    for boxes in grid.batches(n_batch or batch_size(like.device), window.boxes):
-        patches = list(apply(boxes))
+    for boxes, patches in in_turn(grid.batches(n_batch or batch_size(like.device), window.boxes), apply):
         journal.add(patches)
         yield from _take(window, patches, scale, done)
         n_done += len(boxes)
