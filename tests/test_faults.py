@@ -11,6 +11,7 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "faults.py"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_faults_end_with_the_volume_or_one_sentence(tmp_path):
     out = tmp_path / "faults.md"
