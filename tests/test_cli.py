@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 from napari_unroll.cli.app import app
 from napari_unroll.cli.progress import ProgressBar, handle_interrupts, run_with_progress
 from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
+from napari_unroll.io.scan_file import write_scan
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.report import NORMS
+from napari_unroll.physics.samples import sample_cone_beam
 from tests.methods import tiny
 
 SAMPLE = ["sample:cone-beam", "-o", "n=16", "-o", "n_views=6"]
@@ -216,3 +218,14 @@ def test_the_demo_without_a_window_writes_volume_and_numbers(tmp_path):
     assert names[:2] == ["fdk", "tv-fista"]
     assert all({"method", "psnr", "ssim", "seconds"} == set(row) for row in table["results"])
     assert read_volume(tmp_path / "demo" / "result.ome.zarr").record["method"]["name"] == names[-1]
+
+
+def test_info_needs_no_numerics(tmp_path):
+    path = tmp_path / "scan.h5"
+    write_scan(path, sample_cone_beam(8, 4))
+    words = "import sys; from napari_unroll.cli.app import app; app(['info', sys.argv[1]], standalone_mode=False); "
+    done = subprocess.run(
+        [sys.executable, "-c", words + "print({'torch', 'deepinv'} & set(sys.modules))", str(path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip().endswith("set()")

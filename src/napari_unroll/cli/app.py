@@ -69,7 +69,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a file holds: format; what was read, given, inferred, assumed or is missing; contradictions; options."""
-    from napari_unroll.cli.view import print_facts
+    from napari_unroll.cli.facts import print_facts
     from napari_unroll.io.registry import grouped
     from napari_unroll.pipeline.sources import describe
 
@@ -103,8 +103,8 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Also save the factors as .safetensors.")] = None,
 ) -> None:
     """Fit the approximation of AᴴA and report its error; --set takes form, n_probes, kernel, n_terms, seed."""
+    from napari_unroll.cli.facts import print_facts
     from napari_unroll.cli.progress import run_with_progress
-    from napari_unroll.cli.view import print_facts
     from napari_unroll.io.atomic import check_target
     from napari_unroll.normal.cache import cached_fit
     from napari_unroll.normal.fit import FitOptions
@@ -168,8 +168,8 @@ def reconstruct(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
 ) -> None:
     """Reconstruct a volume. Ctrl-C finishes with what there is; a second Ctrl-C cancels."""
+    from napari_unroll.cli.facts import print_facts
     from napari_unroll.cli.keep import check_place, go_on, keep
-    from napari_unroll.cli.view import print_facts
     from napari_unroll.io.writers import suffix_of
     from napari_unroll.pipeline.edits import Edits, edited
     from napari_unroll.pipeline.params import build

@@ -19,8 +19,8 @@ from shutil import which
 import numpy as np
 import typer
 
+from napari_unroll.cli.facts import print_facts
 from napari_unroll.cli.progress import run_with_progress
-from napari_unroll.cli.view import print_facts
 from napari_unroll.errors import DeviceError
 from napari_unroll.events import Finished
 from napari_unroll.io.atomic import write_text

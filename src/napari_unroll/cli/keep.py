@@ -7,9 +7,10 @@ from typing import Any
 
 import typer
 
+from napari_unroll.cli.facts import print_facts
 from napari_unroll.cli.progress import run_with_progress
 from napari_unroll.cli.team import joined
-from napari_unroll.cli.view import print_facts, print_quality
+from napari_unroll.cli.view import print_quality
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished
 from napari_unroll.io.atomic import check_target

@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from napari_unroll.cli.evaluate import numbers
+from napari_unroll.cli.facts import print_facts
 from napari_unroll.cli.progress import run_with_progress
-from napari_unroll.cli.view import print_facts
 from napari_unroll.errors import ParameterError
 from napari_unroll.io.atomic import write_text
 from napari_unroll.physics.build import choose_device

@@ -1,9 +1,8 @@
-"""Facts, methods and numbers as text for a terminal. Computes nothing but quality against a known truth."""
+"""Methods and quality as text for a terminal. Computes nothing but quality against a known truth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,35 +12,6 @@ from napari_unroll.methods.problem import Method
 from napari_unroll.pipeline.metrics import psnr, ssim
 from napari_unroll.pipeline.params import FieldSpec, fields
 from napari_unroll.scan.scan import MODALITIES
-
-
-def print_facts(facts: Mapping[str, Any]) -> None:
-    """One aligned line per fact; lists and mappings get a line per item."""
-    width = max((len(str(k)) for k in facts), default=0)
-    for name, value in facts.items():
-        lines = _lines(value)
-        typer.echo(f"{name!s:<{width}}  {lines[0]}")
-        for line in lines[1:]:
-            typer.echo(f"{'':<{width}}  {line}")
-
-
-def _lines(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        width = max((len(str(k)) for k in value), default=0)
-        return [f"{k!s:<{width}}  {_text(v)}" for k, v in value.items()] or ["none"]
-    if isinstance(value, list):
-        return [_text(v) for v in value] or ["none"]
-    return [_text(value)]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, tuple):
-        return ", ".join(_text(v) for v in value)
-    return str(value)
 
 
 def print_method(method: Method) -> None:
