@@ -7,7 +7,7 @@ from napari_unroll.errors import FileFormatError, MissingInformation, ParameterE
 from napari_unroll.io import corrections
 from napari_unroll.io.corrections import Optics, correct, optics_of, preview
 from napari_unroll.io.ct_options import CircularOptions
-from napari_unroll.io.registry import read
+from napari_unroll.io.registry import preview_corrections, read
 from napari_unroll.scan import preprocess_ct as ct
 from napari_unroll.scan.geometry import ConeBeam
 
@@ -72,28 +72,80 @@ def test_a_flickering_column_needs_all(clean):
     assert left["all"] < left["offset"] / 4
 
 
-def test_a_dead_a_stuck_and_a_flickering_pixel_are_repaired(clean):
+def as_read(folder, stack, **options):
+    """Line integrals of a stack after it went through a file."""
+    np.save(folder / "p.npy", stack)
+    scan = read(folder / "p.npy", angles=f"0:{180 * (1 - 1 / VIEWS)}", axis_px=COLUMNS / 2, **options)
+    return scan.measurements, scan.notes
+
+
+def binned(stack, n):
+    """Mean transmission of n × n pixels as line integrals."""
+    views, rows, columns = stack.shape
+    return -np.log(np.exp(-stack).reshape(views, rows // n, n, columns // n, n).mean((2, 4)))
+
+
+def with_bad_pixels(clean):
+    """A dead, a stuck and a flickering pixel."""
     bad = clean.copy()
     bad[:, 3, 130], bad[:, 1, 112] = 9, 0.2
     bad[:, 4, 50] += np.random.default_rng(1).normal(0, 0.5, VIEWS)
-    result, notes = corrected(bad, bad_pixels=20)
+    return bad
+
+
+def test_a_dead_a_stuck_and_a_flickering_pixel_are_repaired(clean, tmp_path):
+    bad = with_bad_pixels(clean)
+    result, notes = as_read(tmp_path, bad, values="line-integrals", bad_pixels=20)
     assert error(result, clean) < error(bad, clean) / 50
     untouched = np.ones((ROWS, COLUMNS), bool)
     untouched[[3, 1, 4], [130, 112, 50]] = False
     np.testing.assert_array_equal(result[:, untouched], clean[:, untouched])
-    assert "Repaired 3 pixels" in notes[0]
-    np.testing.assert_array_equal(corrected(clean, bad_pixels=20)[0], clean)
+    assert any("Repaired 3 pixels" in note for note in notes)
+    np.testing.assert_array_equal(as_read(tmp_path, clean, values="line-integrals", bad_pixels=20)[0], clean)
 
 
-def test_zingers_fall_and_nothing_else_is_touched(clean):
+def test_a_fine_grain_on_the_axis_is_taken_for_a_bad_pixel(clean, tmp_path):
+    """What the pages warn of."""
+    grain = clean.copy()
+    grain[:, 3, COLUMNS // 2] += 0.5
+    result, _ = as_read(tmp_path, grain, values="line-integrals", bad_pixels=10)
+    assert error(result, clean) < error(grain, clean) / 4
+
+
+def with_zingers(clean):
+    """Three struck pixels."""
     struck = clean.copy()
     struck[10, 5, 30] -= 1.5
     struck[40, 2, 20:22] -= 0.8
-    result, notes = corrected(struck, zingers=0.3)
+    return struck
+
+
+def test_zingers_fall_and_nothing_else_is_touched(clean, tmp_path):
+    struck = with_zingers(clean)
+    result, notes = as_read(tmp_path, struck, values="line-integrals", zingers=0.3)
     assert error(result, clean) < error(struck, clean) / 10
     assert (result != struck).sum() == 3
-    assert "Repaired 3 zingers" in notes[0]
-    np.testing.assert_array_equal(corrected(clean, zingers=0.3)[0], clean)
+    assert any("Repaired 3 zingers" in note for note in notes)
+    np.testing.assert_array_equal(as_read(tmp_path, clean, values="line-integrals", zingers=0.3)[0], clean)
+
+
+def test_zingers_of_values_that_are_inferred(clean, tmp_path):
+    """Bright spots are large in transmission and small in line integrals."""
+    struck = with_zingers(clean)
+    for stack in (struck, np.exp(-struck)):
+        assert error(as_read(tmp_path, stack, zingers=0.3, air=None)[0], clean) < error(struck, clean) / 5
+
+
+@pytest.mark.parametrize(
+    ("disturb", "options"), [(with_bad_pixels, {"bad_pixels": 20}), (with_zingers, {"zingers": 0.3})]
+)
+def test_pixels_are_repaired_before_binning_spreads_them(clean, tmp_path, disturb, options):
+    truth, transmission = binned(clean, 2), np.exp(-disturb(clean))
+    left = {
+        name: error(as_read(tmp_path, transmission, values="transmission", air=1.0, bin=2, **more)[0], truth)
+        for name, more in {"nothing": {}, "repair": options}.items()
+    }
+    assert left["repair"] < left["nothing"] / 10
 
 
 def test_scatter_is_subtracted(clean):
@@ -167,7 +219,7 @@ def test_too_few_views_for_stripes():
 def test_without_algotom_the_command_is_named(clean, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "algotom.prep.removal", None)
     with pytest.raises(FileFormatError, match="algotom, which is not installed: pip install"):
-        corrected(clean, zingers=1)
+        corrected(clean, stripes="all")
 
 
 def test_a_reader_corrects_records_and_previews(clean, tmp_path):
@@ -180,12 +232,22 @@ def test_a_reader_corrects_records_and_previews(clean, tmp_path):
     assert ("stripes", "sorting") in scan.provenance.options
     assert any("stripes" in note for note in scan.notes)
     options = CircularOptions(stripes="sorting")
-    before, after = preview(plain, options, row=5)
+    before, after = preview(plain, plain, options, row=5)
     np.testing.assert_array_equal(before, ringed[:, 5])
     np.testing.assert_array_equal(after, scan.measurements[:, 5])
-    before, after = preview(plain, options, view=3)
+    before, after = preview(plain, plain, options, view=3)
     np.testing.assert_array_equal(before, ringed[3])
     np.testing.assert_array_equal(after, scan.measurements[3])
+
+
+def test_a_preview_shows_repairs_too(clean, tmp_path):
+    struck = with_zingers(clean)
+    expected, _ = as_read(tmp_path, struck, values="line-integrals", zingers=0.3)
+    before, after = preview_corrections(
+        tmp_path / "p.npy", view=10, angles="0:180", values="line-integrals", zingers=0.3
+    )
+    np.testing.assert_array_equal(before, struck[10])
+    np.testing.assert_array_equal(after, expected[10])
 
 
 def test_corrections_can_be_stopped(clean, monkeypatch):

@@ -1,14 +1,13 @@
 """The corrections that a CT reader was asked for, on line integrals, and what the user is told of them.
 
-In this order: bad pixels, zingers, scattered light, phase retrieval, stripes, beam hardening. Zingers and stripes
-that vary are removed by algotom (N. T. Vo), of the extra ``formats``. Knows options and stacks; opens no files.
+In this order: scattered light, phase retrieval, stripes, beam hardening, on binned views; ``io/repairs.py`` comes before.
+Stripes that vary are removed by algotom (N. T. Vo), of the extra ``formats``. Knows options and stacks; opens no files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from napari_unroll.scan import corrections_ct
 from napari_unroll.scan import preprocess_ct as ct
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from napari_unroll.scan.scan import Scan
-
-ZINGER_SIZE = 2
-"""Largest zinger in pixels: brightness is compared with the pixels at this distance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +56,6 @@ def correct(stack: np.ndarray, options: CorrectionOptions, optics: Optics, notes
 
     Raises ParameterError or MissingInformation where a correction lacks what it needs, FileFormatError without algotom.
     """
-    if options.bad_pixels:
-        _bad_pixels(stack, options.bad_pixels, notes)
-    if options.zingers:
-        _zingers(stack, options.zingers, notes)
     if options.scatter:
         _each_view(stack, "scatter", _on_transmission(lambda t: corrections_ct.without_scatter(t, options.scatter)))
         notes.append(f"Scattered light of {options.scatter:g} of the open beam subtracted.")
@@ -78,23 +70,23 @@ def correct(stack: np.ndarray, options: CorrectionOptions, optics: Optics, notes
 
 
 SLAB = 16
-"""Rows on either side of the sinogram that a preview corrects: phase retrieval and repairs look at neighbours."""
+"""Rows on either side of the sinogram that a preview corrects: phase retrieval looks at neighbours."""
 
 
 def preview(
-    scan: Scan, options: CorrectionOptions, *, row: int | None = None, view: int | None = None
+    scan: Scan, repaired: Scan, options: CorrectionOptions, *, row: int | None = None, view: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Before and after the corrections: the sinogram (view, column) of a row, or a view (row, column).
 
-    ``scan`` is one that was read without corrections and stays as it is. The middle row where neither is given; a view
-    needs the correction of all, a row only that of the rows around it.
+    ``scan`` was read without corrections, ``repaired`` with those only that come before binning; both stay as they are. The
+    middle row where neither is given; a view needs the correction of all, a row only that of the rows around it.
     """
     stack = scan.measurements
     assert isinstance(scan.geometry, (ConeBeam, ParallelBeam))
     row = stack.shape[1] // 2 if row is None else row
     first = 0 if view is not None else max(0, row - SLAB)
     last = stack.shape[1] if view is not None else row + SLAB + 1
-    corrected = np.array(stack[:, first:last], np.float32)
+    corrected = np.array(repaired.measurements[:, first:last], np.float32)
     correct(corrected, options, optics_of(scan.geometry), [])
     if view is not None:
         return stack[view], corrected[view]
@@ -111,28 +103,6 @@ def _each_view(stack: np.ndarray, what: str, work: Callable[[np.ndarray], np.nda
 def _on_transmission(work: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """``work`` on exp(−p) instead of on p."""
     return lambda view: ct.minus_log(work(np.exp(-view)))
-
-
-def _bad_pixels(stack: np.ndarray, sigmas: float, notes: list[str]) -> None:
-    bad = corrections_ct.bad_pixels(stack, sigmas)
-    _each_view(stack, "bad pixels", lambda view: ct.repair(view, bad))
-    notes.append(f"Repaired {int(bad.sum())} pixels that are bad in every view ({bad.mean():.2g} of the detector).")
-
-
-def _zingers(stack: np.ndarray, threshold: float, notes: list[str]) -> None:
-    removal = _algotom("Removing zingers")
-    n_changed = 0
-
-    def one(view: np.ndarray) -> np.ndarray:
-        nonlocal n_changed
-        transmission = np.exp(-view)
-        cleaned = removal.remove_zinger(transmission, threshold, ZINGER_SIZE)
-        changed = cleaned != transmission
-        n_changed += int(changed.sum())
-        return np.where(changed, ct.minus_log(cleaned), view)
-
-    _each_view(stack, "zingers", one)
-    notes.append(f"Repaired {n_changed} zingers' pixels ({n_changed / stack.size:.2g} of all).")
 
 
 def _phase(stack: np.ndarray, options: CorrectionOptions, optics: Optics, notes: list[str]) -> None:
@@ -174,11 +144,7 @@ def _stripe_remover(kind: str, size: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function of a sinogram. Sorting: N. T. Vo et al., Opt. Express 26 (2018) 28396, doi:10.1364/OE.26.028396."""
     if kind == "offset":
         return lambda sinogram: corrections_ct.without_offsets(sinogram, size)
-    removal = _algotom("Removing stripes")
+    removal = rare("algotom.prep.removal", "Removing stripes")
     if kind == "sorting":
         return lambda sinogram: removal.remove_stripe_based_sorting(sinogram, size)
     return lambda sinogram: removal.remove_all_stripe(sinogram, la_size=3 * size, sm_size=size)
-
-
-def _algotom(what: str) -> ModuleType:
-    return rare("algotom.prep.removal", what)

@@ -35,15 +35,15 @@ class ViewOptions(ReaderOptions):
     )
 
 
-class CorrectionOptions(ViewOptions):
-    """What disturbed the measurement; each is off unless asked for (``io/corrections.py`` in this order)."""
+class RepairOptions(ViewOptions):
+    """Which pixels are wrong; each repair is off unless asked for (``io/repairs.py`` in this order, before binning)."""
 
     bad_pixels: float = Field(
         default=0.0,
         ge=0,
         le=1e6,
         description="Repair pixels that are bad in every view: mean or spread over the views further than this many "
-        "robust deviations from the neighbours'; 10 is careful, 0: off.",
+        "robust deviations from the neighbours'; 10 is careful, 0: off. It may take fine bright grains on the axis with it.",
     )
     zingers: float = Field(
         default=0.0,
@@ -52,6 +52,11 @@ class CorrectionOptions(ViewOptions):
         description="Repair spots brighter than their surroundings by more than this fraction; choose it above the "
         "noise; 0: off.",
     )
+
+
+class CorrectionOptions(RepairOptions):
+    """What disturbed the measurement; each is off unless asked for (``io/corrections.py`` in this order)."""
+
     scatter: float = Field(
         default=0.0, ge=0, le=0.9, description="Scattered light as a fraction of the open beam, subtracted; 0: off."
     )
@@ -82,6 +87,8 @@ class CorrectionOptions(ViewOptions):
     beam_hardening_3: float = Field(default=0.0, ge=-10, le=10, description="a₃ of the same polynomial; 0: off.")
 
 
+REPAIRS = tuple(name for name in RepairOptions.model_fields if name not in ViewOptions.model_fields)
+"""The options that repair views before they are binned."""
 CORRECTIONS = tuple(name for name in CorrectionOptions.model_fields if name not in ViewOptions.model_fields)
 """The options that are corrections, or belong to one."""
 

@@ -42,7 +42,7 @@ from napari_unroll.io import (
     zeiss,
 )
 from napari_unroll.io.corrections import preview
-from napari_unroll.io.ct_options import CORRECTIONS, CorrectionOptions
+from napari_unroll.io.ct_options import CORRECTIONS, REPAIRS, CorrectionOptions
 from napari_unroll.io.guards import container, file_hash, files_of, following_links, readable, translated
 from napari_unroll.io.reader import Reader, allows_links, parse_options
 from napari_unroll.io.unknown import unsupported
@@ -180,8 +180,11 @@ def preview_corrections(
     record = parse_options(reader, options)
     if not isinstance(record, CorrectionOptions):
         raise ParameterError(f"{reader.title} has no corrections; they are for X-ray projections.")
-    scan = read(path, **{name: value for name, value in options.items() if name not in CORRECTIONS})
-    return preview(scan, record, row=row, view=view)
+    plain = {name: value for name, value in options.items() if name not in CORRECTIONS}
+    repairs = {name: value for name, value in options.items() if name in REPAIRS}
+    scan = read(path, **plain)
+    repaired = read(path, **plain, **repairs) if repairs else scan
+    return preview(scan, repaired, record, row=row, view=view)
 
 
 def describe(path: Path | str, **options: Any) -> dict[str, Any]:

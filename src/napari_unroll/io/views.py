@@ -1,10 +1,11 @@
 """From stored pictures to line integrals, view by view, so that only what is kept needs memory.
 
-Correct, repair and bin each view, find out what the numbers are, take −log. It knows nothing of geometry or files.
+Flat and dark field, repairs and binning of each view; what the numbers are; −log. It knows nothing of geometry or files.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.interrupt import check, stage
-from napari_unroll.io.ct_options import LARGEST_AIR, ValueOptions, ViewOptions
+from napari_unroll.io.ct_options import LARGEST_AIR, RepairOptions, ValueOptions
 from napari_unroll.io.guards import check_memory
+from napari_unroll.io.repairs import Repairs
 from napari_unroll.scan import preprocess_ct as ct
 
 Field = np.ndarray | float
@@ -46,18 +48,15 @@ class Views:
             dark=lambda i: np.transpose(_of(self.dark, i)),
         )
 
-    def corrected(self, i: int, options: ViewOptions) -> tuple[np.ndarray, int]:
-        """View i after flat and dark field, repair and binning, float32, and the number of repaired pixels."""
+    def corrected(self, i: int) -> np.ndarray:
+        """View i after flat and dark field, float32; not finite where the flat field says nothing."""
         raw = np.asarray(self.load(i))
         if raw.shape != self.shape[1:]:
             raise FileFormatError(f"View {i} has shape {raw.shape}, the others {self.shape[1:]}; remove the odd one.")
         view = raw.astype(np.float32)
         if self.flat is not None:
             view = ct.flat_dark(view, _of(self.flat, i), _of(self.dark, i))
-        bad = ~np.isfinite(view)
-        if options.hot_pixels and not bad.all():
-            bad |= ct.hot_pixels(view, options.hot_pixels)
-        return ct.bin_view(ct.repair(view, bad), options.bin), int(bad.sum())
+        return view
 
 
 def _of(field: Any, i: int) -> Any:
@@ -73,8 +72,11 @@ def between(before: np.ndarray, after: np.ndarray, when: np.ndarray) -> Callable
 
 def line_integrals(views: Views, options: ValueOptions, notes: list[str]) -> np.ndarray:
     """The chosen views as line integrals (view, row, column), float32."""
-    stack = load_stack(views, range(0, views.shape[0], options.view_step), options, notes)
+    chosen = range(0, views.shape[0], options.view_step)
     kind: str = "counts" if views.flat is not None else options.values
+    if kind == "auto" and options.zingers:
+        kind = _infer_kind(load_stack(views, _sample(chosen), RepairOptions(bin=options.bin), []), notes)
+    stack = load_stack(views, chosen, options, notes, integrals=kind == "line-integrals")
     if kind == "auto":
         kind = _infer_kind(stack, notes)
     if kind == "line-integrals":
@@ -84,21 +86,23 @@ def line_integrals(views: Views, options: ValueOptions, notes: list[str]) -> np.
     return take_log(stack, notes)
 
 
-def load_stack(views: Views, chosen: range, options: ViewOptions, notes: list[str]) -> np.ndarray:
-    """The chosen views after correction and binning, (view, row, column), float32."""
+def load_stack(
+    views: Views, chosen: range, options: RepairOptions, notes: list[str], *, integrals: bool = False
+) -> np.ndarray:
+    """The chosen views after flat and dark field, repairs and binning, (view, row, column), float32."""
     rows, cols = (n // options.bin for n in views.shape[1:])
     if min(rows, cols) < 1:
         raise ParameterError(f"Binning by {options.bin} leaves nothing of {views.shape[1]} × {views.shape[2]} pixels.")
     check_memory(5 * len(chosen) * rows * cols + 24 * views.shape[1] * views.shape[2], f"{len(chosen)} views")
     stack = np.empty((len(chosen), rows, cols), np.float32)
-    n_bad = 0
+    repair = Repairs(options, integrals)
+    if options.bad_pixels:
+        repair.find_bad(views.corrected, chosen)
     with stage(len(chosen), "reading views") as done:
         for k, i in enumerate(chosen):
             done(k)
-            stack[k], bad = views.corrected(i, options)
-            n_bad += bad
-    if n_bad:
-        notes.append(f"Repaired {n_bad} bad pixels ({n_bad / (len(chosen) * np.prod(views.shape[1:])):.2g} of all).")
+            stack[k] = ct.bin_view(repair(views.corrected(i)), options.bin)
+    repair.note(len(chosen) * math.prod(views.shape[1:]), notes)
     if options.view_step > 1:
         notes.append(f"Loaded {len(chosen)} of {views.shape[0]} views, one in {options.view_step}.")
     if options.bin > 1:
@@ -118,8 +122,9 @@ def take_log(stack: np.ndarray, notes: list[str]) -> np.ndarray:
     return stack
 
 
-def _sample(stack: np.ndarray) -> np.ndarray:
-    return stack[:: max(1, len(stack) // 16)]
+def _sample(views: Any) -> Any:
+    """Some of a stack, or of the numbers of its views."""
+    return views[:: max(1, len(views) // 16)]
 
 
 def _infer_kind(stack: np.ndarray, notes: list[str]) -> str:

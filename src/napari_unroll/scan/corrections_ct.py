@@ -1,10 +1,12 @@
 """What disturbs line integrals, and how it is taken back: bad pixels, scattered light, phase contrast, hardening.
 
 Plain numpy on views (row, column) or stacks (view, row, column). It knows no files, options or geometries. Zingers and
-stripes that vary are left to the library algotom, see ``io/corrections.py``.
+stripes that vary are left to the library algotom, see ``io/repairs.py`` and ``io/corrections.py``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import fft, ndimage
@@ -13,14 +15,20 @@ HC_MM_KEV = 1.239841984e-6
 """Planck's constant times the speed of light: the wavelength in mm times the energy in keV."""
 
 
-def bad_pixels(stack: np.ndarray, sigmas: float, most_views: int = 64) -> np.ndarray:
+def bad_pixels(views: Iterable[np.ndarray], sigmas: float) -> np.ndarray:
     """Pixels (row, column), bool, that are bad in every view: dead, stuck, hot or flickering ones.
 
-    Their mean or their spread over up to ``most_views`` views is further than ``sigmas`` robust deviations from the
-    median of their 3 × 3 neighbours. Of the deviations nearby and of those of the whole picture the larger counts.
+    Their mean or their spread over the views is further than ``sigmas`` robust deviations from the median of their 3 × 3
+    neighbours. Of the deviations nearby and of those of the whole picture the larger counts. Views are taken one by one
+    (B. P. Welford, Technometrics 4 (1962) 419).
     """
-    sample = stack[:: -(-len(stack) // most_views)]
-    return _outliers(sample.mean(axis=0), sigmas) | _outliers(sample.std(axis=0), sigmas)
+    mean: np.ndarray = np.zeros(1, np.float32)
+    squares, n = mean, 0
+    for n, view in enumerate(views, 1):
+        apart = view - mean
+        mean = mean + apart / n
+        squares = squares + apart * (view - mean)
+    return _outliers(mean, sigmas) | _outliers(np.sqrt(squares / n), sigmas)
 
 
 def _outliers(picture: np.ndarray, sigmas: float) -> np.ndarray:
