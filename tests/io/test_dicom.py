@@ -77,7 +77,7 @@ def test_missing_slices_are_told(series):
         ({"PixelSpacing": [1, 1]}, "differs from"),
         ({"pixels": np.zeros((3, 3), np.int16)}, "differs from"),
         ({"ImagePositionPatient": None}, "does not say where it lies"),
-        ({"NumberOfFrames": 3}, "several frames"),
+        ({"NumberOfFrames": 3}, "3 frames and the places of 0"),
         ({"PixelData": b"\0\0"}, "e.dcm|DICOM"),
     ],
 )
@@ -85,6 +85,74 @@ def test_what_does_not_fit_is_one_sentence(series, changed, words):
     write_slice(series / "e.dcm", 3, position=[-1.0, 2.0, 16.0], **changed)
     with pytest.raises(FileFormatError, match=words):
         read_volume(series)
+
+
+def write_frames(path, order, *, shared=True, positions=None, **changed):
+    """An enhanced image whose frames are the slices ``order``, each rescaled by its own slope."""
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    def group(**attributes):
+        one = Dataset()
+        for name, value in attributes.items():
+            setattr(one, name, value)
+        return Sequence([one])
+
+    measures = group(PixelSpacing=[0.5, 0.25], SliceThickness=9)
+    orientation = group(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    frames = []
+    for k in order:
+        frame, z = Dataset(), 10 + 1.5 * k if positions is None else positions[k]
+        frame.PlanePositionSequence = group(ImagePositionPatient=[-1.0, 2.0, z])
+        frame.PixelValueTransformationSequence = group(RescaleSlope=2 + k, RescaleIntercept=-1024, RescaleType="US")
+        if not shared:
+            frame.PixelMeasuresSequence, frame.PlaneOrientationSequence = measures, orientation
+        frames.append(frame)
+    both = Dataset()
+    if shared:
+        both.PixelMeasuresSequence, both.PlaneOrientationSequence = measures, orientation
+    write_slice(
+        path, 0, pixels=VALUES[0], **{
+            "PixelData": VALUES[list(order)].tobytes(), "NumberOfFrames": len(order),
+            "PerFrameFunctionalGroupsSequence": Sequence(frames), "SharedFunctionalGroupsSequence": Sequence([both]),
+            "ImagePositionPatient": None, "ImageOrientationPatient": None, "PixelSpacing": None,
+            "RescaleSlope": None, "RescaleIntercept": None, "SliceThickness": None,
+        } | changed,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_frames_of_one_file_are_sorted_rescaled_and_placed(tmp_path, shared):
+    path = write_frames(tmp_path / "frames.dcm", (2, 0, 3, 1), shared=shared)
+    write_frames(tmp_path / "other.dcm", (0, 1), SeriesInstanceUID="9.9")
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.values, VALUES * (2.0 + np.arange(4))[:, None, None] - 1024)
+    assert volume.grid.spacing_mm == pytest.approx((1.5, 0.5, 0.25))
+    assert volume.grid.origin_mm == pytest.approx((10, 2, -1))
+    assert "Doe" not in str(volume.record)
+
+
+def test_a_folder_of_one_file_with_frames_is_a_volume(tmp_path):
+    path = write_frames(tmp_path / "frames.dcm", (1, 0, 2))
+    np.testing.assert_array_equal(read_any_volume(tmp_path), read_volume(path).values)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"positions": [0, 1, 2, 4]}, "missing or doubled"),
+        ({"positions": [0, 1, 0, 1]}, "several images"),
+        ({"NumberOfFrames": 400_000_000}, "400000000 frames and the places of 4"),
+        ({"Rows": 60_000, "Columns": 60_000}, "no measurement compresses"),
+        ({"PixelData": b"\0\0"}, r"frames\.dcm"),
+        ({"SharedFunctionalGroupsSequence": []}, "ImageOrientationPatient, PixelSpacing"),
+    ],
+)
+def test_frames_that_do_not_fit_are_one_sentence(tmp_path, changed, words):
+    path = write_frames(tmp_path / "frames.dcm", range(4), **changed)
+    with pytest.raises(FileFormatError, match=words):
+        read_volume(path)
 
 
 def test_a_damaged_series_is_refused_in_words(tmp_path):
