@@ -45,14 +45,19 @@ def _picture(path: Path, file: Any) -> Any:
         shape = part.shape if part.is_image else ()
         if len(shape) not in (2, 3) or not min(shape):
             continue
-        n_bytes = int(np.prod(shape, dtype=np.float64)) * abs(int(part.header["BITPIX"])) // 8
-        if type(part).__name__ == "CompImageHDU":
-            check_packed(path.name, n_bytes, path.stat().st_size)
-        else:
-            check_declared(path, part.fileinfo()["datLoc"] + n_bytes, f"pictures of shape {shape}")
-        check_memory(2 * n_bytes, path.name)
+        check_part(path, part)
         return part
     raise FileFormatError(f"{path.name} holds no picture of two or three axes; expected projections.")
+
+
+def check_part(path: Path, part: Any) -> None:
+    """Raise where a part of the file declares more than the file can hold, or than the memory."""
+    n_bytes = int(np.prod(part.shape, dtype=np.float64)) * abs(int(part.header["BITPIX"])) // 8
+    if type(part).__name__ == "CompImageHDU":
+        check_packed(path.name, n_bytes, path.stat().st_size)
+    else:
+        check_declared(path, part.fileinfo()["datLoc"] + n_bytes, f"pictures of shape {part.shape}")
+    check_memory(2 * n_bytes, path.name)
 
 
 def read_file(path: Path, options: FieldOptions) -> Scan:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.io import dicom, hdf5_volume, nifti, npy_volume, ome_zarr, tiff_volume
+from napari_unroll.io import dicom, fits_volume, hdf5_volume, nifti, npy_volume, ome_zarr, tiff_volume
 from napari_unroll.io.atomic import check_target, replacing
 from napari_unroll.io.guards import container, translated
 from napari_unroll.io.volume import Volume, checked_volume
@@ -23,7 +23,17 @@ from napari_unroll.scan.geometry import VolumeGrid
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
 LARGE_BYTES = 2**30
 """A volume beyond it is not read at once for a viewer."""
-SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy", *HDF5_SUFFIXES, *nifti.SUFFIXES)
+SUFFIXES = (
+    ".ome.zarr",
+    ".ome.tif",
+    ".ome.tiff",
+    ".tif",
+    ".tiff",
+    ".npy",
+    *HDF5_SUFFIXES,
+    *nifti.SUFFIXES,
+    *fits_volume.SUFFIXES,
+)
 """What can be written; a longer one before what it ends with."""
 
 
@@ -68,6 +78,8 @@ def write(
             hdf5_volume.write(temporary, checked)
         elif suffix in nifti.SUFFIXES:
             nifti.write(temporary, checked, packed=suffix.endswith(".gz"))
+        elif suffix in fits_volume.SUFFIXES:
+            fits_volume.write(temporary, checked)
         else:
             tiff_volume.write(temporary, checked, ome=suffix.startswith(".ome"))
     return path
@@ -114,6 +126,8 @@ def is_result(path: Path | str) -> bool:
         return path.is_file() and _is_hdf5_result(path)
     if name.endswith(nifti.SUFFIXES):
         return path.is_file() and nifti.is_ours(path)
+    if name.endswith(fits_volume.SUFFIXES):
+        return path.is_file() and fits_volume.is_ours(path)
     return name.endswith((".tif", ".tiff")) and path.is_file() and tiff_volume.is_ours(path)
 
 
@@ -163,4 +177,6 @@ def read_volume(path: Path | str) -> Volume:
             return hdf5_volume.read(path)
         if suffix in nifti.SUFFIXES:
             return nifti.read(path)
+        if suffix in fits_volume.SUFFIXES:
+            return fits_volume.read(path)
         return npy_volume.read(path) if suffix == ".npy" else tiff_volume.read(path)
