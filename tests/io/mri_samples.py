@@ -155,10 +155,10 @@ sSliceArray.asSlice[0].dThickness\t = \t5.0
 NOISE_SCAN, REFLECTED, ACQUISITION_END = 25, 24, 0
 
 
-def write_siemens(path: Path, readouts: list) -> Path:
+def write_siemens(path: Path, readouts: list, protocol_lines: str = "") -> Path:
     """Raw data of software VD, one measurement: readouts of (samples (coil, sample), bits, line, slice, perhaps more)."""
     pytest.importorskip("mapvbvd")
-    text = PROTOCOL.format(x=NX, y=NY, fov_x=NX * VOXEL_MM, fov_y=NY * VOXEL_MM).encode()
+    text = PROTOCOL.format(x=NX, y=NY, fov_x=NX * VOXEL_MM, fov_y=NY * VOXEL_MM).encode() + protocol_lines.encode()
     protocol = np.array([0, 1], "<u4").tobytes() + b"MeasYaps\0" + np.uint32(len(text)).tobytes() + text
     protocol += bytes(-len(protocol) % 32)
     protocol = np.uint32(len(protocol)).tobytes() + protocol[4:]

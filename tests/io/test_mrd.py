@@ -172,6 +172,27 @@ def test_echo_planar_readouts_are_refused(tmp_path):
         read(mri.write_mrd(tmp_path / "a.h5", mri.cartesian_readouts(), mri.header("epi")))
 
 
+def test_spokes_are_never_taken_for_cartesian_lines(tmp_path):
+    spokes = [
+        (np.ones((2, 16)), traj, (), {}, {"kspace_encode_step_1": s})
+        for s, traj in enumerate(radial_2d(4, 16)[..., :0:-1])
+    ]
+    with pytest.raises(FileFormatError, match="calls its readouts Cartesian, but their trajectories turn"):
+        read(mri.write_mrd(tmp_path / "a.h5", spokes, mri.header()))
+    bare = [(samples, None, *rest) for samples, _, *rest in spokes]
+    with pytest.raises(FileFormatError, match=r"The radial readouts of b\.h5 should have a trajectory"):
+        read(mri.write_mrd(tmp_path / "b.h5", bare, mri.header("radial")))
+
+
+def test_cartesian_lines_may_tell_their_trajectory(tmp_path):
+    x = np.linspace(-16, 15, 32)
+    lines = [
+        (r[0], np.stack([x, np.full(32, y)], 1)[:: -1 if y % 2 else 1], *r[2:])
+        for y, r in enumerate(mri.cartesian_readouts())
+    ]
+    close(read(mri.write_mrd(tmp_path / "a.h5", lines, mri.header())).measurements[:, 0], mri.kspace()[0])
+
+
 def test_a_readout_outside_the_matrix(tmp_path):
     readouts = [(*r[:4], r[4] | {"kspace_encode_step_1": 40}) for r in mri.cartesian_readouts()[:3]]
     with pytest.raises(FileFormatError, match="outside the encoded matrix"):

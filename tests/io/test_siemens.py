@@ -56,6 +56,27 @@ def test_images_of_their_own_are_asked_for(tmp_path):
     close(read(path, contrast=1).measurements[:, 0], 2 * mri.kspace()[0])
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sKSpace.ucTrajectory\t = \t0x2\n", "holds radial readouts.*only Cartesian ones are read"),
+        ("sKSpace.ucTrajectory\t = \t0x4\n", "holds spiral readouts"),
+        ("sKSpace.ucTrajectory\t = \t0x8\n", "holds BLADE"),
+        ("sKSpace.ucTrajectory\t = \t0x40\n", "holds non-Cartesian readouts"),
+        ("sFastImaging.lEPIFactor\t = \t64\n", "holds echo-planar readouts.*only plain Cartesian ones are read"),
+    ],
+)
+def test_other_readouts_are_refused_by_name(tmp_path, line, words):
+    with pytest.raises(FileFormatError, match=words):
+        read(mri.write_siemens(tmp_path / "a.dat", mri.siemens_readouts(), line))
+
+
+def test_readouts_that_correct_the_phase_are_echo_planar(tmp_path):
+    corrects = [(part, (21,), 0, 0, {}) for part in np.ones((3, 3, 32))]
+    with pytest.raises(FileFormatError, match="holds echo-planar readouts"):
+        read(mri.write_siemens(tmp_path / "a.dat", [*corrects, *mri.siemens_readouts()]))
+
+
 def test_without_the_library_it_says_how_to_get_it(tmp_path, monkeypatch):
     path = mri.write_siemens(tmp_path / "a.dat", mri.siemens_readouts())
     monkeypatch.setitem(sys.modules, "mapvbvd", None)

@@ -67,7 +67,7 @@ def read(path: Path) -> Volume:
     if values.ndim == 4:
         values = from_channels(values)
     spacing, center = zip(*(_axis(header, k, n) for k, n in zip((3, 2, 1), values.shape, strict=True)), strict=True)
-    return Volume(values, VolumeGrid(shape=values.shape, spacing_mm=spacing, center_mm=center), _record(header))  # type: ignore[arg-type]
+    return Volume(values, VolumeGrid(shape=values.shape, spacing_mm=spacing, center_mm=center), _record(header))
 
 
 def _axis(header: Any, k: int, n: int) -> tuple[float, float]:

@@ -31,6 +31,10 @@ OTHER = (23, 24, 26, 27, 28, 29, 30, 31)
 """Flags of navigators, phase correction, feedback, dummies, surface coil correction, phase stabilisation: no image."""
 
 
+PARALLEL = 0.99
+"""Least cosine between Cartesian readouts."""
+
+
 class MrdOptions(ReadoutOptions):
     """Which of the images in the file, and what its trajectory is counted in."""
 
@@ -68,13 +72,29 @@ def read(path: Path, options: MrdOptions) -> Scan:
         encoding, wanted = _wanted(rows, encodings, options, notes)
         whiten = _whitening(rows, wanted, notes)
         if encoding.trajectory in ("", "cartesian"):
+            _refuse_turning(rows, wanted)
             return _cartesian(path, rows, wanted, encoding, whiten, options, notes)
         if encoding.trajectory == "epi":
             raise FileFormatError(
-                f"{path.name} holds echo-planar readouts, which need regridding and a correction of their phase first; do both, "
-                "and save Cartesian k-space."
+                f"{path.name} holds echo-planar readouts, which need regridding and a correction of their phase first; "
+                "Cartesian readouts and those with a trajectory are read. Do both, and save Cartesian k-space."
             )
         return _along_trajectory(path, rows, wanted, encoding, whiten, options, notes)
+
+
+def _refuse_turning(rows: Rows, wanted: np.ndarray, most: int = 64) -> None:
+    """Raise where readouts that the header calls Cartesian have trajectories that turn from one to the next."""
+    dims = rows.heads["trajectory_dimensions"][wanted]
+    some = wanted[(dims == dims[0]) & (dims > 1)]
+    if not len(some):
+        return
+    along = np.stack([traj[-1] - traj[0] for _, _, traj in rows.samples(some[:: -(-len(some) // most)])]).astype(float)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-30)
+    if (np.abs(along @ along[0]) < PARALLEL).any():
+        raise FileFormatError(
+            f"The header of {rows.name} calls its readouts Cartesian, but their trajectories turn: name the trajectory (radial, "
+            "spiral, other) in the header, so that they are read along it."
+        )
 
 
 def _wanted(
@@ -175,7 +195,7 @@ def _along_trajectory(
     n, pre, post, dims = sizes.pop()
     if sizes or dims not in (2, 3) or n <= pre + post:
         raise FileFormatError(
-            f"The readouts of {path.name} should have a trajectory in 2 or 3 dimensions and one length."
+            f"The {encoding.trajectory} readouts of {path.name} should have a trajectory in 2 or 3 dimensions and one length."
         )
     check_memory(len(wanted) * (n - pre - post) * (16 * int(heads["active_channels"][0]) + 40), path.name)
     samples, trajectory = [], []

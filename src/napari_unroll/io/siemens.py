@@ -31,6 +31,8 @@ LARGEST_PROTOCOL = 100_000_000
 ASSIGNMENT = re.compile(rb"^([\w.\[\]]+)[ \t]*=[ \t]*(0x[0-9a-fA-F]+|[-+.\deE]+)", re.MULTILINE)
 CARTESIAN, THREE_D, CALIBRATION_INSIDE = 1, 4, 2
 """Values of ucTrajectory, ucDimension and ucRefScanMode."""
+TRAJECTORIES = {2: "radial", 4: "spiral", 8: "BLADE (PROPELLER)"}
+"""Other values of ucTrajectory."""
 COUNTERS = {"contrast": "Eco", "repetition": "Rep", "phase": "Phs", "set": "Set"}
 
 
@@ -96,10 +98,7 @@ def read(path: Path, options: SiemensOptions) -> Scan:
         raise FileFormatError(
             f"Measurement {number} of {path.name} holds no image; choose another by option 'measurement'."
         )
-    if protocol.get("sKSpace.ucTrajectory", CARTESIAN) != CARTESIAN or hasattr(found[number], "phasecor"):
-        raise FileFormatError(
-            f"{path.name} is not Cartesian, or echo-planar with a correction of phase; convert it to ISMRMRD with its trajectory."
-        )
+    _refuse_other_readouts(path, protocol, hasattr(found[number], "phasecor"))
     notes = [f"Measurement {number} of {len(starts)}."]
     parts = [Lines(path, found[number].image, vd)]
     inside = int(protocol.get("sPat.ucRefScanMode", 0)) == CALIBRATION_INSIDE
@@ -108,6 +107,22 @@ def read(path: Path, options: SiemensOptions) -> Scan:
     noise = _noise([Lines(path, m.noise, vd) for m in found if hasattr(m, "noise")], parts[0].counts[1])
     whiten = whitening(noise, notes)
     return _scan(path, parts, protocol, whiten, options, notes)
+
+
+def _refuse_other_readouts(path: Path, protocol: dict[str, float], corrects_phase: bool) -> None:
+    """Raise for readouts that are no lines of a lattice, or not as they are stored."""
+    trajectory = int(protocol.get("sKSpace.ucTrajectory", CARTESIAN))
+    if trajectory != CARTESIAN:
+        raise FileFormatError(
+            f"{path.name} holds {TRAJECTORIES.get(trajectory, 'non-Cartesian')} readouts, and Siemens files do not say where in "
+            "k-space they were taken; only Cartesian ones are read. Convert it to ISMRMRD with a trajectory, or to .npz (kspace, "
+            "trajectory)."
+        )
+    if corrects_phase or protocol.get("sFastImaging.lEPIFactor", 1) > 1:
+        raise FileFormatError(
+            f"{path.name} holds echo-planar readouts, which need regridding and a correction of their phase first; only plain "
+            "Cartesian ones are read. Do both, and save Cartesian k-space."
+        )
 
 
 def _measurements(path: Path) -> tuple[list[int], bool]:
