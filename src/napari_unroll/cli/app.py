@@ -135,7 +135,7 @@ def reconstruct(
         typer.Option(
             "--edit",
             metavar="NAME=VALUE",
-            help="A change of the scan: shape, spacing_mm, center_mm, axis_shift_px, row_shift_px, turn_deg.",
+            help="A change of the scan: shape, spacing_mm, center_mm, axis_shift_px, row_shift_px, turn_deg, tilt_deg.",
         ),
     ] = [],  # noqa: B006
     from_: Annotated[

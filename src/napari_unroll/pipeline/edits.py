@@ -23,8 +23,8 @@ Length = Annotated[float, Field(ge=SHORTEST_MM, le=LONGEST_MM)]
 Position = Annotated[float, Field(ge=-LONGEST_MM, le=LONGEST_MM)]
 
 
-MOVES = ("axis_shift_px", "row_shift_px", "turn_deg")
-"""The changes of the detector's place, each of which adds up."""
+MOVES = ("axis_shift_px", "row_shift_px", "turn_deg", "tilt_deg")
+"""The changes of the scanner's place, each of which adds up."""
 
 
 class Edits(Record):
@@ -41,6 +41,13 @@ class Edits(Record):
     )
     turn_deg: float = Field(
         0.0, ge=-180, le=180, description="Degrees by which the detector is turned in its plane: the axis leans on it."
+    )
+    tilt_deg: float = Field(
+        0.0,
+        ge=-80,
+        le=80,
+        description="Degrees by which source and detector are turned about the detector's rows: the axis leans along the beam, "
+        "as in laminography.",
     )
 
 
@@ -84,14 +91,15 @@ def ct_geometry(scan: Scan) -> CtGeometry:
 
 
 def moved(geometry: CtGeometry, edits: Edits) -> CtGeometry:
-    """The geometry with its detector turned about its middle, then moved along its rows and columns."""
-    turned = _turned(geometry, np.deg2rad(edits.turn_deg))
+    """The geometry with its scanner tilted, then its detector turned about its middle and moved along its rows and columns."""
+    turned = _turned(_tilted(geometry, np.deg2rad(edits.tilt_deg)), np.deg2rad(edits.turn_deg))
     return shifted(turned, edits.axis_shift_px, edits.row_shift_px)
 
 
 def _moved_back(geometry: CtGeometry, edits: Edits) -> CtGeometry:
     """What :func:`moved` was given."""
-    return _turned(shifted(geometry, -edits.axis_shift_px, -edits.row_shift_px), -np.deg2rad(edits.turn_deg))
+    unturned = _turned(shifted(geometry, -edits.axis_shift_px, -edits.row_shift_px), -np.deg2rad(edits.turn_deg))
+    return _tilted(unturned, -np.deg2rad(edits.tilt_deg))
 
 
 def shifted(geometry: CtGeometry, columns: float, rows: float = 0.0) -> CtGeometry:
@@ -111,3 +119,15 @@ def _turned(geometry: CtGeometry, angle_rad: float) -> CtGeometry:
     vectors[:, 6:9] = np.cos(angle_rad) * u + np.sin(angle_rad) * ratio * v
     vectors[:, 9:12] = np.cos(angle_rad) * v - np.sin(angle_rad) / ratio * u
     return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)
+
+
+def _tilted(geometry: CtGeometry, angle_rad: float) -> CtGeometry:
+    """The geometry with source (or ray) and detector of each view turned about the line through the origin along its u."""
+    if not angle_rad:
+        return geometry
+    parts = geometry.vectors.reshape(-1, 4, 3)
+    about = parts[:, 2:3] / np.linalg.norm(parts[:, 2:3], axis=2, keepdims=True)
+    along = (parts * about).sum(axis=2, keepdims=True) * about
+    across = parts - along
+    tilted = along + np.cos(angle_rad) * across + np.sin(angle_rad) * np.cross(about, across)
+    return type(geometry)(vectors=tilted.reshape(-1, 12), detector_shape=geometry.detector_shape)

@@ -39,6 +39,7 @@ QUANTITIES = (
     Quantity("axis_shift_px", "Rotation axis", "px", 1.0),
     Quantity("row_shift_px", "Detector height", "px", 2.0, keeps_plane=False),
     Quantity("turn_deg", "Detector turn", "°", 0.5),
+    Quantity("tilt_deg", "Tilt of the axis", "°", 0.5),
 )
 
 
