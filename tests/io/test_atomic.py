@@ -10,7 +10,7 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.io.atomic import check_target, replacing, write_bytes, write_text
 
 SOURCES = Path(napari_unroll.__file__).parent
-FORMATS = {"nifti.py", "npy_volume.py", "ome_zarr.py", "tiff_volume.py"}
+FORMATS = {"fits_volume.py", "nifti.py", "npy_volume.py", "ome_zarr.py", "tiff_volume.py"}
 """Files whose functions are handed temporary names by ``io.writers``."""
 WRITING = {"write_text", "write_bytes", "imwrite", "open", "rename", "mkstemp", "save_file"}
 
