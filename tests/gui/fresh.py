@@ -110,7 +110,7 @@ class Opened(QObject):
 
 def click(viewer: Any, name: str) -> Any:
     """Open a dock from the menu; the widget that napari holds."""
-    menu_actions(viewer)["Plugins", "Unroll", name].trigger()
+    menu_actions(viewer)["Plugins", "Unroll", f"{name} (Unroll)"].trigger()
     return viewer.window.dock_widgets[f"{name} (Unroll)"]
 
 
@@ -133,7 +133,7 @@ def dock(viewer: Any, name: str, threads: ImportThreads) -> None:
 
 def start(viewer: Any, _: str, threads: ImportThreads) -> None:
     """One entry opens every dock as a tab; the sample is the second click, Run the third."""
-    menu_actions(viewer)["Plugins", "Unroll", "Start here"].trigger()
+    menu_actions(viewer)["Plugins", "Unroll", "Start here (Unroll)"].trigger()
     window = viewer.window._qt_window
     wait_for(Opened(window).all_there)
     docks = {name: viewer.window.dock_widgets[f"{name} (Unroll)"] for name in DOCKS}

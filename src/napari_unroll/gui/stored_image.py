@@ -1,7 +1,7 @@
 """An image layer of a large result while it comes to be: on disk, in levels, of which only what is looked at is read.
 
 Takes the same calls as ``StreamImage``. Its folder lies in the cache and goes with the layer, at the latest when the
-process ends. Knows napari's image layer and the growing store; nothing of runs.
+process ends. Knows napari's image layer and, once there is one, the growing store; nothing of runs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from napari.utils.notifications import show_warning
 
 from napari_unroll.events import Box, whole
 from napari_unroll.gui.placement import placement
-from napari_unroll.io.ome_zarr import GrowingVolume, open_lazily
-from napari_unroll.normal.cache import cache_folder
 from napari_unroll.scan.geometry import VolumeGrid
 
 CHUNK = (64, 64, 64)
@@ -36,6 +34,9 @@ class StoredImage(Image):
     """
 
     def __init__(self, grid: VolumeGrid, **kwargs: Any) -> None:
+        from napari_unroll.io.ome_zarr import GrowingVolume, open_lazily
+        from napari_unroll.normal.cache import cache_folder
+
         parent = cache_folder() / "results"
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent))
