@@ -113,30 +113,25 @@ def projection(quick: bool) -> Row:
     return against(f"{size(quick)}: A", "RTK, Joseph", lambda: physics.A(x), theirs, 1.1, close=1e-2)
 
 
-def backprojection(quick: bool) -> Row:
-    """Aᴴ y; theirs is not to the digit the adjoint of their A at the border of the volume."""
+def from_views(quick: bool, title: str, ours: str, theirs: str, close: float) -> Row:
+    """A volume from the measured views, by a method of our physics and a filter of RTK."""
     scan, physics = cone(quick)
     rtk = RTK(scan)
     views, empty = rtk.views(scan.measurements), rtk.volume(np.zeros_like(scan.truth))
-    y = torch.from_numpy(scan.measurements)[None, None]
+    y, make = torch.from_numpy(scan.measurements)[None, None], getattr(physics, ours)
+    rival = "RTK, Joseph" if "Joseph" in theirs else "RTK"
+    filtered = lambda: rtk.array(rtk.run(theirs, empty, views))  # noqa: E731
+    return against(f"{size(quick)}: {title}", rival, lambda: make(y), filtered, 1.1, close)
 
-    def theirs() -> np.ndarray:
-        return rtk.array(rtk.run("JosephBackProjectionImageFilter", empty, views))
 
-    return against(f"{size(quick)}: Aᴴ", "RTK, Joseph", lambda: physics.A_adjoint(y), theirs, 1.1, close=0.3)
+def backprojection(quick: bool) -> Row:
+    """Aᴴ y; theirs is not to the digit the adjoint of their A at the border of the volume."""
+    return from_views(quick, "Aᴴ", "A_adjoint", "JosephBackProjectionImageFilter", close=0.3)
 
 
 def fdk(quick: bool) -> Row:
     """FDK."""
-    scan, physics = cone(quick)
-    rtk = RTK(scan)
-    views, empty = rtk.views(scan.measurements), rtk.volume(np.zeros_like(scan.truth))
-    y = torch.from_numpy(scan.measurements)[None, None]
-
-    def theirs() -> np.ndarray:
-        return rtk.array(rtk.run("FDKConeBeamReconstructionFilter", empty, views))
-
-    return against(f"{size(quick)}: FDK", "RTK", lambda: physics.A_dagger(y), theirs, 1.1, close=1e-3)
+    return from_views(quick, "FDK", "A_dagger", "FDKConeBeamReconstructionFilter", close=1e-3)
 
 
 def total_variation(quick: bool) -> Row:

@@ -18,9 +18,9 @@ from napari_unroll.io.writers import suffix_of, write_somewhere
 from napari_unroll.methods.team import has_others
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.provenance import record
-from napari_unroll.pipeline.repeat import plan_again, scan_of
+from napari_unroll.pipeline.repeat import run_of
 from napari_unroll.pipeline.run import run
-from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, needed_bytes, resumed
+from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, resumed
 from napari_unroll.scan.scan import Scan
 
 
@@ -32,36 +32,22 @@ def check_place(out: Path, overwrite: bool) -> None:
 def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
     """Run and write; an OME-Zarr store holds the run while it goes. Processes of ``torchrun`` share it, and keep nothing."""
     with joined() as is_first:
-        if has_others():
-            _share(plan, scan, out, overwrite, is_first)
-        else:
-            _keep(plan, scan, out, overwrite)
-
-
-def _share(plan: Plan, scan: Scan, out: Path, overwrite: bool, is_first: bool) -> None:
-    if plan.device != "cpu":
-        raise ParameterError("Processes of torchrun share a run on the CPU only; choose --device cpu.")
-    check_target(out, overwrite, plan.result_bytes)
-    finished = _run(plan, scan, None)
-    if is_first:
-        _write(out, overwrite, plan, scan, finished)
-
-
-def _keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
-    if not _is_kept(out):
+        if has_others() and plan.device != "cpu":
+            raise ParameterError("Processes of torchrun share a run on the CPU only; choose --device cpu.")
+        if _is_kept(out) and not has_others():
+            with kept(out, plan, scan, overwrite) as unfinished:
+                _write(out, True, plan, scan, _run(plan, scan, unfinished))
+            return
         check_target(out, overwrite, plan.result_bytes)
-        _write(out, overwrite, plan, scan, _run(plan, scan, None))
-        return
-    check_target(out, True, needed_bytes(plan))
-    with kept(out, plan, scan, overwrite) as unfinished:
-        _write(out, True, plan, scan, _run(plan, scan, unfinished))
+        finished = _run(plan, scan, None)
+        if is_first:
+            _write(out, overwrite, plan, scan, finished)
 
 
 def go_on(path: Path) -> None:
     """Go on with the run that is kept at ``path``, and write its volume there."""
     with resumed(path) as unfinished:
-        scan = scan_of(unfinished.record, path.name)
-        plan = plan_again(unfinished.record, scan)
+        plan, scan = run_of(unfinished.record, path.name)
         print_facts(plan.facts)
         _write(path, True, plan, scan, _run(plan, scan, unfinished))
 

@@ -5,6 +5,7 @@ Makes layers and puts them nowhere; knows nothing of viewers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,8 +69,7 @@ def stored_images(name: str, stored: StoredVolume) -> list[Image]:
         is_phase = channel == CHANNELS[1]
         limits = (-np.pi, np.pi) if is_phase else contrast(np.asarray(levels[-1]))
         image = Image(
-            levels if len(levels) > 1 else levels[0],
-            multiscale=len(levels) > 1,
+            **in_levels(levels),
             name=f"{name} · phase" if is_phase else name,
             colormap="hsv" if is_phase else "gray",
             contrast_limits=limits,
@@ -83,9 +83,12 @@ def stored_images(name: str, stored: StoredVolume) -> list[Image]:
 def _image(values: np.ndarray, name: str, grid: VolumeGrid, **kwargs: Any) -> Image:
     kwargs.setdefault("contrast_limits", contrast(values))
     data = np.asarray(values, dtype=np.float32)
-    if data.size > LARGE:
-        return Image(levels(data), multiscale=True, name=name, **placement(grid), **kwargs)
-    return Image(data, name=name, **placement(grid), **kwargs)
+    return Image(**in_levels(levels(data) if data.size > LARGE else [data]), name=name, **placement(grid), **kwargs)
+
+
+def in_levels(levels: Sequence[Any]) -> dict[str, Any]:
+    """The layer arguments that show arrays of falling resolution, or the only one as it is."""
+    return {"data": levels if len(levels) > 1 else levels[0], "multiscale": len(levels) > 1}
 
 
 def levels(values: np.ndarray) -> list[np.ndarray]:

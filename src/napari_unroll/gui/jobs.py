@@ -19,7 +19,6 @@ from napari_unroll.gui import libraries_first  # noqa: F401  before what imports
 from napari_unroll.gui.from_layer import LayerImage, scan_from_image
 from napari_unroll.interrupt import shielded, stage, stepwise
 from napari_unroll.io import registry
-from napari_unroll.io.atomic import check_target
 from napari_unroll.io.guards import file_hash
 from napari_unroll.io.scan_file import READER, write_scan
 from napari_unroll.io.writers import write_somewhere
@@ -32,9 +31,9 @@ from napari_unroll.pipeline.geometry_sweep import Quantity, sweep
 from napari_unroll.pipeline.metrics import psnr
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.provenance import record
-from napari_unroll.pipeline.repeat import open_result, plan_again, scan_of
+from napari_unroll.pipeline.repeat import open_result, run_of
 from napari_unroll.pipeline.run import run
-from napari_unroll.pipeline.unfinished import kept, needed_bytes, resumed
+from napari_unroll.pipeline.unfinished import kept, resumed
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
@@ -97,8 +96,6 @@ def kept_reconstruction(
     """The same, kept in ``store`` while it goes, or gone on with from there; the volume takes its place."""
 
     def work(stop: Stop) -> Iterator[Event]:
-        if not again:
-            check_target(store, True, needed_bytes(plan))
         with resumed(store) if again else kept(store, plan, scan) as unfinished:
             for event in run(plan, scan, stop, factors, look=not again, kept=unfinished):
                 yield judged(_stored(event, scan, plan, store), scan, plan) if isinstance(event, Finished) else event
@@ -123,8 +120,7 @@ def unfinished_run(store: Path) -> Callable[[Stop], Iterator[Event]]:
 
 def _unfinished_run(store: Path) -> tuple[Plan, Scan]:
     with resumed(store) as unfinished:
-        scan = scan_of(unfinished.record, store.name)
-        return plan_again(unfinished.record, scan), scan
+        return run_of(unfinished.record, store.name)
 
 
 def judged(finished: Finished, scan: Scan, plan: Plan) -> Finished:

@@ -47,7 +47,7 @@ def arrived_image(grid: VolumeGrid) -> StreamImage:
 
 def patch_images(found: FixedPoint, grid: VolumeGrid) -> list[Image]:
     """What a search for a fixed point tells of every patch, as hidden layers over the volume."""
-    images = []
+    made = []
     for name in found.maps:
         values = found.spread(name, COARSE_BLOCK)
         high = float(np.nanmax(values, initial=0.0)) or 1.0
@@ -56,8 +56,8 @@ def patch_images(found: FixedPoint, grid: VolumeGrid) -> list[Image]:
             visible=False, blending="translucent_no_depth", interpolation2d="nearest",
             **coarse_placement(grid, COARSE_BLOCK),
         )  # fmt: skip
-        images.append(image)
-    return images
+        made.append(image)
+    return made
 
 
 class ResultView:

@@ -18,6 +18,7 @@ from napari.layers import Image
 from napari.utils.notifications import show_warning
 
 from napari_unroll.events import Box, whole
+from napari_unroll.gui.images import in_levels
 from napari_unroll.gui.placement import placement
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -47,9 +48,7 @@ class StoredImage(Image):
         self._written, self._next_write, self._shown = False, 0.0, 0.0
         self._failure = ""
         (levels,) = open_lazily(self.path).levels.values()
-        super().__init__(
-            levels if len(levels) > 1 else levels[0], multiscale=len(levels) > 1, **placement(grid), **kwargs
-        )
+        super().__init__(**in_levels(levels), **placement(grid), **kwargs)
 
     @property
     def _type_string(self) -> str:

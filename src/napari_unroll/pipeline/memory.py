@@ -87,7 +87,7 @@ def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
         return params
     try:
         found = method.find_weights(scan.modality, params)
-        weights = found.name if found.name in shipped() else str(found.path)
+        weights = found.name if shipped().get(found.name) == found else str(found.path)
     except WeightsError:
         weights = "auto"
     return params.model_copy(update={"weights": weights})

@@ -68,15 +68,19 @@ def plan_of(stored: Stored) -> Plan:
     return _with_patches(resolve(stored.choices, stored.scan), stored.volume.record)
 
 
-def plan_again(record: Mapping[str, Any], scan: Scan) -> Plan:
-    """The same from the record of a run on ``scan``. Raises ParameterError where its weights are others now."""
+def run_of(record: Mapping[str, Any], name: str) -> tuple[Plan, Scan]:
+    """The same from the record of a run that is kept under ``name``, and its scan.
+
+    Raises ParameterError where the scan or the weights are others now.
+    """
+    scan = scan_of(record, name)
     plan = _with_patches(resolve(choices_of(record), scan), record)
     now, then = weights_of(plan, scan), record["weights"]
     if now != then:
         raise ParameterError(
             f"The run was begun with other weights ({then['name'] if then else 'none'}) than are there now; begin it anew."
         )
-    return plan
+    return plan, scan
 
 
 def _with_patches(plan: Plan, record: Mapping[str, Any]) -> Plan:

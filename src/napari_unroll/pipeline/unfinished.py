@@ -42,6 +42,8 @@ MARK = b"napari-unroll run\n"
 VERSION = 1
 EVERY_S = 10.0
 """Seconds between two states of a method without patches; what it computes in them may be lost."""
+STATES_AND_VOLUMES = 6
+"""Of how many volumes a kept run and its result take the room: states and patches of two passes beside both volumes."""
 SHOWN_SHARE = 0.1
 """Part of the time that writing the visible volume may take; what is not shown of a pass is shown at its end."""
 
@@ -211,8 +213,12 @@ def _hash(text: str) -> str:
 
 @contextmanager
 def kept(path: Path, plan: Plan, scan: Scan, overwrite: bool = False) -> Iterator[UnfinishedRun]:
-    """Keep a new run at ``path``. Raises ParameterError where something is there already, or another process writes it."""
+    """Keep a new run at ``path``.
+
+    Raises ParameterError where something is there already, another process writes it, or there is no room for it.
+    """
     check_free(path, overwrite)
+    check_target(path, True, STATES_AND_VOLUMES * plan.result_bytes)
     is_alone = not path.exists() or is_unfinished(path)
     with locked(path / INSIDE / LOCK, path.name):
         for old in (path / INSIDE).iterdir():
@@ -269,8 +275,3 @@ def check_free(path: Path, overwrite: bool) -> None:
             f"{path} holds an unfinished run; go on with --resume {path}, or replace it (--overwrite)."
         )
     check_target(path, overwrite)
-
-
-def needed_bytes(plan: Plan) -> int:
-    """Of a kept run and its result: states and patches of two passes beside both volumes."""
-    return 6 * plan.result_bytes
