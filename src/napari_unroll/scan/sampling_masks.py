@@ -1,4 +1,4 @@
-"""Which k-space samples an accelerated Cartesian scan measures: variable-density Poisson-disc masks.
+"""Which k-space samples an accelerated Cartesian scan measures: variable-density Poisson-disc masks, and stars of spokes.
 
 Arrays only; knows nothing of images or coils.
 """
@@ -10,6 +10,9 @@ from numba import njit
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.interrupt import check
+
+GOLDEN_ANGLE = np.pi * (np.sqrt(5) - 1) / 2
+"""Between successive spokes, which never fall on one another (Winkelmann et al. 2007, doi:10.1109/TMI.2006.885337)."""
 
 
 def poisson_disc_mask(
@@ -34,6 +37,26 @@ def poisson_disc_mask(
     order = np.random.default_rng(seed).permutation(distance.size)
     mask = _bisect(order, centre, 1 + density_slope * distance, wanted)
     return _with_exact_count(mask, centre, order, round(wanted))
+
+
+def star_mask(shape_yx: tuple[int, int], acceleration: float, calibration: int = 16, seed: int = 0) -> np.ndarray:
+    """A mask, bool (y, x): spokes at golden angles through the centre, rounded to the grid, and a disc of ``calibration``.
+
+    As many spokes as leave (points) / (samples) not below ``acceleration``.
+    """
+    mask, most = _centre_disc(shape_yx, calibration), np.prod(shape_yx) / acceleration
+    along = np.linspace(-0.5, 0.5, 2 * max(shape_yx), endpoint=False)
+    angle = np.random.default_rng(seed).uniform(0, np.pi)
+    while True:
+        check()
+        more = mask.copy()
+        y, x = (
+            np.round(along * n * f(angle)).astype(int) + n // 2 for n, f in zip(shape_yx, (np.sin, np.cos), strict=True)
+        )
+        more[np.clip(y, 0, shape_yx[0] - 1), np.clip(x, 0, shape_yx[1] - 1)] = True
+        if more.sum() > most:
+            return mask
+        mask, angle = more, angle + GOLDEN_ANGLE
 
 
 def _relative_distance(shape: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ import psutil
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.events import Progress, Warned
+from napari_unroll.methods.algorithms.network import NetworkConfig
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
@@ -126,13 +127,13 @@ def one_of_each_first(specs: Sequence[SampleSpec]) -> list[int]:
     return [*sorted(first.values()), *(i for i in range(len(specs)) if i not in first.values())]
 
 
-def local_problems(operators: Operators, start_iterations: int) -> Callable[[SampleSpec], Volumes]:
+def local_problems(operators: Operators, network: NetworkConfig) -> Callable[[SampleSpec], Volumes]:
     """How the samples of local problems are made."""
 
     def make(spec: SampleSpec) -> Volumes:
         scan = spec.make()
         physics = operators.physics(spec.scanner, scan)
-        return build_sample(scan, physics, start_iterations, operators.factors(spec.scanner))
+        return build_sample(scan, physics, network, operators.factors(spec.scanner))
 
     return make
 

@@ -15,7 +15,7 @@ import torch
 
 from napari_unroll.events import Box, result_of
 from napari_unroll.methods.algorithms.iterations import State
-from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.algorithms.network import USUAL_NOISE, Network, NetworkConfig
 from napari_unroll.methods.equilibrium.layer import solve
 from napari_unroll.methods.equilibrium.report import hearing
 from napari_unroll.methods.journal import Patch
@@ -105,19 +105,20 @@ class Trajectory:
         def residual(x: torch.Tensor) -> torch.Tensor:
             return first - physics.normal(x - start)
 
+        noise = float(volumes.get("noise", USUAL_NOISE))
         equilibrium = self.network.config.equilibrium
         if equilibrium is not None:
             with hearing():  # no step of the training
-                found = solve(lambda x: self._iterate(State(x), residual(x), 0, scanner).x, start, equilibrium)
+                found = solve(lambda x: self._iterate(State(x), residual(x), 0, scanner, noise).x, start, equilibrium)
             return _stacked([found]), _stacked([residual(found)])
         contexts, residuals, state = [start], [first], State(start)
         for k in range(self.network.n_iterations - 1):
-            state = self._iterate(state, residuals[-1], k, scanner)
+            state = self._iterate(state, residuals[-1], k, scanner, noise)
             contexts.append(state.x)
             residuals.append(residual(state.x))
         return _stacked(contexts), _stacked(residuals)
 
-    def _iterate(self, state: State, residual: torch.Tensor, k: int, scanner: int) -> State:
+    def _iterate(self, state: State, residual: torch.Tensor, k: int, scanner: int, noise: float) -> State:
         """The state after iteration k, with the prior in patches where the volume is large."""
         x, network, factors = state.x, self.network, self.scanners[scanner]
         data = Data(LocalProblem(whole_normal(factors), x, residual), factors, operator=self.operators[scanner].normal)
@@ -125,7 +126,7 @@ class Trajectory:
 
         def apply(boxes: list[Box]) -> list[Patch]:
             with torch.autocast(x.device.type, self.low_precision, enabled=self.low_precision is not None):
-                cleaned = network.denoise(cut(given, boxes), k)
+                cleaned = network.denoise(cut(given, boxes), k, noise)
             return [Patch(box, values) for box, values in zip(boxes, cleaned, strict=True)]
 
         grid = PatchGrid((x.shape[-3], x.shape[-2], x.shape[-1]), PATCH, OVERLAP)

@@ -30,6 +30,7 @@ from napari_unroll.training.scanners import (
     measured_scanner,
     multi_coil_scanner,
 )
+from napari_unroll.training.variety import DrawnCoilScanner
 
 MRI_SETUPS = 4
 """Sets of generated coils and masks per acceleration, so that a network does not learn one of them by heart."""
@@ -73,13 +74,15 @@ def _of_objects(plan: TrainingPlan, device: str) -> DatasetSplit:
 
     training = tuple(spec(k, k % n) for k in range(plan.n_objects))
     n_scans = max(n if plan.scanner else len(plan.chosen_levels), plan.n_held_out)
-    held_out = tuple(spec(FIRST_HELD_OUT + k % plan.n_held_out, k % n) for k in range(n_scans))
+    first = plan.n_objects if plan.variety else 0
+    held_out = tuple(spec(FIRST_HELD_OUT + k % plan.n_held_out, (first + k) % n) for k in range(n_scans))
     files = [(p.name, p.stat().st_size) for p in volume_files(plan.volumes)] if plan.volumes else []
     scanner = file_hash(Path(plan.scanner).expanduser()) if plan.scanner else ""
     held = plan.n_held_out if plan.volumes else 0
     levels = plan.levels if plan.scanner else plan.chosen_levels
-    parts = (plan.modality, levels, plan.size, plan.noise.model_dump_json(), files, scanner, held)
-    key = fingerprint(*parts, plan.network.start_iterations, plan.task)
+    parts = [plan.modality, levels, plan.size, plan.noise.model_dump_json(), files, scanner, held]
+    parts += ["variety"] * plan.variety
+    key = fingerprint(*parts, *_start(plan), plan.task)
     return DatasetSplit(tuple(p.name for p in scanners), training, held_out, key)
 
 
@@ -99,6 +102,10 @@ def _scanners(plan: TrainingPlan, device: str) -> list[Scanner]:
         return [cone_beam_scanner(plan.size, int(v), plan.noise, device) for v in plan.chosen_levels]
     if plan.modality == "image":
         return [image_scanner(plan.size, int(factor), plan.noise) for factor in plan.chosen_levels]
+    if plan.variety:
+        limits = min(plan.chosen_levels), max(plan.chosen_levels)
+        n = plan.n_objects + plan.n_held_out
+        return [DrawnCoilScanner(seed, plan.size, limits, plan.noise) for seed in range(n)]
     shape = (max(8, plan.size // 2), plan.size, plan.size)
     return [
         multi_coil_scanner(shape, r, noise=plan.noise, setup_seed=seed)
@@ -143,8 +150,13 @@ def _of_scans(plan: TrainingPlan) -> DatasetSplit:
     split = len(files) - plan.n_held_out
     names = tuple(f"scans like {files[prints.index(p)].name}" for p in known)
     sizes = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    key = fingerprint(sizes, plan.n_held_out, plan.network.start_iterations, plan.task)
+    key = fingerprint(sizes, plan.n_held_out, *_start(plan), plan.task)
     return DatasetSplit(names, tuple(specs[:split]), tuple(specs[split:]), key)
+
+
+def _start(plan: TrainingPlan) -> tuple[object, ...]:
+    """What of the network decides how samples begin."""
+    return (plan.network.start_iterations, *("follows noise",) * plan.network.follows_noise)
 
 
 def _of_file(file: Path, scanner: int) -> SampleSpec:

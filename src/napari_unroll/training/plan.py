@@ -79,6 +79,11 @@ class TrainingPlan(MethodParams):
     n_objects: int = Field(48, ge=1, le=9000, description="Objects for training.")
     n_held_out: int = Field(2, ge=1, le=100, description="Objects for validation, never trained on.")
     noise: Noise = Field(Noise(), description="Noise of simulated scans.")
+    variety: bool = Field(
+        False,
+        description="MRI: every object has a scanner of its own: 1 to 32 coils, given or estimated maps, masks of points, lines "
+        "or spokes with accelerations between the least and the largest level, slices or slabs, any contrast.",
+    )
     network: NetworkConfig = Field(description="Architecture; method and modality decide its iteration and channels.")
     options: TrainOptions = Field(description="How long and how to train.")
     initial: str | None = Field(
@@ -111,6 +116,8 @@ class TrainingPlan(MethodParams):
     def _consistent(self) -> TrainingPlan:
         if self.scans and (self.volumes or self.scanner):
             raise ValueError("scans are used as they are; leave out volumes and scanner")
+        if self.variety and (self.modality != "mri" or self.scans or self.scanner):
+            raise ValueError("variety is of generated MRI scanners; leave out scans and scanner, or variety")
         if self.modality != "mri" and any(level % 1 for level in self.levels or ()):
             raise ValueError(
                 "levels are numbers of views for ct and downsampling factors for image, so they must be whole"
@@ -145,7 +152,7 @@ def _architecture(learning: Learning, modality: Modality, asked: dict[str, Any],
     """
     own = learning.network(modality).model_dump()
     if has_initial:
-        own |= {"n_iterations": asked.get("n_priors", 1), "n_priors": 1, "final_step": False}
+        own |= {"n_iterations": asked.get("n_priors", 1), "n_priors": 1, "final_step": False, "follows_noise": False}
         own["prior"] = own["prior"] | {"neighbours": 0}
     merged = {**own, **asked, "iteration": own["iteration"]}
     for part in ("prior", "data_step", "equilibrium", "lipschitz"):

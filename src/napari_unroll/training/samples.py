@@ -24,6 +24,7 @@ from napari_unroll.events import Box, result_of
 from napari_unroll.interrupt import check
 from napari_unroll.io.atomic import replacing, write_text
 from napari_unroll.io.checksums import digest, is_unchanged
+from napari_unroll.methods.algorithms.network import USUAL_NOISE, NetworkConfig, noise_told
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
@@ -51,24 +52,26 @@ class Batch:
     start: torch.Tensor
     contexts: list[torch.Tensor]
     residuals: list[torch.Tensor]
+    noise: torch.Tensor | float = USUAL_NOISE
+    """Of every scan, relative to its brightest voxel: (batch, 1, 1, 1, 1)."""
 
 
-def build_sample(scan: Scan, physics: VolumePhysics, start_iterations: int, factors: NormalFactors) -> Volumes:
-    """truth, start and their residual images, each (z, y, x), divided by the start's intensity scale.
+def build_sample(scan: Scan, physics: VolumePhysics, network: NetworkConfig, factors: NormalFactors) -> Volumes:
+    """truth, start and their residual images, each (z, y, x), divided by the start's intensity scale; and the noise that is told.
 
-    ``start_iterations`` says how x_0 is made. Raises ScanError where the scan has no truth.
+    ``network`` says how x_0 is made. Raises ScanError where the scan has no truth.
     """
     y = measured(scan, physics.device)
     truth = torch.as_tensor(true_volume(scan)).to(physics.device, physics.dtype)[None, None]
     problem = Problem(scan=scan, physics=physics, y=y, normal=factors)
-    start = result_of(first_estimate(problem, start_iterations))
+    start = result_of(first_estimate(problem, network.start_iterations, network.follows_noise))
     volumes = {
         "truth": truth,
         "start": start,
         "residual_truth": physics.A_adjoint(y - physics.A(truth)),
         "residual_start": physics.A_adjoint(y - physics.A(start)),
     }
-    return _scaled(volumes, intensity_scale(start))
+    return _scaled(volumes, intensity_scale(start)) | {"noise": np.array(noise_told(scan), np.float32)}
 
 
 def build_clean_sample(truth: np.ndarray) -> Volumes:
@@ -190,27 +193,29 @@ class PatchSampler:
 
     def draw(self, batch_size: int, device: torch.device | str = "cpu", contexts: Contexts = TRUE_CONTEXTS) -> Batch:
         """A batch from a random scanner, patches at uniformly random places."""
-        scanner, boxes, (truth, start, *rest) = self._draw(batch_size, device, contexts)
-        return Batch(scanner, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :])
+        scanner, boxes, noise, (truth, start, *rest) = self._draw(batch_size, device, contexts)
+        return Batch(scanner, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :], noise)
 
     def draw_clean(self, batch_size: int, device: torch.device | str = "cpu") -> torch.Tensor:
         """Patches of true volumes alone, (batch, 1, z, y, x)."""
-        _, _, (truth,) = self._draw(batch_size, device, NO_CONTEXTS)
+        _, _, _, (truth,) = self._draw(batch_size, device, NO_CONTEXTS)
         return truth
 
     def _draw(
         self, batch_size: int, device: torch.device | str, contexts: Contexts
-    ) -> tuple[int, list[Box], list[torch.Tensor]]:
+    ) -> tuple[int, list[Box], torch.Tensor, list[torch.Tensor]]:
         self._look_for_more()
         scanner = int(self.rng.choice(sorted(self._by_scanner)))
-        boxes, cuts = [], []
+        boxes, cuts, noise = [], [], []
         for _ in range(batch_size):
             visit = self._visit(scanner, contexts)
-            box, patch = self._patch(visit, scanner)
+            noise.append(visit.noise)
+            box, patch = self._patch(visit.volumes, scanner)
             boxes.append(box)
             # a copy: numpy calls a flipped axis of one voxel contiguous, torch does not
             cuts.append([torch.from_numpy(values.copy()) for values in patch])
-        return scanner, boxes, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
+        told = torch.tensor(noise, dtype=torch.float32, device=device).reshape(-1, 1, 1, 1, 1)
+        return scanner, boxes, told, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
 
     def _look_for_more(self) -> None:
         """Samples that came since the last batch. Raises ScanError where there are none at all."""
@@ -220,18 +225,19 @@ class PatchSampler:
         if not self._n_known:
             raise ScanError("There are no training samples; build some first.")
 
-    def _visit(self, scanner: int, contexts: Contexts) -> list[np.ndarray]:
-        """The volumes of one of the open samples, or of a new one where it was used up."""
+    def _visit(self, scanner: int, contexts: Contexts) -> _Visit:
+        """One of the open samples, or of a new one where it was used up."""
         place = int(self.rng.integers(contexts.n_open))
         visit = self._open.get((scanner, place))
         if visit is None or visit.left < 1:
             volumes, _ = self._samples[int(self.rng.choice(self._by_scanner[scanner]))]
             estimates, residuals = contexts.make(volumes, scanner)
             known = [volumes[name] for name in ("truth", "start") if name in volumes]
-            visit = _Visit([*known, *estimates, *residuals], contexts.uses)
+            noise = float(volumes.get("noise", USUAL_NOISE))
+            visit = _Visit([*known, *estimates, *residuals], contexts.uses, noise)
             self._open[scanner, place] = visit
         visit.left -= 1
-        return visit.volumes
+        return visit
 
     def _patch(self, volumes: Sequence[np.ndarray], scanner: int) -> tuple[Box, list[np.ndarray]]:
         """A random box of the volumes, all turned alike."""
@@ -255,7 +261,8 @@ class PatchSampler:
 
 @dataclass
 class _Visit:
-    """Truth, start, contexts and residuals of a sample, and how many patches may still be cut from them."""
+    """Truth, start, contexts and residuals of a sample, how many patches may still be cut from them, and the scan's noise."""
 
     volumes: list[np.ndarray]
     left: int
+    noise: float

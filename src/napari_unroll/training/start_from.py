@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pydantic import ValidationError
 
@@ -14,7 +16,7 @@ from napari_unroll.methods.weights import find, load_network
 from napari_unroll.scan.scan import MODALITIES
 from napari_unroll.training.plan import TrainingPlan
 
-PER_ITERATION = {"data_step.stepsize", "data_step.log_strength", "sigma"}
+PER_ITERATION = {"data_step.stepsize", "data_step.log_strength", "sigma", "noise_slope"}
 """Parameters with one entry per iteration, or one for all."""
 
 
@@ -57,9 +59,10 @@ def _with_prior(prior: Prior, plan: TrainingPlan) -> Network:
 
 
 def _grown(network: Network, wanted: NetworkConfig) -> Network:
-    """A network that begins like ``network`` and has what ``wanted`` has more of: iterations, priors, slices seen."""
+    """A network that begins like ``network`` and has what ``wanted`` has more of: iterations, priors, slices seen, noise told."""
     has = network.config
-    changes = {"prior": _seeing(network.prior(0), wanted.prior).config}
+    changes: dict[str, Any] = {"prior": _seeing(network.prior(0), wanted.prior).config}
+    changes["follows_noise"] = has.follows_noise or (wanted.follows_noise and has.prior.is_conditioned)
     if has.has_data_steps:
         changes |= {name: max(getattr(has, name), getattr(wanted, name)) for name in ("n_iterations", "n_priors")}
     has_grown = any(changes.get(name, 1) > getattr(has, name) for name in ("n_iterations", "n_priors"))

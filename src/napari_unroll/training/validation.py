@@ -13,7 +13,7 @@ import torch
 
 from napari_unroll.events import Box, Progress, result_of
 from napari_unroll.interrupt import stage
-from napari_unroll.methods.algorithms.network import Network
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, reconstruct
 from napari_unroll.methods.journal import Patch
 from napari_unroll.methods.patchwise import Stage, sliding_window
@@ -113,7 +113,7 @@ def middle_slice(volume: np.ndarray) -> np.ndarray:
 
 
 def prepare(
-    specs: Sequence[SampleSpec], start_iterations: int, operators: Operators, found: list[HeldOutScan]
+    specs: Sequence[SampleSpec], network: NetworkConfig, operators: Operators, found: list[HeldOutScan]
 ) -> Iterator[Progress]:
     """Simulate the held-out scans and make their starts, into ``found``."""
     for i, spec in enumerate(specs):
@@ -122,5 +122,5 @@ def prepare(
         physics = operators.physics(spec.scanner, scan)
         factors = operators.factors(spec.scanner)
         problem = Problem(scan=scan, physics=physics, y=measured(scan, physics.device), normal=factors)
-        start = result_of(first_estimate(problem, start_iterations))
+        start = result_of(first_estimate(problem, network.start_iterations, network.follows_noise))
         found.append(HeldOutScan(problem, np.asarray(scan.truth), start))

@@ -27,10 +27,22 @@ from napari_unroll.methods.problem import MethodParams
 from napari_unroll.methods.steps.data import Data, DataSource
 from napari_unroll.methods.steps.gradient import GradientStepConfig
 from napari_unroll.methods.steps.resolvent import ResolventStepConfig
+from napari_unroll.scan.noise import quietest_deviation
+from napari_unroll.scan.scan import Scan
 
 WITHOUT_FIXED_POINT = ("one-pass", "admm")
 """Iterations without one: nothing is repeated, or more than the iterate is."""
+USUAL_NOISE = 0.01
+"""Relative to the brightest voxel: where σ_k alone is told to priors that follow the noise."""
+MOST_NOISE = 0.1
+"""More than that is not told."""
 AnyDataStep = Annotated[GradientStepConfig | ResolventStepConfig, Field(discriminator="kind")]
+
+
+def noise_told(scan: Scan) -> float:
+    """The noise of a scan for networks that follow it, relative to the brightest voxel; the usual one where it is not known."""
+    found = quietest_deviation(scan)
+    return USUAL_NOISE if found is None else min(found, MOST_NOISE)
 
 
 class NetworkConfig(MethodParams):
@@ -64,6 +76,11 @@ class NetworkConfig(MethodParams):
         le=1000,
         description="FISTA steps of total variation for x_0; 0 starts from FDK or the zero-filled image.",
     )
+    follows_noise: bool = Field(
+        False,
+        description="Whether the strength of the start and the σ that priors are told follow the noise measured in the scan "
+        "(Cartesian k-space).",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +107,8 @@ class NetworkConfig(MethodParams):
             raise ValueError("a network without data steps cannot end with one; leave out final_step")
         if not self.has_data_steps and self.n_iterations != 1:
             raise ValueError("a network without data steps is one pass of its prior; n_iterations must be 1")
+        if self.follows_noise and not self.prior.is_conditioned:
+            raise ValueError(f"a {self.prior.name} is not told the noise; leave out follows_noise, or take a drunet")
         if self.n_priors > self.n_iterations:
             raise ValueError("there are more priors (n_priors) than iterations to use them (n_iterations)")
         return self
@@ -166,6 +185,7 @@ class Network(torch.nn.Module):
         self.data_step = config.data_step.build(n) if config.data_step else None
         self.final_step = config.data_step.build(1, 0.0) if config.data_step and config.final_step else None
         self.sigma = torch.nn.Parameter(torch.linspace(0.2, 0.05, n)) if config.prior.is_conditioned else None
+        self.noise_slope = torch.nn.Parameter(torch.zeros(n)) if config.follows_noise else None
 
     @property
     def n_iterations(self) -> int:
@@ -176,24 +196,38 @@ class Network(torch.nn.Module):
         """What the prior of iteration k is given; ``data`` is None for a network without data steps."""
         return self.iteration.before(state, self._step(k, data))
 
-    def denoise(self, x: torch.Tensor, k: int) -> torch.Tensor:
-        """D_θ of iteration k."""
-        return self.prior(k)(x, 0.0 if self.sigma is None else self.sigma[self._index(k)])
+    def denoise(self, x: torch.Tensor, k: int, noise: torch.Tensor | float = USUAL_NOISE) -> torch.Tensor:
+        """D_θ of iteration k, told σ_k and, where it follows the ``noise`` of the scans, by how much they leave the usual.
+
+        ``noise`` is relative to the brightest voxel, one number or one per volume (batch, 1, 1, 1, 1).
+        """
+        if self.sigma is None:
+            return self.prior(k)(x, 0.0)
+        level = self.sigma[self._index(k)]
+        if self.noise_slope is not None:
+            level = level + self.noise_slope[self._index(k)] * (noise / USUAL_NOISE - 1)
+        return self.prior(k)(x, level)
 
     def after(self, state: State, cleaned: torch.Tensor, k: int, data: Data | None) -> State:
         """The state after iteration k."""
         return self.iteration.after(state, cleaned, self._step(k, data))
 
-    def step(self, state: State, k: int, data: Data | None) -> State:
+    def step(self, state: State, k: int, data: Data | None, noise: torch.Tensor | float = USUAL_NOISE) -> State:
         """One whole iteration on patches, or on volumes that the prior takes in one piece."""
-        return self.after(state, self.denoise(self.before(state, k, data), k), k, data)
+        return self.after(state, self.denoise(self.before(state, k, data), k, noise), k, data)
 
     def finish(self, x: torch.Tensor, data: Data | None) -> torch.Tensor:
         """The data step after the last prior, where the network has one: measured detail that the prior took for noise."""
         return x if self.final_step is None else self.final_step(x, 0, data)
 
-    def forward(self, x: torch.Tensor, source: DataSource | None, recompute: bool = False) -> Trace:
-        """All iterates from the start x (batch, 1, z, y, x), or the fixed point alone.
+    def forward(
+        self,
+        x: torch.Tensor,
+        source: DataSource | None,
+        recompute: bool = False,
+        noise: torch.Tensor | float = USUAL_NOISE,
+    ) -> Trace:
+        """All iterates from the start x (batch, 1, z, y, x), or the fixed point alone; ``noise`` as for ``denoise``.
 
         With ``recompute`` the backward pass computes every iteration again instead of keeping its activations: the
         memory of one iteration for about a third more time. A fixed point keeps those of one iteration anyway, and none then.
@@ -202,22 +236,27 @@ class Network(torch.nn.Module):
             refresh(self)
         if self.config.equilibrium is not None:
             assert source is not None
-            return Trace([self._fixed_point(x, source, self.config.equilibrium, recompute)])
+            return Trace([self._fixed_point(x, source, self.config.equilibrium, recompute, noise)])
         state, iterates = State(x), []
         for k in range(self.n_iterations):
             data = None if source is None else source.at(state.x, k)
             step = partial(checkpoint, self.step, use_reentrant=False) if recompute else self.step
-            state = step(state, k, data)
+            state = step(state, k, data, noise)
             iterates.append(state.x)
         if source is not None:
             iterates[-1] = self.finish(state.x, source.at(state.x, self.n_iterations - 1))
         return Trace(iterates)
 
     def _fixed_point(
-        self, x: torch.Tensor, source: DataSource, equilibrium: EquilibriumConfig, recompute: bool
+        self,
+        x: torch.Tensor,
+        source: DataSource,
+        equilibrium: EquilibriumConfig,
+        recompute: bool,
+        noise: torch.Tensor | float,
     ) -> torch.Tensor:
         def evaluate(z: torch.Tensor) -> torch.Tensor:
-            return self.step(State(z), 0, source.at(z, 0)).x
+            return self.step(State(z), 0, source.at(z, 0), noise).x
 
         return fixed_point(evaluate, x, equilibrium, recompute)
 

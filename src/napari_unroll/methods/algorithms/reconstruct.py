@@ -20,7 +20,7 @@ from pydantic import Field
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, FixedPoint, IterationDone
 from napari_unroll.methods.algorithms.iterations import State
-from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.algorithms.network import USUAL_NOISE, Network, NetworkConfig, noise_told
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
 from napari_unroll.methods.algorithms.patch_history import SLACK, PatchHistory
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
@@ -133,6 +133,7 @@ class _Run:
         self.start = self.unscaled_start / self.scale
         self.steps = _steps_of(self.params)
         self.adjoint = self.problem.adjoint / self.scale if self.network.config.has_data_steps else None
+        self.noise = noise_told(self.problem.scan) if self.network.config.follows_noise else USUAL_NOISE
 
     @property
     def n_iterations(self) -> int:
@@ -182,7 +183,7 @@ class _Run:
 
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
         """D_θ of iteration k on a batch of patches; the fixed points in it report to ``reports``."""
-        prior = partial(self.network.denoise, k=k)
+        prior = partial(self.network.denoise, k=k, noise=self.noise)
         with hearing() as heard:
             cleaned = clean(prior, patch, self.problem.precision, self.params.self_ensemble)
         self.reports += heard
@@ -365,7 +366,7 @@ def learned(
     def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
         weights = select_weights(name, problem.scan.modality, params.weights)
         trained = load(weights, (name,), problem.y.is_complex(), problem.device)
-        start = yield from first_estimate(problem, trained.config.start_iterations)
+        start = yield from first_estimate(problem, trained.config.start_iterations, trained.config.follows_noise)
         return (yield from reconstruct(problem, params, trained, start))
 
     def memory(sizes: Sizes, params: NetworkParams) -> int:

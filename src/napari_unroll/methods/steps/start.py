@@ -14,19 +14,21 @@ import torch
 
 from napari_unroll.events import Event, IterationDone, Progress, map_events
 from napari_unroll.methods.classical import tv_fista
-from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH
+from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH, auto_strength
 from napari_unroll.methods.problem import Problem
 
 
-def first_estimate(problem: Problem, n_iterations: int) -> Generator[Event, None, torch.Tensor]:
+def first_estimate(
+    problem: Problem, n_iterations: int, follows_noise: bool = False
+) -> Generator[Event, None, torch.Tensor]:
     """x_0 (1, 1, z, y, x): FDK or the zero-filled image, or so many FISTA steps of total variation, shown while they come.
 
-    Strength and number of steps are those of training, whatever the noise.
+    Strength and number of steps are those of training, whatever the noise, unless the network ``follows_noise``.
     """
     if n_iterations == 0:
         return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
-    strength = DEFAULT_STRENGTH[problem.scan.modality]
+    strength = auto_strength(problem.scan) if follows_noise else DEFAULT_STRENGTH[problem.scan.modality]
     params = tv_fista.TVParams(strength=strength, n_iterations=n_iterations, tolerance=0.0)
     x = yield from map_events(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]

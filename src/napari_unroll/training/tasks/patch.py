@@ -78,7 +78,7 @@ class PatchTask:
         source = self.in_context(batch) if network.config.has_data_steps else None
         low = self.low_precision
         with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
-            trace = network(self._start(network, batch, contexts), source, self.options.recompute)
+            trace = network(self._start(network, batch, contexts), source, self.options.recompute, batch.noise)
         return loss(trace.iterates, batch, self.options.auxiliary) + network.penalty(trace.iterates[-1])
 
     def in_context(self, batch: Batch) -> InContext:

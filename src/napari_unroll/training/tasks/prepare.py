@@ -38,12 +38,12 @@ def _patches(
     plan: TrainingPlan, split: DatasetSplit, store: SampleStore, device: str
 ) -> Generator[Progress | Warned, None, Prepared]:
     """Local problems."""
-    operators, start, options = Operators(store, device), plan.network.start_iterations, plan.options
+    operators, options = Operators(store, device), plan.options
     pool = SamplePool(store, len(split.training))
-    making = build(store, split.training, local_problems(operators, start), pool)
+    making = build(store, split.training, local_problems(operators, plan.network), pool)
     yield from _one_of_each(making, split)
     held_out: list[HeldOutScan] = []
-    yield from prepare(split.held_out, start, operators, held_out)
+    yield from prepare(split.held_out, plan.network, operators, held_out)
     used = (*split.training, *split.held_out)
     scanners = sorted({spec.scanner for spec in used})
     is_damaged = not all(operators.is_known(i) for i in scanners)
