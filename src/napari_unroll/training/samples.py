@@ -125,7 +125,7 @@ class SampleStore:
         check()
         try:
             group: Any = zarr.open_group(str(self._path(index)), mode="r")
-            volumes = {name: np.asarray(array[:]) for name, array in sorted(group.arrays())}
+            volumes = {name: np.asarray(array[...]) for name, array in sorted(group.arrays())}
             scanner = int(group.attrs["scanner"])
             if not is_unchanged(group.attrs.get("sha256"), scanner, volumes):
                 raise ValueError("what was read is not what was written")
