@@ -3,6 +3,7 @@ import pytest
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.scan.phantoms import poisson_disc_mask
+from napari_unroll.scan.sampling_masks import star_mask
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,15 @@ def test_masks_are_seeded() -> None:
 def test_an_impossible_acceleration_is_refused(acceleration: float) -> None:
     with pytest.raises(ParameterError, match="acceleration"):
         poisson_disc_mask((32, 32), acceleration, 10)
+
+
+@pytest.mark.parametrize(("shape", "acceleration"), [((64, 64), 3), ((51, 80), 6)])
+def test_stars_are_spokes_through_a_full_centre(shape: tuple[int, int], acceleration: float) -> None:
+    mask = star_mask(shape, acceleration, 4, seed=1)
+    assert mask.size / mask.sum() == pytest.approx(acceleration, rel=0.2)
+    assert mask.size / mask.sum() >= acceleration
+    y, x = (np.arange(n) - n // 2 for n in shape)
+    radius = np.hypot(2 * y[:, None] / shape[0], 2 * x[None, :] / shape[1])
+    inner, outer = (mask[(radius > low) & (radius <= low + 0.3)].mean() for low in (0.2, 0.6))
+    assert inner / outer == pytest.approx(0.75 / 0.35, rel=0.25)  # as many samples on every ring
+    np.testing.assert_array_equal(mask, star_mask(shape, acceleration, 4, seed=1))

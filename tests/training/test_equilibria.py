@@ -39,9 +39,9 @@ OPTIONS = TrainOptions(n_steps=2, patch_size=(8, 8, 8), log_every=1, context="tr
 def samples(tmp_path_factory):
     """Two samples of one scanner, its operator and factors."""
     store = SampleStore(tmp_path_factory.mktemp("samples"))
-    split = split_dataset(TrainingPlan(size=16, levels=(12,), n_objects=2, network={"start_iterations": 3}))
-    scanners = Operators(store, "cpu")
-    list(build(store, split.training, local_problems(scanners, 3)))
+    plan = TrainingPlan(size=16, levels=(12,), n_objects=2, network={"start_iterations": 3})
+    split, scanners = split_dataset(plan), Operators(store, "cpu")
+    list(build(store, split.training, local_problems(scanners, plan.network)))
     return store, scanners.all_physics(split.training)
 
 

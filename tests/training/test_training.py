@@ -44,7 +44,7 @@ OPTIONS = TrainOptions(
 def store(tmp_path_factory):
     store = SampleStore(tmp_path_factory.mktemp("samples"))
     split = split_dataset(TrainingPlan(size=16, levels=(8, 12), n_objects=4, network=CONFIG))
-    *_, last = build(store, split.training, local_problems(Operators(store, "cpu"), CONFIG.start_iterations))
+    *_, last = build(store, split.training, local_problems(Operators(store, "cpu"), CONFIG))
     assert (last.step, last.n_steps) == (4, 4)
     return store
 

@@ -73,8 +73,8 @@ def _of_objects(plan: TrainingPlan, device: str) -> DatasetSplit:
         return SampleSpec(name, i, partial(_scan, *given), partial(_truth, *given))
 
     training = tuple(spec(k, k % n) for k in range(plan.n_objects))
-    n_scans = max(n if plan.scanner else len(plan.chosen_levels), plan.n_held_out)
-    first = plan.n_objects if plan.variety else 0
+    first, kinds = (plan.n_objects, 0) if plan.variety else (0, n if plan.scanner else len(plan.chosen_levels))
+    n_scans = max(kinds, plan.n_held_out)
     held_out = tuple(spec(FIRST_HELD_OUT + k % plan.n_held_out, (first + k) % n) for k in range(n_scans))
     files = [(p.name, p.stat().st_size) for p in volume_files(plan.volumes)] if plan.volumes else []
     scanner = file_hash(Path(plan.scanner).expanduser()) if plan.scanner else ""

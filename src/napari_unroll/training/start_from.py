@@ -39,7 +39,7 @@ def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
     network = load_network(weights.path)
     if weights.method != plan.method:
         network = _with_prior(network.prior(0), plan)
-    network = _grown(network, plan.network)
+    network = grown(network, plan.network)
     return plan.model_copy(update={"network": network.config}), network.requires_grad_(True)
 
 
@@ -58,7 +58,7 @@ def _with_prior(prior: Prior, plan: TrainingPlan) -> Network:
     return network
 
 
-def _grown(network: Network, wanted: NetworkConfig) -> Network:
+def grown(network: Network, wanted: NetworkConfig) -> Network:
     """A network that begins like ``network`` and has what ``wanted`` has more of: iterations, priors, slices seen, noise told."""
     has = network.config
     changes: dict[str, Any] = {"prior": _seeing(network.prior(0), wanted.prior).config}
