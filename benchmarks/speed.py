@@ -16,6 +16,7 @@ from pathlib import Path
 
 import speed_ct
 import speed_mri
+import speed_network
 import speed_row
 from speed_row import Row
 
@@ -23,7 +24,7 @@ from napari_unroll.environment import machine, software
 from napari_unroll.io.atomic import write_text
 
 HERE = Path(__file__).resolve().parent
-ROWS = {**speed_mri.ROWS, **speed_ct.ROWS}
+ROWS = {**speed_mri.ROWS, **speed_ct.ROWS, **speed_network.ROWS}
 
 
 def page(rows: list[Row]) -> str:
@@ -48,25 +49,35 @@ def page(rows: list[Row]) -> str:
 
 def write(rows: list[Row], folder: Path) -> None:
     """speed.json and speed.md."""
+    folder.mkdir(parents=True, exist_ok=True)
     figures = [asdict(row) | {"ratio": row.ratio} for row in rows]
     facts = {"machine": machine(), "software": software(), "rows": figures}
     write_text(folder / "speed.json", json.dumps(facts, indent=1) + "\n")
     write_text(folder / "speed.md", page(rows))
 
 
+def earlier(folder: Path) -> dict[str, Row]:
+    """Rows by name that an earlier call wrote; they stay where only some are measured anew."""
+    path = folder / "speed.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+    found = [Row(**{name: value for name, value in row.items() if name != "ratio"}) for row in kept]
+    return {row.name: row for row in found}
+
+
 def main(words: list[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, not what it is worth")
-    parser.add_argument("--only", default="", help="rows whose names contain this word")
+    parser.add_argument("--only", default="", help="rows whose names contain this word; others stay as they were")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     given = parser.parse_args(words)
-    rows: list[Row] = []
+    rows = earlier(given.out) if given.only else {}
     for name, make in ROWS.items():
         if given.only in name:
-            rows.append(make(given.quick))
-            print(page(rows[-1:]).splitlines()[-1], flush=True)
-            write(rows, given.out)
+            row = make(given.quick)
+            rows[row.name] = row
+            print(page([row]).splitlines()[-1], flush=True)
+            write(list(rows.values()), given.out)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def _network(modality: Modality) -> NetworkConfig:
 def _training(modality: Modality) -> dict[str, Any]:
     """CT operators are approximated only, so contexts are trajectories; those of Cartesian MRI and images are exact."""
     if modality == "ct":
-        return {"batch_size": 1, "learning_rate": 5e-4, "auxiliary": 0.2, "context": "trajectory"}
+        return {"learning_rate": 5e-4, "auxiliary": 0.2, "context": "trajectory"}
     return {}
 
 
