@@ -20,6 +20,7 @@ from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.repeat import run_of
 from napari_unroll.pipeline.run import run
+from napari_unroll.pipeline.telling import told
 from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, resumed
 from napari_unroll.scan.scan import Scan
 
@@ -57,7 +58,7 @@ def _is_kept(out: Path) -> bool:
 
 
 def _run(plan: Plan, scan: Scan, unfinished: UnfinishedRun | None) -> Finished:
-    return run_with_progress(lambda stop: run(plan, scan, stop, kept=unfinished), plan.title)
+    return run_with_progress(lambda stop: told(run(plan, scan, stop, kept=unfinished), unfinished, stop), plan.title)
 
 
 def _write(out: Path, overwrite: bool, plan: Plan, scan: Scan, finished: Finished) -> None:

@@ -33,6 +33,7 @@ from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.repeat import open_result, run_of
 from napari_unroll.pipeline.run import run
+from napari_unroll.pipeline.telling import told
 from napari_unroll.pipeline.unfinished import kept, resumed
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
@@ -97,7 +98,7 @@ def kept_reconstruction(
 
     def work(stop: Stop) -> Iterator[Event]:
         with resumed(store) if again else kept(store, plan, scan) as unfinished:
-            for event in run(plan, scan, stop, factors, look=not again, kept=unfinished):
+            for event in told(run(plan, scan, stop, factors, look=not again, kept=unfinished), unfinished, stop):
                 yield judged(_stored(event, scan, plan, store), scan, plan) if isinstance(event, Finished) else event
 
     return work

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ LEFT_BEHIND = re.compile(r"\.[0-9a-f]{12}-")
 """How the names of half-written files begin."""
 LONGEST_NAME = 255
 """Bytes of a name on the usual file systems."""
+LOCK_TRIES, LOCK_PAUSE_S = 4, 0.05
+"""How often a lock is tried: whoever asks whether it is held holds it for a moment."""
 
 
 @contextmanager
@@ -51,16 +54,31 @@ def locked(path: Path, what: str) -> Iterator[None]:
     except OSError as error:
         raise ParameterError(f"{what} cannot be written ({error.strerror}); choose another place.") from error
     with file:
-        try:
-            _lock(file.fileno())
-        except OSError:
-            raise ParameterError(
-                f"{what} is being written by another process; wait for it, or choose another name."
-            ) from None
+        if not any(_takes(file.fileno(), LOCK_PAUSE_S) for _ in range(LOCK_TRIES)):
+            raise ParameterError(f"{what} is being written by another process; wait for it, or choose another name.")
         for left in path.parent.iterdir():
             if LEFT_BEHIND.match(left.name):
                 remove(left)
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file ``path``."""
+    try:
+        with path.open("r+b") as file:
+            return not _takes(file.fileno())
+    except OSError:
+        return False
+
+
+def _takes(descriptor: int, pause_s: float = 0.0) -> bool:
+    """Whether the lock can be had, after a pause where it cannot; the file holds it until it is closed."""
+    try:
+        _lock(descriptor)
+    except OSError:
+        time.sleep(pause_s)
+        return False
+    return True
 
 
 def _lock(descriptor: int) -> None:

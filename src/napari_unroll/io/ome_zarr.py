@@ -73,6 +73,27 @@ class GrowingVolume:
                 level[at] = part
 
 
+class GrownVolume:
+    """What a :class:`GrowingVolume` of this ``shape`` (z, y, x) holds now, box by box, read by another process.
+
+    Raises FileFormatError where there is none.
+    """
+
+    def __init__(self, path: Path, inside: str, shape: tuple[int, int, int]) -> None:
+        try:
+            self._array: Any = zarr.open_array(path / inside / "0", mode="r")
+        except Exception as error:
+            raise FileFormatError(f"{path.name} shows no volume yet ({error}).") from error
+        if self._array.shape[-3:] != shape or self._array.ndim not in (3, 4):
+            raise FileFormatError(f"{path.name} shows a volume of {self._array.shape}; expected {shape}.")
+        check_memory(math.prod(self._array.chunks) * self._array.dtype.itemsize, path.name)
+
+    def __getitem__(self, box: tuple[slice, slice, slice]) -> np.ndarray:
+        if self._array.ndim == 4:
+            return from_channels(np.asarray(self._array[(slice(None), *box)]))
+        return np.asarray(self._array[box])
+
+
 def _write_level(group: zarr.Group, name: str, values: np.ndarray, chunk: tuple[int, int, int]) -> None:
     array = _create_level(group, name, values.shape, values.dtype, chunk)
     array[...] = to_channels(values) if values.dtype.kind == "c" else values

@@ -24,6 +24,7 @@ def record(plan: Plan, scan: Scan, finished: Finished) -> dict[str, Any]:
         **description(plan, scan),
         "found": dict(finished.found),
         "outcome": str(finished.outcome),
+        "advice": finished.advice,
         "seconds": round(finished.seconds, 3),
         "residuals": [float(f"{r:.6g}") for r in finished.history],
         "fixed_point": _fixed_point(finished.fixed_point),

@@ -54,7 +54,7 @@ class UnfinishedRun(Journal):
     def __init__(self, path: Path, record: Mapping[str, Any], is_alone: bool) -> None:
         self.path, self.record = path, dict(record)
         self.trouble = ""
-        self.has_state = False
+        self.has_state = self.is_shown = False
         self._is_alone = is_alone
         self._folder = path / INSIDE
         self._state: dict[str, Any] = {}
@@ -155,6 +155,7 @@ class UnfinishedRun(Journal):
                 yield Warned(told)
 
     def _see(self, event: Event) -> None:
+        self.is_shown = False
         if isinstance(event, IterationDone):
             is_due = time.perf_counter() - self._saved_at > EVERY_S
             if is_due and not self._earlier:
@@ -169,12 +170,13 @@ class UnfinishedRun(Journal):
         begun = time.perf_counter()
         try:
             if self._volume is None:
-                plan, grid = self.record["plan"], _grid_of(self.record)
+                plan, grid = self.record["plan"], grid_of(self.record)
                 for place in (self.path, self._folder) if self._is_alone else (self._folder,):
                     remove(place / "zarr.json")
                 chunk = tuple(plan["patch_size"])
                 self._volume = GrowingVolume(self.path, INSIDE, grid, np.iscomplexobj(values), chunk)
-            self._volume.put(box or whole(_grid_of(self.record).shape), values)
+            self._volume.put(box or whole(grid_of(self.record).shape), values)
+            self.is_shown = True
         except (OSError, ValueError, KeyError, TypeError) as error:
             self.trouble = self.trouble or f"The run goes on, but cannot be shown in {self.path.name} ({error})."
         self._shown_s += time.perf_counter() - begun
@@ -203,7 +205,8 @@ class UnfinishedRun(Journal):
         remove(self.path if self._is_alone else self._folder)
 
 
-def _grid_of(record: Mapping[str, Any]) -> VolumeGrid:
+def grid_of(record: Mapping[str, Any]) -> VolumeGrid:
+    """The grid of the volume in a record."""
     return VolumeGrid(**{name: tuple(value) for name, value in record["grid"].items()})
 
 
@@ -246,10 +249,11 @@ def resumed(path: Path) -> Iterator[UnfinishedRun]:
         )
     check_folder(path)
     with locked(path / INSIDE / LOCK, path.name):
-        yield UnfinishedRun(path, _record(path), is_alone=is_unfinished(path))
+        yield UnfinishedRun(path, record_of(path), is_alone=is_unfinished(path))
 
 
-def _record(path: Path) -> dict[str, Any]:
+def record_of(path: Path) -> dict[str, Any]:
+    """The record of the run that is kept at ``path``; raises FileFormatError where it is damaged or missing."""
     try:
         found = json.loads((path / INSIDE / RECORD).read_text(encoding="utf-8"))
         record = json.loads(found["record"])
