@@ -212,7 +212,7 @@ def read(line: bytes) -> Told | None:
             found = TOLD[name].model_validate_json(json.dumps(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def begun_at(store: Path) -> Begun | None:
