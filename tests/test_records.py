@@ -15,6 +15,8 @@ from napari_unroll.io.reader import parse_options
 from napari_unroll.io.registry import READERS
 from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.fit import FitOptions
+from napari_unroll.pipeline import telling
+from napari_unroll.pipeline.away import Note, Queue
 from napari_unroll.pipeline.edits import Edits
 from napari_unroll.pipeline.evaluate import EvaluationPlan
 from napari_unroll.pipeline.params import build, fields
@@ -26,7 +28,8 @@ from napari_unroll.training.plan import TrainingPlan
 ROOTS = (
     *(reader.options for reader in READERS),
     *(method.params for method in METHODS.values()),
-    Choices, Edits, FitOptions, EvaluationPlan, TrainingPlan, LayerGeometry, LayerImage, VolumeChoice,
+    Choices, Edits, FitOptions, EvaluationPlan, TrainingPlan, LayerGeometry, LayerImage, VolumeChoice, Queue,
+    Note, telling.Begun, telling.Iteration, telling.End,
 )  # fmt: skip
 ABSURD = (float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 10**40, "nan", "1e999", ".inf")
 

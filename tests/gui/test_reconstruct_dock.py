@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QComboBox
 from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
+from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress, Stop
 from napari_unroll.gui import images, jobs, reconstruct_dock
 from napari_unroll.gui.compare_dock import CompareDock
@@ -24,9 +25,9 @@ from napari_unroll.io import ome_zarr
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, Problem
-from napari_unroll.pipeline import unfinished
+from napari_unroll.pipeline import away, unfinished
 from napari_unroll.pipeline.choose import Row, Verdict
-from napari_unroll.pipeline.plan import Choices
+from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.sources import open_scan
 from tests.gui.conftest import TIMEOUT_MS
 from tests.methods import tiny
@@ -482,3 +483,82 @@ def test_a_run_into_a_file_goes_on_from_there(dock, qtbot, cone_scan, tmp_path, 
     resumed = CliRunner().invoke(app, ["reconstruct", "--resume", str(twin)])
     assert resumed.exit_code == 0, resumed.output
     assert np.allclose(read_volume(twin).values, whole, atol=1e-6)
+
+
+def test_a_run_in_a_process_of_its_own_streams_in_and_is_cancelled(dock, qtbot, tmp_path, monkeypatch):
+    """Click Run, see what comes, let go, take it up again, cancel."""
+    store = tmp_path / "away.ome.zarr"
+    scan = open_scan("sample:cone-beam", {"n": 16, "n_views": 12, "oversample": 1})
+    dock.session.set_scan(scan)
+    dock.choose("tv-fista")
+    dock.params.fields["n_iterations"].value = 5000
+    dock.params.fields["tolerance"].value = 0.0
+    dock.elsewhere.choose("process")
+    monkeypatch.setattr(reconstruct_dock.QFileDialog, "getSaveFileName", lambda *_: (str(store), ""))
+    dock.run_button.click()
+    with qtbot.waitSignal(dock.session.runner.run.event, timeout=TIMEOUT_MS, check_params_cb=shows_values):
+        pass
+    layer = dock.view.layer
+    assert layer.visible
+    qtbot.waitUntil(lambda: bool(layer.data.any()), timeout=TIMEOUT_MS)
+    dock.session.set_scan(scan)
+    assert "goes on without this window" in dock.message.text()
+    qtbot.waitUntil(lambda: dock.elsewhere.runs.currentText() == "away.ome.zarr: going", timeout=TIMEOUT_MS)
+    dock.elsewhere.take_up_button.click()
+    qtbot.waitUntil(lambda: dock.view is not None and bool(dock.view.layer.data.any()), timeout=TIMEOUT_MS)
+    assert dock.view.layer is not layer
+    dock.cancel_button.click()
+    assert "cancelled" in dock.message.text()
+    qtbot.waitUntil(lambda: not store.exists(), timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: not dock.elsewhere.found, timeout=TIMEOUT_MS)
+
+
+def shows_values(event):
+    return isinstance(event, IterationDone) and event.values is not None
+
+
+def test_a_scan_of_a_layer_is_saved_beside_the_store_for_another_process(dock, qtbot, cone_scan, tmp_path, monkeypatch):
+    store = tmp_path / "away.ome.zarr"
+    asked = []
+
+    def begin(words, store, queue):
+        asked.append(words)
+        raise ParameterError("No process could be started.")
+
+    monkeypatch.setattr(away, "start", begin)
+    dock.session.set_scan(replace(cone_scan, provenance=replace(cone_scan.provenance, source="")))
+    dock.choose("fdk")
+    dock.elsewhere.choose("process")
+    dock.run(store)
+    qtbot.waitUntil(lambda: bool(asked) and not dock.session.runner.busy, timeout=TIMEOUT_MS)
+    assert dock.message.text() == "No process could be started."
+    words = asked[0]
+    assert words[:2] == ["reconstruct", str(tmp_path / "away.scan.h5")]
+    assert words[-2:] == ["--out", str(store)]
+    assert np.array_equal(open_scan(words[1]).measurements, cone_scan.measurements)
+
+
+def test_what_was_interrupted_or_is_finished_elsewhere_is_listed_and_taken_up(
+    dock, qtbot, cone_scan, tmp_path, monkeypatch
+):
+    scan = list(jobs.save_scan(tmp_path / "scan.h5", cone_scan)(Stop()))[-1].result
+    plan = resolve(Choices(method="tv-fista", params={"n_iterations": 6}, device="cpu"), scan)
+    monkeypatch.setattr(unfinished, "EVERY_S", 0.0)
+    store = tmp_path / "kept.ome.zarr"
+    work = jobs.kept_reconstruction(plan, scan, None, store, again=False)(Stop())
+    next(event for event in work if isinstance(event, IterationDone) and event.iteration == 3)
+    work.close()
+    folder = away.folder_of_notes() / "one"
+    folder.mkdir(parents=True)
+    note = away.Note(store=str(store), where="process", host="elsewhere", started="2026-01-01")
+    (folder / away.NOTE).write_text(note.model_dump_json())
+    dock.elsewhere.list_runs()
+    qtbot.waitUntil(lambda: dock.elsewhere.runs.currentText() == "kept.ome.zarr: interrupted", timeout=TIMEOUT_MS)
+    dock.elsewhere.take_up_button.click()
+    qtbot.waitUntil(lambda: "Saved kept.ome.zarr." in dock.message.text(), timeout=TIMEOUT_MS)
+    dock.elsewhere.list_runs()
+    qtbot.waitUntil(lambda: dock.elsewhere.runs.currentText() == "kept.ome.zarr: finished", timeout=TIMEOUT_MS)
+    results = len(dock.session.results)
+    dock.elsewhere.take_up_button.click()
+    qtbot.waitUntil(lambda: len(dock.session.results) > results, timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: not dock.elsewhere.found, timeout=TIMEOUT_MS)

@@ -35,6 +35,7 @@ from napari_unroll.pipeline.repeat import open_result, run_of
 from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.telling import told
 from napari_unroll.pipeline.unfinished import kept, resumed
+from napari_unroll.pipeline.watching import Kept
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
@@ -114,17 +115,13 @@ def _stored(finished: Finished, scan: Scan, plan: Plan, store: Path) -> Finished
     return replace(finished, advice=f"{finished.advice} {trouble or f'Saved {saved.name}.'}")
 
 
-def unfinished_run(store: Path) -> Callable[[Stop], Iterator[Event]]:
-    """Read what run is kept in ``store``; the result is its plan and its scan."""
-    return single(f"reading {store.name}", lambda: _unfinished_run(store))
-
-
-def _unfinished_run(store: Path) -> tuple[Plan, Scan]:
+def unfinished_run_at(store: Path) -> tuple[Plan, Scan]:
+    """The run that is kept in ``store``, and its scan."""
     with resumed(store) as unfinished:
         return run_of(unfinished.record, store.name)
 
 
-def judged(finished: Finished, scan: Scan, plan: Plan) -> Finished:
+def judged(finished: Finished, scan: Scan, plan: Plan | Kept) -> Finished:
     """The end of a run with its PSNR in words, where there is a volume and a truth."""
     if finished.result is None or scan.truth is None:
         return finished

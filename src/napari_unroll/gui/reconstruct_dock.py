@@ -16,7 +16,9 @@ from superqt.utils import QSignalDebouncer
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Warned, duration
 from napari_unroll.gui import jobs, parts
+from napari_unroll.gui.away_jobs import AwayRun, Found, begun, gone_on
 from napari_unroll.gui.curve import Curve
+from napari_unroll.gui.elsewhere import ElsewhereBox
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.images import contrast
 from napari_unroll.gui.layers import RECORD
@@ -24,7 +26,7 @@ from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.rectangle import Rectangle
 from napari_unroll.gui.result_view import ResultView
 from napari_unroll.gui.session import Result
-from napari_unroll.gui.worker import Run
+from napari_unroll.gui.worker import Make, Run
 from napari_unroll.io import writers
 from napari_unroll.methods import registry, weights
 from napari_unroll.pipeline import provenance
@@ -34,6 +36,7 @@ from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.plan import Choices, Plan, fit_options, resolve
 from napari_unroll.pipeline.spoken import changed_fit
 from napari_unroll.pipeline.verdicts import automatic
+from napari_unroll.pipeline.watching import FinishedElsewhere, Kept
 from napari_unroll.scan.scan import Scan
 
 AUTO = "automatic"
@@ -61,7 +64,8 @@ class ReconstructDock(parts.DockFrame):
         self._live_run: Run | None = None
         self._live_layer: Any = None
         self.rectangle = Rectangle(self.session.viewer, "preview rectangle")
-        self.plan: Plan | None = None
+        self.plan: Plan | Kept | None = None
+        self.away: AwayRun | None = None
         self.result: Result | None = None
         self.params: RecordForm | None = None
         self._devices = probe()
@@ -160,6 +164,9 @@ class ReconstructDock(parts.DockFrame):
         self.curve = Curve(self.session.viewer, "iteration", "relative residual", log=True)
         self.body.addWidget(parts.row(self.run_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)))
         self.body.addWidget(parts.row(into, go_on, stretch=(1, 1)))
+        self.elsewhere = ElsewhereBox(self.remembered)
+        self.elsewhere.taken_up.connect(self.go_on)
+        self.body.addWidget(self.elsewhere)
         self.body.addWidget(self.sample_button)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.curve)
@@ -401,33 +408,67 @@ class ReconstructDock(parts.DockFrame):
         if scan is None:
             self.message.say(NO_SCAN, "warning")
             return
+        is_here = self.elsewhere.is_here
+        if store is None and not is_here:
+            self._ask_store()
+            return
         if store is not None and not scan.provenance.source:
-            self.message.say(NO_FILE, "warning")
+            self.message.say(NO_FILE, "warning") if is_here else self._run_saved(store, scan)
             return
         try:
             plan = resolve(self.choices(), scan, self._devices)
+            away = None if store is None or is_here else begun(plan, store, self.elsewhere.queue())
         except UnrollError as error:
             self.message.error(error)
             return
-        self._start(plan, scan, store)
+        self._start(plan, scan, store, away=away)
+
+    def _run_saved(self, store: Path, scan: Scan) -> None:
+        """Another process reads its scan from a file: one that is in none is saved beside ``store`` first."""
+        path = store.with_name(f"{store.name.removesuffix('.ome.zarr')}.scan.h5")
+        if path.exists():
+            self.message.say(
+                f"{path.name} exists already, and the scan would be saved there; choose another name.", "warning"
+            )
+            return
+        saving = self.session.runner.start(jobs.save_scan(path, scan), f"saving {path.name}")
+        saving.finished.connect(lambda finished: self._on_scan_saved(finished, lambda: self.run(store)))
 
     def go_on(self, store: Path) -> None:
-        """Go on with the run that is kept in ``store``, on its own scan."""
-        reading = self.session.runner.start(jobs.unfinished_run(store), f"reading {store.name}")
+        """Go on with the run that is kept in ``store``, on its own scan; one that another process is at is watched."""
+        away = AwayRun(store)
+        reading = self.session.runner.start(away.found(self.elsewhere.is_here), f"reading {store.name}")
+        self.away = away
         reading.finished.connect(lambda finished: self._go_on(finished, store))
         self.message.say("")
         self.progress.start()
 
     def _go_on(self, finished: Finished, store: Path) -> None:
-        if finished.result is None:
+        found, self.away = finished.result, None
+        if isinstance(found, Path):
+            self.session.open_stored(found).finished.connect(self.message.ended)
+        if not isinstance(found, Found):
             self.progress.end(complete=False)
             self.message.ended(finished)
+            self.elsewhere.list_soon()
             return
-        plan, scan = finished.result
-        self.session.set_scan(scan)
-        self._start(plan, scan, store, again=True)
+        try:
+            away = None if self.elsewhere.is_here else gone_on(store, self.elsewhere.queue())
+        except ParameterError as error:
+            self.message.error(error)
+            return
+        self.session.set_scan(found.scan)
+        self._start(found.plan, found.scan, store, again=True, away=AwayRun(store) if found.is_going else away)
 
-    def _start(self, plan: Plan, scan: Scan, store: Path | None = None, *, again: bool = False) -> None:
+    def _start(
+        self,
+        plan: Plan | Kept,
+        scan: Scan,
+        store: Path | None = None,
+        *,
+        again: bool = False,
+        away: AwayRun | None = None,
+    ) -> None:
         self.session.runner.cancel()
         self.message.say("")
         self.curve.clear_curves()
@@ -438,18 +479,21 @@ class ReconstructDock(parts.DockFrame):
         name = self.session.free_name(f"{scan.name} · {plan.method}")
         patchwise = registry.get(plan.method).patchwise
         view = self.session.layers.begin_result(name, plan.grid, limits, patchwise)
-        factors = self._factors(plan)
-        job = (
-            jobs.reconstruction(plan, scan, factors)
-            if store is None
-            else jobs.kept_reconstruction(plan, scan, factors, store, again=again)
-        )
+        job = self._job(plan, scan, store, again) if away is None else away.watched(plan, scan)
         run = self.session.runner.start(job, plan.title, sink=view.sink)
         run.event.connect(self._on_event)
         run.finished.connect(self._on_finished)
-        self.view, self.plan = view, plan
+        self.view, self.plan, self.away = view, plan, away
         self._show_arrived(self.arrived.isChecked())
         self.progress.start()
+
+    def _job(self, plan: Plan | Kept, scan: Scan, store: Path | None, again: bool) -> Make:
+        """A run in this process."""
+        assert isinstance(plan, Plan)
+        factors = self._factors(plan)
+        if store is None:
+            return jobs.reconstruction(plan, scan, factors)
+        return jobs.kept_reconstruction(plan, scan, factors, store, again=again)
 
     def _ask_store(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Keep the run while it goes", "result.ome.zarr", STORES)
@@ -486,7 +530,9 @@ class ReconstructDock(parts.DockFrame):
         self.message.say("Finishing with what there is …")
 
     def cancel(self) -> None:
-        """Give the run up."""
+        """Give the run up, wherever it is."""
+        if self.away is not None:
+            self.away.gives_up = True
         self.session.runner.cancel()
 
     def use_sample(self) -> None:
@@ -513,10 +559,12 @@ class ReconstructDock(parts.DockFrame):
         """Whoever takes the result away wants no result."""
         view = self.view
         if view is not None and view.layer not in self.session.viewer.layers:
-            self.view = None
+            self.view, away = None, self.away
             self.session.runner.cancel()
             self.session.layers.finish_result(view, None)
-            self.message.say("The layer of the result was removed, so the run was ended.", "info")
+            self.message.say(
+                "The layer of the result was removed, so the run was ended." if away is None else goes_on(away), "info"
+            )
 
     def _on_event(self, event: Event) -> None:
         if self.view is not None:
@@ -535,8 +583,10 @@ class ReconstructDock(parts.DockFrame):
         self.curve.add("residual", self._offset + event.iteration, event.residual)
 
     def _on_finished(self, finished: Finished) -> None:
-        view, plan, scan = self.view, self.plan, self.session.scan
-        self.view = None
+        view, plan, scan, away = self.view, self.plan, self.session.scan, self.away
+        self.view = self.away = None
+        if away is not None:
+            self.elsewhere.list_soon()
         if view is None:
             return
         self.session.layers.finish_result(view, finished.result)
@@ -544,14 +594,21 @@ class ReconstructDock(parts.DockFrame):
         if finished.fixed_point is not None and not finished.fixed_point.converged:
             kind = "warning"
         took = f" {parts.seconds(finished.seconds)}." if finished.result is not None else ""
-        self.message.say(finished.advice + took, kind)
+        if away is not None and finished.outcome is Outcome.CANCELLED and not away.gives_up:
+            self.message.say(goes_on(away))
+        else:
+            self.message.say(finished.advice + took, kind)
         self.progress.end(complete=finished.result is not None)
         if finished.result is None or plan is None or scan is None:
             return
         self._keep(view, plan, scan, finished)
 
-    def _keep(self, view: ResultView, plan: Plan, scan: Scan, finished: Finished) -> None:
-        record = provenance.record(plan, scan, finished)
+    def _keep(self, view: ResultView, plan: Plan | Kept, scan: Scan, finished: Finished) -> None:
+        if isinstance(finished, FinishedElsewhere):
+            record = dict(finished.record)
+        else:
+            assert isinstance(plan, Plan)
+            record = provenance.record(plan, scan, finished)
         self.result = Result(view.layer.name, finished.result, plan.grid, record)
         view.layer.metadata[RECORD] = record
         if finished.fixed_point is not None:
@@ -583,7 +640,7 @@ class ReconstructDock(parts.DockFrame):
             self.message.say(f"Copied: {text(plan)}")
         elif path := self._ask_scan_path():
             run = self.session.runner.start(jobs.save_scan(path, scan), f"saving {path.name}")
-            run.finished.connect(lambda finished: self._on_scan_saved(finished, text))
+            run.finished.connect(lambda finished: self._on_scan_saved(finished, lambda: self._copy(text)))
 
     def _ask_scan_path(self) -> Path | None:
         """Where to keep a scan that came from a layer, None where the user wants no file."""
@@ -592,12 +649,12 @@ class ReconstructDock(parts.DockFrame):
         )
         return Path(path) if path else None
 
-    def _on_scan_saved(self, finished: Finished, text: Callable[[Plan], str]) -> None:
+    def _on_scan_saved(self, finished: Finished, then: Callable[[], None]) -> None:
         if finished.result is None:
             self.message.ended(finished)
             return
         self.session.scan_saved(finished.result)
-        self._copy(text)
+        then()
 
     def _ask_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save the result", "result.tif", "Volumes (*.tif *.npy *.ome.zarr)")
@@ -614,6 +671,11 @@ class ReconstructDock(parts.DockFrame):
             self.message.error(error)
             return
         self.message.say(f"Saved {path.name}.", "good")
+
+
+def goes_on(away: AwayRun) -> str:
+    """What becomes of a run elsewhere that this window no longer watches."""
+    return f"The run in {away.store.name} goes on without this window; take it up again in the list of runs elsewhere."
 
 
 def _as_table(verdict: Verdict) -> str:

@@ -109,10 +109,6 @@ class Away:
         if is_unfinished(self.store) and not is_going(self.store) and not list((self.store / INSIDE).glob("state-*")):
             remove(self.store)
 
-    def forget(self) -> None:
-        """Nobody asks for it any more."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _process(self) -> psutil.Process | None:
         """The process, None where it has ended, or is one of another machine."""
         child = _children.get(self.note.pid)
@@ -151,7 +147,7 @@ def start(words: Sequence[str], store: Path, queue: Queue | None = None, cluster
     It ends neither with this process nor with its terminal. Raises ParameterError where it cannot be started. ``cluster`` is
     the executor of submitit.
     """
-    folder = _folder() / uuid.uuid4().hex[:12]
+    folder = folder_of_notes() / uuid.uuid4().hex[:12]
     folder.mkdir(parents=True)
     command = [sys.executable, "-m", "napari_unroll.cli", *words]
     earlier = begun_at(store)
@@ -168,6 +164,7 @@ def start(words: Sequence[str], store: Path, queue: Queue | None = None, cluster
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    forget(store)
     away = Away(folder, Note(**note, **made), job)
     write_text(folder / NOTE, away.note.model_dump_json())
     return away
@@ -215,22 +212,28 @@ def give_up(store: Path, away: Away | None) -> None:
     """
     if not Watcher(store, away).wish(CANCEL) and away is not None:
         away.end()
-    if away is not None:
-        away.forget()
+    forget(store)
 
 
 def started() -> list[Away]:
     """What was started elsewhere and is not forgotten, the newest last."""
     found = []
-    for note in _folder().glob(f"*/{NOTE}"):
+    for note in folder_of_notes().glob(f"*/{NOTE}"):
         with suppress(OSError, ValidationError, UnicodeDecodeError):
             found.append(Away(note.parent, Note.model_validate_json(note.read_text(encoding="utf-8"))))
     return sorted(found, key=lambda away: away.note.started)
 
 
 def at(store: Path) -> Away | None:
-    """The last that was started for ``store``."""
-    return next((away for away in reversed(started()) if away.store == store.absolute()), None)
+    """What was started for ``store``."""
+    return next((away for away in started() if away.store == store.absolute()), None)
+
+
+def forget(store: Path) -> None:
+    """Nobody asks any more for what was started for ``store``."""
+    for away in started():
+        if away.store == store.absolute():
+            shutil.rmtree(away.folder, ignore_errors=True)
 
 
 def condition(away: Away) -> str:
@@ -248,7 +251,8 @@ def _begins(away: Away) -> bool:
     return (found is None or found.token == away.before) and bool(away.state())
 
 
-def _folder() -> Path:
+def folder_of_notes() -> Path:
+    """Where it is noted what was started elsewhere."""
     return cache_folder() / "away"
 
 
