@@ -85,9 +85,10 @@ class AwayRun:
                 raise ParameterError(words or f"{self.store} holds no run that could go on.")
 
     def _kept(self, is_here: bool) -> Found:
-        if is_going(self.store):
-            return Found(*kept_at(self.store), True)
-        return Found(*(unfinished_run_at(self.store) if is_here else kept_at(self.store)), False)
+        plan: Plan | Kept
+        going = is_going(self.store)
+        plan, scan = unfinished_run_at(self.store) if is_here and not going else kept_at(self.store)
+        return Found(plan, scan, going)
 
     def _watch(self, stop: Stop, plan: Plan | Kept, scan: Scan) -> Iterator[Event]:
         if self._begin is not None:
