@@ -16,6 +16,7 @@ from napari_unroll.io.writers import read_volume
 from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.report import NORMS
 from napari_unroll.physics.samples import sample_cone_beam
+from napari_unroll.pipeline import away
 from tests.methods import tiny
 
 SAMPLE = ["sample:cone-beam", "-o", "n=16", "-o", "n_views=6"]
@@ -129,6 +130,10 @@ def test_yaml_holds_choices_and_options_win(tmp_path):
         (["reconstruct", *SAMPLE, "--device", "cuda:77"], "cuda:77"),
         (["reconstruct", *SAMPLE, "--out", "result.doc"], "result.doc"),
         (["reconstruct", *SAMPLE, "--config", "none.yaml"], "none.yaml"),
+        (["reconstruct", *SAMPLE, "--on", "moon"], "got 'moon'"),
+        (["reconstruct", *SAMPLE, "--queue", "gpus=1"], "--on slurm"),
+        (["reconstruct", *SAMPLE, "--on", "process", "--out", "result.tif"], "not result.tif"),
+        (["reconstruct", *SAMPLE, "--on", "slurm", "--queue", "gpus=-1"], "gpus"),
         (["fit", *SAMPLE, "--set", "form=nice"], "form"),
     ],
     ids=lambda v: v if isinstance(v, str) else v[-1],
@@ -150,6 +155,22 @@ def test_an_existing_result_is_kept_unless_told(tmp_path):
     assert done.exit_code == 2
     assert (tmp_path / "r.npy").read_bytes() == b"precious"
     assert invoke(*words, "--overwrite").exit_code == 0
+
+
+def test_a_run_is_sent_elsewhere_with_the_words_that_were_given(tmp_path, monkeypatch):
+    sent, store = [], tmp_path / "r.ome.zarr"
+
+    def start(words, store, queue):
+        sent.append((words, queue))
+        return away.Away(tmp_path, away.Note(store=str(store), where="process", host="", started="", pid=7))
+
+    monkeypatch.setattr(away, "start", start)
+    done = invoke("reconstruct", *SAMPLE, "-m", "fdk", "--on", "process", "--out", store)
+    assert done.exit_code == 0, done.stderr
+    assert "Started process 7" in done.stdout
+    assert sent.pop() == (["reconstruct", SAMPLE[0], "--method", "fdk", *SAMPLE[1:], "--out", str(store)], None)
+    invoke("reconstruct", "--resume", store, "--on", "slurm", "--queue", "gpus=2")
+    assert sent.pop() == (["reconstruct", "--resume", str(store)], away.Queue(gpus=2))
 
 
 def test_the_installed_command_in_a_process_of_its_own(tmp_path):

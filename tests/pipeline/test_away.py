@@ -241,10 +241,46 @@ def test_a_queue_of_submitit_runs_the_command(tmp_path):
 
 def test_without_slurm_it_says_so(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ParameterError, match="did not take the run"):
         start([], tmp_path / "r.ome.zarr", Queue())
     assert not started()
+
+
+STAND_INS = {
+    "sbatch": 'cp "$1" "$(dirname "$0")/script"; echo "Submitted batch job 42"',
+    "srun": "exit 1",
+    "sacct": """echo 'JobID|State|NodeList'; echo "42|$(cat "$(dirname "$0")/state")|" """,
+    "scancel": 'echo "$@" > "$(dirname "$0")/cancelled"',
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-ins are scripts of a shell")
+def test_slurm_is_asked_and_told_by_its_commands(tmp_path, monkeypatch):
+    """Stand-ins for Slurm's commands: what they are given, and what is made of their answers."""
+    pytest.importorskip("submitit")
+    for name, text in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o700)
+    (tmp_path / "state").write_text("PENDING")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    store = tmp_path / "r.ome.zarr"
+    start(["reconstruct", "x.h5"], store, Queue(partition="gpu", hours=2, gpus=2, cpus=3, memory_gb=5))
+    script = (tmp_path / "script").read_text()
+    for wish in ("partition=gpu", "time=120", "gpus-per-node=2", "cpus-per-task=3", "mem=5GB"):
+        assert f"#SBATCH --{wish}\n" in script
+    one = away.at(store)  # as another window finds it
+    assert one.state() == "in the queue, job 42: pending"
+    assert condition(one) == "going"
+    give_up(store, one)
+    assert (tmp_path / "cancelled").read_text() == "42\n"
+    assert away.at(store) is None
+    one = start(["reconstruct", "x.h5"], store, Queue())
+    one._queued().watcher.clear()
+    (tmp_path / "state").write_text("NODE_FAIL")
+    *_, finished = watch(store, Stop(), one)
+    assert finished.outcome is Outcome.FAILED
+    assert "came to no volume" in finished.advice
 
 
 def test_the_words_are_those_of_the_command(tmp_path):

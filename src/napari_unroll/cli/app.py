@@ -166,10 +166,17 @@ def reconstruct(
     config: Annotated[Path | None, typer.Option(help="YAML with any of these choices; options given here win.")] = None,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    on: Annotated[str, typer.Option(help="here, process (goes on without this terminal) or slurm.")] = "here",
+    queue: Annotated[
+        list[str],
+        typer.Option(
+            "--queue", metavar="NAME=VALUE", help="Asked of Slurm: partition, account, hours, gpus, cpus, memory_gb."
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Reconstruct a volume. Ctrl-C finishes with what there is; a second Ctrl-C cancels."""
     from napari_unroll.cli.facts import print_facts
-    from napari_unroll.cli.keep import check_place, go_on, keep
+    from napari_unroll.cli.keep import check_place, go_on, keep, place_of, send
     from napari_unroll.io.writers import suffix_of
     from napari_unroll.pipeline.edits import Edits, edited
     from napari_unroll.pipeline.params import build
@@ -181,10 +188,11 @@ def reconstruct(
         "device": device, "precision": precision, "normal": normal, "fit": _assignments(fit), "weights": weights,
         "max_memory_gb": _gigabytes(max_memory),
     }  # fmt: skip
+    place = place_of(on, _assignments(queue), out if resume is None else resume)
     if resume is not None:
         _refuse_choices("--resume", {**asked, "file": file, "option": option, "links": allow_links, "edit": edit,
                                      "from": from_, "roi": roi, "config": config})  # fmt: skip
-        go_on(resume)
+        go_on(resume) if place is None else send(place, resume)
         return
     suffix_of(out)
     check_place(out, overwrite)
@@ -199,7 +207,7 @@ def reconstruct(
     print_facts(plan.facts)
     if dry_run:
         return
-    keep(plan, scan, out, overwrite)
+    keep(plan, scan, out, overwrite) if place is None else send(place, out, plan, overwrite)
 
 
 @app.command()

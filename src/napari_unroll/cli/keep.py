@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from napari_unroll.events import Finished
 from napari_unroll.io.atomic import check_target
 from napari_unroll.io.writers import suffix_of, write_somewhere
 from napari_unroll.methods.team import has_others
+from napari_unroll.pipeline import away
+from napari_unroll.pipeline.away import PROCESS, SLURM, Queue
+from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.repeat import run_of
@@ -23,6 +27,15 @@ from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.telling import told
 from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, resumed
 from napari_unroll.scan.scan import Scan
+
+HERE = "here"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Another process of this machine, or a queue."""
+
+    queue: Queue | None
 
 
 def check_place(out: Path, overwrite: bool) -> None:
@@ -51,6 +64,24 @@ def go_on(path: Path) -> None:
         plan, scan = run_of(unfinished.record, path.name)
         print_facts(plan.facts)
         _write(path, True, plan, scan, _run(plan, scan, unfinished))
+
+
+def place_of(on: str, queue: dict[str, Any], out: Path) -> Place | None:
+    """Where a run is carried out, None for here; raises ParameterError where it cannot be kept there."""
+    if on not in (HERE, PROCESS, SLURM):
+        raise ParameterError(f"Expected --on {HERE}, {PROCESS} or {SLURM}; got {on!r}.")
+    if queue and on != SLURM:
+        raise ParameterError("--queue is for --on slurm.")
+    if on != HERE and not _is_kept(out):
+        raise ParameterError(f"A run elsewhere is kept while it goes; give --out NAME.ome.zarr, not {out.name}.")
+    return None if on == HERE else Place(build(Queue, queue, "The queue") if on == SLURM else None)
+
+
+def send(place: Place, store: Path, plan: Plan | None = None, overwrite: bool = False) -> None:
+    """Start a plan, or go on with the run in ``store``, elsewhere."""
+    words = away.resume_words(store) if plan is None else away.words_of(plan.command, store)
+    sent = away.start([*words, *(["--overwrite"] if overwrite else [])], store, place.queue)
+    typer.echo(f"Started {sent.where}, which writes {store}. Go on with a run… in the Reconstruct dock shows it.")
 
 
 def _is_kept(out: Path) -> bool:
