@@ -29,8 +29,9 @@ ROOTS = (
     *(reader.options for reader in READERS),
     *(method.params for method in METHODS.values()),
     Choices, Edits, FitOptions, EvaluationPlan, TrainingPlan, LayerGeometry, LayerImage, VolumeChoice, Queue,
-    Note, telling.Begun, telling.Iteration, telling.End,
 )  # fmt: skip
+NOTES = (Note, telling.Begun, *telling.TOLD.values())
+"""What processes tell each other."""
 ABSURD = (float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 10**40, "nan", "1e999", ".inf")
 
 
@@ -41,7 +42,7 @@ def nested(record):
     return {record}.union(*(nested(a) for a in found))
 
 
-RECORDS = sorted(set().union(*(nested(root) for root in ROOTS)), key=lambda r: r.__name__)
+RECORDS = sorted(set().union(*(nested(root) for root in (*ROOTS, *NOTES))), key=lambda r: r.__name__)
 
 
 def numbers(annotation, metadata=()):

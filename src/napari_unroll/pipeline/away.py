@@ -176,7 +176,7 @@ def _spawned(command: list[str], folder: Path) -> dict[str, Any]:
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
     try:
-        with (folder / LOG).open("wb") as log:
+        with (folder / LOG).open("ab") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **apart)
     except OSError as error:
         raise ParameterError(f"No process could be started ({error.strerror or error}).") from error

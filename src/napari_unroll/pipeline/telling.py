@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
@@ -48,6 +48,8 @@ LOOK_S = 0.2
 """Seconds between two looks at the wishes, and at least between two lines that only tell how far it is."""
 LONGEST_LINE = 2**24
 """Bytes."""
+Figure = Annotated[float, Field(ge=-1e30, le=1e30)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
 PLAIN = {kind.__name__: TypeAdapter(kind) for kind in (Started, Progress, Forecast, Measured, Warned)}
 """Events that are told as they are."""
 
@@ -64,7 +66,7 @@ class Begun(Record):
 class Patch(Record):
     """A patch is done; ``shown`` where its values lie in the visible volume."""
 
-    box: tuple[int, int, int, int, int, int]
+    box: tuple[Count, Count, Count, Count, Count, Count]
     consistency: float | None = Field(default=None, ge=0, le=1e30)
     shown: bool = False
 
@@ -80,10 +82,10 @@ class Patch(Record):
 class Iteration(Record):
     """An iteration is done; ``shown`` where the visible volume is what it made."""
 
-    iteration: int = Field(ge=0, le=10**9)
-    n_iterations: int = Field(ge=0, le=10**9)
+    iteration: Count
+    n_iterations: Count
     residual: float | None = Field(default=None, ge=0, le=1e30)
-    metrics: dict[str, float | None] = {}
+    metrics: dict[str, Figure | None] = {}
     shown: bool = False
 
 
@@ -92,9 +94,9 @@ class Point(Record):
 
     text: str
     converged: bool
-    figures: dict[str, float | None] = {}
-    maps: dict[str, list[list[list[float | None]]]] = {}
-    edges: tuple[tuple[int, ...], ...] = ()
+    figures: dict[str, Figure | None] = {}
+    maps: dict[str, list[list[list[Figure | None]]]] = {}
+    edges: tuple[tuple[Count, ...], ...] = ()
 
 
 class End(Record):
