@@ -168,7 +168,8 @@ def test_a_run_is_sent_elsewhere_with_the_words_that_were_given(tmp_path, monkey
     done = invoke("reconstruct", *SAMPLE, "-m", "fdk", "--on", "process", "--out", store)
     assert done.exit_code == 0, done.stderr
     assert "Started process 7" in done.stdout
-    assert sent.pop() == (["reconstruct", SAMPLE[0], "--method", "fdk", *SAMPLE[1:], "--out", str(store)], None)
+    given = [word.replace("-o", "--option") for word in SAMPLE[1:]]
+    assert sent.pop() == (["reconstruct", SAMPLE[0], "--method", "fdk", *given, "--out", str(store)], None)
     invoke("reconstruct", "--resume", store, "--on", "slurm", "--queue", "gpus=2")
     assert sent.pop() == (["reconstruct", "--resume", str(store)], away.Queue(gpus=2))
 
