@@ -496,7 +496,7 @@ def test_a_run_in_a_process_of_its_own_streams_in_and_is_cancelled(dock, qtbot, 
     dock.elsewhere.choose("process")
     monkeypatch.setattr(reconstruct_dock.QFileDialog, "getSaveFileName", lambda *_: (str(store), ""))
     dock.run_button.click()
-    with qtbot.waitSignal(dock.session.runner.run.event, timeout=TIMEOUT_MS, check_params_cb=shows_values):
+    with qtbot.waitSignal(dock.session.runner.run.event, timeout=3 * TIMEOUT_MS, check_params_cb=shows_values):
         pass
     layer = dock.view.layer
     assert layer.visible
@@ -553,8 +553,13 @@ def test_what_was_interrupted_or_is_finished_elsewhere_is_listed_and_taken_up(
     folder.mkdir(parents=True)
     note = away.Note(store=str(store), where="process", host="elsewhere", started="2026-01-01")
     (folder / away.NOTE).write_text(note.model_dump_json())
-    dock.elsewhere.list_runs()
+    monkeypatch.setattr(away, "start", lambda *_: away.Away(folder, note))  # killed as soon as it begins
+    dock.elsewhere.choose("process")
+    dock.go_on(store)
+    qtbot.waitUntil(lambda: "ended without a word" in dock.message.text(), timeout=TIMEOUT_MS)
+    assert dock.message.kind == "error"
     qtbot.waitUntil(lambda: dock.elsewhere.runs.currentText() == "kept.ome.zarr: interrupted", timeout=TIMEOUT_MS)
+    dock.elsewhere.choose("here")
     dock.elsewhere.take_up_button.click()
     qtbot.waitUntil(lambda: "Saved kept.ome.zarr." in dock.message.text(), timeout=TIMEOUT_MS)
     dock.elsewhere.list_runs()

@@ -190,6 +190,13 @@ def test_a_run_of_a_killed_process_is_told_from_one_that_goes_on(tmp_path):
     assert finished.outcome is Outcome.COMPLETED
 
 
+def leave(one):
+    """Wait until its process is gone."""
+    deadline = time.monotonic() + 60
+    while one.state() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def process_plan():
     scan = open_scan("sample:cone-beam", SAMPLE)
     return resolve(NETWORK, scan), scan
@@ -220,6 +227,7 @@ def test_a_process_that_is_killed_loses_no_finished_patch(tmp_path):
     np.testing.assert_allclose(finished.result, undisturbed.result, atol=2e-6 * np.abs(undisturbed.result).max())
     assert condition(two) == "finished"
     assert [other.folder for other in started()] == [two.folder]
+    leave(two)
     away.forget(store)
     assert not started()
 
@@ -234,6 +242,7 @@ def test_a_queue_of_submitit_runs_the_command(tmp_path):
     *_, finished = watch(store, Stop(), one)
     *_, undisturbed = run(plan, scan)
     np.testing.assert_array_equal(finished.result, undisturbed.result)
+    leave(one)
     pickled = b"".join(p.read_bytes() for p in one.folder.glob("*.pkl"))
     assert b"CommandFunction" in pickled
     assert b"napari_unroll.pipeline" not in pickled

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -210,7 +210,9 @@ def give_up(store: Path, away: Away | None) -> None:
 
     It ends within a second: what it does is looked at in every step.
     """
-    if not Watcher(store, away).wish(CANCEL) and away is not None:
+    with closing(Watcher(store, away)) as watcher:
+        is_heard = watcher.wish(CANCEL)
+    if not is_heard and away is not None:
         away.end()
     forget(store)
 
@@ -234,6 +236,8 @@ def forget(store: Path) -> None:
     for away in started():
         if away.store == store.absolute():
             shutil.rmtree(away.folder, ignore_errors=True)
+    for pid in [pid for pid, child in _children.items() if child.poll() is not None]:
+        del _children[pid]
 
 
 def condition(away: Away) -> str:

@@ -11,13 +11,14 @@ import json
 import math
 import os
 import socket
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
@@ -226,15 +227,36 @@ def begun_at(store: Path) -> Begun | None:
         return None
 
 
-def lines_after(store: Path, offset: int) -> tuple[list[bytes], int]:
-    """Whole lines of what is told from ``offset`` on, and where the next ones begin; nothing where there is none."""
-    try:
-        with (store / INSIDE / EVENTS).open("rb") as file:
-            file.seek(offset)
-            content = file.read(LONGEST_LINE)
-    except OSError:
-        return [], offset
-    end = content.rfind(b"\n") + 1
-    if end == 0 and len(content) == LONGEST_LINE:
-        end = LONGEST_LINE  # no line of ours is so long
-    return content[:end].splitlines(), offset + end
+class Lines:
+    """What is told in ``store`` from the first line on, as it grows.
+
+    The file stays open where the system allows it to be removed meanwhile: what was told last is then read also after the
+    volume has taken the place of the store.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._path, self._offset = store / INSIDE / EVENTS, 0
+        self._file: BinaryIO | None = None
+
+    def new(self) -> list[bytes]:
+        """Whole lines since the last call; none where there is no file."""
+        try:
+            self._file = self._file or self._path.open("rb")
+            self._file.seek(self._offset)
+            content = self._file.read(LONGEST_LINE)
+        except OSError:
+            return []
+        finally:
+            if sys.platform == "win32":
+                self.close()
+        end = content.rfind(b"\n") + 1
+        if end == 0 and len(content) == LONGEST_LINE:
+            end = LONGEST_LINE  # no line of ours is so long
+        self._offset += end
+        return content[:end].splitlines()
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -41,11 +42,11 @@ from napari_unroll.pipeline.telling import (
     Begun,
     End,
     Iteration,
+    Lines,
     Patch,
     Point,
     Told,
     begun_at,
-    lines_after,
     read,
     wish,
 )
@@ -122,17 +123,16 @@ def watch(store: Path, stop: Stop, job: Job | None = None) -> Iterator[Event]:
     the watching: the run goes on.
     """
     watcher = Watcher(store, job)
-    while not watcher.over:
-        for event in watcher.look():
-            yield event
-            if stop.cancelled:
-                return
-        if stop.cancelled:
-            return
-        if stop.finish_now:
-            watcher.wish(FINISH)
-        if not watcher.over:
-            time.sleep(LOOK_S)
+    with closing(watcher):
+        while not stop.cancelled and not watcher.over:
+            for event in watcher.look():
+                yield event
+                if stop.cancelled:
+                    return
+            if stop.finish_now:
+                watcher.wish(FINISH)
+            if not watcher.over:
+                time.sleep(LOOK_S)
 
 
 class Watcher:
@@ -142,7 +142,8 @@ class Watcher:
         self.over = False
         self._store, self._job = store, job
         self._begun: Begun | None = None
-        self._offset, self._said, self._wished = 0, "", ""
+        self._lines = Lines(store)
+        self._said = self._wished = ""
         self._end: End | None = None
         self._point: FixedPoint | None = None
         self._volume: GrownVolume | None = None
@@ -156,7 +157,7 @@ class Watcher:
             return
         n_read = 0
         for is_last in (False, True):
-            lines, self._offset = lines_after(self._store, self._offset)
+            lines = self._lines.new()
             n_read += len(lines)
             yield from self._retold([told for told in map(read, lines) if told is not None])
             if not is_last and (n_read or is_going(self._store)):
@@ -173,12 +174,18 @@ class Watcher:
             self._wished = what
         return True
 
+    def close(self) -> None:
+        """Nothing more is read."""
+        self._lines.close()
+
     def _find(self) -> None:
         """Who tells now: at first, and where another process has taken the run up."""
         found = begun_at(self._store)
         is_old = found is not None and self._job is not None and found.token == self._job.before
         if found is not None and not is_old and (self._begun is None or found.token != self._begun.token):
-            self._begun, self._offset, self._end, self._volume, self._wished = found, 0, None, None, ""
+            self.close()
+            self._begun, self._lines = found, Lines(self._store)
+            self._end, self._volume, self._wished = None, None, ""
 
     def _waiting(self) -> Iterator[Event]:
         """The process has told nothing yet, or is past telling."""
@@ -265,10 +272,18 @@ class Watcher:
                 return None
             return FinishedElsewhere(
                 Outcome(record["outcome"]), volume.values, f"{record['advice']} Saved {self._store.name}.",
-                record["seconds"], tuple(record["residuals"]), self._point or _point_of(record), record["found"], record,
+                record["seconds"], tuple(record["residuals"]), self._last_point(record), record["found"], record,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError):
             return None
+
+    def _last_point(self, record: Mapping[str, Any]) -> FixedPoint | None:
+        """How the search for a fixed point ended: what was told of it last, else what the record has of it."""
+        found = record["fixed_point"]
+        if not found or (self._point is not None and self._point.text == found["text"]):
+            return self._point
+        figures = {k: v for k, v in found.items() if k not in ("text", "converged")}
+        return FixedPoint(found["text"], found["converged"], figures)
 
     def _lost(self) -> Finished:
         """Why there is no volume."""
@@ -286,12 +301,3 @@ class Watcher:
         return Finished(
             Outcome.FAILED, advice=words or f"The run in {name} came to no volume, and nothing of it is kept."
         )
-
-
-def _point_of(record: Mapping[str, Any]) -> FixedPoint | None:
-    """What a record has of the search for a fixed point."""
-    found = record.get("fixed_point")
-    if not found:
-        return None
-    figures = {k: v for k, v in found.items() if k not in ("text", "converged")}
-    return FixedPoint(found["text"], found["converged"], figures)
