@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QComboBox
 from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
+from napari_unroll.cli.keep import keep
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress, Stop
 from napari_unroll.gui import images, jobs, reconstruct_dock
@@ -29,6 +30,7 @@ from napari_unroll.pipeline import away, unfinished
 from napari_unroll.pipeline.choose import Row, Verdict
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.sources import open_scan
+from napari_unroll.pipeline.telling import begun_at
 from tests.gui.conftest import TIMEOUT_MS
 from tests.methods import tiny
 
@@ -568,3 +570,24 @@ def test_what_was_interrupted_or_is_finished_elsewhere_is_listed_and_taken_up(
     dock.elsewhere.take_up_button.click()
     qtbot.waitUntil(lambda: len(dock.session.results) > results, timeout=TIMEOUT_MS)
     qtbot.waitUntil(lambda: not dock.elsewhere.found, timeout=TIMEOUT_MS)
+
+
+def test_a_run_that_somebody_else_is_at_is_watched_and_finished(dock, qtbot, cone_scan, tmp_path):
+    """Never begun twice: the command line keeps it, in another thread here, and the dock's Finish now reaches it."""
+    of_a_layer = replace(cone_scan, provenance=replace(cone_scan.provenance, source=""))
+    scan = list(jobs.save_scan(tmp_path / "scan.h5", of_a_layer)(Stop()))[-1].result
+    plan = resolve(Choices(method="tv-fista", params={"n_iterations": 5000, "tolerance": 0.0}, device="cpu"), scan)
+    store = tmp_path / "kept.ome.zarr"
+    other = threading.Thread(target=keep, args=(plan, scan, store, False), daemon=True)
+    other.start()
+    qtbot.waitUntil(lambda: begun_at(store) is not None, timeout=TIMEOUT_MS)
+    dock.go_on(store)
+    qtbot.waitUntil(lambda: dock.view is not None and bool(dock.view.layer.data.any()), timeout=TIMEOUT_MS)
+    dock.finish_button.click()
+    qtbot.waitUntil(lambda: dock.result is not None, timeout=TIMEOUT_MS)
+    other.join()
+    volume = read_volume(store)
+    assert "finished early" in dock.message.text()
+    assert "PSNR" in dock.message.text()
+    assert np.array_equal(dock.result.values, volume.values)
+    assert dock.result.record == volume.record
