@@ -22,6 +22,7 @@ STEPS: dict[str, tuple[str, ...]] = {
         "napari_unroll.normal.report",
         "napari_unroll.normal.swap",
         "napari_unroll.physics.samples",
+        "napari_unroll.pipeline.away",
         "napari_unroll.pipeline.choose",
         "napari_unroll.pipeline.geometry_check",
         "napari_unroll.pipeline.geometry_sweep",
