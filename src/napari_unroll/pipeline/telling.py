@@ -184,7 +184,7 @@ def _plain(event: Event, is_shown: bool) -> dict[str, Any] | None:
         said = {n: getattr(event, n) for n in ("iteration", "n_iterations", "residual", "metrics")}
         return {"event": "Iteration", **said, "shown": is_shown and event.values is not None}
     if isinstance(event, FixedPoint):
-        maps = {name: np.asarray(values, float).round(4) for name, values in event.maps.items()}
+        maps = {name: _short(np.asarray(values, float)) for name, values in event.maps.items()}
         return {
             "event": "Point",
             **{n: getattr(event, n) for n in ("text", "converged", "figures", "edges")},
@@ -193,6 +193,10 @@ def _plain(event: Event, is_shown: bool) -> dict[str, Any] | None:
     if isinstance(event, Finished):
         return {"event": "End", "outcome": event.outcome, "advice": event.advice, "seconds": event.seconds}
     return None
+
+
+_short = np.vectorize(lambda value: float(f"{value:.5g}"), otypes=[float])
+"""Numbers in five digits, for a line that is not too long."""
 
 
 def _finite(plain: Any) -> Any:
