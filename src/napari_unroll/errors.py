@@ -44,6 +44,10 @@ class MissingInformation(FileFormatError):
         self.options = options
 
 
+class LargeScan(MissingInformation):
+    """A file is sound, but its scan takes so much memory that it is asked first how much of it is wanted."""
+
+
 class ParameterError(UnrollError):
     """A parameter is out of its range or does not apply to this scan."""
 

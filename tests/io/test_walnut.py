@@ -143,3 +143,14 @@ def test_flats_before_and_after_are_interpolated_by_time(folder):
     assert any("interpolated flat" in note for note in scan.notes)
     (folder / "io000001.tif").unlink()
     assert any("mean flat" in note for note in read(folder, flats="interpolated").notes)
+
+
+def test_some_rows_give_the_planes_that_they_see(folder):
+    whole, slab = read(folder, bin=2), read(folder, bin=2, rows="4:7")
+    np.testing.assert_array_equal(slab.measurements, whole.measurements[:, 2:4])
+    v = whole.geometry.vectors
+    away = (4 + 0.5 * (4 - 2 * whole.geometry.detector_shape[0])) / 2
+    np.testing.assert_allclose(slab.geometry.vectors[:, 3:6], v[:, 3:6] + away * v[:, 9:12], atol=1e-6)
+    assert slab.grid.shape[0] < whole.grid.shape[0]
+    planes = (np.array(slab.grid.origin_mm) - np.array(whole.grid.origin_mm)) / whole.grid.spacing_mm
+    np.testing.assert_allclose(planes, planes.round(), atol=1e-6)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_unroll.physics.samples import sample_multicoil
-from napari_unroll.scan.contradictions import axis_column, contradictions
+from napari_unroll.scan.contradictions import contradictions
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
-from napari_unroll.scan.grids import default_grid
+from napari_unroll.scan.grids import axis_column, default_grid
 from napari_unroll.scan.scan import Scan
 
 N = 40

@@ -49,7 +49,7 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerTuple]] |
 
     def read(opened: Any) -> list[LayerTuple]:
         with _waiting():
-            return scan_as_layers(registry.read(Path(str(opened))))
+            return scan_as_layers(registry.look(Path(str(opened))))
 
     return read
 

@@ -65,6 +65,11 @@ def load(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Ev
     return single(f"reading {path.name}", lambda: registry.read(path, **options))
 
 
+def look(path: Path) -> Callable[[Stop], Iterator[Event]]:
+    """The same without options; of a large scan only the header, and the job fails by a sentence that says how large."""
+    return single(f"opening {path.name}", lambda: registry.look(path))
+
+
 def preview_corrections(path: Path, options: Mapping[str, Any]) -> Callable[[Stop], Iterator[Event]]:
     """Correct one sinogram of a file; the result is (before, after)."""
     return single(f"preview of {path.name}", lambda: registry.preview_corrections(path, **options))

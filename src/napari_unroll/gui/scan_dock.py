@@ -180,6 +180,7 @@ class ScanDock(parts.DockFrame):
     def open_path(self, path: Path) -> None:
         """Read a file or folder with the defaults of its format, after showing the format's options.
 
+        Of a large one only the header: what it takes is said, and how much of it to read is asked.
         A stored result brings back its scan and the choices that made it.
         """
         if is_result(path):
@@ -196,7 +197,7 @@ class ScanDock(parts.DockFrame):
             return
         self._path = path
         self._show_options(reader)
-        self._load({})
+        self._start(jobs.look(path), f"opening {path.name}")
 
     def read_again(self) -> None:
         """Read the same file with the options in the form."""

@@ -20,6 +20,13 @@ class ViewOptions(ReaderOptions):
     """How much is loaded, and what the numbers mean."""
 
     view_step: int = Field(default=1, ge=1, le=MOST, description="Use every n-th view.")
+    views: str | None = Field(
+        default=None, description="Only these views, first:last, counted from 0, both of them too; empty: all."
+    )
+    rows: str | None = Field(
+        default=None,
+        description="Only these detector rows, first:last, counted from 0, both of them too: a slab of the volume; empty: all.",
+    )
     bin: int = Field(default=1, ge=1, le=64, description="Average blocks of n × n detector pixels.")
     max_size: int | None = Field(
         default=None,

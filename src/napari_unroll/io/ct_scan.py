@@ -17,10 +17,10 @@ from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.corrections import Optics, correct, optics_of
 from napari_unroll.io.ct_options import CircularOptions, ViewOptions
 from napari_unroll.io.number_files import angles_from, guess_unit, locate, to_radians, vectors_from
-from napari_unroll.io.views import Views, line_integrals
+from napari_unroll.io.views import Views, chosen_views, line_integrals, part_of
 from napari_unroll.scan import preprocess_ct as ct
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
-from napari_unroll.scan.grids import bin_geometry, default_grid, limit_grid
+from napari_unroll.scan.grids import bin_geometry, crop_geometry, default_grid, limit_grid
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM, is_length
 from napari_unroll.scan.scan import Origin, Scan
 
@@ -60,19 +60,22 @@ def circular_scan(path: Path, views: Views, facts: Facts, options: CircularOptio
     notes.append("Read {} views of {} × {} pixels.".format(*views.shape))
     vectors = _vectors(path, views.shape[0], facts, options, notes)
     angles = find_angles(path, views.shape[0], facts, options, notes) if vectors is None else np.empty(0)
-    chosen = slice(None, None, options.view_step)
+    chosen, rows = chosen_views(views.shape[0], options), part_of(views.shape[1], options.rows, "rows")
     geometry: ConeBeam | ParallelBeam
     if vectors is not None:
         geometry = _vector_geometry(vectors, views.shape, facts, options, notes).subset(chosen)
         optics = optics_of(geometry)
     else:
         optics = Optics.of_distances(_length(path, facts, options, "pixel_mm"), _distances(path, facts, options))
-    stack = line_integrals(views, options, notes)
+    if len(rows) < views.shape[1]:
+        notes.append(f"Rows {rows[0]} to {rows[-1]} of {views.shape[1]}.")
+    stack = line_integrals(views.cropped(rows), options, notes)
     correct(stack, options, optics.binned(options.bin), notes)
     if vectors is None:
         geometry = _circular_geometry(path, views.shape, stack, angles[chosen], facts, options, notes)
         geometry = _shifted(path, geometry, views.shape[0], facts, options, notes)
         _doubt_direction(stack, geometry, options, notes)
+    geometry = crop_geometry(geometry, rows)
     origins = _origins(facts, options, vectors is not None, [] if vectors is not None else notes)
     return finish(path, stack, bin_geometry(geometry, options.bin), options, notes, origins)
 
@@ -238,7 +241,7 @@ def _shifted(
             f"{path.name} holds shifts of shape {facts.shifts_px.shape} or beyond {MOST:,} pixels; expected rows and columns "
             f"for each of {n_views} views. It is damaged."
         )
-    shifts = facts.shifts_px[:: options.view_step]
+    shifts = facts.shifts_px[chosen_views(n_views, options)]
     shifts = shifts[:, ::-1] if options.rotation_axis == "horizontal" else shifts
     vectors = np.array(geometry.vectors)
     vectors[:, 3:6] += shifts[:, 1:] * vectors[:, 6:9] + shifts[:, :1] * vectors[:, 9:12]

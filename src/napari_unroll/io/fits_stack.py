@@ -5,7 +5,10 @@ Rows are taken in the order in which they are stored. Needs astropy, of the extr
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +30,35 @@ def fits_files(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=natural)
 
 
-def load_fits(path: Path) -> np.ndarray:
-    """The first picture or cube of a FITS file, (row, column) or (picture, row, column)."""
+class Cube:
+    """The pictures of an open FITS file (picture, row, column), of which only those are read that are asked for."""
+
+    def __init__(self, part: Any) -> None:
+        self._part, self.shape = part, tuple(part.shape)
+        self.dtype = np.asarray(self[0]).dtype
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        values = np.asarray(self._part.section[i])
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+@contextmanager
+def open_fits(path: Path) -> Iterator[Any]:
+    """The part of a FITS file that holds its first picture or cube, while it is open."""
     if container(path) != "fits":
         raise FileFormatError(f"{path.name} is not a FITS file by its content; check the file.")
     fits = rare("astropy.io.fits", "A FITS file")
     with translated(path, "a FITS file"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with path.open("rb") as stream, fits.open(stream, memmap=False) as file:
-            values = np.asarray(_picture(path, file).data)
+            yield _picture(path, file)
+
+
+def load_fits(path: Path) -> np.ndarray:
+    """The first picture or cube of a FITS file, (row, column) or (picture, row, column)."""
+    with open_fits(path) as part:
+        check_memory(2 * n_bytes_of(part), path.name)
+        values = np.asarray(part.data)
         return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -50,19 +73,24 @@ def _picture(path: Path, file: Any) -> Any:
     raise FileFormatError(f"{path.name} holds no picture of two or three axes; expected projections.")
 
 
+def n_bytes_of(part: Any) -> int:
+    """What the values of a part take."""
+    return math.prod(int(n) for n in part.shape) * abs(int(part.header["BITPIX"])) // 8
+
+
 def check_part(path: Path, part: Any) -> None:
-    """Raise where a part of the file declares more than the file can hold, or than the memory."""
-    n_bytes = int(np.prod(part.shape, dtype=np.float64)) * abs(int(part.header["BITPIX"])) // 8
+    """Raise where a part of the file declares more than the file can hold."""
+    n_bytes = n_bytes_of(part)
     if type(part).__name__ == "CompImageHDU":
         check_packed(path.name, n_bytes, path.stat().st_size)
     else:
         check_declared(path, part.fileinfo()["datLoc"] + n_bytes, f"pictures of shape {part.shape}")
-    check_memory(2 * n_bytes, path.name)
 
 
 def read_file(path: Path, options: FieldOptions) -> Scan:
     """A cube as (view, row, column)."""
-    return stack_scan(path, load_fits(path), options)
+    with open_fits(path) as part:
+        return stack_scan(path, Cube(part) if len(part.shape) == 3 else part, options)
 
 
 def read_folder(path: Path, options: FieldOptions) -> Scan:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.fits_stack import check_part
-from napari_unroll.io.guards import rare, read_head
+from napari_unroll.io.fits_stack import check_part, n_bytes_of
+from napari_unroll.io.guards import check_memory, rare, read_head
 from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -62,6 +62,7 @@ def read(path: Path) -> Volume:
         warnings.simplefilter("ignore")
         with path.open("rb") as stream, fits.open(stream, memmap=False) as file:
             check_part(path, file[0])
+            check_memory(2 * n_bytes_of(file[0]), path.name)
             header, values = file[0].header, np.asarray(file[0].data)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.ndim == 4:

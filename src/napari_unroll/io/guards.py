@@ -13,7 +13,7 @@ import logging
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,7 +22,7 @@ from types import ModuleType
 import numpy as np
 import psutil
 
-from napari_unroll.errors import FileFormatError, ScanError, UnrollError, shortened
+from napari_unroll.errors import FileFormatError, LargeScan, ScanError, UnrollError, shortened
 from napari_unroll.interrupt import check
 
 MAGIC = {
@@ -44,11 +44,16 @@ MAGIC = {
 MRC_SUFFIXES = (".mrc", ".mrcs", ".st", ".ali", ".rec", ".map")
 MEMORY_SHARE = 0.8
 """The part of the memory available now that a scan may take."""
+LARGE_BYTES = 2**30
+"""Of memory or of a file: a scan beyond is not read without being asked for, nor hashed from end to end."""
+BLOCK_BYTES, MOST_BLOCKS = 2**20, 256
+"""Of large files so many blocks are hashed, spread evenly from the first to the last."""
 MOST_PACKED = 20_000
 """Compression beyond this is damage: deflate ends at about 1000, and detector noise never packs so well."""
 
 
 _links_allowed: ContextVar[bool] = ContextVar("links_allowed", default=False)
+_most_bytes: ContextVar[float] = ContextVar("most_bytes", default=float("inf"))
 
 
 @contextmanager
@@ -64,6 +69,16 @@ def following_links(allowed: bool = True) -> Iterator[None]:
 def are_links_allowed() -> bool:
     """Whether :func:`following_links` is around."""
     return _links_allowed.get()
+
+
+@contextmanager
+def loading_at_most(n_bytes: float) -> Iterator[None]:
+    """Within it, what takes more memory is not loaded: :func:`check_memory` raises LargeScan, which says how much it takes."""
+    token = _most_bytes.set(n_bytes)
+    try:
+        yield
+    finally:
+        _most_bytes.reset(token)
 
 
 def container(path: Path) -> str:
@@ -162,12 +177,16 @@ def check_packed(name: str, needed_bytes: int, stored_bytes: int) -> None:
 
 
 def check_memory(needed_bytes: int, what: str) -> None:
-    """Raise where an array would not fit the memory available now."""
+    """Raise where an array would not fit the memory available now, or takes more than was allowed (LargeScan)."""
     available = int(psutil.virtual_memory().available)
+    if needed_bytes > _most_bytes.get():
+        raise LargeScan(
+            f"Loading {what} takes {readable(needed_bytes)} of memory; {readable(available)} are available."
+        )
     if needed_bytes > MEMORY_SHARE * available:
         raise FileFormatError(
             f"Loading {what} needs {readable(needed_bytes)} of memory, but {readable(available)} are available. "
-            "If the numbers are right, load less (options bin, view_step); if not, the file is damaged."
+            "If the numbers are right, load less (options bin, view_step, views, rows); if not, the file is damaged."
         )
 
 
@@ -192,17 +211,34 @@ def files_of(path: Path) -> list[Path]:
 
 
 def file_hash(path: Path, *beside: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of the files of a folder, and of the files ``beside`` it."""
+    """SHA-256 of a file, or of the names and contents of the files of a folder, and of the files ``beside`` it.
+
+    Of more than LARGE_BYTES only the sizes and some blocks of each file are hashed, and the text begins with "sampled-".
+    """
     digest = hashlib.sha256()
     own = files_of(path)
-    for file in [*own, *sorted({*beside}.difference(own))]:
+    files = [*own, *sorted({*beside}.difference(own))]
+    sizes = [file.stat().st_size for file in files]
+    is_large = sum(sizes) > LARGE_BYTES
+    for file, size in zip(files, sizes, strict=True):
         if file != path:
             digest.update(file.name.encode())
+        if is_large:
+            digest.update(str(size).encode())
         with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
+            for at in _blocks(size, max(2, MOST_BLOCKS // len(files)) if is_large else size):
                 check()
-                digest.update(block)
-    return digest.hexdigest()
+                stream.seek(at)
+                digest.update(stream.read(BLOCK_BYTES))
+    return ("sampled-" if is_large else "") + digest.hexdigest()
+
+
+def _blocks(size: int, most: int) -> Iterable[int]:
+    """Where blocks of a file begin: all, one after the other, or ``most`` of them with the first and the last."""
+    n = -(-size // BLOCK_BYTES)
+    if n <= most:
+        return range(0, size, BLOCK_BYTES)
+    return ((size - BLOCK_BYTES) * k // (most - 1) for k in range(most))
 
 
 @contextmanager

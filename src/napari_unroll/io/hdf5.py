@@ -340,4 +340,5 @@ def views_of(data: h5py.Dataset, frames: np.ndarray | None, **fields: object) ->
     rows = np.arange(data.shape[0]) if frames is None else frames
     load_view: Callable[[int], np.ndarray] = lambda i: data[int(rows[i])]  # noqa: E731
     shape = (len(rows), data.shape[1], data.shape[2])
-    return Views(shape=shape, load=load_view, integer=data.dtype.kind in "iu", **fields)  # type: ignore[arg-type]
+    load_rows: Callable[[int, slice], np.ndarray] = lambda i, part: data[int(rows[i]), part]  # noqa: E731
+    return Views(shape=shape, load=load_view, load_rows=load_rows, integer=data.dtype.kind in "iu", **fields)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ It knows arrays, not what they mean.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.lib import format as npy
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import check
-from napari_unroll.io.guards import check_declared, check_memory, check_packed, readable
+from napari_unroll.io.guards import LARGE_BYTES, check_declared, check_memory, check_packed, readable
 
 MAGIC_BYTES = 8
 LONGEST_HEADER = 65_535
@@ -141,6 +142,20 @@ class Archive:
         check_memory(self.headers[name].n_bytes, f"{name} in {self.path.name}")
         with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as stream:
             return _read_array(stream)
+
+    def lazily(self, name: str) -> np.ndarray:
+        """One array, mapped where it is stored as it is, so that only what is touched is read; else whole."""
+        header = self.headers[name]
+        with zipfile.ZipFile(self.path) as archive:
+            info = archive.getinfo(f"{name}.npy")
+        if info.compress_type != zipfile.ZIP_STORED or header.n_bytes < LARGE_BYTES:
+            return self.load(name)
+        with self.path.open("rb") as stream:
+            stream.seek(info.header_offset + 26)
+            before = sum(struct.unpack("<HH", stream.read(4)))
+        start = info.header_offset + 30 + before + header.offset
+        order = "F" if header.fortran else "C"
+        return np.memmap(self.path, header.dtype, "r", start, header.shape, order)  # type: ignore[call-overload]
 
     def optional(self, *names: str) -> np.ndarray | None:
         """The first of these arrays, whole, or None."""

@@ -76,7 +76,7 @@ def read_npz(path: Path, options: NumpyOptions) -> Scan:
         options = options.model_copy(update={"values": VALUE_KINDS[name]})
         notes.append(f"Values taken as {VALUE_KINDS[name]} by their name.")
     fields = (_mean(archive, FLATS), _mean(archive, DARKS))
-    return _scan(path, archive.load(name), _facts(path, archive), *fields, options, notes)
+    return _scan(path, archive.lazily(name), _facts(path, archive), *fields, options, notes)
 
 
 def _scan(

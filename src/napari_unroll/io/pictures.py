@@ -5,9 +5,11 @@ It knows TIFF, not what the pictures show.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +24,36 @@ MOST_PICTURES = 50_000
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 
-def load_tiff(path: Path) -> np.ndarray:
-    """All pictures of a TIFF file, (row, column) or (picture, row, column)."""
+class Pictures:
+    """The pictures of an open TIFF file (picture, row, column), of which only those are read that are asked for."""
+
+    def __init__(self, path: Path, series: tifffile.TiffPageSeries, shape: tuple[int, ...]) -> None:
+        self._path, self._pages = path, series.pages
+        self.shape, self.dtype, self.ndim = shape, series.dtype, len(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        page = self._pages[i]
+        if page is None:
+            return np.zeros(self.shape[1:], self.dtype)
+        return np.asarray(page.asarray()).reshape(self.shape[1:])
+
+
+@contextmanager
+def open_tiff(path: Path) -> Iterator[np.ndarray | Pictures]:
+    """The pictures of a TIFF file, (row, column) or (picture, row, column), while it is open.
+
+    They are mapped where they lie one after the other, read one by one where every page is one, else read at once.
+    """
     if container(path) != "tiff":
         raise FileFormatError(f"{path.name} is not a TIFF picture by its content; check the file.")
     try:
         check_directories(path)
         with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
             series = _checked_series(path, tiff)
-            return _pictures(series).reshape(_shape(path, series))
+            yield _opened(path, tiff, series)
     except UnrollError:
         raise
     except Exception as error:
@@ -39,18 +62,29 @@ def load_tiff(path: Path) -> np.ndarray:
         ) from error
 
 
-def _pictures(series: tifffile.TiffPageSeries) -> np.ndarray:
-    """The values of a series, picture by picture where every page is one."""
-    rows_cols = tuple(series.shape[-2:])
-    if len(series.pages) < 2 or len(series.pages) * np.prod(rows_cols) != series.size:
-        return np.asarray(series.asarray())
-    values = np.zeros((len(series.pages), *rows_cols), series.dtype)
-    with stage(len(values), "reading pictures") as done:
-        for k, page in enumerate(series.pages):
-            done(k)
-            if page is not None:
-                values[k] = page.asarray().reshape(rows_cols)
-    return values
+def _opened(path: Path, tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> np.ndarray | Pictures:
+    shape = _shape(path, series)
+    if series.dataoffset is not None:
+        dtype = series.dtype.newbyteorder(tiff.byteorder)
+        return np.memmap(path, dtype, "r", series.dataoffset, shape)
+    if len(shape) == 3 and len(series.pages) == shape[0]:
+        return Pictures(path, series, shape)
+    check_memory(2 * series.nbytes, path.name)
+    return np.asarray(series.asarray()).reshape(shape)
+
+
+def load_tiff(path: Path) -> np.ndarray:
+    """All pictures of a TIFF file, (row, column) or (picture, row, column)."""
+    with open_tiff(path) as stored:
+        check_memory(2 * math.prod(stored.shape) * stored.dtype.itemsize, path.name)
+        if stored.ndim == 2:
+            return np.array(stored, stored.dtype.newbyteorder("="))
+        values = np.empty(stored.shape, stored.dtype.newbyteorder("="))
+        with stage(len(values), "reading pictures") as done:
+            for k in range(len(values)):
+                done(k)
+                values[k] = stored[k]
+        return values
 
 
 def _shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, ...]:
@@ -60,7 +94,8 @@ def _shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, ...]:
     if len(shape) > 3:
         raise FileFormatError(f"{path.name} has axes {series.axes} of shape {series.shape}; expected views of 2 axes.")
     rows_cols = tuple(series.shape[-2:])
-    return (-1, *rows_cols) if len(shape) == 3 or np.prod(series.shape) > np.prod(rows_cols) else rows_cols
+    n = math.prod(series.shape) // math.prod(rows_cols)
+    return (n, *rows_cols) if len(shape) == 3 or n > 1 else rows_cols
 
 
 def _checked_series(path: Path, tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries:
@@ -77,7 +112,6 @@ def _checked_series(path: Path, tiff: tifffile.TiffFile) -> tifffile.TiffPageSer
             check_packed(path.name, page.nbytes, sum(page.databytecounts))
             ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
             check_declared(path, max(ends, default=0), "pictures")
-    check_memory(2 * series.nbytes, path.name)
     return series
 
 

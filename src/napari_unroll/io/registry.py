@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
+from napari_unroll.errors import FileFormatError, LargeScan, MissingInformation, ParameterError
 from napari_unroll.io import (
     bart,
     blurred_picture,
@@ -43,12 +43,22 @@ from napari_unroll.io import (
 )
 from napari_unroll.io.corrections import preview
 from napari_unroll.io.ct_options import CORRECTIONS, REPAIRS, CorrectionOptions
-from napari_unroll.io.guards import container, file_hash, files_of, following_links, readable, translated
+from napari_unroll.io.guards import (
+    LARGE_BYTES,
+    container,
+    file_hash,
+    files_of,
+    following_links,
+    loading_at_most,
+    readable,
+    translated,
+)
 from napari_unroll.io.reader import Reader, allows_links, parse_options
 from napari_unroll.io.unknown import unsupported
 from napari_unroll.scan.blurring import BlurredSampling
-from napari_unroll.scan.contradictions import axis_column, contradictions
+from napari_unroll.scan.contradictions import contradictions
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam
+from napari_unroll.scan.grids import axis_column
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Origin, Provenance, Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
@@ -143,6 +153,25 @@ def read(path: Path | str, *, format: str | None = None, **options: Any) -> Scan
         return _read(Path(path).expanduser(), format, options)
 
 
+LESS = ("view_step", "bin", "rows", "slice", "first")
+"""Options by which less is loaded."""
+
+
+def look(path: Path | str, **options: Any) -> Scan:
+    """As :func:`read`, but a scan of more than LARGE_BYTES of memory is left where it is, with only its header read.
+
+    Raises LargeScan then, which says how much it would take, and by which options less of it is loaded.
+    """
+    try:
+        with loading_at_most(LARGE_BYTES):
+            return read(path, **options)
+    except LargeScan as large:
+        with following_links(allows_links(options)):
+            known = [name for name in LESS if name in find_reader(path).options.model_fields]
+        less = f"Choose less by option {', '.join(map(repr, known))}, or read it as it is." if known else ""
+        raise LargeScan(f"{large} {less}".strip(), *known) from None
+
+
 def _read(path: Path, format: str | None, options: Mapping[str, Any]) -> Scan:
     reader = _reader_named(path, format) if format else find_reader(path)
     record = parse_options(reader, options)
@@ -198,7 +227,9 @@ def describe(path: Path | str, **options: Any) -> dict[str, Any]:
     size = sum(p.stat().st_size for p in {*files_of(path), *reader.beside(path)})
     facts: dict[str, Any] = {"path": str(path), "format": reader.title, "size": readable(size)}
     try:
-        facts |= summary(read(path, **options))
+        facts |= summary(look(path, **options))
+    except LargeScan as large:
+        facts["not loaded"] = str(large)
     except MissingInformation as missing:
         facts["missing"] = str(missing)
     return facts | {"options": option_help(reader)}
@@ -250,7 +281,9 @@ def grouped(facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     origins = facts.get("origins", {})
     tree = {name: value for name, value in facts.items() if name not in origins and name != "origins"}
-    late = {name: tree.pop(name) for name in ("missing", "contradictions", "notes", "options") if name in tree}
+    late = {
+        name: tree.pop(name) for name in ("missing", "not loaded", "contradictions", "notes", "options") if name in tree
+    }
     groups = {origin: {n: facts[n] for n, o in origins.items() if o == origin} for origin in get_args(Origin)}
     return tree | {origin: group for origin, group in groups.items() if group} | {k: v for k, v in late.items() if v}
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import container
 from napari_unroll.io.npy_header import load_npy
 from napari_unroll.io.number_files import angles_file, locate
-from napari_unroll.io.pictures import TIFF_SUFFIXES, load_tiff, mean_picture, tiff_files
+from napari_unroll.io.pictures import TIFF_SUFFIXES, load_tiff, mean_picture, open_tiff, tiff_files
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.views import Views
 from napari_unroll.scan.scan import Scan
@@ -38,7 +39,8 @@ def sniff_folder(path: Path) -> bool:
 
 def read_file(path: Path, options: FieldOptions) -> Scan:
     """A multi-page TIFF as (view, row, column)."""
-    return stack_scan(path, load_tiff(path), options, " Or the option format=picture-tiff for a blurred picture.")
+    with open_tiff(path) as stack:
+        return stack_scan(path, stack, options, " Or the option format=picture-tiff for a blurred picture.")
 
 
 def read_folder(path: Path, options: FieldOptions) -> Scan:
@@ -46,9 +48,12 @@ def read_folder(path: Path, options: FieldOptions) -> Scan:
     return folder_scan(path, tiff_files(path), load_tiff, options)
 
 
-def stack_scan(path: Path, stack: np.ndarray, options: FieldOptions, else_: str = "") -> Scan:
-    """The scan of a stack (view, row, column) in one file, whose fields and angles may lie beside it."""
-    if stack.ndim != 3:
+def stack_scan(path: Path, stack: Any, options: FieldOptions, else_: str = "") -> Scan:
+    """The scan of a stack (view, row, column) in one file, whose fields and angles may lie beside it.
+
+    Of ``stack`` only the shape, the type and one picture after the other are asked for.
+    """
+    if len(stack.shape) != 3:
         raise FileFormatError(
             f"{path.name} holds one picture of {stack.shape[0]} × {stack.shape[1]} pixels; expected a stack of "
             f"projections. Give the folder that holds one file per view.{else_}"

@@ -6,6 +6,7 @@ Flat and dark field, repairs and binning of each view; what the numbers are; −
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +15,13 @@ import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.interrupt import check, stage
-from napari_unroll.io.ct_options import LARGEST_AIR, RepairOptions, ValueOptions
-from napari_unroll.io.guards import check_memory
+from napari_unroll.io.ct_options import LARGEST_AIR, RepairOptions, ValueOptions, ViewOptions
+from napari_unroll.io.guards import check_memory, readable
 from napari_unroll.io.repairs import Repairs
+from napari_unroll.record import shown
 from napari_unroll.scan import preprocess_ct as ct
 
+RANGE = re.compile(r"^\s*(\d{1,9})\s*:\s*(\d{1,9})\s*$")
 Field = np.ndarray | float
 """A flat or dark field (row, column), or one number for all of it."""
 
@@ -27,11 +30,13 @@ Field = np.ndarray | float
 class Views:
     """Views of a file, loaded one at a time: ``load(i)`` gives view i as (row, column) in whatever type is stored.
 
-    ``flat`` and ``dark`` are fields for all views, or give that of view i.
+    ``flat`` and ``dark`` are fields for all views, or give that of view i. ``load_rows(i, rows)`` reads only some rows of a
+    view, where that is less work than all of them.
     """
 
     shape: tuple[int, int, int]
     load: Callable[[int], np.ndarray]
+    load_rows: Callable[[int, slice], np.ndarray] | None = None
     flat: Field | Callable[[int], Field] | None = None
     dark: Field | Callable[[int], Field] = 0.0
     integer: bool = False
@@ -44,8 +49,24 @@ class Views:
             self,
             shape=(n, cols, rows),
             load=lambda i: self.load(i).T,
+            load_rows=None,
             flat=flat,
             dark=lambda i: np.transpose(_of(self.dark, i)),
+        )
+
+    def cropped(self, rows: range) -> Views:
+        """Only some rows of every view; nothing else is read where the file allows it."""
+        if len(rows) == self.shape[1]:
+            return self
+        part = slice(rows.start, rows.stop)
+        load_rows = self.load_rows or (lambda i, rows: self.load(i)[rows])
+        return replace(
+            self,
+            shape=(self.shape[0], len(rows), self.shape[2]),
+            load=lambda i: load_rows(i, part),
+            load_rows=None,
+            flat=None if self.flat is None else lambda i: _rows_of(_of(self.flat, i), part),
+            dark=lambda i: _rows_of(_of(self.dark, i), part),
         )
 
     def corrected(self, i: int) -> np.ndarray:
@@ -64,6 +85,32 @@ def _of(field: Any, i: int) -> Any:
     return field(i) if callable(field) else field
 
 
+def _rows_of(field: Field, rows: slice) -> Field:
+    return field[rows] if isinstance(field, np.ndarray) else field
+
+
+def chosen_views(n: int, options: ViewOptions) -> slice:
+    """The views to load of ``n``. Raises ParameterError where none is left."""
+    found = part_of(n, options.views, "views")
+    return slice(found.start, found.stop, options.view_step)
+
+
+def part_of(n: int, text: str | None, name: str) -> range:
+    """The range ``first:last`` of an option among ``n`` views or rows, both ends in it; all where it is empty.
+
+    Raises ParameterError for what is no such range.
+    """
+    if text is None:
+        return range(n)
+    found = RANGE.match(text)
+    first, last = (int(k) for k in found.groups()) if found else (0, -1)
+    if not 0 <= first <= last < n:
+        raise ParameterError(
+            f"Option {name!r} is a range first:last within 0:{n - 1}, such as 0:{n // 2}; got {shown(text)}."
+        )
+    return range(first, last + 1)
+
+
 def between(before: np.ndarray, after: np.ndarray, when: np.ndarray) -> Callable[[int], np.ndarray]:
     """The flat field of view i between one taken before and one after the views, at times ``when`` (view,) of 0 to 1."""
     drift = after - before
@@ -72,7 +119,7 @@ def between(before: np.ndarray, after: np.ndarray, when: np.ndarray) -> Callable
 
 def line_integrals(views: Views, options: ValueOptions, notes: list[str]) -> np.ndarray:
     """The chosen views as line integrals (view, row, column), float32."""
-    chosen = range(0, views.shape[0], options.view_step)
+    chosen = range(views.shape[0])[chosen_views(views.shape[0], options)]
     kind: str = "counts" if views.flat is not None else options.values
     if kind == "auto" and options.zingers:
         kind = _infer_kind(load_stack(views, _sample(chosen), RepairOptions(bin=options.bin), []), notes)
@@ -93,18 +140,20 @@ def load_stack(
     rows, cols = (n // options.bin for n in views.shape[1:])
     if min(rows, cols) < 1:
         raise ParameterError(f"Binning by {options.bin} leaves nothing of {views.shape[1]} × {views.shape[2]} pixels.")
-    check_memory(5 * len(chosen) * rows * cols + 24 * views.shape[1] * views.shape[2], f"{len(chosen)} views")
+    needed = 5 * len(chosen) * rows * cols + 24 * views.shape[1] * views.shape[2]
+    check_memory(needed, f"{len(chosen)} of {views.shape[0]} views of {rows} × {cols} pixels")
     stack = np.empty((len(chosen), rows, cols), np.float32)
     repair = Repairs(options, integrals)
     if options.bad_pixels:
         repair.find_bad(views.corrected, chosen)
-    with stage(len(chosen), "reading views") as done:
+    with stage(len(chosen), f"reading views into {readable(stack.nbytes)} of memory") as done:
         for k, i in enumerate(chosen):
             done(k)
             stack[k] = ct.bin_view(repair(views.corrected(i)), options.bin)
     repair.note(len(chosen) * math.prod(views.shape[1:]), notes)
-    if options.view_step > 1:
-        notes.append(f"Loaded {len(chosen)} of {views.shape[0]} views, one in {options.view_step}.")
+    if len(chosen) < views.shape[0]:
+        within = f" from {chosen[0]} on" if options.views is not None else ""
+        notes.append(f"Loaded {len(chosen)} of {views.shape[0]} views, one in {options.view_step}{within}.")
     if options.bin > 1:
         notes.append(f"Binned {options.bin} × {options.bin} pixels, before −log.")
     return stack

@@ -24,9 +24,9 @@ from napari_unroll.io.ct_options import CorrectionOptions
 from napari_unroll.io.number_files import numbers_from
 from napari_unroll.io.pictures import load_tiff
 from napari_unroll.io.reader import Reader
-from napari_unroll.io.views import Views, between, load_stack, take_log
+from napari_unroll.io.views import Views, between, chosen_views, load_stack, part_of, take_log
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
-from napari_unroll.scan.grids import bin_geometry, limit_grid
+from napari_unroll.scan.grids import bin_geometry, crop_geometry, limit_grid, planes_seen
 from napari_unroll.scan.scan import Scan
 
 VIEW_NAME = re.compile(r"^scan_(\d{6})\.tiff?$")
@@ -105,11 +105,16 @@ def _scan(path: Path, orbits: list[Orbit], options: WalnutOptions, notes: list[s
         dark=lambda i: owner[i][0].dark,
         integer=True,
     )
-    stack = take_log(load_stack(views, range(0, len(owner), options.view_step), options, notes), notes)
-    vectors = np.concatenate([orbit.vectors for orbit in orbits])[:: options.view_step]
-    geometry = ConeBeam(vectors=vectors, detector_shape=views.shape[1:])
+    chosen, rows = chosen_views(len(owner), options), part_of(shape[0], options.rows, "rows")
+    stack = take_log(load_stack(views.cropped(rows), range(len(owner))[chosen], options, notes), notes)
+    vectors = np.concatenate([orbit.vectors for orbit in orbits])[chosen]
+    geometry = crop_geometry(ConeBeam(vectors=vectors, detector_shape=views.shape[1:]), rows)
     correct(stack, options, optics_of(geometry).binned(options.bin), notes)
-    grid = limit_grid(_grid(options.bin), options.max_size)
+    grid = _grid(options.bin)
+    if len(rows) < shape[0]:
+        grid = planes_seen(grid, geometry)
+        notes.append(f"Rows {rows[0]} to {rows[-1]} of {shape[0]}.")
+    grid = limit_grid(grid, options.max_size)
     notes.append("Volume: {} × {} × {} voxels (z, y, x) of {:.4g} mm.".format(*grid.shape, grid.spacing_mm[0]))
     return Scan(
         measurements=stack,

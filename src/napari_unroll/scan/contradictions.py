@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam
+from napari_unroll.scan.grids import axis_column
 from napari_unroll.scan.preprocess_mri import low_resolution_images
 from napari_unroll.scan.scan import Scan
 
@@ -34,17 +35,6 @@ def contradictions(scan: Scan) -> list[str]:
         return []
     found = (_angles(np.rad2deg(np.unwrap(geometry.angles_rad))), _axis(geometry), _opening(geometry), _cut(scan))
     return [sentence for sentence in found if sentence]
-
-
-def axis_column(geometry: ConeBeam | ParallelBeam) -> float:
-    """Detector column (0 at the centre of the first pixel) on which the rotation axis (z = 0) falls, median of the views."""
-    v = geometry.vectors
-    rays, centre, u = geometry.central_rays, v[:, 3:6], v[:, 6:9]
-    through, start = (-v[:, :3], v[:, :3]) if isinstance(geometry, ConeBeam) else (rays, np.zeros_like(centre))
-    normal = np.cross(u, v[:, 9:12])
-    along = ((centre - start) * normal).sum(1) / (through * normal).sum(1)
-    across = ((start + along[:, None] * through - centre) * u).sum(1) / (u * u).sum(1)
-    return float(np.median(across) + 0.5 * (geometry.detector_shape[1] - 1))
 
 
 def _angles(degrees: np.ndarray) -> str:

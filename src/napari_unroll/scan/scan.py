@@ -54,6 +54,7 @@ def once_per_scan(function: Callable[[Scan], T]) -> Callable[[Scan], T]:
 class Provenance:
     """Where measurements came from: path or generator, format, SHA-256 of the input, and seed if generated.
 
+    Of large inputs a part is hashed, see ``io.guards.file_hash``.
     ``options`` are the reader's options that were changed, as (name, value): with the path they repeat the reading.
     ``edits`` are what was changed of the scan since then, as (name, value).
     """
