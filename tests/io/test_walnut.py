@@ -146,10 +146,10 @@ def test_flats_before_and_after_are_interpolated_by_time(folder):
 
 
 def test_some_rows_give_the_planes_that_they_see(folder):
-    whole, slab = read(folder, bin=2), read(folder, bin=2, rows="4:7")
-    np.testing.assert_array_equal(slab.measurements, whole.measurements[:, 2:4])
+    whole, slab = read(folder, bin=2), read(folder, bin=2, rows="2:5")
+    np.testing.assert_allclose(slab.measurements, whole.measurements[:, 1:3])
     v = whole.geometry.vectors
-    away = (4 + 0.5 * (4 - 2 * whole.geometry.detector_shape[0])) / 2
+    away = 0.5  # binned rows from the middle of three to that of the last two
     np.testing.assert_allclose(slab.geometry.vectors[:, 3:6], v[:, 3:6] + away * v[:, 9:12], atol=1e-6)
     assert slab.grid.shape[0] < whole.grid.shape[0]
     planes = (np.array(slab.grid.origin_mm) - np.array(whole.grid.origin_mm)) / whole.grid.spacing_mm

@@ -52,7 +52,7 @@ def default_grid(geometry: CtGeometry) -> VolumeGrid:
     rows, cols = geometry.detector_shape
     away = abs(axis_column(geometry) - 0.5 * (cols - 1))
     if away > OFF_CENTRE * cols and away < 0.5 * cols and _is_full_turn(geometry.angles_rad):
-        cols = math.ceil(cols + 2 * away)
+        cols = round(cols + 2 * away)
     voxel = float(np.sqrt(np.prod(geometry.pixel_mm))) / magnification(geometry)
     heights = axis_heights_mm(geometry)
     height = 0.5 * float(heights.min() + heights.max())

@@ -10,6 +10,10 @@ from scipy import fft, ndimage
 
 from napari_unroll.errors import ScanError
 
+FULL_TURN = 0.98
+"""Of a turn: what a scan must cover for its axis to lie anywhere on the detector."""
+LEAST_OVERLAP = 0.1
+"""Of the columns: what opposite views of such a scan must have in common."""
 FLOOR = 1e-4
 """Smallest transmission that −log takes: fewer photons than this say nothing about thickness."""
 
@@ -129,10 +133,12 @@ def rotation_axis(line_integrals: np.ndarray, angles_rad: np.ndarray) -> float |
 
     A view and the mirrored view half a turn later differ by a shift of n − 1 − 2 c columns: the peak of the
     correlation of their column derivatives (so that truncated objects do not pull it to the centre), refined by a
-    parabola. Where no pair is exactly opposite, c is extrapolated linearly to a deviation of zero.
+    parabola. Where no pair is exactly opposite, c is extrapolated linearly to a deviation of zero. Of a full turn, whose axis may
+    lie anywhere, the correlation is that of the columns that both views have, times the root of their number.
     """
     pairs, deviation = opposite_views(angles_rad)
-    found = np.array([_mirror_axis(line_integrals[a], line_integrals[b]) for a, b in pairs])
+    anywhere = float(np.ptp(angles_rad)) > FULL_TURN * 2 * np.pi
+    found = np.array([_mirror_axis(line_integrals[a], line_integrals[b], anywhere) for a, b in pairs])
     usable = np.isfinite(found)
     if not usable.any():
         return None
@@ -148,9 +154,11 @@ def _at_zero_deviation(deviation: np.ndarray, axes: np.ndarray) -> float:
     return float(np.polyval(np.polyfit(deviation[keep], axes[keep], 1), 0.0))
 
 
-def _mirror_axis(view: np.ndarray, opposite: np.ndarray) -> float:
-    n = view.shape[1]
-    correlation = _correlation(view, opposite[:, ::-1])
+def _mirror_axis(view: np.ndarray, opposite: np.ndarray, anywhere: bool) -> float:
+    n, mirrored = view.shape[1], opposite[:, ::-1]
+    correlation = _correlation(view, mirrored)
+    if anywhere:
+        correlation = correlation * _significance(view, mirrored)
     if n < 4 or not correlation.max() > 0:
         return float("nan")
     return (n - 1 - (_parabola(correlation) - (n - 2))) / 2
@@ -163,6 +171,20 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     size = fft.next_fast_len(2 * n, real=True)
     spectrum = (np.conj(fft.rfft(a, size, axis=1)) * fft.rfft(b, size, axis=1)).sum(axis=0)
     return np.roll(fft.irfft(spectrum, size), n - 1)[: 2 * n - 1]
+
+
+def _significance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """√overlap / (‖first'‖ ‖second'‖) over the columns that overlap at the shifts of :func:`_correlation`; 0 where they are few."""
+    a, b = ((np.diff(view, axis=1) ** 2).sum(axis=0, dtype=np.float64) for view in (first, second))
+    n = len(a)
+    shifts = np.arange(1 - n, n)
+    low, high = np.maximum(0, -shifts), np.minimum(n, n - shifts)
+    below_a, below_b = (np.concatenate([[0.0], np.cumsum(v)]) for v in (a, b))
+    energy = (below_a[high] - below_a[low]) * (below_b[high + shifts] - below_b[low + shifts])
+    floor = 1e-6 * below_a[-1] * below_b[-1]
+    overlap = high - low
+    usable = (overlap >= LEAST_OVERLAP * n) & (energy > floor)
+    return np.where(usable, np.sqrt(overlap / np.where(usable, energy, 1.0)), 0.0)
 
 
 def _parabola(values: np.ndarray) -> float:
