@@ -8,6 +8,8 @@ import tifffile
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.any_volume import read_any_volume, volume_files
+from napari_unroll.io.writers import write
+from napari_unroll.scan.geometry import VolumeGrid
 
 VALUES = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
 
@@ -33,6 +35,14 @@ def _slices(path):
         tifffile.imwrite(path / f"slice_{i}.tif", values)
 
 
+def _fits(path):
+    pytest.importorskip("astropy.io.fits").PrimaryHDU(VALUES.astype(">f4")).writeto(path)
+
+
+def _ome_zarr(path):
+    write(path, VALUES, VolumeGrid(shape=VALUES.shape))
+
+
 WRITERS = {
     "v.tif": lambda path: tifffile.imwrite(path, VALUES, photometric="minisblack"),
     "v.npy": lambda path: np.save(path, VALUES),
@@ -41,6 +51,8 @@ WRITERS = {
     "v.nii.gz": _nifti,
     "v.mrc": _mrc,
     "v.h5": _hdf5,
+    "v.fits": _fits,
+    "v.ome.zarr": _ome_zarr,
     "slices": _slices,
 }
 
@@ -52,7 +64,7 @@ def test_every_format_gives_the_volume(tmp_path, name):
     assert volume_files(tmp_path) == [tmp_path / name]
 
 
-@pytest.mark.parametrize("name", ["v.tif", "v.npy", "v.npz", "v.nii", "v.mrc", "v.h5"])
+@pytest.mark.parametrize("name", ["v.tif", "v.npy", "v.npz", "v.nii", "v.mrc", "v.h5", "v.fits"])
 def test_damaged_files_are_refused_in_words(tmp_path, name):
     (tmp_path / name).write_bytes(b"no volume at all" * 20)
     with pytest.raises(FileFormatError, match=name):

@@ -1,29 +1,27 @@
 """Volumes of whatever origin, as plain arrays: what networks are trained on. Scale and units are not interpreted.
 
-TIFF stacks, folders of TIFF or DICOM slices, .npy, .npz, NIfTI (with nibabel), MRC, HDF5, OME-Zarr. Sizes are checked before
-anything is allocated. Knows no scans.
+TIFF stacks, folders of TIFF or DICOM slices, .npy, .npz, NIfTI (with nibabel), MRC, FITS, HDF5, OME-Zarr. Sizes are checked
+before anything is allocated. Knows no scans.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import mrcfile
 import numpy as np
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import stage
-from napari_unroll.io import dicom, nifti, ome_zarr
-from napari_unroll.io.guards import MRC_SUFFIXES, check_declared, check_memory, translated
+from napari_unroll.io import dicom, fits_stack, mrc_volume, nifti, ome_zarr
+from napari_unroll.io.guards import MRC_SUFFIXES, check_memory, translated
 from napari_unroll.io.hdf5 import load, objects, open_hdf5
 from napari_unroll.io.npy_header import Archive, load_npy
 from napari_unroll.io.pictures import TIFF_SUFFIXES, load_tiff, natural, tiff_files
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".nxs")
-KINDS = "tif, npy, npz, nii, nii.gz, mrc, h5, ome.zarr, or folders of TIFF or DICOM slices"
+KINDS = "tif, npy, npz, nii, nii.gz, mrc, fits, h5, ome.zarr, or folders of TIFF or DICOM slices"
 
 
 def volume_files(folder: Path | str) -> list[Path]:
@@ -104,17 +102,6 @@ def _read_npz(path: Path) -> np.ndarray:
     return archive.load(max(archive.headers, key=lambda name: archive.headers[name].n_bytes))
 
 
-def _read_mrc(path: Path) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with mrcfile.open(path, permissive=True, header_only=True) as file:
-            count = int(file.header.nx) * int(file.header.ny) * int(file.header.nz)
-        check_declared(path, count, f"{count} voxels")
-        check_memory(4 * count, path.name)
-        with mrcfile.open(path, permissive=True) as file:
-            return np.array(file.data)
-
-
 def _read_hdf5(path: Path) -> np.ndarray:
     """The dataset ``truth`` of our scan files, else the largest one of three axes."""
     with open_hdf5(path) as file:
@@ -129,6 +116,7 @@ READERS: dict[tuple[str, ...], Callable[[Path], np.ndarray]] = {
     (".npy",): load_npy,
     (".npz",): _read_npz,
     nifti.SUFFIXES: nifti.load,
-    MRC_SUFFIXES: _read_mrc,
+    MRC_SUFFIXES: mrc_volume.load,
+    fits_stack.SUFFIXES: fits_stack.load_fits,
     HDF5_SUFFIXES: _read_hdf5,
 }

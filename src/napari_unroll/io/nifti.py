@@ -25,6 +25,8 @@ COMMENT = "comment"
 """Code of the header extension that holds the record as JSON."""
 LARGEST_NOTE = 100_000_000
 """Bytes of the record."""
+MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}
+"""Units of length that a header names, in mm; of others mm are taken."""
 QUICK = 1
 """Level of gzip: noise is hardly smaller at higher ones, and takes many times longer."""
 
@@ -69,9 +71,10 @@ def read(path: Path) -> Volume:
     values = _values(path, image)
     if values.ndim != 3:
         raise FileFormatError(f"{path.name} holds values of shape {values.shape}; expected one volume (z, y, x).")
-    spacing = tuple(float(s) for s in reversed(image.header.get_zooms()[:3]))
+    mm = MM.get(image.header.get_xyzt_units()[0], 1.0)
+    spacing = tuple(float(s) * mm for s in reversed(image.header.get_zooms()[:3]))
     last = np.array(values.shape[::-1]) - 1
-    center = (image.affine @ [*(0.5 * last), 1.0])[:3][::-1]
+    center = (image.affine @ [*(0.5 * last), 1.0])[:3][::-1] * mm
     grid = VolumeGrid(shape=values.shape, spacing_mm=spacing, center_mm=tuple(float(c) for c in center))  # type: ignore[arg-type]
     return Volume(values, grid, _record(image) or {})
 

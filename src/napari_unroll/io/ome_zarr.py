@@ -1,13 +1,13 @@
-"""Volumes as OME-Zarr: a multiscale image with physical scale in mm, OME-NGFF 0.5 in Zarr 3.
+"""Volumes as OME-Zarr: a multiscale image with physical scale in mm, OME-NGFF 0.5 in Zarr 3; 0.4 in Zarr 2 is read, too.
 
-Source: https://ngff.openmicroscopy.org/0.5/. Chunks are what one writer owns, so that parallel writers of patches
+Source: https://ngff.openmicroscopy.org/0.5/ and 0.4. Chunks are what one writer owns, so that parallel writers of patches
 never share one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,17 @@ from typing import Any
 import numpy as np
 import zarr
 
-from napari_unroll.errors import FileFormatError
+from napari_unroll.errors import FileFormatError, UnrollError
 from napari_unroll.io.guards import check_folder, check_memory
 from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
 from napari_unroll.scan.geometry import VolumeGrid
 
+MM = {
+    "millimeter": 1.0, "meter": 1e3, "centimeter": 10.0, "micrometer": 1e-3, "nanometer": 1e-6, "angstrom": 1e-7, "picometer": 1e-9,
+}  # fmt: skip
+"""Units of length of the standard, in mm."""
+NAME = "reconstruction"
+"""Of our images: magnitude and phase of theirs are one complex volume."""
 LARGE = 256
 """A volume that is still growing has coarser levels where an edge is longer."""
 SMALLEST = 64
@@ -142,7 +148,7 @@ def _multiscale(
     axes = [{"name": "c", "type": "channel"}] if is_complex else []
     axes += [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
     levels = [_level(f"{inside}{k}", grid, s, is_complex, centred) for k, s in enumerate(scales)]
-    return {"name": "reconstruction", "axes": axes, "datasets": levels}
+    return {"name": NAME, "axes": axes, "datasets": levels}
 
 
 def _channel(name: str, values: np.ndarray) -> dict[str, Any]:
@@ -168,16 +174,16 @@ def _level(
 
 
 class StoredLevel:
-    """A level (z, y, x) on disk, of which only what is looked at is read, each time anew; of complex ones a channel."""
+    """A level (z, y, x) on disk, of which only what is looked at is read, each time anew; ``at`` along the axes before those."""
 
-    def __init__(self, array: Any, channel: int | None) -> None:
-        self._array, self._channel = array, channel
+    def __init__(self, array: Any, at: tuple[int, ...]) -> None:
+        self._array, self._at = array, at
         self.shape: tuple[int, ...] = array.shape[-3:]
         self.dtype, self.ndim, self.size = array.dtype, 3, math.prod(self.shape)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         key = key if isinstance(key, tuple) else (key,)
-        return np.asarray(self._array[key if self._channel is None else (self._channel, *key)])
+        return np.asarray(self._array[(*self._at, *key)])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[...], dtype)
@@ -194,56 +200,107 @@ class StoredVolume:
 
 def open_lazily(path: Path) -> StoredVolume:
     """The volume without its values. Raises FileFormatError as :func:`read` does."""
-    with _opened(path) as (group, attributes):
-        datasets = attributes["ome"]["multiscales"][0]["datasets"]
-        arrays = [group[level["path"]] for level in datasets]
-        channels = dict(enumerate(CHANNELS)) if arrays[0].ndim == 4 else {None: ""}
-        levels = {name: [StoredLevel(array, c) for array in arrays] for c, name in channels.items()}
-        grid = _grid(arrays[0].shape[-3:], datasets[0])
-        return StoredVolume(levels, grid, dict(attributes.get(RECORD_KEY, {})).get("record", {}))
+    with _opened(path) as (group, image):
+        arrays = [group[level["path"]] for level in image.datasets]
+        shape = image.check(path, arrays[0].shape)
+        before = (0,) * (arrays[0].ndim - 3)
+        channels = {(c,): name for c, name in enumerate(CHANNELS)} if image.is_complex else {before: ""}
+        levels = {name: [StoredLevel(array, at) for array in arrays] for at, name in channels.items()}
+        return StoredVolume(levels, image.grid(shape), image.record)
 
 
 def size_of(path: Path) -> tuple[tuple[int, ...], int]:
     """Shape of the finest level and bytes of a number."""
-    with _opened(path) as (group, attributes):
-        array = group[attributes["ome"]["multiscales"][0]["datasets"][0]["path"]]
+    with _opened(path) as (group, image):
+        array = group[image.datasets[0]["path"]]
         return array.shape, array.dtype.itemsize
 
 
+@dataclass(frozen=True)
+class Multiscale:
+    """What the metadata of an image say, of version 0.4 or 0.5: its axes, levels and record."""
+
+    axes: list[dict[str, Any]]
+    datasets: list[dict[str, Any]]
+    around: list[dict[str, Any]]
+    record: dict[str, Any]
+    is_complex: bool
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any]) -> Multiscale:
+        """From the attributes of a group."""
+        first = dict(attributes.get("ome", attributes))["multiscales"][0]
+        record = dict(attributes.get(RECORD_KEY, {})).get("record", {})
+        is_complex = first.get("name") == NAME and len(first["axes"]) == 4
+        return cls(first["axes"], first["datasets"], first.get("coordinateTransformations", []), record, is_complex)
+
+    def volume(self, path: Path, values: np.ndarray) -> np.ndarray:
+        """The volume (z, y, x) of an array of any axes; our magnitude and phase (2, z, y, x) are one complex volume."""
+        shape = self.check(path, values.shape)
+        return from_channels(values) if self.is_complex else values.reshape(shape)
+
+    def check(self, path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape (z, y, x) of an array of any axes.
+
+        Raises FileFormatError for several channels or times, of which none can be chosen.
+        """
+        kinds = [axis.get("type", "space") for axis in self.axes]
+        if len(shape) != len(kinds) or kinds.count("space") not in (2, 3):
+            raise FileFormatError(
+                f"{path.name} has {len(shape)} axes, of which {kinds.count('space')} are of space; expected z, y, x."
+            )
+        extra = {str(a["name"]): n for a, kind, n in zip(self.axes, kinds, shape, strict=True) if kind != "space"}
+        if any(n > 1 for n in extra.values()) and not self.is_complex:
+            held = ", ".join(f"{n} along {name}" for name, n in extra.items())
+            raise FileFormatError(f"{path.name} holds several volumes ({held}); expected one. Save one of them.")
+        space = tuple(n for n, kind in zip(shape, kinds, strict=True) if kind == "space")
+        return space if len(space) == 3 else (1, *space)
+
+    def grid(self, shape: tuple[int, ...]) -> VolumeGrid:
+        """The grid in mm of the finest level (z, y, x); lengths without a unit are taken as mm."""
+        space = [k for k, axis in enumerate(self.axes) if axis.get("type", "space") == "space"]
+        mm = [MM.get(str(self.axes[k].get("unit", "millimeter")), 0.0) for k in space]
+        spacing, start = np.ones(len(self.axes)), np.zeros(len(self.axes))
+        told = False
+        for transform in [*self.datasets[0]["coordinateTransformations"], *self.around]:
+            if transform["type"] == "scale":
+                scale = np.asarray(transform["scale"], float)
+                spacing, start = spacing * scale, start * scale
+            elif transform["type"] == "translation":
+                start, told = start + np.asarray(transform["translation"], float), True
+        steps = [float(spacing[k]) * u for k, u in zip(space, mm, strict=True)]
+        firsts = [float(start[k]) * u for k, u in zip(space, mm, strict=True)]
+        if len(space) == 2:
+            steps, firsts = [steps[0], *steps], [0.0, *firsts]
+        if not told:
+            firsts = [-0.5 * (n - 1) * s for n, s in zip(shape, steps, strict=True)]
+        center = tuple(o + 0.5 * (n - 1) * s for o, n, s in zip(firsts, shape, steps, strict=True))
+        return VolumeGrid(shape=shape, spacing_mm=tuple(steps), center_mm=center)  # type: ignore[arg-type]
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The group and its attributes; whatever goes wrong with them is one sentence."""
+def _opened(path: Path) -> Iterator[tuple[Any, Multiscale]]:
+    """The group and what its metadata say; whatever goes wrong with them is one sentence."""
     check_folder(path)
     try:
         group = zarr.open_group(path, mode="r")
-        yield group, group.attrs.asdict()
-    except FileFormatError:
+        yield group, Multiscale.of(group.attrs.asdict())
+    except UnrollError:
         raise
     except Exception as error:
         raise FileFormatError(
-            f"{path.name} is no readable OME-Zarr 0.5 image ({error}); it is incomplete or of another version."
+            f"{path.name} is no readable OME-Zarr image of version 0.4 or 0.5 ({error}); it is incomplete or of another kind."
         ) from error
 
 
 def read(path: Path) -> Volume:
     """The finest level, its grid in mm and the record (empty when another program wrote it)."""
-    with _opened(path) as (group, attributes):
-        level = attributes["ome"]["multiscales"][0]["datasets"][0]
-        data = _load(path, group[level["path"]])
-    values = from_channels(data) if data.ndim == 4 else data
-    record = attributes.get(RECORD_KEY, {})
-    return Volume(values, _grid(values.shape, level), dict(record).get("record", {}))
+    with _opened(path) as (group, image):
+        values = image.volume(path, _load(path, group[image.datasets[0]["path"]]))
+        return Volume(values, image.grid(values.shape), image.record)
 
 
 def _load(path: Path, array: Any) -> np.ndarray:
     """The whole array, whose size and that of a chunk are first compared with the memory: chunks of zeros are not stored."""
     check_memory((math.prod(array.shape) + math.prod(array.chunks)) * array.dtype.itemsize, path.name)
     return np.asarray(array[...])
-
-
-def _grid(shape: tuple[int, ...], level: Any) -> VolumeGrid:
-    found = {t["type"]: t[t["type"]][-3:] for t in level["coordinateTransformations"]}
-    spacing = found["scale"]
-    origin = found.get("translation", [-0.5 * (n - 1) * s for n, s in zip(shape, spacing, strict=True)])
-    center = tuple(o + 0.5 * (n - 1) * s for o, n, s in zip(origin, shape, spacing, strict=True))
-    return VolumeGrid(shape=shape, spacing_mm=tuple(spacing), center_mm=center)  # type: ignore[arg-type]

@@ -15,6 +15,8 @@ import tifffile
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.guards import check_memory, quiet
+from napari_unroll.io.hdf5 import MM
+from napari_unroll.io.pictures import check_directories, load_tiff
 from napari_unroll.io.volume import CHANNELS, RECORD_KEY, Volume, from_channels, to_channels
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -77,6 +79,43 @@ def read(path: Path) -> Volume:
         pairs = data.reshape(grid.shape[0], 2, *grid.shape[1:])
         return Volume(from_channels(np.swapaxes(pairs, 0, 1)), grid, note["record"])
     return Volume(data.reshape(grid.shape), grid, note["record"])
+
+
+def read_other(path: Path) -> Volume:
+    """A volume of another program, OME-TIFF or ImageJ's, with its voxel size. Raises FileFormatError where it has none."""
+    check_directories(path)
+    with quiet("tifffile"), tifffile.TiffFile(path) as tiff:
+        spacing = _ome_spacing(tiff) if tiff.is_ome else _imagej_spacing(tiff)
+    if spacing is None:
+        raise FileFormatError(
+            f"{path.name} does not say the size of its voxels with a unit of length; expected OME-TIFF, or ImageJ's with spacing."
+        )
+    values = load_tiff(path)
+    values = values[None] if values.ndim == 2 else values
+    return Volume(values, VolumeGrid(shape=values.shape, spacing_mm=spacing), {})  # type: ignore[arg-type]
+
+
+def _ome_spacing(tiff: tifffile.TiffFile) -> tuple[float, ...] | None:
+    """Voxel size (z, y, x) in mm; of one plane z is y."""
+    image = tifffile.xml2dict(str(tiff.ome_metadata))["OME"]["Image"]
+    pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+    if any(int(pixels.get(f"Size{axis}", 1)) > 1 for axis in "CT"):
+        raise FileFormatError("The file holds several channels or times; expected one volume. Save one of them.")
+    sizes = [(pixels.get(f"PhysicalSize{a}"), str(pixels.get(f"PhysicalSize{a}Unit", "µm")).lower()) for a in "ZYX"]
+    sizes = sizes if sizes[0][0] is not None or int(pixels.get("SizeZ", 1)) > 1 else [sizes[1], *sizes[1:]]
+    if any(size is None or unit not in MM for size, unit in sizes):
+        return None
+    return tuple(float(size) * MM[unit] for size, unit in sizes)
+
+
+def _imagej_spacing(tiff: tifffile.TiffFile) -> tuple[float, ...] | None:
+    about = tiff.imagej_metadata or {}
+    unit = str(about.get("unit", "")).replace("\\u00B5", "µ").lower()
+    if unit not in MM:
+        return None
+    tags = tiff.pages[0].tags  # type: ignore[union-attr]
+    y, x = (tags[name].value[1] / tags[name].value[0] for name in ("YResolution", "XResolution"))
+    return tuple(float(s) * MM[unit] for s in (about.get("spacing", y), y, x))
 
 
 def _note(tiff: tifffile.TiffFile) -> str:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, ParameterError
-from napari_unroll.io import dicom, fits_volume, hdf5_volume, nifti, npy_volume, ome_zarr, tiff_volume
+from napari_unroll.io import dicom, fits_volume, hdf5_volume, mrc_volume, nifti, npy_volume, ome_zarr, tiff_volume
 from napari_unroll.io.atomic import check_target, replacing
-from napari_unroll.io.guards import container, translated
+from napari_unroll.io.guards import MRC_SUFFIXES, container, translated
 from napari_unroll.io.volume import Volume, checked_volume
 from napari_unroll.scan.geometry import VolumeGrid
 
@@ -141,7 +141,7 @@ def _is_hdf5_result(path: Path) -> bool:
 
 def is_large(path: Path) -> bool:
     """Whether a store is better read where it is looked at: it is large, or a run that is still going on writes it."""
-    if not (path.is_dir() and path.name.lower().endswith(".ome.zarr")):
+    if not (path.is_dir() and path.name.lower().endswith(".zarr")):
         return False
     if not (path / "0").exists():
         return True
@@ -150,9 +150,13 @@ def is_large(path: Path) -> bool:
 
 
 def is_volume(path: Path | str) -> bool:
-    """Whether :func:`read_volume` reads it: a result, a NIfTI file, or a DICOM series."""
-    is_nifti = str(path).lower().endswith(nifti.SUFFIXES)
-    return is_nifti or is_result(path) or _is_series(Path(path).expanduser())
+    """Whether it is opened as a volume: a result, a NIfTI file, a zarr store, or a DICOM series.
+
+    TIFF and MRC files of other programs may be projections.
+    """
+    path = Path(path).expanduser()
+    is_other = path.name.lower().endswith((*nifti.SUFFIXES, ".zarr"))
+    return is_other or is_result(path) or _is_series(path)
 
 
 def _is_series(path: Path) -> bool:
@@ -160,8 +164,9 @@ def _is_series(path: Path) -> bool:
 
 
 def read_volume(path: Path | str) -> Volume:
-    """A volume written by :func:`write`, any NIfTI file, or a DICOM series by its folder or one of its files.
+    """A volume written by :func:`write`, or one of another program that says where its voxels lie.
 
+    That is NIfTI, OME-Zarr, OME-TIFF, ImageJ's TIFF with spacing, MRC, or a DICOM series by its folder or one of its files.
     Raises FileFormatError when it is missing, damaged, or neither.
     """
     path = Path(path).expanduser()
@@ -169,14 +174,18 @@ def read_volume(path: Path | str) -> Volume:
     if _is_series(path):
         with translated(path, "a DICOM series"):
             return dicom.read(path)
-    suffix = suffix_of(path)
     with translated(path, "a volume"):
-        if suffix == ".ome.zarr":
+        if path.is_dir() and path.name.lower().endswith(".zarr"):
             return ome_zarr.read(path)
+        if path.name.lower().endswith(MRC_SUFFIXES):
+            return mrc_volume.read(path)
+        suffix = suffix_of(path)
         if suffix in HDF5_SUFFIXES:
             return hdf5_volume.read(path)
         if suffix in nifti.SUFFIXES:
             return nifti.read(path)
         if suffix in fits_volume.SUFFIXES:
             return fits_volume.read(path)
-        return npy_volume.read(path) if suffix == ".npy" else tiff_volume.read(path)
+        if suffix == ".npy":
+            return npy_volume.read(path)
+        return tiff_volume.read(path) if tiff_volume.is_ours(path) else tiff_volume.read_other(path)
