@@ -18,6 +18,7 @@ from napari_unroll.io.guards import rare
 from napari_unroll.scan import corrections_ct
 from napari_unroll.scan import preprocess_ct as ct
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
+from napari_unroll.scan.hardening import estimated_hardening
 from napari_unroll.scan.scan import Scan
 
 
@@ -63,10 +64,24 @@ def correct(stack: np.ndarray, options: CorrectionOptions, optics: Optics, notes
         _phase(stack, options, optics, notes)
     if options.stripes != "off":
         _stripes(stack, options, notes)
-    if options.beam_hardening or options.beam_hardening_3:
-        second, third = options.beam_hardening, options.beam_hardening_3
+
+
+def harden(stack: np.ndarray, geometry: ConeBeam | ParallelBeam, options: CorrectionOptions, notes: list[str]) -> None:
+    """Correct line integrals (view, row, column) in place for the hardening of the beam, as given or as estimated, and note it.
+
+    Raises ParameterError where both are asked for, ScanError where the views do not tell.
+    """
+    second, third = options.beam_hardening, options.beam_hardening_3
+    if options.find_beam_hardening and (second or third):
+        raise ParameterError(
+            "Beam hardening is either given or found; set beam_hardening or find_beam_hardening, not both."
+        )
+    if options.find_beam_hardening:
+        second = estimated_hardening(stack, geometry)
+        notes.append("Beam hardening estimated: with this polynomial all views see the same mass best.")
+    if second or third:
         _each_view(stack, "beam hardening", lambda p: corrections_ct.hardening_polynomial(p, second, third))
-        notes.append(f"Beam hardening: p {second:+g} p² {third:+g} p³.")
+        notes.append(f"Beam hardening: p {second:+.5g} p² {third:+.5g} p³.")
 
 
 SLAB = 16
@@ -79,15 +94,18 @@ def preview(
     """Before and after the corrections: the sinogram (view, column) of a row, or a view (row, column).
 
     ``scan`` was read without corrections, ``repaired`` with those only that come before binning; both stay as they are. The
-    middle row where neither is given; a view needs the correction of all, a row only that of the rows around it.
+    middle row where neither is given; a view needs the correction of all, a row only that of the rows around it, unless hardening
+    is to be found.
     """
     stack = scan.measurements
     assert isinstance(scan.geometry, (ConeBeam, ParallelBeam))
     row = stack.shape[1] // 2 if row is None else row
-    first = 0 if view is not None else max(0, row - SLAB)
-    last = stack.shape[1] if view is not None else row + SLAB + 1
+    whole = view is not None or options.find_beam_hardening
+    first = 0 if whole else max(0, row - SLAB)
+    last = stack.shape[1] if whole else row + SLAB + 1
     corrected = np.array(repaired.measurements[:, first:last], np.float32)
     correct(corrected, options, optics_of(scan.geometry), [])
+    harden(corrected, scan.geometry, options, [])
     if view is not None:
         return stack[view], corrected[view]
     return stack[:, row], corrected[:, row - first]

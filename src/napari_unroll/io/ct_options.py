@@ -92,6 +92,10 @@ class CorrectionOptions(RepairOptions):
         default=0.0, ge=-10, le=10, description="a₂ of p + a₂ p² + a₃ p³ for line integrals p; 0: off."
     )
     beam_hardening_3: float = Field(default=0.0, ge=-10, le=10, description="a₃ of the same polynomial; 0: off.")
+    find_beam_hardening: bool = Field(
+        default=False,
+        description="Estimate a₂: the one with which all views see the same mass. Needs an object that is not round, in air.",
+    )
 
 
 REPAIRS = tuple(name for name in RepairOptions.model_fields if name not in ViewOptions.model_fields)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_unroll.errors import FileFormatError, MissingInformation
-from napari_unroll.io.corrections import Optics, correct, optics_of
+from napari_unroll.io.corrections import Optics, correct, harden, optics_of
 from napari_unroll.io.ct_options import CircularOptions, ViewOptions
 from napari_unroll.io.number_files import angles_from, guess_unit, locate, to_radians, vectors_from
 from napari_unroll.io.views import Views, chosen_views, line_integrals, part_of
@@ -75,9 +75,10 @@ def circular_scan(path: Path, views: Views, facts: Facts, options: CircularOptio
         geometry = _circular_geometry(path, views.shape, stack, angles[chosen], facts, options, notes)
         geometry = _shifted(path, geometry, views.shape[0], facts, options, notes)
         _doubt_direction(stack, geometry, options, notes)
-    geometry = crop_geometry(geometry, rows)
+    geometry = bin_geometry(crop_geometry(geometry, rows), options.bin)
+    harden(stack, geometry, options, notes)
     origins = _origins(facts, options, vectors is not None, [] if vectors is not None else notes)
-    return finish(path, stack, bin_geometry(geometry, options.bin), options, notes, origins)
+    return finish(path, stack, geometry, options, notes, origins)
 
 
 AXIS_ESTIMATED = "Rotation axis estimated"

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_unroll.errors import FileFormatError
-from napari_unroll.io.corrections import correct, optics_of
+from napari_unroll.io.corrections import correct, harden, optics_of
 from napari_unroll.io.ct_options import CorrectionOptions
 from napari_unroll.io.number_files import numbers_from
 from napari_unroll.io.pictures import load_tiff
@@ -110,6 +110,7 @@ def _scan(path: Path, orbits: list[Orbit], options: WalnutOptions, notes: list[s
     vectors = np.concatenate([orbit.vectors for orbit in orbits])[chosen]
     geometry = crop_geometry(ConeBeam(vectors=vectors, detector_shape=views.shape[1:]), rows)
     correct(stack, options, optics_of(geometry).binned(options.bin), notes)
+    harden(stack, bin_geometry(geometry, options.bin), options, notes)
     grid = _grid(options.bin)
     if len(rows) < shape[0]:
         grid = planes_seen(grid, geometry)

@@ -51,7 +51,7 @@ def default_grid(geometry: CtGeometry) -> VolumeGrid:
     """
     rows, cols = geometry.detector_shape
     away = abs(axis_column(geometry) - 0.5 * (cols - 1))
-    if away > OFF_CENTRE * cols and away < 0.5 * cols and _is_full_turn(geometry.angles_rad):
+    if away > OFF_CENTRE * cols and away < 0.5 * cols and is_full_turn(geometry.angles_rad):
         cols = round(cols + 2 * away)
     voxel = float(np.sqrt(np.prod(geometry.pixel_mm))) / magnification(geometry)
     heights = axis_heights_mm(geometry)
@@ -62,7 +62,7 @@ def default_grid(geometry: CtGeometry) -> VolumeGrid:
     return VolumeGrid(shape=(rows, cols, cols), spacing_mm=(voxel,) * 3, center_mm=center)
 
 
-def _is_full_turn(angles_rad: np.ndarray) -> bool:
+def is_full_turn(angles_rad: np.ndarray) -> bool:
     """Whether no gap between views around the turn is wider than three of the typical ones."""
     angles = np.sort(np.mod(angles_rad, 2 * np.pi))
     gaps = np.diff(np.append(angles, angles[0] + 2 * np.pi))
