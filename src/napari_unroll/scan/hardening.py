@@ -17,7 +17,7 @@ from napari_unroll.scan.grids import is_full_turn
 LARGEST = 2.0
 """Of a₂; the strongest hardening of metals stays below one."""
 BETTER = 0.5
-"""Of the differences between views: what may be left for an estimate to be believed. Those of round objects differ by noise only."""
+"""Of the differences between views: what may be left for an estimate to be believed. Those of round objects are noise only."""
 CUT = 0.15
 """Of the strongest column's mean: what the outermost columns may hold."""
 
