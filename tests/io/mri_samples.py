@@ -174,9 +174,9 @@ def _siemens_readout(samples: np.ndarray, bits: tuple[int, ...], line: int, numb
     head = bytearray(192)
     struct.pack_into("<I", head, 0, 192 + n_coils * (32 + 8 * n))
     struct.pack_into("<I", head, 40, sum(1 << bit for bit in bits))
-    struct.pack_into("<7H", head, 48, n, n_coils, line, 0, number, 0, more.get("echo", 0))
+    struct.pack_into("<7H", head, 48, n, n_coils, line, 0, number, more.get("partition", 0), more.get("echo", 0))
     struct.pack_into("<H", head, 84, more.get("centre", n // 2))
-    struct.pack_into("<2H", head, 96, NY // 2, 0)
+    struct.pack_into("<2H", head, 96, NY // 2, more.get("middle", 0))
     struct.pack_into("<3f", head, 100, 0, 0, 5 * number)
     return bytes(head) + b"".join(bytes(32) + coil.astype("<c8").tobytes() for coil in samples)
 

@@ -1,5 +1,7 @@
 """k-space in MATLAB files: version 5 as scipy writes it, 7.3 in MATLAB's own layout of HDF5."""
 
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -70,3 +72,27 @@ def test_values_that_are_not_there(tmp_path):
         file.create_dataset("kspace", (30, 40), [("real", "<f8"), ("imag", "<f8")])
     with pytest.raises(FileFormatError, match="keeps no values"):
         read(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_elements_of_no_known_type_never_reach_the_library(tmp_path, packed):
+    """They would end the process."""
+    path = tmp_path / "a.mat"
+    values = np.random.default_rng(0).normal(size=(4, 5)) + 1j
+    scipy.io.savemat(
+        path, {"kspace": values, "name": "text", "more": {"a": [1.0, 2.0], "b": values.real}}, do_compression=packed
+    )
+    np.testing.assert_allclose(read(path).measurements[0, 0], values, rtol=1e-6)
+    whole = path.read_bytes()
+    if packed:
+        n = int.from_bytes(whole[132:136], "little")
+        inner = bytearray(zlib.decompress(whole[136 : 136 + n]))
+        at = inner.index(bytes([9, 0, 0, 0, 160, 0, 0, 0]))
+        inner[at + 1] = 2
+        again = zlib.compress(bytes(inner))
+        path.write_bytes(whole[:132] + len(again).to_bytes(4, "little") + again + whole[136 + n :])
+    else:
+        at = whole.index(bytes([9, 0, 0, 0, 160, 0, 0, 0]))
+        path.write_bytes(whole[: at + 1] + bytes([2]) + whole[at + 2 :])
+    with pytest.raises(FileFormatError, match="element of type 521"):
+        read(path)

@@ -3,7 +3,7 @@ import pytest
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.scan.phantoms import poisson_disc_mask
-from napari_unroll.scan.sampling_masks import star_mask
+from napari_unroll.scan.sampling_masks import random_mask, star_mask
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,16 @@ def test_stars_are_spokes_through_a_full_centre(shape: tuple[int, int], accelera
     inner, outer = (mask[(radius > low) & (radius <= low + 0.3)].mean() for low in (0.2, 0.6))
     assert inner / outer == pytest.approx(0.75 / 0.35, rel=0.25)  # as many samples on every ring
     np.testing.assert_array_equal(mask, star_mask(shape, acceleration, 4, seed=1))
+
+
+def test_random_samples_are_rarer_outwards() -> None:
+    mask = random_mask((96, 80), 5, calibration=8, seed=1)
+    assert mask.sum() == round(96 * 80 / 5)
+    y, x = np.ogrid[:96, :80]
+    distance = np.hypot((y - 48) / 48, (x - 40) / 40)
+    assert mask[np.hypot(y - 48, x - 40) <= 8].all()
+    shares = [mask[(distance >= low) & (distance < low + 0.25)].mean() for low in (0.25, 0.5, 0.75)]
+    assert shares[0] > 1.5 * shares[1] > 2 * shares[2]
+    assert (mask != random_mask((96, 80), 5, calibration=8, seed=2)).any()
+    with pytest.raises(ParameterError, match="calibration disc"):
+        random_mask((32, 32), 8, calibration=16)

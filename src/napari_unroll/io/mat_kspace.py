@@ -19,6 +19,7 @@ from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.guards import check_memory, check_packed
 from napari_unroll.io.hdf5 import dataset, open_hdf5
 from napari_unroll.io.kspace import KSPACE, MAPS, MASK, KSpaceOptions, array_scan
+from napari_unroll.io.mat_tags import check_tags
 from napari_unroll.io.reader import Reader
 from napari_unroll.scan.scan import Scan
 
@@ -93,6 +94,7 @@ def _version_5(path: Path) -> Held:
             size *= int(n)
         check_packed(f"{name} in {path.name}", size, path.stat().st_size)
         check_memory(3 * size, path.name)
+        check_tags(path)
         return np.asarray(scipy.io.loadmat(str(path), variable_names=[name])[name])
 
     return Held(path.name, shapes, lambda name: load(name).dtype.kind == "c", load)

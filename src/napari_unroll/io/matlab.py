@@ -21,6 +21,7 @@ from napari_unroll.io.ct_options import CircularOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.hdf5 import checked, dataset, load, open_hdf5
+from napari_unroll.io.mat_tags import check_tags
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.views import Views
 from napari_unroll.scan.scan import Scan
@@ -48,6 +49,7 @@ def sniff_hdf5(path: Path) -> bool:
 def read(path: Path, options: CircularOptions) -> Scan:
     """The sinogram of a MATLAB 5 file as a cone beam of one row."""
     check_memory(4 * path.stat().st_size, path.name)
+    check_tags(path)
     found = scipy.io.loadmat(path, struct_as_record=False, squeeze_me=True)
     struct = found[str(_named(found))]
     parameters = getattr(struct, "parameters", None)

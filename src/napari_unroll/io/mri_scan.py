@@ -22,7 +22,7 @@ from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
 from napari_unroll.scan.limits import MOST, is_length
 from napari_unroll.scan.preprocess_mri import coil_axes, in_axes
 from napari_unroll.scan.retrospective import line_mask, undersampled
-from napari_unroll.scan.sampling_masks import poisson_disc_mask
+from napari_unroll.scan.sampling_masks import poisson_disc_mask, random_mask
 from napari_unroll.scan.scan import Scan
 
 
@@ -40,9 +40,10 @@ class CartesianOptions(CoilOptions):
     undersample: float = Field(
         default=1, ge=1, le=1000, description="Acceleration of a retrospective undersampling of full k-space; 1: none."
     )
-    pattern: Literal["poisson-disc", "lines-y", "lines-x"] = Field(
+    pattern: Literal["poisson-disc", "variable-density", "lines-y", "lines-x"] = Field(
         default="poisson-disc",
-        description="What 'undersample' keeps: a Poisson disc where k-space is phase-encoded, or whole lines, along y or x.",
+        description="What 'undersample' keeps: a Poisson disc, or samples drawn at random, denser in the middle, where k-space is "
+        "phase-encoded; or whole lines, along y or x.",
     )
     calibration: int = Field(
         default=16,
@@ -199,11 +200,11 @@ def retrospective(scan: Scan, options: CartesianOptions, readout: int = 2) -> Sc
 
 def _pattern(shape: tuple[int, int, int], options: CartesianOptions, readout: int) -> np.ndarray:
     """A mask (z, y, x), the axes that it does not change along of length 1."""
-    if options.pattern != "poisson-disc":
+    if options.pattern in ("lines-y", "lines-x"):
         axis = 1 if options.pattern == "lines-y" else 2
         lines = line_mask((shape[axis], 1), options.undersample, 2 * options.calibration, options.seed)
         return lines.reshape([-1 if a == axis else 1 for a in range(3)])
     whole = 0 if shape[0] == 1 else readout
     plane = [n for a, n in enumerate(shape) if a != whole]
-    disc = poisson_disc_mask((plane[0], plane[1]), options.undersample, options.calibration, options.seed)
-    return np.expand_dims(disc, whole)
+    make = poisson_disc_mask if options.pattern == "poisson-disc" else random_mask
+    return np.expand_dims(make((plane[0], plane[1]), options.undersample, options.calibration, options.seed), whole)

@@ -13,17 +13,19 @@ import h5py
 import numpy as np
 from pydantic import Field
 
-from napari_unroll.errors import FileFormatError, ParameterError
+from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.hdf5 import checked, dataset, load, open_hdf5
 from napari_unroll.io.mri_scan import CoilOptions, compressed
 from napari_unroll.io.npy_header import Archive
+from napari_unroll.io.number_files import angles_from
 from napari_unroll.io.reader import Reader
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 from napari_unroll.scan.scan import Scan
-from napari_unroll.scan.trajectories import NonCartesianSampling
+from napari_unroll.scan.trajectories import GOLDEN_ANGLE_RAD, NonCartesianSampling
 
+TURNS = ("full-turn", "half-turn", "golden")
 NEEDED = ("real_dat", "imag_dat", "real_traj", "imag_traj", "dcf")
 
 
@@ -35,6 +37,44 @@ class PyqmriOptions(CoilOptions):
     voxel_mm: float = Field(
         default=1.0, ge=SHORTEST_MM, le=LONGEST_MM, description="Voxel size in mm; such files do not hold it."
     )
+
+
+class SpokeOptions(CoilOptions):
+    """How spokes turn, where a file does not say it."""
+
+    angles: str | None = Field(
+        default=None,
+        description="How the spokes turn: full-turn or half-turn (even steps), golden, or a file or range first:last in degrees.",
+    )
+    clockwise: bool = Field(default=False, description="The spokes turn the other way round: the picture is mirrored.")
+
+
+def need_angles(path: Path, options: SpokeOptions) -> None:
+    """Raise MissingInformation where nobody said how the spokes turn."""
+    if options.angles is None:
+        raise MissingInformation(
+            f"{path.name} does not say how its spokes turn; set option 'angles' to {', '.join(TURNS)}, or give a file.",
+            "angles",
+        )
+
+
+def spoke_angles(path: Path, options: SpokeOptions, n: int) -> np.ndarray:
+    """The angle of each of ``n`` spokes from x towards y, radians."""
+    word = options.angles or ""
+    steps = {"full-turn": 2 * np.pi / n, "half-turn": np.pi / n, "golden": GOLDEN_ANGLE_RAD}
+    angle = steps[word] * np.arange(n) if word in steps else angles_from(word, n, path, "degrees")
+    return -angle if options.clockwise else angle
+
+
+def spokes(angles_rad: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Trajectory (spoke, sample, 3) as z, y, x of spokes at distances ``k`` (sample,) from k = 0, and its density.
+
+    The density is the distance from k = 0, at it a quarter of a sample (spoke, sample).
+    """
+    unit = np.stack([0 * angles_rad, np.sin(angles_rad), np.cos(angles_rad)], axis=1)
+    step = float(np.diff(k).max(initial=1e-9))
+    density = np.maximum(np.abs(k), 0.25 * step) / (step * len(k))
+    return k[None, :, None] * unit[:, None], np.broadcast_to(density, (len(angles_rad), len(k)))
 
 
 class TrajectoryOptions(CoilOptions):
@@ -127,7 +167,7 @@ def along_trajectory(
     weights: np.ndarray | None,
     csm: np.ndarray | None,
     shape: tuple[int, int, int],
-    voxel_mm: float,
+    voxel_mm: float | tuple[float, ...],
     notes: list[str],
     options: CoilOptions,
 ) -> Scan:
@@ -137,7 +177,7 @@ def along_trajectory(
     scan = Scan(
         measurements=np.ascontiguousarray(samples, np.complex64),
         geometry=sampling,
-        grid=VolumeGrid(shape=shape, spacing_mm=(voxel_mm,) * 3),
+        grid=VolumeGrid(shape=shape, spacing_mm=voxel_mm if isinstance(voxel_mm, tuple) else (voxel_mm,) * 3),  # type: ignore[arg-type]
         csm=csm,
         name=path.stem,
         notes=(*notes, maps),

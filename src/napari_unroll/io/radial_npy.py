@@ -14,35 +14,27 @@ from pydantic import Field
 
 from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.guards import check_memory
-from napari_unroll.io.mri_scan import CoilOptions, choice
+from napari_unroll.io.mri_scan import choice
 from napari_unroll.io.npy_header import load_npy, npy_header
-from napari_unroll.io.number_files import angles_from
-from napari_unroll.io.radial import along_trajectory
+from napari_unroll.io.radial import SpokeOptions, along_trajectory, need_angles, spoke_angles, spokes
 from napari_unroll.io.reader import Reader
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 from napari_unroll.scan.scan import Scan
-from napari_unroll.scan.trajectories import GOLDEN_ANGLE_RAD
 
 Axes = Literal[
     "ask", "spoke,readout", "coil,spoke,readout", "spoke,coil,readout", "slice,spoke,coil,readout", "slice,coil,spoke,readout",
     "coil,slice,spoke,readout",
 ]  # fmt: skip
-TURNS = ("full-turn", "half-turn", "golden")
 FEWEST, WINDOW = 16, 48
 """Axes shorter than FEWEST say nothing; of the others WINDOW indices about the middle are looked at."""
 PEAKED = 0.8
 """The part of the energy in the middle quarter of an axis from which on k = 0 lies there."""
 
 
-class RadialOptions(CoilOptions):
+class RadialOptions(SpokeOptions):
     """What an array of spokes does not say."""
 
     axes: Axes = Field(default="ask", description="Axes of the array.")
-    angles: str | None = Field(
-        default=None,
-        description="How the spokes turn: full-turn or half-turn (even steps), golden, or a file or range first:last in degrees.",
-    )
-    clockwise: bool = Field(default=False, description="The spokes turn the other way round: the picture is mirrored.")
     centre: int | None = Field(
         default=None, ge=0, le=MOST, description="Index of k = 0 along the readout; empty: the middle, n // 2."
     )
@@ -81,11 +73,7 @@ def read(path: Path, options: RadialOptions) -> Scan:
     """One slice of spokes, weighted by their density."""
     header = npy_header(path)
     axes = _axes(path, header.shape, options)
-    if options.angles is None:
-        raise MissingInformation(
-            f"{path.name} does not say how its spokes turn; set option 'angles' to {', '.join(TURNS)}, or give a file.",
-            "angles",
-        )
+    need_angles(path, options)
     check_memory(4 * header.n_bytes, path.name)
     order = ("slice", "coil", "spoke", "readout")
     stored = load_npy(path).transpose([axes.index(a) for a in order if a in axes])
@@ -99,10 +87,7 @@ def read(path: Path, options: RadialOptions) -> Scan:
     reach = np.arange(n) - centre
     if centre >= n:
         raise FileFormatError(f"{path.name} has readouts of {n} samples; option 'centre' must lie among them.")
-    angle = _angles(path, options, n_spokes)
-    unit = np.stack([0 * angle, np.sin(angle), np.cos(angle)], axis=1)
-    k = reach[None, :, None] * unit[:, None] / (2 * max(centre, n - centre))
-    density = np.broadcast_to(np.maximum(np.abs(reach), 0.25) / n, (n_spokes, n))
+    k, density = spokes(spoke_angles(path, options, n_spokes), reach / (2 * max(centre, n - centre)))
     size = options.size or n // 2
     notes = [
         f"Spokes of shape {header.shape}, axes ({', '.join(axes)}), k = 0 at sample {centre}; {options.angles}, "
@@ -125,14 +110,6 @@ def _axes(path: Path, shape: tuple[int, ...], options: RadialOptions) -> list[st
         f"option 'axes' ({'; '.join(fitting)}), or read it as Cartesian by format=kspace.",
         "axes",
     )
-
-
-def _angles(path: Path, options: RadialOptions, n: int) -> np.ndarray:
-    """The angle of every spoke from x towards y, radians."""
-    word = options.angles or ""
-    steps = {"full-turn": 2 * np.pi / n, "half-turn": np.pi / n, "golden": GOLDEN_ANGLE_RAD}
-    angle = steps[word] * np.arange(n) if word in steps else angles_from(word, n, path, "degrees")
-    return -angle if options.clockwise else angle
 
 
 READER = Reader(

@@ -1,5 +1,6 @@
-"""Siemens raw data (.dat, "twix"), software VB and VD or later: Cartesian readouts by their headers.
+"""Siemens raw data (.dat, "twix"), software VB and VD or later: Cartesian readouts by their headers, and spokes.
 
+Spokes are numbered by their line counter; how they turn is not in the file and asked for. Partitions of a stack are Cartesian.
 The walk over the measurement data headers is pymapvbvd's; the samples are read here, at the places that it finds, against
 the file's own size. Names of the protocol are those of its section MeasYaps.
 """
@@ -17,10 +18,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from napari_unroll.errors import FileFormatError
+from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.interrupt import stage
 from napari_unroll.io.guards import check_declared, rare
 from napari_unroll.io.mri_scan import cartesian_scan, choice, lengths_or_none, one_volume, without_oversampling
+from napari_unroll.io.radial import SpokeOptions, along_trajectory, need_angles, spoke_angles, spokes
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places, white, whitening
 from napari_unroll.scan.limits import MOST
@@ -29,15 +31,15 @@ from napari_unroll.scan.scan import Scan
 TITLE = "Siemens raw data"
 LARGEST_PROTOCOL = 100_000_000
 ASSIGNMENT = re.compile(rb"^([\w.\[\]]+)[ \t]*=[ \t]*(0x[0-9a-fA-F]+|[-+.\deE]+)", re.MULTILINE)
-CARTESIAN, THREE_D, CALIBRATION_INSIDE = 1, 4, 2
-"""Values of ucTrajectory, ucDimension and ucRefScanMode."""
-TRAJECTORIES = {2: "radial", 4: "spiral", 8: "BLADE (PROPELLER)"}
+CARTESIAN, RADIAL, THREE_D, CALIBRATION_INSIDE = 1, 2, 4, 2
+"""Values of ucTrajectory (two), ucDimension and ucRefScanMode."""
+TRAJECTORIES = {4: "spiral", 8: "BLADE (PROPELLER)"}
 """Other values of ucTrajectory."""
 COUNTERS = {"contrast": "Eco", "repetition": "Rep", "phase": "Phs", "set": "Set"}
 
 
-class SiemensOptions(ReadoutOptions):
-    """Which of the measurements and images in the file."""
+class SiemensOptions(ReadoutOptions, SpokeOptions):
+    """Which of the measurements and images in the file, and how spokes turn."""
 
     measurement: int | None = Field(
         default=None, ge=0, le=MOST, description="Which measurement of the file, counted from 0; empty: the last."
@@ -106,17 +108,19 @@ def read(path: Path, options: SiemensOptions) -> Scan:
         parts.append(Lines(path, found[number].refscan, vd))
     noise = _noise([Lines(path, m.noise, vd) for m in found if hasattr(m, "noise")], parts[0].counts[1])
     whiten = whitening(noise, notes)
+    if int(protocol.get("sKSpace.ucTrajectory", CARTESIAN)) == RADIAL:
+        return _spokes(path, parts[0], protocol, whiten, options, notes)
     return _scan(path, parts, protocol, whiten, options, notes)
 
 
 def _refuse_other_readouts(path: Path, protocol: dict[str, float], corrects_phase: bool) -> None:
     """Raise for readouts that are no lines of a lattice, or not as they are stored."""
     trajectory = int(protocol.get("sKSpace.ucTrajectory", CARTESIAN))
-    if trajectory != CARTESIAN:
+    if trajectory not in (CARTESIAN, RADIAL):
         raise FileFormatError(
             f"{path.name} holds {TRAJECTORIES.get(trajectory, 'non-Cartesian')} readouts, and Siemens files do not say where in "
-            "k-space they were taken; only Cartesian ones are read. Convert it to ISMRMRD with a trajectory, or to .npz (kspace, "
-            "trajectory)."
+            "k-space they were taken; only Cartesian ones and spokes are read. Convert it to ISMRMRD with a trajectory, or to "
+            ".npz (kspace, trajectory)."
         )
     if corrects_phase or protocol.get("sFastImaging.lEPIFactor", 1) > 1:
         raise FileFormatError(
@@ -185,8 +189,7 @@ def _scan(
 ) -> Scan:  # fmt: skip
     counters = {name: np.concatenate([part.of(theirs) for part in parts]) for name, theirs in COUNTERS.items()}
     keep = chosen(counters, options, path.name)
-    numbers = np.concatenate([part.of("Sli") for part in parts])
-    place, distance = slice_places(numbers, _along(np.concatenate([part.of("slicePos")[:, :3] for part in parts])))
+    place, distance = _places(parts)
     n_slices = int(place.max()) + 1
     if choice("slice", options.slice, n_slices) is not None:
         keep &= place == options.slice
@@ -211,6 +214,64 @@ def _scan(
     notes.append(f"Sampled: {float(sampled.mean()):.4g} of the grid of {sampled.shape}.")
     spacing = _voxel_mm(protocol, shape, distance)
     return cartesian_scan(path.stem, volume, sampled, spacing, None, options, notes)
+
+
+def _places(parts: list[Lines]) -> tuple[np.ndarray, float]:
+    """Place of the slice of every readout, and the distance of slices in mm, 0 where unknown."""
+    numbers = np.concatenate([part.of("Sli") for part in parts])
+    return slice_places(numbers, _along(np.concatenate([part.of("slicePos")[:, :3] for part in parts])))
+
+
+def _spokes(
+    path: Path, lines: Lines, protocol: dict[str, float], whiten: np.ndarray | None, options: SiemensOptions, notes: list[str]
+) -> Scan:  # fmt: skip
+    """One slice or a stack of spokes, weighted by their density."""
+    need_angles(path, options)
+    keep = chosen({name: lines.of(theirs) for name, theirs in COUNTERS.items()}, options, path.name)
+    place, distance = _places([lines])
+    index = choice("slice", options.slice, int(place.max()) + 1)
+    if index is None and place.max() > 0:
+        raise MissingInformation(
+            f"{path.name} holds {int(place.max()) + 1} slices of spokes; choose one by option 'slice'.", "slice"
+        )
+    wanted = np.flatnonzero(keep & (place == (index or 0)))
+    spoke, partition = (lines.of(name).astype(int)[wanted] for name in ("Lin", "Par"))
+    n_spokes = max(int(protocol.get("sKSpace.lRadialViews", 0)), int(spoke.max()) + 1)
+    n_z = max(int(protocol.get("sKSpace.lPartitions", 1)), int(partition.max()) + 1) if partition.max() > 0 else 1
+    trajectory, weights = spokes(spoke_angles(path, options, n_spokes)[spoke], _reach(path, lines, wanted, protocol))
+    if n_z > 1:
+        middle = int(np.median(lines.of("centerPar")[wanted]))
+        trajectory[..., 0] = ((partition - middle) / n_z)[:, None]
+    samples = np.stack([white(values, whiten) for values in _turned(lines, wanted)], axis=1)
+    size = int(protocol.get("sKSpace.lBaseResolution", 0)) or lines.counts[0] // 2
+    shape = (n_z, size, size)
+    notes += [
+        f"{len(wanted)} spokes of {n_spokes} by their line counters, {len(samples)} coils; {options.angles}, "
+        f"{'clockwise' if options.clockwise else 'counter-clockwise'}.",
+        "The samples are weighted by the root of their density, the distance from k = 0.",
+    ]
+    voxel = _voxel_mm(protocol, shape, distance)
+    spacing = (voxel[0], voxel[2], voxel[2]) if voxel else 1.0
+    return along_trajectory(path, samples * np.sqrt(weights), trajectory, weights, None, shape, spacing, notes, options)
+
+
+def _reach(path: Path, lines: Lines, wanted: np.ndarray, protocol: dict[str, float]) -> np.ndarray:
+    """Distances from k = 0 in cycles per voxel of the samples (sample,) of all spokes, whose readout is oversampled twice."""
+    n, centre = lines.counts[0], lines.of("centerCol")
+    centres = np.unique(np.where(lines.of("IsReflected") != 0, n - 1 - centre, centre)[wanted])
+    if len(centres) > 1 or lines.of("cutOff")[wanted].any():
+        raise FileFormatError(
+            f"The spokes of {path.name} differ in their centre or leave out samples; expected them all alike."
+        )
+    reach = np.arange(n) - centres[0]
+    return np.asarray(reach / max(2 * int(protocol.get("sKSpace.lBaseResolution", 0)), int(2 * np.abs(reach).max())))
+
+
+def _turned(lines: Lines, wanted: np.ndarray) -> Iterator[np.ndarray]:
+    """Samples (coil, sample), turned where they were taken backwards."""
+    reverse = lines.of("IsReflected") != 0
+    for line, samples in lines.samples(wanted):
+        yield samples[:, ::-1] if reverse[line] else samples
 
 
 def _along(places: np.ndarray) -> np.ndarray:
@@ -271,5 +332,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=SiemensOptions,
-    holds="Cartesian readouts, 2-D slices or 3-D; needs the extra `formats`",
+    holds="Cartesian readouts, 2-D slices or 3-D; spokes with option `angles`; needs the extra `formats`",
 )

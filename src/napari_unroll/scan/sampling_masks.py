@@ -27,13 +27,9 @@ def poisson_disc_mask(
     Raises ParameterError where the calibration disc alone has more samples than the acceleration allows.
     """
     distance = _relative_distance(shape_yx)
-    centre = _centre_disc(shape_yx, calibration)
-    wanted = distance.size / acceleration if acceleration else 0.0
-    if not (acceleration >= 1 and centre.sum() <= wanted and 0 <= density_slope < np.inf):
-        raise ParameterError(
-            f"A calibration disc of radius {calibration} on a grid of {shape_yx} allows an acceleration between 1 and "
-            f"{distance.size / max(centre.sum(), 1):.1f}; got {acceleration}. Lower the acceleration or the radius."
-        )
+    centre, wanted = _calibrated(shape_yx, acceleration, calibration)
+    if not 0 <= density_slope < np.inf:
+        raise ParameterError(f"The slope of the density is a finite number from 0 on; got {density_slope}.")
     order = np.random.default_rng(seed).permutation(distance.size)
     mask = _bisect(order, centre, 1 + density_slope * distance, wanted)
     return _with_exact_count(mask, centre, order, round(wanted))
@@ -57,6 +53,35 @@ def star_mask(shape_yx: tuple[int, int], acceleration: float, calibration: int =
         if more.sum() > most:
             return mask
         mask, angle = more, angle + GOLDEN_ANGLE
+
+
+def random_mask(
+    shape_yx: tuple[int, int], acceleration: float, calibration: int = 16, seed: int = 0, power: float = 4.0
+) -> np.ndarray:
+    """A centred mask, bool (y, x): a fully sampled disc of radius ``calibration`` and random samples, rarer outwards.
+
+    Each is drawn with a chance that falls as (1 − d)^``power``, d being the distance from the middle over that of a corner
+    (Lustig et al., doi:10.1002/mrm.21391). Raises ParameterError as :func:`poisson_disc_mask` does.
+    """
+    centre, wanted = _calibrated(shape_yx, acceleration, calibration)
+    distance = _relative_distance(shape_yx)
+    chance = np.where(centre, 0, (1 + 1e-3 - distance / distance.max()) ** power).ravel()
+    rng, mask = np.random.default_rng(seed), centre.copy()
+    more = round(wanted) - int(centre.sum())
+    mask.ravel()[rng.choice(mask.size, more, replace=False, p=chance / max(chance.sum(), 1e-30)) if more else []] = True
+    return mask
+
+
+def _calibrated(shape_yx: tuple[int, int], acceleration: float, calibration: int) -> tuple[np.ndarray, float]:
+    """The fully sampled disc, and the number of samples that are wanted."""
+    centre = _centre_disc(shape_yx, calibration)
+    wanted = centre.size / acceleration if acceleration else 0.0
+    if not (acceleration >= 1 and centre.sum() <= wanted):
+        raise ParameterError(
+            f"A calibration disc of radius {calibration} on a grid of {shape_yx} allows an acceleration between 1 and "
+            f"{centre.size / max(centre.sum(), 1):.1f}; got {acceleration}. Lower the acceleration or the radius."
+        )
+    return centre, wanted
 
 
 def _relative_distance(shape: tuple[int, int]) -> np.ndarray:
