@@ -96,3 +96,18 @@ def test_elements_of_no_known_type_never_reach_the_library(tmp_path, packed):
         path.write_bytes(whole[: at + 1] + bytes([2]) + whole[at + 2 :])
     with pytest.raises(FileFormatError, match="element of type 521"):
         read(path)
+
+
+def test_pairs_of_no_known_type_are_refused(tmp_path):
+    """HDF5 writes beyond its memory where it converts them."""
+    odd = h5py.h5t.IEEE_F64LE.copy()
+    odd.set_ebias(5000)
+    pair = h5py.h5t.create(h5py.h5t.COMPOUND, 16)
+    pair.insert(b"real", 0, odd)
+    pair.insert(b"imag", 8, h5py.h5t.IEEE_F64LE)
+    write_73(tmp_path / "a.mat")
+    with h5py.File(tmp_path / "a.mat", "r+") as file:
+        data = h5py.h5d.create(file.id, b"kspace", pair, h5py.h5s.create_simple((4, 5)))
+        data.write(h5py.h5s.ALL, h5py.h5s.ALL, np.zeros((4, 5), "V16"), mtype=pair)
+    with pytest.raises(FileFormatError, match="no known type"):
+        read(tmp_path / "a.mat")

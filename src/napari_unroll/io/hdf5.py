@@ -235,6 +235,26 @@ def text_of(data: h5py.Dataset, largest: int) -> bytes:
     return text.encode() if isinstance(text, str) else bytes(text)
 
 
+def is_plain(kind: h5py.h5t.TypeID) -> bool:
+    """Whether all numbers in a type are such as processors have, within what holds them: HDF5 dies where it must convert others."""
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        members = range(kind.get_nmembers())
+        ends = [kind.get_member_offset(i) + kind.get_member_type(i).get_size() for i in members]
+        return max(ends) <= kind.get_size() and all(is_plain(kind.get_member_type(i)) for i in members)
+    if isinstance(kind, h5py.h5t.TypeArrayID | h5py.h5t.TypeVlenID):
+        return is_plain(kind.get_super())
+    return not isinstance(kind, h5py.h5t.TypeAtomicID) or bool(kind == h5py.h5t.py_create(kind.dtype))
+
+
+def check_pairs(data: h5py.Dataset) -> None:
+    """Raise where the parts of compound numbers are none: see :func:`is_plain`."""
+    kind = data.id.get_type()
+    if isinstance(kind, h5py.h5t.TypeCompoundID) and not is_plain(kind):
+        raise FileFormatError(
+            f"{data.name} in {Path(data.file.filename).name} holds numbers of no known type; the file is damaged."
+        )
+
+
 def dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
     """The dataset of this name, or None when there is nothing or a group."""
     found = file.get(name)
@@ -254,6 +274,7 @@ def checked(data: h5py.Dataset, ndim: int | None = None) -> h5py.Dataset:
         raise FileFormatError(f"{name} should hold numbers; it holds type {data.dtype}.")
     if ndim is not None and data.ndim != ndim:
         raise FileFormatError(f"{name} should have {ndim} axes; its shape is {data.shape}.")
+    check_pairs(data)
     if data.size == 0:
         raise FileFormatError(f"{name} is empty: its shape is {data.shape}.")
     if data.external and not are_links_allowed():

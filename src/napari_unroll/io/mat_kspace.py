@@ -17,7 +17,7 @@ from pydantic import Field
 
 from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.guards import check_memory, check_packed
-from napari_unroll.io.hdf5 import dataset, open_hdf5
+from napari_unroll.io.hdf5 import check_pairs, dataset, open_hdf5
 from napari_unroll.io.kspace import KSPACE, MAPS, MASK, KSpaceOptions, array_scan
 from napari_unroll.io.mat_tags import check_tags
 from napari_unroll.io.reader import Reader
@@ -120,6 +120,7 @@ def _version_73(path: Path, file: h5py.File) -> Held:
         where = f"{name} in {path.name}"
         if stored.external or stored.is_virtual or stored.id.get_storage_size() == 0:
             raise FileFormatError(f"{where} keeps no values in this file; write one self-contained file.")
+        check_pairs(stored)
         check_packed(where, stored.nbytes, stored.id.get_storage_size())
         check_memory(3 * stored.nbytes, where)
         values = stored[()]

@@ -16,7 +16,7 @@ import numpy as np
 from napari_unroll.errors import FileFormatError
 from napari_unroll.interrupt import stage
 from napari_unroll.io.guards import check_declared
-from napari_unroll.io.hdf5 import lengths_of_column, stored_rows
+from napari_unroll.io.hdf5 import is_plain, lengths_of_column, stored_rows
 
 NEEDED = ("flags", "number_of_samples", "active_channels", "trajectory_dimensions", "center_sample", "discard_pre",
           "discard_post", "encoding_space_ref", "position", "slice_dir", "idx")  # fmt: skip
@@ -58,7 +58,7 @@ def rows_of(table: h5py.Dataset, path: Path) -> Rows:
     if any(h5py.check_vlen_dtype(table.dtype[name]) != np.dtype("<f4") for name in ("data", "traj")):
         raise FileFormatError(f"The samples of {path.name} should be float32.")
     kind = table.id.get_type()
-    if not _is_plain(kind):
+    if not is_plain(kind):
         raise FileFormatError(f"The readouts of {path.name} hold numbers of no known type; the file is damaged.")
     stored = stored_rows(table)
     at = kind.get_member_offset(kind.get_member_index(b"head"))
@@ -74,12 +74,3 @@ def rows_of(table: h5py.Dataset, path: Path) -> Rows:
             f"Readout {wrong[0]} of {path.name} has not the samples that it declares; the file is damaged."
         )
     return Rows(table, heads, path.name)
-
-
-def _is_plain(kind: h5py.h5t.TypeID) -> bool:
-    """Whether all numbers in a type are such as processors have: HDF5 dies where it must convert others beside lists."""
-    if isinstance(kind, h5py.h5t.TypeCompoundID):
-        return all(_is_plain(kind.get_member_type(i)) for i in range(kind.get_nmembers()))
-    if isinstance(kind, h5py.h5t.TypeArrayID | h5py.h5t.TypeVlenID):
-        return _is_plain(kind.get_super())
-    return not isinstance(kind, h5py.h5t.TypeAtomicID) or bool(kind == h5py.h5t.py_create(kind.dtype))
