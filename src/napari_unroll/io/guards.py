@@ -264,13 +264,13 @@ def translated(path: Path, title: str) -> Iterator[None]:
         ) from error
 
 
-def rare(package: str, title: str) -> ModuleType:
-    """A library of the extra ``formats``. Raises FileFormatError with the command that installs it where it is missing."""
+def rare(package: str, title: str, extra: str = "formats") -> ModuleType:
+    """A library of the ``extra``. Raises FileFormatError with the command that installs it where it is missing."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise FileFormatError(
-            f"{title} needs the package {package.partition('.')[0]}, which is not installed: pip install 'napari-unroll[formats]'."
+            f"{title} needs the package {package.partition('.')[0]}, which is not installed: pip install 'napari-unroll[{extra}]'."
         ) from error
 
 

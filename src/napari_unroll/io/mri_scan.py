@@ -15,12 +15,13 @@ from pydantic import Field
 
 from napari_unroll.errors import FileFormatError, MissingInformation, ParameterError
 from napari_unroll.interrupt import check
+from napari_unroll.io.espirit import espirit_maps
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.reader import ReaderOptions
 from napari_unroll.record import LARGEST_SEED
 from napari_unroll.scan.geometry import CartesianSampling, VolumeGrid
 from napari_unroll.scan.limits import MOST, is_length
-from napari_unroll.scan.preprocess_mri import coil_axes, in_axes
+from napari_unroll.scan.preprocess_mri import coil_axes, estimate_csm, in_axes
 from napari_unroll.scan.retrospective import line_mask, undersampled
 from napari_unroll.scan.sampling_masks import poisson_disc_mask, random_mask
 from napari_unroll.scan.scan import Scan
@@ -37,6 +38,10 @@ class CoilOptions(ReaderOptions):
 class CartesianOptions(CoilOptions):
     """What may be asked of every Cartesian scan."""
 
+    coil_maps: Literal["smooth", "espirit"] = Field(
+        default="smooth",
+        description="How coil maps are estimated where none are given: by smooth coil images, or by ESPIRiT (needs bartorch).",
+    )
     undersample: float = Field(
         default=1, ge=1, le=1000, description="Acceleration of a retrospective undersampling of full k-space; 1: none."
     )
@@ -154,7 +159,8 @@ def cartesian_scan(
         raise FileFormatError(f"{name} holds only zeros; there is no sample to reconstruct from.")
     if spacing_mm is None:
         notes.append("No voxel size known: 1 mm assumed.")
-    notes.append("No coil maps; they are estimated from k-space." if csm is None else "Coil maps given.")
+    if csm is not None or options.coil_maps == "smooth":
+        notes.append("No coil maps; they are estimated from k-space." if csm is None else "Coil maps given.")
     scan = Scan(
         measurements=np.where(mask, kspace, np.complex64(0)),
         geometry=CartesianSampling(mask=mask, n_coils=len(kspace)),
@@ -164,7 +170,16 @@ def cartesian_scan(
         notes=tuple(notes),
         origins=() if spacing_mm is not None else (("voxel mm", "assumed"),),
     )
-    return retrospective(compressed(scan, options), options, readout)
+    return _mapped(retrospective(compressed(scan, options), options, readout), options)
+
+
+def _mapped(scan: Scan, options: CartesianOptions) -> Scan:
+    """The scan with maps by ESPIRiT, where those are asked for and none are given."""
+    if options.coil_maps == "smooth" or scan.csm is not None:
+        return scan
+    maps = espirit_maps(scan.measurements, scan.geometry.mask)  # type: ignore[union-attr]
+    origins = (*scan.origins, ("coil maps", "inferred"))
+    return replace(scan, csm=maps, origins=origins, notes=(*scan.notes, "Coil maps by ESPIRiT (bartorch)."))  # type: ignore[arg-type]
 
 
 def compressed(scan: Scan, options: CoilOptions) -> Scan:
@@ -190,7 +205,8 @@ def retrospective(scan: Scan, options: CartesianOptions, readout: int = 2) -> Sc
     """The scan undersampled as the options want it, with the image of all samples as its truth."""
     if options.undersample == 1:
         return scan
-    made = undersampled(scan, _pattern(scan.grid.shape, options, readout))
+    maps = espirit_maps if options.coil_maps == "espirit" else estimate_csm
+    made = undersampled(scan, _pattern(scan.grid.shape, options, readout), maps)
     note = (
         f"Undersampled retrospectively, {options.pattern}, to 1 in {made.geometry.acceleration:.3g}; "  # type: ignore[union-attr]
         "the truth is the coil-combined image of all samples."

@@ -6,6 +6,7 @@ scans; knows no files and no devices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.preprocess_mri import centred_ifft, estimate_csm
 from napari_unroll.scan.scan import Scan
 
+Maps = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Coil maps (coil, z, y, x) from k-space (coil, z, y, x) and its mask (z, y, x)."""
 NEARLY_FULL = 0.7
 """The part of a grid that must have been sampled: partial Fourier and cut corners are, an accelerated scan is not."""
 
@@ -45,10 +48,10 @@ def combined(kspace: np.ndarray, csm: np.ndarray) -> np.ndarray:
     return np.where(seen > 1e-6 * seen.max(), image, 0).astype(np.complex64)
 
 
-def undersampled(scan: Scan, mask: np.ndarray) -> Scan:
+def undersampled(scan: Scan, mask: np.ndarray, maps: Maps = estimate_csm) -> Scan:
     """``scan`` seen through ``mask`` (z, y, x), with the coil combination of all its samples as truth.
 
-    Coil maps that the scan lacks are estimated from what the mask leaves, as they will be for a reconstruction.
+    Coil maps that the scan lacks are estimated by ``maps`` from what the mask leaves, as they will be for a reconstruction.
     Raises ScanError unless the scan is Cartesian and (nearly) fully sampled.
     """
     if not isinstance(scan.geometry, CartesianSampling) or scan.geometry.mask.mean() < NEARLY_FULL:
@@ -57,7 +60,7 @@ def undersampled(scan: Scan, mask: np.ndarray) -> Scan:
         )
     mask = mask & scan.geometry.mask
     kept = np.where(mask, scan.measurements, np.complex64(0))
-    csm = estimate_csm(kept, mask) if scan.csm is None else scan.csm
+    csm = maps(kept, mask) if scan.csm is None else scan.csm
     return replace(
         scan,
         measurements=kept,
