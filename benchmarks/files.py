@@ -25,6 +25,7 @@ from matplotlib import pyplot as plt
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import result_of
+from napari_unroll.io.any_volume import read_any_volume
 from napari_unroll.io.atomic import write_text
 from napari_unroll.io.registry import find_reader, read
 from napari_unroll.methods.problem import Problem, as_values, measured
@@ -35,10 +36,13 @@ from napari_unroll.scan.resample import shrunk
 from napari_unroll.scan.scan import Scan
 
 SPOKES = {"axes": "slice,spoke,coil,readout", "angles": "full-turn", "slice": 1}
-OPTIONS: dict[str, dict[str, Any]] = {"cds_radial33.npy": SPOKES, "cds_radial21.npy": SPOKES}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cds_radial33.npy": SPOKES, "cds_radial21.npy": SPOKES, "HAADF.mrc": {"rotation_axis": "horizontal"},
+    "projections.mrc": {"angles": "0:180"},
+}  # fmt: skip
 """What files do not say, by their name."""
-HELPERS = (".md", ".txt", ".rawtlt", ".geom", ".nii.gz", ".json", "LICENSE")
-"""Files beside a scan, and volumes."""
+HELPERS = (".md", ".txt", ".rawtlt", ".geom", ".json", "LICENSE")
+"""Files beside a scan."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def tile(path: Path, max_size: int) -> Tile:
         scan = read(path, **options, **sized)
         image = middle(quick(scan))
     except UnrollError as error:
-        return Tile(path.name, str(error))
+        return volume_tile(path, str(error))
     noise = measured_noise(scan)
     facts = [
         reader.name,
@@ -86,6 +90,15 @@ def tile(path: Path, max_size: int) -> Tile:
         noise.text.split(" (")[0] if noise else "noise not known",
     ]
     return Tile(path.name, ", ".join([*facts, f"{time.process_time() - begun:.1f} s"]), image)
+
+
+def volume_tile(path: Path, why_no_scan: str) -> Tile:
+    """The middle of what is a volume, such as trainings read; else the sentence that says why it is no scan."""
+    try:
+        values = read_any_volume(path)
+    except UnrollError:
+        return Tile(path.name, why_no_scan)
+    return Tile(path.name, f"a volume, {'×'.join(map(str, values.shape))}", middle(np.abs(values)))
 
 
 def quick(scan: Scan) -> np.ndarray:

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from napari._app_model import get_app_model
 from napari.layers import Image, Layer
-from npe2 import PluginManifest
+from npe2 import PluginManager, PluginManifest
 
 import napari_unroll
 from napari_unroll.errors import ParameterError
 from napari_unroll.gui import contributions
 from napari_unroll.gui.layers import SCAN
 from napari_unroll.io import ome_zarr
+from napari_unroll.io.registry import READERS
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.io.writers import read_volume, write
 from napari_unroll.pipeline import sources
@@ -21,6 +22,7 @@ from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.run import run
 from napari_unroll.scan.geometry import VolumeGrid
 from tests.gui.conftest import TIMEOUT_MS
+from tests.io import samples
 
 MANIFEST = Path(napari_unroll.__file__).parent / "napari.yaml"
 
@@ -138,6 +140,25 @@ def test_a_growing_store_opens_and_shows_what_came_since(tmp_path, monkeypatch, 
     np.testing.assert_allclose(np.asarray(layer.data[0])[1:4, 5:13, 2:10], values, rtol=1e-6)
     for f, level in zip((2, 4), layer.data[1:], strict=True):
         np.testing.assert_array_equal(np.asarray(level), np.asarray(layer.data[0])[::f, ::f, ::f])
+
+
+def test_every_suffix_of_a_reader_is_asked_for(manifest):
+    """But those that napari opens itself, where a scan is opened in the dock."""
+    patterns = {p for r in manifest.contributions.readers for p in r.filename_patterns}
+    own = {".tif", ".tiff", ".npy", ".png"}
+    wanted = {f"*{suffix}" for reader in READERS for suffix in reader.extensions if suffix not in own}
+    assert wanted <= patterns
+
+
+def test_napari_asks_about_every_folder(manifest, tmp_path):
+    """A folder of views opens as a scan, a store of another program as a volume."""
+    assert any(r.accepts_directories for r in manifest.contributions.readers)
+    folder = samples.write_tiff_folder(tmp_path / "views")
+    manager = PluginManager()
+    manager.register(manifest)
+    assert list(manager.iter_compatible_readers([str(folder)]))
+    ((_, meta, _),) = contributions.get_reader(str(folder))(str(folder))
+    assert meta["metadata"][SCAN].measurements.shape[0] == samples.N_VIEWS
 
 
 def test_other_folders_are_no_volumes(tmp_path):
