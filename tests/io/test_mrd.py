@@ -167,9 +167,84 @@ def test_stacks_of_spokes(tmp_path):
         read(mri.write_mrd(tmp_path / "b.h5", both, mri.header("radial", (16, 16, 1))))
 
 
-def test_echo_planar_readouts_are_refused(tmp_path):
-    with pytest.raises(FileFormatError, match="regridding"):
-        read(mri.write_mrd(tmp_path / "a.h5", mri.cartesian_readouts(), mri.header("epi")))
+LAG = (0.7, 0.11)
+"""Phase at the middle and per voxel, radians, by which lines that are taken backwards lag."""
+
+
+def lagging(line):
+    """A line (coil, sample) as it is taken backwards: with the lag, from its end."""
+    x = np.arange(line.shape[1]) - line.shape[1] // 2
+    return mri.fft(mri.fft_inverse(line, -1) * np.exp(-1j * (LAG[0] + LAG[1] * x)), -1)[:, ::-1]
+
+
+def echo_planar_readouts(n_slices=1):
+    """Three lines that tell the phase, then the lines of the image there and back, slice by slice."""
+    readouts = []
+    for s in range(n_slices):
+        full = mri.oversampled(mri.kspace(n_slices))[s]
+        middle = full[:, 6]
+        place = {"position": (0, 0, 5.0 * s)}
+        readouts += [
+            (lagging(middle) if k % 2 else middle, None, (24, 22) if k % 2 else (24,), place, {"slice": s})
+            for k in range(3)
+        ]
+        readouts += [
+            (
+                lagging(full[:, y]) if y % 2 else full[:, y],
+                None,
+                (22,) if y % 2 else (),
+                place,
+                {"kspace_encode_step_1": y, "slice": s},
+            )
+            for y in range(12)
+        ]
+    return readouts
+
+
+@pytest.mark.parametrize("n_slices", [1, 3])
+def test_echo_planar_lines_are_turned_and_their_phase_is_taken_back(tmp_path, n_slices):
+    scan = read(mri.write_mrd(tmp_path / "a.h5", echo_planar_readouts(n_slices), mri.header("epi")), slice=n_slices - 1)
+    close(scan.measurements[:, 0], mri.kspace(n_slices)[n_slices - 1])
+    assert any("lag by up to 6.3° per voxel" in note for note in scan.notes)
+
+
+def test_echo_planar_lines_without_phase_correction_are_told(tmp_path):
+    bare = [r for r in echo_planar_readouts() if 24 not in r[2]]
+    scan = read(mri.write_mrd(tmp_path / "a.h5", bare, mri.header("epi")))
+    assert any("may have ghosts" in note for note in scan.notes)
+    assert np.abs(scan.measurements[:, 0] - mri.kspace()[0]).max() > 0.1 * np.abs(mri.kspace()).max()
+
+
+def test_samples_on_ramps_are_regridded_by_their_trajectory(tmp_path):
+    """The sum itself at places that are dense on the ramps; refused where the places are not told."""
+    t = np.linspace(-1, 1, 48)
+    k = 0.49 * np.sign(t) * np.where(np.abs(t) < 0.7, np.abs(t), np.abs(t) - (np.abs(t) - 0.7) ** 2 / 0.6) / 0.85
+    image = mri.fft_inverse(mri.oversampled(mri.kspace())[0], -1)
+    x = np.arange(32) - 16
+    sums = np.einsum("cyx,kx->cyk", image, np.exp(-2j * np.pi * k[:, None] * x)) / np.sqrt(32)
+    lines = [
+        (
+            sums[:, y, ::-1] if y % 2 else sums[:, y],
+            (k[::-1] if y % 2 else k)[:, None],
+            (22,) if y % 2 else (),
+            {},
+            {"kspace_encode_step_1": y},
+        )
+        for y in range(12)
+    ]
+    scan = read(mri.write_mrd(tmp_path / "a.h5", lines, mri.header("epi")))
+    expected = mri.kspace()[0]
+    assert np.linalg.norm(scan.measurements[:, 0] - expected) < 0.05 * np.linalg.norm(expected)
+    bare = [(r[0], None, *r[2:]) for r in lines]
+    with pytest.raises(FileFormatError, match="48 samples for 32 columns and no trajectory: they need regridding"):
+        read(mri.write_mrd(tmp_path / "b.h5", bare, mri.header("epi")))
+    ramps = "<trajectoryDescription><identifier>ConventionalEPI</identifier>" + "".join(
+        f"<userParameterLong><name>{name}</name><value>{value}</value></userParameterLong>"
+        for name, value in {"rampUpTime": 100, "acqDelayTime": 40}.items()
+    )
+    xml = mri.header("epi").replace("</encoding>", f"{ramps}</trajectoryDescription></encoding>")
+    with pytest.raises(FileFormatError, match="on the ramps of the gradient"):
+        read(mri.write_mrd(tmp_path / "c.h5", echo_planar_readouts(), xml))
 
 
 def test_spokes_are_never_taken_for_cartesian_lines(tmp_path):

@@ -16,6 +16,7 @@ from pydantic import Field
 from napari_unroll.errors import FileFormatError, MissingInformation
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.hdf5 import dataset, open_hdf5, text_of
+from napari_unroll.io.mrd_epi import EchoPlanar, echo_planar
 from napari_unroll.io.mrd_header import LARGEST_HEADER, Encoding, parse_header
 from napari_unroll.io.mrd_rows import Rows, rows_of
 from napari_unroll.io.mri_scan import cartesian_scan, compressed, lengths_or_none, one_volume, without_oversampling
@@ -75,10 +76,8 @@ def read(path: Path, options: MrdOptions) -> Scan:
             _refuse_turning(rows, wanted)
             return _cartesian(path, rows, wanted, encoding, whiten, options, notes)
         if encoding.trajectory == "epi":
-            raise FileFormatError(
-                f"{path.name} holds echo-planar readouts, which need regridding and a correction of their phase first; "
-                "Cartesian readouts and those with a trajectory are read. Do both, and save Cartesian k-space."
-            )
+            planar = echo_planar(rows, wanted, encoding, notes)
+            return _cartesian(path, rows, wanted, encoding, whiten, options, notes, planar)
         return _along_trajectory(path, rows, wanted, encoding, whiten, options, notes)
 
 
@@ -149,7 +148,7 @@ def _in_slice(
 
 def _cartesian(
     path: Path, rows: Rows, wanted: np.ndarray, encoding: Encoding, whiten: np.ndarray | None, options: MrdOptions,
-    notes: list[str],
+    notes: list[str], planar: EchoPlanar | None = None,
 ) -> Scan:  # fmt: skip
     wanted, slices, distance = _in_slice(rows, wanted, options, notes)
     place = dict(zip(wanted.tolist(), slices.tolist(), strict=True))
@@ -159,12 +158,14 @@ def _cartesian(
     middle = [shape[a] // 2 if encoding.centre[a] is None else encoding.centre[a] for a in (0, 1)]
     reverse = rows.flagged(REVERSED)
     centred = bool((heads["center_sample"][wanted] == 0).all())
-    for row, samples, _ in rows.samples(wanted):
+    for row, samples, trajectory in rows.samples(wanted):
         head = heads[row]
         pre, post = int(head["discard_pre"]), samples.shape[1] - int(head["discard_post"])
         centre = samples.shape[1] // 2 if centred else int(head["center_sample"])
         samples, first = samples[:, pre : max(pre, post)], pre - centre
-        if reverse[row]:
+        if planar is not None:
+            samples, first = planar.line(row, samples, trajectory[pre : max(pre, post)]), -(shape[2] // 2)
+        elif reverse[row]:
             samples, first = samples[:, ::-1], centre - post + 1
         steps = (int(head["idx"]["kspace_encode_step_2"]), int(head["idx"]["kspace_encode_step_1"]))
         z, y = (shape[a] // 2 + steps[a] - middle[a] for a in (0, 1))  # type: ignore[operator]

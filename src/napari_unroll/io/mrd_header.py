@@ -33,7 +33,7 @@ class Encoding:
     """One way in which k-space was encoded.
 
     ``centre``: the steps (z, y) of k = 0, None where the header does not say. ``embedded``: calibration lines belong to the
-    image.
+    image. ``on_ramps``: echo-planar readouts begin before the gradient is flat.
     """
 
     encoded: Space
@@ -41,6 +41,7 @@ class Encoding:
     trajectory: str
     centre: tuple[int | None, int | None]
     embedded: bool
+    on_ramps: bool = False
 
     @property
     def columns(self) -> int:
@@ -89,7 +90,17 @@ def _encoding(node: Node, name: str) -> Encoding:
         trajectory=_text(node, "trajectory").lower(),
         centre=centre,  # type: ignore[arg-type]
         embedded=_text(node, "parallelImaging", "calibrationMode").lower() == "embedded",
+        on_ramps=_begins_on_ramps(_at(node, "trajectoryDescription")),
     )
+
+
+def _begins_on_ramps(node: Node | None) -> bool:
+    """Whether a description of the trajectory has its samples begin (acqDelayTime) before the ramp ends (rampUpTime)."""
+    if node is None:
+        return False
+    told = {_text(child, "name"): _text(child, "value") for child in node}
+    ramp, delay = (_step(told.get(name, "")) for name in ("rampUpTime", "acqDelayTime"))
+    return ramp is not None and delay is not None and delay < ramp
 
 
 def _space(node: Node | None, name: str) -> Space:

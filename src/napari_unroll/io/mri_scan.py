@@ -179,7 +179,7 @@ def _mapped(scan: Scan, options: CartesianOptions) -> Scan:
         return scan
     maps = espirit_maps(scan.measurements, scan.geometry.mask)  # type: ignore[union-attr]
     origins = (*scan.origins, ("coil maps", "inferred"))
-    return replace(scan, csm=maps, origins=origins, notes=(*scan.notes, "Coil maps by ESPIRiT (bartorch)."))  # type: ignore[arg-type]
+    return replace(scan, csm=maps, origins=origins, notes=(*scan.notes, "Coil maps by ESPIRiT (bartorch)."))
 
 
 def compressed(scan: Scan, options: CoilOptions) -> Scan:
