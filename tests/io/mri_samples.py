@@ -187,6 +187,43 @@ def siemens_readouts(n_slices: int = 1) -> list:
     return [(full[s, :, y], (), y, s, {}) for s in range(n_slices) for y in range(NY)]
 
 
+LAG = (0.7, 0.11)
+"""Phase at the middle and per voxel, radians, by which lines that are taken backwards lag."""
+
+
+def lagging(line):
+    """A line (coil, sample) as it is taken backwards: with the lag, from its end."""
+    x = np.arange(line.shape[1]) - line.shape[1] // 2
+    return fft(fft_inverse(line, -1) * np.exp(-1j * (LAG[0] + LAG[1] * x)), -1)[:, ::-1]
+
+
+def echo_planar_readouts(n_slices=1):
+    """Three lines that tell the phase, then the lines of the image there and back, slice by slice."""
+    readouts = []
+    for s in range(n_slices):
+        full = oversampled(kspace(n_slices))[s]
+        middle = full[:, 6]
+        place = {"position": (0, 0, 5.0 * s)}
+        readouts += [
+            (lagging(middle) if k % 2 else middle, None, (24, 22) if k % 2 else (24,), place, {"slice": s})
+            for k in range(3)
+        ]
+        readouts += [
+            (
+                lagging(full[:, y]) if y % 2 else full[:, y],
+                None,
+                (22,) if y % 2 else (),
+                place,
+                {"kspace_encode_step_1": y, "slice": s},
+            )
+            for y in range(12)
+        ]
+    return readouts
+
+
+RADIAL = "sKSpace.ucTrajectory\t = \t0x2\nsKSpace.lRadialViews\t = \t24\n"
+
+
 def write_mat(path: Path, version_73: bool) -> None:
     """One slice as MATLAB keeps it, (x, y, coil)."""
     values = np.ascontiguousarray(kspace()[0].transpose(2, 1, 0))
@@ -231,6 +268,10 @@ MAKERS = {
     "k.cfl": lambda path: write_cfl(path, kspace()[0].T[:, :, None]),
     "k.hdr": lambda path: write_cfl(path, kspace()[0].T[:, :, None]),
     "k.ra": lambda path: write_ra(path, kspace()[0].T[:, :, None]),
+    "epi.mrd": lambda path: write_mrd(path, echo_planar_readouts(), header("epi")),
+    "spokes.dat": lambda path: write_siemens(
+        path, [(np.ones((2, 2 * NX)) / (1 + s), (), s, 0, {}) for s in range(24)], RADIAL
+    ),
     "meas.dat": lambda path: write_siemens(path, siemens_readouts()),
     "k.mat": lambda path: write_mat(path, False),
     "k73.mat": lambda path: write_mat(path, True),
@@ -238,6 +279,7 @@ MAKERS = {
 }
 """A sound file of every format of k-space, by its name."""
 OPTIONS = {
+    "spokes.dat": {"angles": "golden"},
     "k.mat": {"axes": "x,y,coil"},
     "k73.mat": {"axes": "x,y,coil"},
     "spokes.npy": {"format": "radial-npy", "axes": "slice,spoke,coil,readout", "angles": "half-turn", "slice": 0},

@@ -167,49 +167,17 @@ def test_stacks_of_spokes(tmp_path):
         read(mri.write_mrd(tmp_path / "b.h5", both, mri.header("radial", (16, 16, 1))))
 
 
-LAG = (0.7, 0.11)
-"""Phase at the middle and per voxel, radians, by which lines that are taken backwards lag."""
-
-
-def lagging(line):
-    """A line (coil, sample) as it is taken backwards: with the lag, from its end."""
-    x = np.arange(line.shape[1]) - line.shape[1] // 2
-    return mri.fft(mri.fft_inverse(line, -1) * np.exp(-1j * (LAG[0] + LAG[1] * x)), -1)[:, ::-1]
-
-
-def echo_planar_readouts(n_slices=1):
-    """Three lines that tell the phase, then the lines of the image there and back, slice by slice."""
-    readouts = []
-    for s in range(n_slices):
-        full = mri.oversampled(mri.kspace(n_slices))[s]
-        middle = full[:, 6]
-        place = {"position": (0, 0, 5.0 * s)}
-        readouts += [
-            (lagging(middle) if k % 2 else middle, None, (24, 22) if k % 2 else (24,), place, {"slice": s})
-            for k in range(3)
-        ]
-        readouts += [
-            (
-                lagging(full[:, y]) if y % 2 else full[:, y],
-                None,
-                (22,) if y % 2 else (),
-                place,
-                {"kspace_encode_step_1": y, "slice": s},
-            )
-            for y in range(12)
-        ]
-    return readouts
-
-
 @pytest.mark.parametrize("n_slices", [1, 3])
 def test_echo_planar_lines_are_turned_and_their_phase_is_taken_back(tmp_path, n_slices):
-    scan = read(mri.write_mrd(tmp_path / "a.h5", echo_planar_readouts(n_slices), mri.header("epi")), slice=n_slices - 1)
+    scan = read(
+        mri.write_mrd(tmp_path / "a.h5", mri.echo_planar_readouts(n_slices), mri.header("epi")), slice=n_slices - 1
+    )
     close(scan.measurements[:, 0], mri.kspace(n_slices)[n_slices - 1])
     assert any("lag by up to 6.3° per voxel" in note for note in scan.notes)
 
 
 def test_echo_planar_lines_without_phase_correction_are_told(tmp_path):
-    bare = [r for r in echo_planar_readouts() if 24 not in r[2]]
+    bare = [r for r in mri.echo_planar_readouts() if 24 not in r[2]]
     scan = read(mri.write_mrd(tmp_path / "a.h5", bare, mri.header("epi")))
     assert any("may have ghosts" in note for note in scan.notes)
     assert np.abs(scan.measurements[:, 0] - mri.kspace()[0]).max() > 0.1 * np.abs(mri.kspace()).max()
@@ -244,7 +212,7 @@ def test_samples_on_ramps_are_regridded_by_their_trajectory(tmp_path):
     )
     xml = mri.header("epi").replace("</encoding>", f"{ramps}</trajectoryDescription></encoding>")
     with pytest.raises(FileFormatError, match="on the ramps of the gradient"):
-        read(mri.write_mrd(tmp_path / "c.h5", echo_planar_readouts(), xml))
+        read(mri.write_mrd(tmp_path / "c.h5", mri.echo_planar_readouts(), xml))
 
 
 def test_spokes_are_never_taken_for_cartesian_lines(tmp_path):

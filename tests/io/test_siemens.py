@@ -80,9 +80,6 @@ def test_readouts_that_correct_the_phase_are_echo_planar(tmp_path):
         read(mri.write_siemens(tmp_path / "a.dat", [*corrects, *mri.siemens_readouts()]))
 
 
-RADIAL = "sKSpace.ucTrajectory\t = \t0x2\nsKSpace.lRadialViews\t = \t24\n"
-
-
 def spokes_of(image, k):
     """Samples (spoke, coil, sample) of coil images (coil, y, x) at k (spoke, sample, 3), by the Fourier sum itself."""
     n = image.shape[-1]
@@ -99,7 +96,7 @@ def test_spokes_by_their_line_counters_and_the_angles_that_are_asked_for(tmp_pat
     k = radial_2d(24, 2 * n, golden=golden)
     values = spokes_of(image, k)
     order = np.random.default_rng(0).permutation(24)
-    path = mri.write_siemens(tmp_path / "a.dat", [(values[s], (), s, 0, {}) for s in order], RADIAL)
+    path = mri.write_siemens(tmp_path / "a.dat", [(values[s], (), s, 0, {}) for s in order], mri.RADIAL)
     with pytest.raises(MissingInformation, match="does not say how its spokes turn; set option 'angles'"):
         read(path)
     scan = read(path, angles=angles)
@@ -117,12 +114,14 @@ def test_spokes_by_their_line_counters_and_the_angles_that_are_asked_for(tmp_pat
 def test_slices_and_stacks_of_spokes(tmp_path):
     k = radial_2d(24, 2 * mri.NX, golden=False)
     ones = np.ones((2, 2 * mri.NX))
-    path = mri.write_siemens(tmp_path / "a.dat", [(ones, (), s, z, {}) for z in range(2) for s in range(24)], RADIAL)
+    path = mri.write_siemens(
+        tmp_path / "a.dat", [(ones, (), s, z, {}) for z in range(2) for s in range(24)], mri.RADIAL
+    )
     with pytest.raises(MissingInformation, match="2 slices of spokes"):
         read(path, angles="half-turn")
     assert read(path, angles="half-turn", slice=1).measurements.shape == (2, 24, 2 * mri.NX)
     stack = [(ones, (), s, 0, {"partition": z, "middle": 2}) for z in range(4) for s in range(24)]
-    scan = read(mri.write_siemens(tmp_path / "b.dat", stack, RADIAL), angles="half-turn")
+    scan = read(mri.write_siemens(tmp_path / "b.dat", stack, mri.RADIAL), angles="half-turn")
     assert scan.grid.shape == (4, mri.NX, mri.NX)
     np.testing.assert_allclose(np.unique(scan.geometry.trajectory[..., 0]), [-0.5, -0.25, 0, 0.25])
     np.testing.assert_allclose(scan.geometry.trajectory[:24, :, 1:], k[..., 1:], atol=1e-9)
@@ -131,15 +130,15 @@ def test_slices_and_stacks_of_spokes(tmp_path):
 def test_spokes_taken_backwards_are_turned_and_others_refused(tmp_path):
     values = np.random.default_rng(0).normal(size=(24, 2, 2 * mri.NX))
     plain = read(
-        mri.write_siemens(tmp_path / "a.dat", [(v, (), s, 0, {}) for s, v in enumerate(values)], RADIAL),
+        mri.write_siemens(tmp_path / "a.dat", [(v, (), s, 0, {}) for s, v in enumerate(values)], mri.RADIAL),
         angles="golden",
     )
     turned = [(v[:, ::-1], (mri.REFLECTED,), s, 0, {"centre": mri.NX - 1}) for s, v in enumerate(values)]
-    again = read(mri.write_siemens(tmp_path / "b.dat", turned, RADIAL), angles="golden")
+    again = read(mri.write_siemens(tmp_path / "b.dat", turned, mri.RADIAL), angles="golden")
     np.testing.assert_array_equal(again.measurements, plain.measurements)
     odd = [(v, (), s, 0, {"centre": mri.NX + s % 2}) for s, v in enumerate(values)]
     with pytest.raises(FileFormatError, match="differ in their centre"):
-        read(mri.write_siemens(tmp_path / "c.dat", odd, RADIAL), angles="golden")
+        read(mri.write_siemens(tmp_path / "c.dat", odd, mri.RADIAL), angles="golden")
     with pytest.raises(ParameterError, match="0:180"):
         read(tmp_path / "a.dat", angles="1e999:3")
 

@@ -5,6 +5,7 @@ Source: F. De Carlo et al., Scientific data exchange, J. Synchrotron Rad. 21 (20
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -13,8 +14,9 @@ import numpy as np
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.ct_options import CircularOptions
 from napari_unroll.io.ct_scan import Facts, circular_scan
-from napari_unroll.io.hdf5 import checked, dataset, load, mean_field, open_hdf5, unit, views_of
+from napari_unroll.io.hdf5 import checked, dataset, load, mean_of, open_hdf5, unit, views_of
 from napari_unroll.io.reader import Reader
+from napari_unroll.io.views import Field, later
 from napari_unroll.scan.scan import Scan
 
 ROTATION = "process/acquisition/rotation"
@@ -30,16 +32,21 @@ def read(path: Path, options: CircularOptions) -> Scan:
     """Line integrals from counts, flats and darks; angles from theta or from the recorded rotation."""
     with open_hdf5(path) as file:
         data = checked(file["exchange/data"], 3)
-        flat, dark = (mean_field(dataset(file, f"exchange/data_{kind}")) for kind in ("white", "dark"))
-        notes = [_fields_note(flat, dark)]
+        flat, dark = (_field(dataset(file, f"exchange/data_{kind}")) for kind in ("white", "dark"))
+        notes = [_fields_note(flat is not None, dark is not None)]
         views = views_of(data, None, flat=flat, dark=0.0 if dark is None else dark)
         return circular_scan(path, views, _facts(file, data.shape[0], options), options, notes)
 
 
-def _fields_note(flat: np.ndarray | None, dark: np.ndarray | None) -> str:
-    if flat is None:
+def _field(stored: h5py.Dataset | None) -> Callable[[int], Field] | None:
+    """The mean of the flats or darks, loaded when it is needed."""
+    return None if stored is None or not stored.size else later(lambda: mean_of(stored))
+
+
+def _fields_note(has_flat: bool, has_dark: bool) -> str:
+    if not has_flat:
         return "No flat field (/exchange/data_white)."
-    return "Corrected by the mean flat field" + (" and dark field." if dark is not None else "; no dark field.")
+    return "Corrected by the mean flat field" + (" and dark field." if has_dark else "; no dark field.")
 
 
 def _facts(file: h5py.File, n_views: int, options: CircularOptions) -> Facts:

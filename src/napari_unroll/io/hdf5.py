@@ -344,8 +344,11 @@ def _slab(data: h5py.Dataset) -> int:
 
 def mean_field(data: h5py.Dataset | None) -> np.ndarray | None:
     """Mean of a stack of flat or dark fields, float32, or the field itself; None when there is none."""
-    if data is None or data.size == 0:
-        return None
+    return None if data is None or data.size == 0 else mean_of(data)
+
+
+def mean_of(data: h5py.Dataset) -> np.ndarray:
+    """Mean of a stack of flat or dark fields, float32, or the field itself."""
     values = load(data)
     return np.asarray(values.mean(axis=0) if values.ndim == 3 else values, np.float32)
 

@@ -22,7 +22,8 @@ from napari_unroll.io.ct_scan import Facts, circular_scan
 from napari_unroll.io.guards import check_memory
 from napari_unroll.io.hdf5 import MM, checked, datasets_named, load, open_hdf5, unit, views_of
 from napari_unroll.io.reader import Reader
-from napari_unroll.io.views import between
+from napari_unroll.io.views import Field as ViewField
+from napari_unroll.io.views import between, later
 from napari_unroll.scan.scan import Scan
 
 PROJECTION, FLAT, DARK = 0, 1, 2
@@ -70,24 +71,23 @@ def read(path: Path, options: NxtomoOptions) -> Scan:
         frames = {kind: np.flatnonzero(parts.key == kind) for kind in (PROJECTION, FLAT, DARK)}
         counts = (len(frames[PROJECTION]), len(frames[FLAT]), len(frames[DARK]))
         notes = ["{} projections, {} flats, {} darks by image_key.".format(*counts)]
-        flat, dark = _flat(parts, frames, options, notes), _mean(parts.data, frames[DARK])
-        views = views_of(parts.data, frames[PROJECTION], flat=flat, dark=0.0 if dark is None else dark)
+        darks = frames[DARK]
+        dark = later(lambda: _mean(parts.data, darks)) if len(darks) else 0.0
+        views = views_of(parts.data, frames[PROJECTION], flat=_flat(parts, frames, options, notes), dark=dark)
         return circular_scan(path, views, _facts(file, parts, frames[PROJECTION]), options, notes)
 
 
 def _flat(
     parts: Parts, frames: dict[int, np.ndarray], options: NxtomoOptions, notes: list[str]
-) -> np.ndarray | Callable[[int], np.ndarray] | None:
+) -> Callable[[int], ViewField] | None:
     """The mean flat field, or that between the first and the last series of flats at the time of a view."""
     flats, projections = frames[FLAT], frames[PROJECTION]
     first, last = flats[flats < projections[0]], flats[flats > projections[-1]]
     if options.flats == "mean" or not len(first) or not len(last):
-        return _mean(parts.data, flats)
-    before, after = _mean(parts.data, first), _mean(parts.data, last)
-    if before is None or after is None:
-        return None
+        return later(lambda: _mean(parts.data, flats)) if len(flats) else None
     notes.append(f"Flat field between the {len(first)} flats before and the {len(last)} after the views, by time.")
-    return between(before, after, (projections - first.mean()) / (last.mean() - first.mean()))
+    when = (projections - first.mean()) / (last.mean() - first.mean())
+    return later(lambda: between(_mean(parts.data, first), _mean(parts.data, last), when))
 
 
 def _parts(path: Path, file: h5py.File) -> Parts:
@@ -106,9 +106,7 @@ def _parts(path: Path, file: h5py.File) -> Parts:
     return Parts(data, key, next((a for a in angles if a.size in (n, int((key == PROJECTION).sum()))), None))
 
 
-def _mean(data: h5py.Dataset, frames: np.ndarray) -> np.ndarray | None:
-    if not len(frames):
-        return None
+def _mean(data: h5py.Dataset, frames: np.ndarray) -> np.ndarray:
     check_memory(16 * data.shape[1] * data.shape[2], "a mean frame")
     total = np.zeros(data.shape[1:], np.float64)
     for i in frames:

@@ -202,7 +202,7 @@ def preview_corrections(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A sinogram (view, column) or a view (row, column) of a CT file before and after the corrections in ``options``.
 
-    Raises what :func:`read` raises; ParameterError where the file is no CT scan.
+    Raises what :func:`look` raises; ParameterError where the file is no CT scan.
     """
     with following_links(allows_links(options)):
         reader = find_reader(path)
@@ -211,7 +211,7 @@ def preview_corrections(
         raise ParameterError(f"{reader.title} has no corrections; they are for X-ray projections.")
     plain = {name: value for name, value in options.items() if name not in CORRECTIONS}
     repairs = {name: value for name, value in options.items() if name in REPAIRS}
-    scan = read(path, **plain)
+    scan = look(path, **plain)
     repaired = read(path, **plain, **repairs) if repairs else scan
     return preview(scan, repaired, record, row=row, view=view)
 

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,12 @@ def part_of(n: int, text: str | None, name: str) -> range:
             f"Option {name!r} is a range first:last within 0:{n - 1}, such as 0:{n // 2}; got {shown(text)}."
         )
     return range(first, last + 1)
+
+
+def later(load: Callable[[], Field | Callable[[int], Field]]) -> Callable[[int], Field]:
+    """A field that is loaded when the first view asks for it: opening a file reads none."""
+    kept = cache(load)
+    return lambda i: _of(kept(), i)  # type: ignore[no-any-return]
 
 
 def between(before: np.ndarray, after: np.ndarray, when: np.ndarray) -> Callable[[int], np.ndarray]:
