@@ -15,6 +15,7 @@ from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.scan_dock import IMAGE, ScanDock, VolumeChoice, facts_html
 from napari_unroll.gui.worker import Runner
 from napari_unroll.interrupt import check
+from napari_unroll.io import registry
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.io.writers import write
 from napari_unroll.physics.samples import sample_deblur
@@ -140,6 +141,22 @@ def test_a_missing_angle_opens_the_options(qtbot, dock, tmp_path):
     assert dock.message.kind == "error"
     assert "angles" in dock.message.text()
     assert dock.options_fold.button.isChecked()
+
+
+def test_of_a_large_scan_it_is_asked_how_much_is_read(qtbot, dock, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "LARGE_BYTES", 10_000)
+    path = tmp_path / "views.npz"
+    np.savez(path, line_integrals=np.ones((12, 30, 40), np.float32), angles_deg=np.arange(12.0))
+    dock.open_path(path)
+    ended(qtbot, dock)
+    assert dock.session.scan is None
+    assert "12 of 12 views of 30 × 40 pixels takes" in dock.message.text()
+    assert dock.options_fold.button.isChecked()
+    dock.options.fields["view_step"].value = 3
+    dock.options.fields["rows"].value = "10:19"
+    dock.again.click()
+    ended(qtbot, dock)
+    assert dock.session.scan.measurements.shape == (4, 10, 40)
 
 
 def test_a_file_can_be_dropped(qtbot, dock, tmp_path, cone_scan):

@@ -259,5 +259,5 @@ READER = Reader(
     sniff=sniff,
     read=read,
     options=MrdOptions,
-    holds="Cartesian or with a trajectory; noise scans whiten the coils; options `slice`, `contrast`, `repetition`, …",
+    holds="Cartesian, echo-planar or with a trajectory; noise scans whiten the coils; options `slice`, `contrast`, `repetition`, …",
 )
