@@ -26,6 +26,7 @@ from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.sources import open_scan
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from tests.gui.conftest import TIMEOUT_MS
+from tests.io import samples
 
 
 @pytest.fixture
@@ -145,18 +146,16 @@ def test_a_missing_angle_opens_the_options(qtbot, dock, tmp_path):
 
 def test_of_a_large_scan_it_is_asked_how_much_is_read(qtbot, dock, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "LARGE_BYTES", 10_000)
-    path = tmp_path / "views.npz"
-    np.savez(path, line_integrals=np.ones((12, 30, 40), np.float32), angles_deg=np.arange(12.0))
-    dock.open_path(path)
+    dock.open_path(samples.write_dxchange(tmp_path / "views.h5"))
     ended(qtbot, dock)
     assert dock.session.scan is None
-    assert "12 of 12 views of 30 × 40 pixels takes" in dock.message.text()
+    assert "13 of 13 views of 6 × 32 pixels takes" in dock.message.text()
     assert dock.options_fold.button.isChecked()
     dock.options.fields["view_step"].value = 3
-    dock.options.fields["rows"].value = "10:19"
+    dock.options.fields["rows"].value = "1:4"
     dock.again.click()
     ended(qtbot, dock)
-    assert dock.session.scan.measurements.shape == (4, 10, 40)
+    assert dock.session.scan.measurements.shape == (5, 4, 32)
 
 
 def test_a_file_can_be_dropped(qtbot, dock, tmp_path, cone_scan):

@@ -115,7 +115,7 @@ def part_of(n: int, text: str | None, name: str) -> range:
 def later(load: Callable[[], Field | Callable[[int], Field]]) -> Callable[[int], Field]:
     """A field that is loaded when the first view asks for it: opening a file reads none."""
     kept = cache(load)
-    return lambda i: _of(kept(), i)  # type: ignore[no-any-return]
+    return lambda i: _of(kept(), i)
 
 
 def between(before: np.ndarray, after: np.ndarray, when: np.ndarray) -> Callable[[int], np.ndarray]:
