@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import ContextVar, Token, copy_context
 from functools import cache
 from queue import SimpleQueue
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _stops: ContextVar[tuple[Stop, ...]] = ContextVar("stops", default=())
 _tell: ContextVar[Callable[[Progress], None] | None] = ContextVar("tell", default=None)
+Surroundings = Callable[[], AbstractContextManager[Any]]
+_around: ContextVar[tuple[Surroundings, ...]] = ContextVar("around", default=())
 
 
 def check() -> None:
@@ -136,6 +138,24 @@ def interruptible(work: Iterator[Event], stop: Stop) -> Generator[Event, None, A
         getattr(work, "close", lambda: None)()
 
 
+def within(work: Generator[Event, None, T], around: Surroundings) -> Generator[Event, None, T]:
+    """The same generator of events, whose steps run inside of ``around()``, in the threads of :func:`stepwise` too."""
+    try:
+        while True:
+            token = _around.set((*_around.get(), around))
+            try:
+                with around():
+                    event = next(work)
+            finally:
+                _around.reset(token)
+            yield event
+    except StopIteration as end:
+        found: T = end.value
+        return found
+    finally:
+        work.close()
+
+
 def stepwise(work: Callable[[], T], what: str = "") -> Generator[Event, None, T]:
     """Run a plain function in a thread of its own: what it reports are the events, what it returns is returned.
 
@@ -148,7 +168,9 @@ def stepwise(work: Callable[[], T], what: str = "") -> Generator[Event, None, T]
     def run() -> None:
         _tell.set(told.put)
         try:
-            with _every_call_of_torch(), listening(abandoned):
+            with _every_call_of_torch(), listening(abandoned), ExitStack() as stack:
+                for around in _around.get():
+                    stack.enter_context(around())
                 outcome.set_result(work())
         except BaseException as error:
             outcome.set_exception(error)

@@ -16,7 +16,8 @@ Shape = tuple[int, int, int]
 class Sizes:
     """Bytes of one volume and of the measurements, in the scan's own number type; the volume and a patch in voxels (z, y, x).
 
-    ``n_patches`` go through a network at once. ``operator``: what one application of A takes and gives back, such as the
+    ``volume`` is 0 where whole volumes lie on disk; ``in_patches`` is what one takes that is held cut into patches, which never
+    do. ``n_patches`` go through a network at once. ``operator``: what one application of A takes and gives back, such as the
     images of all coils. ``residual``: what ``Problem.residual_at`` keeps of measurements, None where it keeps all.
     """
 
@@ -27,6 +28,7 @@ class Sizes:
     n_patches: int = 1
     operator: int = 0
     residual: int | None = None
+    in_patches: int = 0
 
 
 Memory = Callable[[Sizes, Any], int]

@@ -19,6 +19,7 @@ from napari_unroll.interrupt import check
 from napari_unroll.physics.pool import parts, run_tasks
 from napari_unroll.physics.redundancy import WEDGE, redundancy_weights, widened
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scratch import zeros
 
 WINDOWS = ("ram-lak", "shepp-logan", "hann")
 
@@ -40,7 +41,7 @@ def reconstruct(
     filtered = ramp_filter(projections, plane.pitch_at_axis(), window)
     weights = angular_weights(geometry.angles_rad, 2 * np.pi if counts_pairs else np.pi)
     filtered *= weights[:, None, None].astype(np.float32)
-    volume = np.zeros(grid.shape, np.float32)
+    volume = zeros(grid.shape)
     origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
 
     def task(first: int, end: int) -> Iterator[None]:

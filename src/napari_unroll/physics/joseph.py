@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from napari_unroll.physics.pool import parts, run_tasks
+from napari_unroll.scratch import zeros
 
 LONGEST_STEP_MM = 1e30
 """Per plane; rays that go further are taken to miss, so that float32 sums stay finite."""
@@ -169,13 +170,15 @@ def forward(
 
     ``vectors`` (view, 12), ``origin`` and ``spacing`` (z, y, x) in mm; see ``scan.geometry``.
     """
-    padded = np.pad(volume, 1).ravel()
+    padded = zeros(np.add(volume.shape, 2))
+    padded[1:-1, 1:-1, 1:-1] = volume
+    flat = padded.ravel()
     sizes = np.array(volume.shape, dtype=np.int64)
     projections = np.empty((len(vectors), *detector_shape), np.float32)
 
     def task(first: int, end: int) -> Iterator[None]:
         for a, b in parts(first, end, detector_shape[1] * max(volume.shape)):
-            _forward(padded, vectors, cone, origin, spacing, sizes, _strides(sizes), projections, a, b)
+            _forward(flat, vectors, cone, origin, spacing, sizes, _strides(sizes), projections, a, b)
             yield
 
     run_tasks(task, len(vectors) * detector_shape[0], n_threads)
@@ -195,18 +198,21 @@ def adjoint(
 
     A slab of planes is a smaller grid with another origin, so each task is a whole adjoint of its own.
     """
-    volume = np.empty(shape, np.float32)
+    volume = zeros(shape)
     n_views, n_rows, n_cols = projections.shape
+    edges = np.linspace(0, shape[0], min(shape[0], n_threads) + 1).astype(int)
+    slabs = zeros((shape[0] + 2 * (len(edges) - 1), shape[1] + 2, shape[2] + 2))
 
-    def task(first: int, end: int) -> Iterator[None]:
+    def task(which: int, _: int) -> Iterator[None]:
+        first, end = edges[which : which + 2]
         sizes = np.array([end - first, *shape[1:]], dtype=np.int64)
         slab_origin = origin + np.array([first * spacing[0], 0.0, 0.0])
-        slab = np.zeros(sizes + 2, np.float32)
+        slab = slabs[first + 2 * which : end + 2 * which + 2]
         flat = slab.ravel()
         for a, b in parts(0, n_views * n_rows, n_cols * int(max(sizes))):
             _adjoint(projections, vectors, cone, slab_origin, spacing, sizes, _strides(sizes), flat, a, b)
             yield
         volume[first:end] = slab[1:-1, 1:-1, 1:-1]
 
-    run_tasks(task, shape[0], n_threads, per_thread=1)
+    run_tasks(task, len(edges) - 1, n_threads, per_thread=1)
     return volume

@@ -88,7 +88,7 @@ class XRay(VolumePhysics):
     def A_dagger(self, y: torch.Tensor, window: str = "ram-lak", **kwargs: Any) -> torch.Tensor:
         """Filtered back-projection: FDK for cone beams, FBP for parallel beams (see ``physics.fdk``)."""
         volumes = [fdk.reconstruct(p.cpu().numpy(), self.geometry, self.grid, window, self.n_threads) for p in y[:, 0]]
-        return torch.from_numpy(np.stack(volumes)[:, None]).to(y.device)
+        return torch.stack([torch.from_numpy(volume) for volume in volumes])[:, None].to(y.device)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([self._project(v[0]) for v in x.detach()])[:, None]

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from napari_unroll.errors import DeviceError
+from napari_unroll.normal.cache import cache_folder
 from napari_unroll.physics.memory import free_bytes
 from napari_unroll.training.precision import has_bfloat16
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device as torch names it, with the memory that is free now, in bytes, and whether it computes in bfloat16 itself."""
+    """A device as torch names it, with the memory that is free now, in bytes, and whether it computes in bfloat16 itself.
+
+    ``scratch`` is a folder where whole volumes may lie, and ``disk_bytes`` what is free there; 0 where they cannot.
+    """
 
     name: str
     title: str
     free_bytes: int
     has_bfloat16: bool = False
+    scratch: Path = Path()
+    disk_bytes: int = 0
 
 
 def probe() -> tuple[Device, ...]:
@@ -27,8 +37,25 @@ def probe() -> tuple[Device, ...]:
     found = [_cuda(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
         found.append(Device("mps", "Apple GPU", free_bytes()))
-    cpu = Device("cpu", f"CPU, {torch.get_num_threads()} threads", free_bytes(), has_bfloat16("cpu"))
+    folder = scratch_folder()
+    cpu = Device(
+        "cpu", f"CPU, {torch.get_num_threads()} threads", free_bytes(), has_bfloat16("cpu"), folder, _room_in(folder)
+    )
     return (*found, cpu)
+
+
+def scratch_folder() -> Path:
+    """Where volumes lie that do not fit the memory: the variable NAPARI_UNROLL_SCRATCH, else a part of the cache folder."""
+    asked = os.environ.get("NAPARI_UNROLL_SCRATCH")
+    return Path(asked) if asked else cache_folder() / "scratch"
+
+
+def _room_in(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not be there yet; 0 where nothing can be told."""
+    there = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()), folder)
+    with suppress(OSError):
+        return shutil.disk_usage(there).free
+    return 0
 
 
 def _cuda(index: int) -> Device:

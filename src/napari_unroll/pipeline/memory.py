@@ -16,11 +16,14 @@ from napari_unroll.pipeline.devices import Device
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
+from napari_unroll.scratch import SLAB_BYTES
 
 SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
 TOEPLITZ_GRIDS = 4
 """Doubled complex64 grids of AᴴA along trajectories: its spectrum, and the steps of a convolution (or of making it)."""
+N_SLABS = 3
+"""Slabs of volumes on disk that are in memory at once."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
 
@@ -66,19 +69,27 @@ def at_once(patch: Shape, shape: Shape, device: str) -> int:
     return 1 if patch == shape else batch_size(torch.device(device))
 
 
-def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu") -> int:
-    """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
+def run_bytes(
+    method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu", on_disk: bool = False
+) -> int:
+    """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice.
+
+    ``on_disk``: of memory only, while whole volumes lie on disk.
+    """
     itemsize = 8 if scan.modality == "mri" else 4
+    volume = itemsize * voxels(grid.shape)
     sizes = Sizes(
-        volume=itemsize * voxels(grid.shape),
+        volume=0 if on_disk else volume,
         measurements=itemsize * scan.measurements.size,
         shape=grid.shape,
         patch=patch,
         n_patches=at_once(patch, grid.shape, device),
         operator=operator_bytes(scan),
         residual=0 if isinstance(scan.geometry, NonCartesianSampling) else None,
+        in_patches=volume,
     )
-    return base_bytes(scan, grid, device) + method.memory(sizes, _with_weights(method, params, scan))
+    around = min(N_SLABS * SLAB_BYTES, N_SLABS * volume) if on_disk else base_bytes(scan, grid, device)
+    return around + method.memory(sizes, _with_weights(method, params, scan))
 
 
 def _with_weights(method: Method, params: Any, scan: Scan) -> Any:

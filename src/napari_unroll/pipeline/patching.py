@@ -85,18 +85,19 @@ def work(grid: PatchGrid, multiple: int) -> int:
 
 
 def choose_patches(
-    method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device, overlap: int
+    method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device, overlap: int, on_disk: bool = False
 ) -> tuple[Shape, str]:
     """The patches (z, y, x) of the least work that fit, and why in words; neighbours share ``overlap`` voxels.
 
-    Raises MemoryExceeded where even the smallest do not fit.
+    With whole volumes ``on_disk`` no patch is one. Raises MemoryExceeded where even the smallest do not fit.
     """
     prior = prior_of(method, params, scan)
     multiple = 1 if prior is None else prior.multiple
     grids = _candidates(grid.shape, overlap, largest_for(prior, device.name), device.name)
     need = 0
-    for cut in sorted(grids, key=lambda cut: work(cut, multiple)):
-        need = run_bytes(method, params, scan, grid, cut.patch_shape, device.name)
+    parted = [cut for cut in grids if not (on_disk and len(cut) == 1 and max(grid.shape) > SMALLEST)]
+    for cut in sorted(parted, key=lambda cut: work(cut, multiple)):
+        need = run_bytes(method, params, scan, grid, cut.patch_shape, device.name, on_disk)
         if need <= SHARE * device.free_bytes:
             return cut.patch_shape, _why(cut, need, device)
     raise MemoryExceeded(

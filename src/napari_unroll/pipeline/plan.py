@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from napari_unroll.errors import ParameterError
+from napari_unroll.errors import MemoryExceeded, ParameterError
 from napari_unroll.events import Box
 from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
@@ -23,7 +24,7 @@ from napari_unroll.normal.fit import FitOptions, Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import check_memory, gib, run_bytes
+from napari_unroll.pipeline.memory import SHARE, check_memory, gib, run_bytes
 from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import choose_patches, network_of, overlap_for, prior_of
 from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
@@ -85,6 +86,7 @@ class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell, ``script`` from Python.
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
+    ``disk_bytes`` are what whole volumes take in the folder ``scratch``, 0 where they lie in memory.
     ``is_limited``: the free memory is what the user allows; what a run frees then goes back to the system at once.
     ``expected`` is the time that it will take by what earlier runs took, ``work`` a count of its work (see ``times``).
     """
@@ -102,6 +104,8 @@ class Plan:
     memory_bytes: int
     free_bytes: int
     command: str
+    disk_bytes: int = 0
+    scratch: Path = Path()
     is_limited: bool = False
     script: str = ""
     notes: tuple[str, ...] = ()
@@ -118,6 +122,7 @@ class Plan:
     def facts(self) -> dict[str, Any]:
         """What a person wants to see before it runs."""
         changed = ", ".join(f"{k}={v}" for k, v in self.params.model_dump().items())
+        on_disk = f"; volumes on disk: {gib(self.disk_bytes)} in {self.scratch}" if self.disk_bytes else ""
         patches = f"{self.patch_size}, overlap {self.overlap}" if get(self.method).patchwise else "none"
         return {
             "method": f"{self.title} ({self.method})",
@@ -126,7 +131,7 @@ class Plan:
             "patches": patches,
             "device": f"{self.device}, {self.precision}",
             **({"caution": list(self.cautions)} if self.cautions else {}),
-            "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free",
+            "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free{on_disk}",
             "time": self.expected.text,
             "command": self.command,
         }
@@ -165,9 +170,9 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     grid = scan.grid if box is None else scan.grid.restrict(box)
     if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         check_volume(scan.geometry, grid)
-    check_memory(scan, grid, device)
     shared = overlap_for(prior_of(method, params, scan)) if choices.overlap == "auto" else choices.overlap
-    patch, why = _patches(choices.patch_size, method, params, scan, grid, device, shared)
+    work_on = _Work(method, params, scan, grid, device)
+    patch, why, on_disk = _placed(choices.patch_size, work_on, shared)
     edge = _cut_edge(patch, grid.shape)
     overlap = min(shared, edge // 2) if choices.overlap == "auto" else shared
     if overlap >= edge and overlap > 0 and method.patchwise and edge > 1:
@@ -190,13 +195,16 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         needs_normal=needs_normal,
         roi=box,
         grid=grid,
-        memory_bytes=run_bytes(method, params, scan, grid, patch, device.name),
+        memory_bytes=work_on.n_bytes(patch, on_disk),
         free_bytes=device.free_bytes,
+        disk_bytes=work_on.disk_bytes(patch) if on_disk else 0,
+        scratch=device.scratch,
         is_limited=choices.max_memory_gb != "auto",
         command=command(choices, method.name, params, scan),
         script=script(choices, method.name, params, scan),
         notes=(why,) if why else (),
         cautions=(
+            *_on_disk(work_on, patch, on_disk),
             *_slow_numbers(choices.precision, device),
             *_missing_angles(scan),
             *why_this,
@@ -274,15 +282,68 @@ def _params(method: Method, choices: Choices) -> MethodParams:
     return build(method.params, values, f"The method {method.name}")
 
 
-def _patches(
-    asked: int | str, method: Method, params: MethodParams, scan: Scan, grid: VolumeGrid, device: Device, overlap: int
-) -> tuple[Shape, str]:
-    """The patches that were asked for, or the best ones and why."""
-    if isinstance(asked, int):
-        return _clip(asked, grid.shape), ""
-    if not method.patchwise:
-        return grid.shape, ""
-    return choose_patches(method, params, scan, grid, device, overlap)
+@dataclass(frozen=True)
+class _Work:
+    """What is asked of a device."""
+
+    method: Method
+    params: MethodParams
+    scan: Scan
+    grid: VolumeGrid
+    device: Device
+
+    def n_bytes(self, patch: Shape, on_disk: bool) -> int:
+        """Of memory."""
+        return run_bytes(self.method, self.params, self.scan, self.grid, patch, self.device.name, on_disk)
+
+    def disk_bytes(self, patch: Shape) -> int:
+        """Of whole volumes, where they lie on disk."""
+        return self.n_bytes(patch, False) - self.n_bytes(patch, True)
+
+    def patches(self, asked: int | str, overlap: int, on_disk: bool) -> tuple[Shape, str]:
+        """The patches that were asked for, or the best ones and why."""
+        if isinstance(asked, int):
+            return _clip(asked, self.grid.shape), ""
+        if not self.method.patchwise:
+            return self.grid.shape, ""
+        return choose_patches(self.method, self.params, self.scan, self.grid, self.device, overlap, on_disk)
+
+
+def _placed(asked: int | str, work: _Work, overlap: int) -> tuple[Shape, str, bool]:
+    """The patches, why, and whether whole volumes go to disk: where they do not fit the memory but the disk.
+
+    Those of X-ray scans; images of coils and what is on a GPU do not. Raises MemoryExceeded where there is no room.
+    """
+    device = work.device
+    may_spill = work.scan.modality == "ct" and device.disk_bytes > 0
+    try:
+        check_memory(work.scan, work.grid, device)
+        patch, why = work.patches(asked, overlap, False)
+        if not may_spill or work.n_bytes(patch, False) <= SHARE * device.free_bytes:
+            return patch, why, False
+    except MemoryExceeded:
+        if not may_spill or work.disk_bytes(work.grid.shape) > device.disk_bytes:
+            raise
+    else:
+        if work.disk_bytes(patch) > device.disk_bytes:
+            return patch, why, False
+    patch, why = work.patches(asked, overlap, True)
+    need = work.n_bytes(patch, True)
+    if need > device.free_bytes:
+        raise MemoryExceeded(
+            f"{work.method.title} needs about {gib(need)} of memory even with its volumes on disk, but {device.name} has "
+            f"{gib(device.free_bytes)} free; choose a region, fewer measurements or another device."
+        )
+    return patch, why, True
+
+
+def _on_disk(work: _Work, patch: Shape, on_disk: bool) -> list[str]:
+    if not on_disk:
+        return []
+    return [
+        f"Whole volumes do not fit the memory: they go to disk, about {gib(work.disk_bytes(patch))} in {work.device.scratch} "
+        f"({gib(work.device.disk_bytes)} free), which takes longer."
+    ]
 
 
 def _cut_edge(patch: Shape, shape: Shape) -> int:

@@ -49,6 +49,7 @@ def description(plan: Plan, scan: Scan) -> dict[str, Any]:
             "fit": changed_fit(plan.fit) if plan.needs_normal else {},
             "roi": None if plan.roi is None else [n for b in plan.roi for n in (b.start, b.stop)],
             "memory_bytes": plan.memory_bytes,
+            "disk_bytes": plan.disk_bytes,
         },
         "scan": _scan(scan),
         "grid": _grid(plan.grid),

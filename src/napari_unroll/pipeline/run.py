@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,7 +35,7 @@ from napari_unroll.events import (
     map_events,
     whole,
 )
-from napari_unroll.interrupt import interruptible, shielded, stepwise
+from napari_unroll.interrupt import interruptible, shielded, stepwise, within
 from napari_unroll.methods.journal import Journal
 from napari_unroll.methods.problem import Problem, as_values, measured
 from napari_unroll.methods.registry import get
@@ -45,12 +46,14 @@ from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.first_look import first_look
 from napari_unroll.pipeline.forecast import Forecaster
+from napari_unroll.pipeline.memory import voxels
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
 from napari_unroll.pipeline.times import FIT
 from napari_unroll.pipeline.unfinished import UnfinishedRun
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
+from napari_unroll.scratch import OnDisk, Scratch
 
 log = logging.getLogger(__name__)
 _around: WeakKeyDictionary[Scan, torch.Tensor] = WeakKeyDictionary()
@@ -90,6 +93,8 @@ def run(
     forecaster = Forecaster(plan.expected_with(factors))
     try:
         work = map_events(_work(plan, scan, stop, factors, look, kept), seen.note)
+        if plan.disk_bytes:
+            work = within(work, partial(OnDisk, Scratch(plan.scratch, voxels(plan.grid.shape))))
         work = interruptible(work if kept is None else kept.keeping(work), stop)
         volume = yield from _with_forecasts(work, forecaster)
         finished = _completed(plan, scan, volume, stop, seen)
@@ -307,7 +312,7 @@ def _ended(plan: Plan, wish: Cancelled | FinishNow) -> Finished:
 
 
 def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finished:
-    if not np.isfinite(volume).all():
+    if not all(np.isfinite(plane).all() for plane in volume):
         return Finished(
             Outcome.FAILED,
             advice=f"{plan.title} diverged: the volume holds NaN or infinity. Check the measurements and the geometry.",

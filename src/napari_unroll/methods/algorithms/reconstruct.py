@@ -393,9 +393,9 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     """Blending and iterates of the whole volume, the preconditioner's padded transform, one patch's activations."""
     config = network_config(params, default)
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
-    mixed += KEPT_VOLUMES * getattr(params, "skip_settled", False)
     volumes, measurements = (_held(config) + mixed, 2) if config.has_data_steps else (8, 1)
-    return with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements)
+    kept = KEPT_VOLUMES * sizes.in_patches if getattr(params, "skip_settled", False) else 0
+    return kept + with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements)
 
 
 def _held(config: NetworkConfig) -> int:

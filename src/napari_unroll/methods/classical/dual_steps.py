@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from napari_unroll.physics.pool import default_threads, parts, run_tasks
+from napari_unroll.scratch import zeros
 
 Array = np.ndarray[Any, Any]
 
@@ -30,9 +31,10 @@ def dual_steps(
     """
     n_parts = 2 if b.dtype.kind == "c" else 1
     real = b.real.dtype
-    x = np.empty_like(b)
+    x = zeros(b.shape, b.dtype)
     given, dual, primal = b.view(real), p.view(real), x.view(real)
-    ahead = dual.copy()
+    ahead = zeros(dual.shape, real)
+    ahead[...] = dual
     outward = np.asarray(spacing_weights, real) * real.type(weight)
     axes = [w for w, n in zip(spacing_weights, b.shape, strict=True) if n > 1]
     step = 1 / (4 * sum(w * w for w in axes) * weight) if axes else 0.0
