@@ -5,7 +5,8 @@
 Every run has a process of its own on the CPU, one thread: a cone beam of 50 views onto a detector as large as the volume; a small
 run first, which loads libraries and compiles kernels. Networks are those that ship; iterations are few, and as many at every
 size. Peaks are of what is held at once (``give_back_freed``). ``--gb`` limits the memory that plans may take (beside the scan);
-the process itself is held to that and the scan by RLIMIT_DATA. Slopes are those of logarithms over the sizes; 1024³ is the largest
+the process itself is held to that and the scan by RLIMIT_DATA; where a plan puts whole volumes on disk, they do not count there,
+and neither do they in peaks. Slopes are those of logarithms over the sizes; 1024³ is the largest
 size times 2 to the slope.
 """
 
@@ -66,14 +67,14 @@ def one(method: str, n: int, gigabytes: float | None) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     begun = time.process_time()
     with PeakMemory("cpu") as peak:
-        outcome, patch, estimate = _run(method, n, gigabytes)
+        outcome, patch, estimate, disk = _run(method, n, gigabytes)
     return {
         "method": method, "size": n, "seconds": time.process_time() - begun, "bytes": peak.n_bytes, "estimate": estimate,
-        "patch": patch, "outcome": outcome,
+        "disk": disk, "patch": patch, "outcome": outcome,
     }  # fmt: skip
 
 
-def _run(method: str, n: int, gigabytes: float | None) -> tuple[str, tuple[int, ...], int]:
+def _run(method: str, n: int, gigabytes: float | None) -> tuple[str, tuple[int, ...], int, int]:
     scan = cone(n)
     limit: Any = "auto" if gigabytes is None else gigabytes
     plan = resolve(Choices(method=method, params=PARAMS[method], device="cpu", max_memory_gb=limit), scan)
@@ -83,6 +84,7 @@ def _run(method: str, n: int, gigabytes: float | None) -> tuple[str, tuple[int, 
         f"{finished.outcome}: {finished.advice}" if finished.result is None else "",
         plan.patch_size,
         plan.memory_bytes,
+        plan.disk_bytes,
     )
 
 
@@ -94,11 +96,12 @@ def slope(rows: list[dict[str, Any]], what: str) -> float:
 
 def report(rows: list[dict[str, Any]]) -> str:
     """Two tables."""
-    lines = ["| method | voxels | patch | processor seconds | peak, MiB | estimate, MiB |", "|---|---|---|---|---|---|"]
+    heads = ["method", "voxels", "patch", "processor seconds", "estimate, MiB", "peak, MiB", "on disk, MiB"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for r in rows:
         patch = " × ".join(map(str, r["patch"]))
-        peak, estimate = (f"{r[k] / 2**20:.0f}" for k in ("bytes", "estimate"))
-        lines.append(f"| {r['method']} | {r['size']}³ | {patch} | {r['seconds']:.1f} | {peak} | {estimate} |")
+        sizes = " | ".join(f"{r[k] / 2**20:.0f}" for k in ("estimate", "bytes", "disk"))
+        lines.append(f"| {r['method']} | {r['size']}³ | {patch} | {r['seconds']:.1f} | {sizes} |")
     lines += [
         "",
         f"| method | slope of time | slope of memory | {TARGET}³, hours | {TARGET}³, GiB |",

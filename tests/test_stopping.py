@@ -4,6 +4,7 @@ Measured in looks and events, never in seconds: after the wish there are at most
 """
 
 import warnings
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -103,6 +104,12 @@ def _(folder):
     params = tiny.quick_params(registry.get("deq4ip"), cone(), folder) | {"skip_settled": True}
     plan = resolve(Choices(device="cpu", method="deq4ip", params=params, patch_size=8, overlap=2), cone())
     return lambda stop: run(plan, cone(), stop)
+
+
+@case("volumes on disk")
+def _(folder):
+    plan = resolve(Choices(device="cpu", method="tv-fista", params={"n_iterations": 2}), cone())
+    return lambda stop: run(replace(plan, disk_bytes=1, scratch=folder / "scratch"), cone(), stop)
 
 
 @case("region of CT")
@@ -260,7 +267,7 @@ def held(end) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_all_long_work_ends_within_the_step(name, tmp_path):
     make = CASES[name](tmp_path)
-    if name.partition(",")[0] in (*registry.METHODS, "region of CT"):
+    if name.partition(",")[0] in (*registry.METHODS, "region of CT", "volumes on disk"):
         drive(make, Tripping())  # finds what is kept for all runs on a scan, such as the operator's norm
     whole = drive(fresh(make, tmp_path), counter := Tripping())
     assert whole.outcome is Outcome.COMPLETED, whole.events[-1]

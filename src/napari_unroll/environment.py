@@ -64,9 +64,9 @@ def give_back_freed() -> None:
 class PeakMemory:
     """``with PeakMemory(device) as peak: …``; ``peak.n_bytes`` at any time, also inside.
 
-    On CUDA the most that torch held at once since the start. On the CPU by how much the process grew at most, looked at
-    every 20 ms: not every system keeps a high-water mark that can be reset. That is what is held at once only after
-    :func:`give_back_freed`.
+    On CUDA the most that torch held at once since the start. On the CPU by how much the process's own memory grew at most,
+    looked at every 20 ms: not every system keeps a high-water mark that can be reset. That is what is held at once only after
+    :func:`give_back_freed`; pages of files, where volumes on disk lie, are the system's (Linux; elsewhere they count).
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -87,7 +87,7 @@ class PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
-            self._before = self._highest = self._process.memory_info().rss
+            self._before = self._highest = self._own()
             self._watcher.start()
         return self
 
@@ -103,5 +103,10 @@ class PeakMemory:
 
     def _look(self) -> None:
         cuda = self.device.type == "cuda"
-        now = torch.cuda.max_memory_allocated(self.device) if cuda else self._process.memory_info().rss
+        now = torch.cuda.max_memory_allocated(self.device) if cuda else self._own()
         self._highest = max(self._highest, int(now))
+
+    def _own(self) -> int:
+        """Resident bytes that are no file's."""
+        memory = self._process.memory_info()
+        return int(memory.rss - getattr(memory, "shared", 0))

@@ -170,7 +170,7 @@ def forward(
 
     ``vectors`` (view, 12), ``origin`` and ``spacing`` (z, y, x) in mm; see ``scan.geometry``.
     """
-    padded = zeros(np.add(volume.shape, 2))
+    padded = zeros([n + 2 for n in volume.shape])
     padded[1:-1, 1:-1, 1:-1] = volume
     flat = padded.ravel()
     sizes = np.array(volume.shape, dtype=np.int64)

@@ -88,13 +88,13 @@ class XRay(VolumePhysics):
     def A_dagger(self, y: torch.Tensor, window: str = "ram-lak", **kwargs: Any) -> torch.Tensor:
         """Filtered back-projection: FDK for cone beams, FBP for parallel beams (see ``physics.fdk``)."""
         volumes = [fdk.reconstruct(p.cpu().numpy(), self.geometry, self.grid, window, self.n_threads) for p in y[:, 0]]
-        return torch.stack([torch.from_numpy(volume) for volume in volumes])[:, None].to(y.device)
+        return _batch([torch.from_numpy(volume) for volume in volumes]).to(y.device)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.stack([self._project(v[0]) for v in x.detach()])[:, None]
+        return _batch([self._project(v[0]) for v in x.detach()])
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        return torch.stack([self._backproject(p[0]) for p in y.detach()])[:, None]
+        return _batch([self._backproject(p[0]) for p in y.detach()])
 
     def _project(self, volume: torch.Tensor) -> torch.Tensor:
         array = np.ascontiguousarray(volume.cpu().numpy(), dtype=np.float32)
@@ -110,3 +110,8 @@ class XRay(VolumePhysics):
             array, self.geometry.vectors, self.is_cone, self._origin, self._spacing, self.grid.shape, self.n_threads
         )
         return torch.from_numpy(volume).to(projections.device)
+
+
+def _batch(parts: list[torch.Tensor]) -> torch.Tensor:
+    """(batch, 1, …); one part alone is not copied."""
+    return (parts[0][None] if len(parts) == 1 else torch.stack(parts))[:, None]

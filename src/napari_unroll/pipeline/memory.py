@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
 TOEPLITZ_GRIDS = 4
 """Doubled complex64 grids of AᴴA along trajectories: its spectrum, and the steps of a convolution (or of making it)."""
-N_SLABS = 3
-"""Slabs of volumes on disk that are in memory at once."""
+N_SLABS, N_PROJECTIONS = 3, 3
+"""Slabs and sets of measurements that are in memory at once while volumes lie on disk."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
 
@@ -69,17 +70,30 @@ def at_once(patch: Shape, shape: Shape, device: str) -> int:
     return 1 if patch == shape else batch_size(torch.device(device))
 
 
-def run_bytes(
-    method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu", on_disk: bool = False
-) -> int:
-    """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice.
+def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu") -> int:
+    """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
+    sizes = _sizes(scan, grid, patch, device)
+    return base_bytes(scan, grid, device) + method.memory(sizes, _with_weights(method, params, scan))
 
-    ``on_disk``: of memory only, while whole volumes lie on disk.
+
+def split_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape) -> tuple[int, int]:
+    """The same on the CPU while whole volumes lie on disk: bytes in memory, and those on disk.
+
+    Volumes no longer hide the measurements of a projection and the slabs of transforms.
     """
+    whole, known = _sizes(scan, grid, patch, "cpu"), _with_weights(method, params, scan)
+    in_memory = method.memory(replace(whole, volume=0), known)
+    on_disk = base_bytes(scan, grid) + method.memory(whole, known) - in_memory
+    transforms = method.needs_normal is not None and method.needs_normal(params)
+    slabs = N_SLABS * min(SLAB_BYTES, whole.volume) if transforms else 0
+    return in_memory + N_PROJECTIONS * whole.measurements + slabs, on_disk
+
+
+def _sizes(scan: Scan, grid: VolumeGrid, patch: Shape, device: str) -> Sizes:
     itemsize = 8 if scan.modality == "mri" else 4
     volume = itemsize * voxels(grid.shape)
-    sizes = Sizes(
-        volume=0 if on_disk else volume,
+    return Sizes(
+        volume=volume,
         measurements=itemsize * scan.measurements.size,
         shape=grid.shape,
         patch=patch,
@@ -88,8 +102,6 @@ def run_bytes(
         residual=0 if isinstance(scan.geometry, NonCartesianSampling) else None,
         in_patches=volume,
     )
-    around = min(N_SLABS * SLAB_BYTES, N_SLABS * volume) if on_disk else base_bytes(scan, grid, device)
-    return around + method.memory(sizes, _with_weights(method, params, scan))
 
 
 def _with_weights(method: Method, params: Any, scan: Scan) -> Any:

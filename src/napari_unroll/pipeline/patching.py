@@ -15,7 +15,7 @@ from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.problem import Method
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.pipeline.devices import Device
-from napari_unroll.pipeline.memory import SHARE, at_once, gib, run_bytes, voxels
+from napari_unroll.pipeline.memory import SHARE, at_once, gib, run_bytes, split_bytes, voxels
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
@@ -97,7 +97,8 @@ def choose_patches(
     need = 0
     parted = [cut for cut in grids if not (on_disk and len(cut) == 1 and max(grid.shape) > SMALLEST)]
     for cut in sorted(parted, key=lambda cut: work(cut, multiple)):
-        need = run_bytes(method, params, scan, grid, cut.patch_shape, device.name, on_disk)
+        where = (method, params, scan, grid, cut.patch_shape)
+        need = split_bytes(*where)[0] if on_disk else run_bytes(*where, device.name)
         if need <= SHARE * device.free_bytes:
             return cut.patch_shape, _why(cut, need, device)
     raise MemoryExceeded(

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from napari_unroll.errors import MemoryExceeded, ParameterError
+from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box
 from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
@@ -24,9 +24,10 @@ from napari_unroll.normal.fit import FitOptions, Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import SHARE, check_memory, gib, run_bytes
+from napari_unroll.pipeline.memory import gib
 from napari_unroll.pipeline.params import build
-from napari_unroll.pipeline.patching import choose_patches, network_of, overlap_for, prior_of
+from napari_unroll.pipeline.patching import network_of, overlap_for, prior_of
+from napari_unroll.pipeline.placing import place
 from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
 from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
 from napari_unroll.pipeline.verdicts import automatic
@@ -171,8 +172,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         check_volume(scan.geometry, grid)
     shared = overlap_for(prior_of(method, params, scan)) if choices.overlap == "auto" else choices.overlap
-    work_on = _Work(method, params, scan, grid, device)
-    patch, why, on_disk = _placed(choices.patch_size, work_on, shared)
+    placed = place(choices.patch_size, method, params, scan, grid, device, shared)
+    patch = placed.patch_size
     edge = _cut_edge(patch, grid.shape)
     overlap = min(shared, edge // 2) if choices.overlap == "auto" else shared
     if overlap >= edge and overlap > 0 and method.patchwise and edge > 1:
@@ -195,16 +196,16 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         needs_normal=needs_normal,
         roi=box,
         grid=grid,
-        memory_bytes=work_on.n_bytes(patch, on_disk),
+        memory_bytes=placed.memory_bytes,
         free_bytes=device.free_bytes,
-        disk_bytes=work_on.disk_bytes(patch) if on_disk else 0,
+        disk_bytes=placed.disk_bytes,
         scratch=device.scratch,
         is_limited=choices.max_memory_gb != "auto",
         command=command(choices, method.name, params, scan),
         script=script(choices, method.name, params, scan),
-        notes=(why,) if why else (),
+        notes=(placed.why,) if placed.why else (),
         cautions=(
-            *_on_disk(work_on, patch, on_disk),
+            *placed.cautions(device),
             *_slow_numbers(choices.precision, device),
             *_missing_angles(scan),
             *why_this,
@@ -282,77 +283,9 @@ def _params(method: Method, choices: Choices) -> MethodParams:
     return build(method.params, values, f"The method {method.name}")
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What is asked of a device."""
-
-    method: Method
-    params: MethodParams
-    scan: Scan
-    grid: VolumeGrid
-    device: Device
-
-    def n_bytes(self, patch: Shape, on_disk: bool) -> int:
-        """Of memory."""
-        return run_bytes(self.method, self.params, self.scan, self.grid, patch, self.device.name, on_disk)
-
-    def disk_bytes(self, patch: Shape) -> int:
-        """Of whole volumes, where they lie on disk."""
-        return self.n_bytes(patch, False) - self.n_bytes(patch, True)
-
-    def patches(self, asked: int | str, overlap: int, on_disk: bool) -> tuple[Shape, str]:
-        """The patches that were asked for, or the best ones and why."""
-        if isinstance(asked, int):
-            return _clip(asked, self.grid.shape), ""
-        if not self.method.patchwise:
-            return self.grid.shape, ""
-        return choose_patches(self.method, self.params, self.scan, self.grid, self.device, overlap, on_disk)
-
-
-def _placed(asked: int | str, work: _Work, overlap: int) -> tuple[Shape, str, bool]:
-    """The patches, why, and whether whole volumes go to disk: where they do not fit the memory but the disk.
-
-    Those of X-ray scans; images of coils and what is on a GPU do not. Raises MemoryExceeded where there is no room.
-    """
-    device = work.device
-    may_spill = work.scan.modality == "ct" and device.disk_bytes > 0
-    try:
-        check_memory(work.scan, work.grid, device)
-        patch, why = work.patches(asked, overlap, False)
-        if not may_spill or work.n_bytes(patch, False) <= SHARE * device.free_bytes:
-            return patch, why, False
-    except MemoryExceeded:
-        if not may_spill or work.disk_bytes(work.grid.shape) > device.disk_bytes:
-            raise
-    else:
-        if work.disk_bytes(patch) > device.disk_bytes:
-            return patch, why, False
-    patch, why = work.patches(asked, overlap, True)
-    need = work.n_bytes(patch, True)
-    if need > device.free_bytes:
-        raise MemoryExceeded(
-            f"{work.method.title} needs about {gib(need)} of memory even with its volumes on disk, but {device.name} has "
-            f"{gib(device.free_bytes)} free; choose a region, fewer measurements or another device."
-        )
-    return patch, why, True
-
-
-def _on_disk(work: _Work, patch: Shape, on_disk: bool) -> list[str]:
-    if not on_disk:
-        return []
-    return [
-        f"Whole volumes do not fit the memory: they go to disk, about {gib(work.disk_bytes(patch))} in {work.device.scratch} "
-        f"({gib(work.device.disk_bytes)} free), which takes longer."
-    ]
-
-
 def _cut_edge(patch: Shape, shape: Shape) -> int:
     """The least edge of a patch along the axes that are cut; thin volumes are whole along theirs."""
     return min([p for p, n in zip(patch, shape, strict=True) if p < n], default=max(patch))
-
-
-def _clip(edge: int, shape: Shape) -> Shape:
-    return tuple(min(edge, n) for n in shape)  # type: ignore[return-value]
 
 
 def _precision(asked: str, device: Device, network: Any) -> str:
