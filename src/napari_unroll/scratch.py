@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from napari_unroll.errors import MemoryExceeded
+from napari_unroll.errors import MemoryExceeded, ParameterError
 
 SLAB_BYTES = 2**23
 """Of a slab, in memory."""
@@ -186,7 +186,9 @@ def _real_transform(x: torch.Tensor, axes: list[int], scaling: int, size: int) -
     yield last, lambda u: aten._fft_c2r(u, [last], scaling, size)
 
 
-def _rolled(x: torch.Tensor, shifts: list[int], axes: list[int]) -> Steps:
+def _rolled(x: torch.Tensor, shifts: list[int], axes: Sequence[int] = ()) -> Steps:
+    if not axes:
+        raise ParameterError("A volume is shifted along axes; name them.")
     for shift, axis in zip(shifts, axes, strict=True):
         yield axis, partial(lambda s, a, u: aten.roll(u, [s], [a]), shift, axis)
 
