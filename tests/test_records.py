@@ -1,5 +1,6 @@
 """A law over all records: every number has a least and a most; NaN, infinity and the absurd are one sentence."""
 
+import re
 import typing
 from inspect import signature
 
@@ -104,3 +105,14 @@ def test_readers_refuse_them_as_well():
                 for value in ABSURD:
                     with pytest.raises(ParameterError, match=f"Option '{spec.name}' of "):
                         parse_options(reader, {spec.name: value})
+
+
+ONLY_SPEAK_OF_FILES = {"MatOptions.variable"}
+
+
+def test_a_text_that_names_a_file_or_a_folder_says_so():
+    for record in RECORDS:
+        for spec in fields(record):
+            name = f"{record.__name__}.{spec.name}"
+            if spec.type is str and not spec.choices and re.search(r"\b([Ff]ile|[Ff]older)s?\b", spec.help):
+                assert bool(spec.place) == (name not in ONLY_SPEAK_OF_FILES), f"{name}: {spec.help}"

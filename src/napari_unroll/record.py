@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, validate_call
 
@@ -23,6 +24,17 @@ class Record(BaseModel):
     """Frozen, no unknown fields, finite numbers only. Field descriptions become tooltips and help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Names:
+    """Marks a text that names a file or a folder, or may do so: forms let the user browse for it."""
+
+    what: Literal["file", "folder"]
+
+
+FileName = Annotated[str, Names("file")]
+FolderName = Annotated[str, Names("folder")]
 
 
 _short = reprlib.Repr()

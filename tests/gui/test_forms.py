@@ -2,9 +2,9 @@
 
 import pytest
 from magicgui.widgets.bases import BaseValueWidget
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFileDialog, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.gui.curve import Curve
@@ -21,6 +21,7 @@ from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.pipeline.params import FieldSpec, fields
 from napari_unroll.pipeline.plan import Choices
+from napari_unroll.record import FileName, FolderName, Record
 
 RECORDS: list[type[BaseModel]] = [
     Choices, Effort, FitOptions, LayerGeometry, VolumeChoice,
@@ -215,3 +216,26 @@ def test_messages_and_plots_follow_the_theme(viewer, qtbot):
     qtbot.waitUntil(lambda: message.styleSheet() != dark[0])
     assert dark[1] < 127 < curve.backgroundBrush().color().lightness()
     assert curve.getAxis("left").textPen().color().lightness() < 127
+
+
+class Texts(Record):
+    """Texts that name a place on the disk, and one that only speaks of a file."""
+
+    mask: FileName | None = Field(None, description="What was measured.")
+    volumes: FolderName = Field("", description="Where they are.")
+    variable: str | None = Field(None, description="Name of the array, where the file has several.")
+
+
+def test_a_text_can_be_browsed_for_where_its_record_says_that_it_names_a_place(qtbot, monkeypatch):
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: ("mask.npy", ""))
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: "objects")
+    form = RecordForm(Texts)
+    qtbot.addWidget(form)
+    buttons = {name: field.native.line.actions() for name, field in form.fields.items()}
+    assert {name: [b.text() for b in found] for name, found in buttons.items()} == {
+        "mask": ["Choose a file"], "volumes": ["Choose a folder"], "variable": [],
+    }  # fmt: skip
+    for found in buttons.values():
+        for browse in found:
+            browse.trigger()
+    assert form.value() == Texts(mask="mask.npy", volumes="objects")

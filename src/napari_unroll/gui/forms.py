@@ -17,7 +17,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QVBoxLayout, QWidget
 
 from napari_unroll.gui.fold import Fold
-from napari_unroll.gui.inputs import Number, NumberOrWord, Place
+from napari_unroll.gui.inputs import Number, NumberOrWord
 from napari_unroll.pipeline import params
 from napari_unroll.pipeline.params import FieldSpec
 
@@ -192,18 +192,11 @@ def _of_type(spec: FieldSpec, words: Words | None) -> tuple[Any, dict[str, Any]]
         return Literal[spec.choices], {}
     if spec.choices or spec.optional or words is not None or spec.type is str:
         offered = words if words is not None else spec.choices
-        kind = {"words": offered, "numbers": spec.type is not str, "nullable": spec.optional, "place": _place(spec)}
+        kind = {"words": offered, "numbers": spec.type is not str, "nullable": spec.optional, "place": spec.place}
         return NumberOrWord, kind
     if spec.type is bool:
         return bool, {}
     return (int if spec.type is int else Number), _limits(spec)
-
-
-def _place(spec: FieldSpec) -> Place:
-    """Whether a text names a folder or may name a file, by its description."""
-    if spec.type is not str:
-        return ""
-    return "folder" if spec.help.startswith("Folder ") else "file" if " file" in spec.help else ""
 
 
 def _limits(spec: FieldSpec) -> dict[str, float]:

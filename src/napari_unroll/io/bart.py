@@ -20,6 +20,7 @@ from napari_unroll.io.mri_scan import CartesianOptions, across_slices, cartesian
 from napari_unroll.io.number_files import locate
 from napari_unroll.io.radial import along_trajectory
 from napari_unroll.io.reader import Reader
+from napari_unroll.record import FileName
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 from napari_unroll.scan.scan import Scan
 
@@ -31,8 +32,10 @@ RA_MAGIC, RA_COMPLEX = b"rawarray", 4
 class BartOptions(CartesianOptions):
     """Which of the images, and the files beside k-space."""
 
-    traj: str | None = Field(default=None, description="The trajectory (3, readout, shot): a .cfl file of BART.")
-    sens: str | None = Field(default=None, description="Coil sensitivity maps on the grid of the image: a .cfl file.")
+    traj: FileName | None = Field(default=None, description="The trajectory (3, readout, shot): a .cfl file of BART.")
+    sens: FileName | None = Field(
+        default=None, description="Coil sensitivity maps on the grid of the image: a .cfl file."
+    )
     echo: int | None = Field(default=None, ge=0, le=MOST, description="Which echo (dimension 5), counted from 0.")
     time: int | None = Field(default=None, ge=0, le=MOST, description="Which time (dimension 10), counted from 0.")
     slice: int | None = Field(

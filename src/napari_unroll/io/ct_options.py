@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from napari_unroll.io.reader import ReaderOptions
+from napari_unroll.record import FileName
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 
 LARGEST_AIR = 1e12
@@ -123,7 +124,7 @@ class ValueOptions(CorrectionOptions):
 class CircularOptions(ValueOptions):
     """The geometry of a circular scan, or per-view vectors."""
 
-    angles: str | None = Field(
+    angles: FileName | None = Field(
         default=None,
         description="Angle of each view: a text or .npy file, or a range first:last such as 0:180 (degrees).",
     )
@@ -149,7 +150,7 @@ class CircularOptions(ValueOptions):
     source_detector_mm: float | None = Field(
         default=None, ge=SHORTEST_MM, le=LONGEST_MM, description="Source to detector in mm; makes a cone beam."
     )
-    vectors: str | None = Field(
+    vectors: FileName | None = Field(
         default=None, description="ASTRA vectors (one row of 12 numbers per view, in mm): a text or .npy file."
     )
     beam: Literal["auto", "cone", "parallel"] = Field(
@@ -161,9 +162,9 @@ class CircularOptions(ValueOptions):
 class FieldOptions(CircularOptions):
     """Flat and dark fields in files of their own."""
 
-    flats: str | None = Field(
+    flats: FileName | None = Field(
         default=None, description="Flat fields: a TIFF or .npy file, a folder of TIFFs, or one number."
     )
-    darks: str | None = Field(
+    darks: FileName | None = Field(
         default=None, description="Dark fields: a TIFF or .npy file, a folder of TIFFs, or one number."
     )

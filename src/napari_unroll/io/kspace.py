@@ -18,7 +18,7 @@ from napari_unroll.io.mri_scan import CartesianOptions, across_slices, cartesian
 from napari_unroll.io.npy_header import Archive, load_npy, npy_header
 from napari_unroll.io.number_files import locate
 from napari_unroll.io.reader import Reader
-from napari_unroll.record import shown
+from napari_unroll.record import FileName, shown
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM, is_length
 from napari_unroll.scan.scan import Scan
 
@@ -40,8 +40,10 @@ class KSpaceOptions(CartesianOptions):
         description="Axes of the array; slice: slices, transformed in y and x only. Auto: y,x or coil,y,x or coil,z,y,x.",
     )
     centred: bool = Field(default=True, description="k = 0 lies in the middle of the array; off: in its corner.")
-    mask: str | None = Field(default=None, description="Sampling mask, (y, x) or (z, y, x): a .npy file.")
-    csm: str | None = Field(default=None, description="Coil sensitivity maps, the same axes as k-space: a .npy file.")
+    mask: FileName | None = Field(default=None, description="Sampling mask, (y, x) or (z, y, x): a .npy file.")
+    csm: FileName | None = Field(
+        default=None, description="Coil sensitivity maps, the same axes as k-space: a .npy file."
+    )
     spacing_mm: str | None = Field(default=None, description="Voxel size in mm: one number, or z,y,x.")
 
 

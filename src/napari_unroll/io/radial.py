@@ -20,6 +20,7 @@ from napari_unroll.io.mri_scan import CoilOptions, compressed
 from napari_unroll.io.npy_header import Archive
 from napari_unroll.io.number_files import angles_from
 from napari_unroll.io.reader import Reader
+from napari_unroll.record import FileName
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.limits import LONGEST_MM, MOST, SHORTEST_MM
 from napari_unroll.scan.scan import Scan
@@ -42,7 +43,7 @@ class PyqmriOptions(CoilOptions):
 class SpokeOptions(CoilOptions):
     """How spokes turn, where a file does not say it."""
 
-    angles: str | None = Field(
+    angles: FileName | None = Field(
         default=None,
         description="How the spokes turn: full-turn or half-turn (even steps), golden, or a file or range first:last in degrees.",
     )

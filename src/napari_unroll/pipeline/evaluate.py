@@ -33,6 +33,7 @@ from napari_unroll.pipeline.measured import data_folder, measured_cases
 from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
+from napari_unroll.record import FileName, FolderName
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 
@@ -54,11 +55,11 @@ class EvaluationPlan(MethodParams):
     acceleration: tuple[Acceleration, ...] = Field((5, 10), description="Accelerations of multi-coil scans.")
     n: int = Field(3, ge=0, le=1000, description="Generated scans per task and level.")
     size: Edge = Field(64, description="Voxels along an edge.")
-    volumes: str | None = Field(None, description="Folder of measured volumes to simulate scans of as well.")
+    volumes: FolderName | None = Field(None, description="Folder of measured volumes to simulate scans of as well.")
     volume_sizes: tuple[Edge, ...] = Field((), description="Voxels along an edge of their scans; empty: size.")
-    files: tuple[str, ...] = Field((), description="Scan files with their truth; nothing is generated then.")
+    files: tuple[FileName, ...] = Field((), description="Scan files with their truth; nothing is generated then.")
     methods: tuple[str, ...] = Field((), description="Methods; empty: all that apply and have weights.")
-    weights: str = Field(
+    weights: FileName = Field(
         "auto", description="Weights for the networks: shipped ones by name, a .safetensors file, or auto."
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:1.")

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from napari_unroll.errors import ParameterError, shortened
-from napari_unroll.record import shown
+from napari_unroll.record import Names, shown
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -30,7 +30,8 @@ class FieldSpec:
     """One field as a form or a help text needs it.
 
     ``type`` is bool, int, float or str; ``choices`` the literals that a field takes beside (or instead of) values of
-    its type; ``optional`` whether None is allowed; limits are inclusive, ``exclusive`` names those that are not.
+    its type; ``optional`` whether None is allowed; limits are inclusive, ``exclusive`` names those that are not;
+    ``place`` is what a text may name (see ``record.Names``).
     """
 
     name: str
@@ -43,6 +44,7 @@ class FieldSpec:
     choices: tuple[str, ...] = ()
     optional: bool = False
     exclusive: tuple[str, ...] = ()
+    place: Literal["", "file", "folder"] = ""
 
     @property
     def free(self) -> bool:
@@ -73,6 +75,7 @@ def _spec(name: str, info: FieldInfo) -> FieldSpec | None:
         choices=choices,
         optional=optional,
         exclusive=tuple(k for k in ("gt", "lt") if k in limits),
+        place=next((item.what for item in _marks(info) if isinstance(item, Names)), ""),
     )
 
 
@@ -97,12 +100,17 @@ def _unpack(annotation: Any) -> tuple[set[type], tuple[str, ...], bool]:
 def _limits(info: FieldInfo) -> dict[str, float]:
     """Limits of the field, or of the one annotated type in its union."""
     found: dict[str, float] = {}
-    for item in (*info.metadata, *_nested(info.annotation)):
+    for item in _marks(info):
         for key in ("ge", "gt", "le", "lt"):
             value = getattr(item, key, None)
             if value is not None:
                 found[key] = value
     return found
+
+
+def _marks(info: FieldInfo) -> list[Any]:
+    """What is annotated of the field, or of the one annotated type in its union."""
+    return [*info.metadata, *_nested(info.annotation)]
 
 
 def _nested(annotation: Any) -> list[Any]:

@@ -31,7 +31,7 @@ from napari_unroll.pipeline.placing import place
 from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
 from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
 from napari_unroll.pipeline.verdicts import automatic
-from napari_unroll.record import Record
+from napari_unroll.record import FileName, Record
 from napari_unroll.scan.field_of_view import check_volume
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.limits import MOST
@@ -70,7 +70,7 @@ class Choices(Record):
         default={},
         description="Options of the normal operator's fit that differ from their defaults; its form is normal.",
     )
-    weights: str = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
+    weights: FileName = Field(default="auto", description="Name of shipped weights, or a .safetensors file.")
     roi: tuple[Index, Index, Index, Index, Index, Index] | None = Field(
         default=None,
         description="Reconstruct only these voxels: z0, z1, y0, y1, x0, x1.",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from napari_unroll.methods.algorithms.network import NetworkConfig
 from napari_unroll.methods.problem import Learning, MethodParams
 from napari_unroll.methods.registry import trainable
+from napari_unroll.record import FileName, FolderName
 from napari_unroll.scan.scan import Modality
 from napari_unroll.training.options import TrainOptions
 
@@ -46,7 +47,7 @@ class Noise(MethodParams):
     coil_correlation: float = Field(
         0.0, ge=0, lt=1, description="MRI: correlation ρ of the noise of neighbouring coils; ρ^|i−j| beyond."
     )
-    coil_covariance: str | None = Field(
+    coil_covariance: FileName | None = Field(
         None, description="MRI: .npy file with the noise covariance (coil, coil) instead, say from a noise scan."
     )
 
@@ -71,11 +72,11 @@ class TrainingPlan(MethodParams):
         "empty: these, or the scanner's own.",
     )
     size: int = Field(64, ge=8, le=1024, description="Voxels along an edge of generated scanners.")
-    scanner: str | None = Field(None, description="Scan file whose geometry, or mask and coils, is trained for.")
-    volumes: str | None = Field(
+    scanner: FileName | None = Field(None, description="Scan file whose geometry, or mask and coils, is trained for.")
+    volumes: FolderName | None = Field(
         None, description="Folder of volumes to scan (tif, npy, npz, nii, mrc, h5, ome.zarr); empty: generated objects."
     )
-    scans: str | None = Field(None, description="Folder of scan files with their truth, used as they are.")
+    scans: FolderName | None = Field(None, description="Folder of scan files with their truth, used as they are.")
     n_objects: int = Field(48, ge=1, le=9000, description="Objects for training.")
     n_held_out: int = Field(2, ge=1, le=100, description="Objects for validation, never trained on.")
     noise: Noise = Field(Noise(), description="Noise of simulated scans.")
@@ -86,7 +87,7 @@ class TrainingPlan(MethodParams):
     )
     network: NetworkConfig = Field(description="Architecture; method and modality decide its iteration and channels.")
     options: TrainOptions = Field(description="How long and how to train.")
-    initial: str | None = Field(
+    initial: FileName | None = Field(
         None,
         description="Shipped weights by name, or a .safetensors file, to start from; the architecture is theirs, with more "
         "iterations, priors or slices where the network asks for them.",

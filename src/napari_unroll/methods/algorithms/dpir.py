@@ -19,6 +19,7 @@ from napari_unroll.methods.problem import Learning, Method, Problem
 from napari_unroll.methods.steps.final import with_final_step, with_memory_of_step
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import Weights, load, select_weights, shipped_for
+from napari_unroll.record import FileName
 from napari_unroll.scan.scan import Modality
 
 SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
@@ -27,7 +28,7 @@ SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
 class RAMParams(HalfQuadraticParams):
     """Choices of half-quadratic splitting with the foundation model."""
 
-    weights: str = Field(
+    weights: FileName = Field(
         "auto",
         description=f"File of the weights ({ram.FILE}, or .safetensors), or auto: the hub's cache on this machine.",
     )

@@ -38,13 +38,16 @@ from napari_unroll.methods.weights import find, load, select_weights
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.far import whole_normal
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
+from napari_unroll.record import FileName
 from napari_unroll.scan.scan import Modality
 
 
 class NetworkParams(MethodParams):
     """Choices of every reconstruction with a trained network."""
 
-    weights: str = Field("auto", description="Name of shipped weights, a .safetensors file, or auto for this modality.")
+    weights: FileName = Field(
+        "auto", description="Name of shipped weights, a .safetensors file, or auto for this modality."
+    )
     self_ensemble: bool = Field(
         True,
         description="Every pass of the network is the mean over the patch and its three mirror images: 0.2 to 0.4 dB better in "
