@@ -98,12 +98,15 @@ def reconstruction(plan: Plan, scan: Scan, factors: Any = None) -> Callable[[Sto
 
 
 def kept_reconstruction(
-    plan: Plan, scan: Scan, factors: Any, store: Path, *, again: bool
+    plan: Plan, scan: Scan, factors: Any, store: Path, *, again: bool = False, overwrite: bool = False
 ) -> Callable[[Stop], Iterator[Event]]:
-    """The same, kept in ``store`` while it goes, or gone on with from there; the volume takes its place."""
+    """The same, kept in ``store`` while it goes, or gone on with from there; the volume takes its place.
+
+    What is there already is refused, unless ``overwrite``; it then stays until the new volume is complete.
+    """
 
     def work(stop: Stop) -> Iterator[Event]:
-        with resumed(store) if again else kept(store, plan, scan) as unfinished:
+        with resumed(store) if again else kept(store, plan, scan, overwrite) as unfinished:
             for event in told(run(plan, scan, stop, factors, look=not again, kept=unfinished), unfinished, stop):
                 yield judged(_stored(event, scan, plan, store), scan, plan) if isinstance(event, Finished) else event
 

@@ -78,7 +78,7 @@ class LayerWriter:
     def turn_to(self, layers: list[Layer]) -> None:
         """Look at the middle of these layers; our others are hidden.
 
-        Those so much larger or smaller that no slider can serve both are taken away; results stay in the session.
+        Those so much larger or smaller that no slider can serve both are taken away.
         """
         sizes = [_size(layer) for layer in layers]
         others = [layer for layer in self.ours() if layer not in layers]

@@ -49,6 +49,7 @@ KEYS = {"run": "Ctrl+Return", "finish": "Ctrl+Shift+Return", "cancel": "Ctrl+."}
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 
 NO_FILE = "This scan is in no file, so a run of it could not go on: save it first (Copy as command asks where)."
+NO_STORE = "A run is kept in a store whose name ends with .ome.zarr;"
 STORES = "OME-Zarr (*.ome.zarr)"
 
 
@@ -402,8 +403,11 @@ class ReconstructDock(parts.DockFrame):
 
     # running
 
-    def run(self, store: Path | None = None) -> None:
-        """Resolve the choices and start; the run is kept in ``store`` while it goes, where one is given."""
+    def run(self, store: Path | None = None, *, overwrite: bool = False) -> None:
+        """Resolve the choices and start; the run is kept in ``store`` while it goes, where one is given.
+
+        A store that is there already is refused, unless ``overwrite`` lets the result take its place at the end.
+        """
         scan = self.session.scan
         if scan is None:
             self.message.say(NO_SCAN, "warning")
@@ -411,6 +415,9 @@ class ReconstructDock(parts.DockFrame):
         is_here = self.elsewhere.is_here
         if store is None and not is_here:
             self._ask_store()
+            return
+        if store is not None and not store.name.endswith(".ome.zarr"):
+            self.message.say(f"{NO_STORE} got {store.name!r}.", "warning")
             return
         if store is not None and not scan.provenance.source:
             self.message.say(NO_FILE, "warning") if is_here else self._run_saved(store, scan)
@@ -421,7 +428,7 @@ class ReconstructDock(parts.DockFrame):
         except UnrollError as error:
             self.message.error(error)
             return
-        self._start(plan, scan, store, away=away)
+        self._start(plan, scan, store, overwrite=overwrite, away=away)
 
     def _run_saved(self, store: Path, scan: Scan) -> None:
         """Another process reads its scan from a file: one that is in none is saved beside ``store`` first."""
@@ -467,6 +474,7 @@ class ReconstructDock(parts.DockFrame):
         store: Path | None = None,
         *,
         again: bool = False,
+        overwrite: bool = False,
         away: AwayRun | None = None,
     ) -> None:
         self.session.runner.cancel()
@@ -479,7 +487,7 @@ class ReconstructDock(parts.DockFrame):
         name = self.session.free_name(f"{scan.name} · {plan.method}")
         patchwise = registry.get(plan.method).patchwise
         view = self.session.layers.begin_result(name, plan.grid, limits, patchwise)
-        job = self._job(plan, scan, store, again) if away is None else away.watched(plan, scan)
+        job = self._job(plan, scan, store, again, overwrite) if away is None else away.watched(plan, scan)
         run = self.session.runner.start(job, plan.title, sink=view.sink)
         run.event.connect(self._on_event)
         run.finished.connect(self._on_finished)
@@ -487,18 +495,18 @@ class ReconstructDock(parts.DockFrame):
         self._show_arrived(self.arrived.isChecked())
         self.progress.start()
 
-    def _job(self, plan: Plan | Kept, scan: Scan, store: Path | None, again: bool) -> Make:
+    def _job(self, plan: Plan | Kept, scan: Scan, store: Path | None, again: bool, overwrite: bool) -> Make:
         """A run in this process."""
         assert isinstance(plan, Plan)
         factors = self._factors(plan)
         if store is None:
             return jobs.reconstruction(plan, scan, factors)
-        return jobs.kept_reconstruction(plan, scan, factors, store, again=again)
+        return jobs.kept_reconstruction(plan, scan, factors, store, again=again, overwrite=overwrite)
 
     def _ask_store(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Keep the run while it goes", "result.ome.zarr", STORES)
         if path:
-            self.run(Path(path))
+            self.run(Path(path), overwrite=True)  # the dialog asked
 
     def _ask_kept(self) -> None:
         path = QFileDialog.getExistingDirectory(self, "The .ome.zarr of a run that was interrupted")
@@ -609,12 +617,12 @@ class ReconstructDock(parts.DockFrame):
         else:
             assert isinstance(plan, Plan)
             record = provenance.record(plan, scan, finished)
-        self.result = Result(view.layer.name, finished.result, plan.grid, record)
+        self.result = Result(view.layer.name, view.kept(finished.result), plan.grid, record)
         view.layer.metadata[RECORD] = record
         if finished.fixed_point is not None:
             self.session.layers.show_patches(finished.fixed_point, plan.grid)
         self.save_button.setEnabled(True)
-        self.session.add_result(self.result)
+        self.session.result_added.emit(self.result)
 
     def _show_arrived(self, on: bool) -> None:
         for layer in self.session.layers.ours("arrived"):
@@ -666,7 +674,7 @@ class ReconstructDock(parts.DockFrame):
         if self.result is None:
             return
         try:
-            writers.write(path, self.result.values, self.result.grid, self.result.record, overwrite=True)
+            writers.write(path, np.asarray(self.result.values), self.result.grid, self.result.record, overwrite=True)
         except UnrollError as error:
             self.message.error(error)
             return

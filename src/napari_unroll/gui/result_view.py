@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Layer
@@ -19,6 +19,9 @@ from napari_unroll.gui.placement import coarse_placement, placement
 from napari_unroll.gui.stored_image import StoredImage
 from napari_unroll.gui.streaming import StreamImage
 from napari_unroll.scan.geometry import VolumeGrid
+
+if TYPE_CHECKING:
+    from napari_unroll.io.ome_zarr import StoredLevel
 
 COARSE_BLOCK = 4
 ATTENUATION = 0.3
@@ -111,6 +114,11 @@ class ResultView:
         if self._limits is None or self._untouched():
             self._set(*contrast(real(values)))
         self.show()
+
+    def kept(self, values: np.ndarray) -> np.ndarray | StoredLevel:
+        """The final values, read from disk where the layer has all of them there, so that they need no memory."""
+        stored = self.layer.complete if isinstance(self.layer, StoredImage) else None
+        return values if stored is None or np.iscomplexobj(values) else stored
 
     def _follow_contrast(self, values: np.ndarray, is_part: bool) -> None:
         """A whole volume sets the limits, a part of one only widens them."""

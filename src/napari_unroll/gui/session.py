@@ -1,6 +1,6 @@
-"""What the docks of one window share: the scan, its normal operator, the results, the weights, and the runners.
+"""What the docks of one window share: the scan, its normal operator, the weights, and the runners.
 
-Plain Qt signals; docks wire themselves to them and never to each other. Computes nothing.
+Plain Qt signals; docks wire themselves to them and never to each other. Computes nothing, and keeps no result: its layer does.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.shutdown import end_quickly
 
 if TYPE_CHECKING:
+    from napari_unroll.io.ome_zarr import StoredLevel
     from napari_unroll.physics.volume_physics import VolumePhysics  # it would load torch with the window
     from napari_unroll.pipeline.repeat import Stored
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished reconstruction and how it was made."""
+    """A finished reconstruction and how it was made; large values are where its layer has them, on disk."""
 
     name: str
-    values: np.ndarray
+    values: np.ndarray | StoredLevel
     grid: VolumeGrid
     record: dict[str, Any]
-    scan_fingerprint: str = ""
 
 
 class Session(QObject):
@@ -61,7 +61,6 @@ class Session(QObject):
         self.physics: VolumePhysics | None = None
         self.factors: Any = None
         self.fit_options: Any = None
-        self.results: dict[str, Result] = {}
         self.weights: list[Path] = []
         viewer.layers.events.inserted.connect(self._on_inserted)
         for name in ("inserted", "removed", "renamed"):
@@ -119,7 +118,7 @@ class Session(QObject):
         """Show a stored result with its scan, and let the docks take its choices over."""
         self.set_scan(stored.scan)
         volume = stored.volume
-        self.add_result(Result(name, volume.values, volume.grid, volume.record))
+        self.result_added.emit(Result(name, volume.values, volume.grid, volume.record))
         self.layers.turn_to(self.layers.show_volume(name, volume.values, volume.grid, role="result")[-1:])
         self.choices_restored.emit(stored.choices)
 
@@ -127,11 +126,6 @@ class Session(QObject):
         """The normal operator's approximation of the present scan and the FitOptions that made it, or None."""
         self.factors, self.fit_options = factors, options
         self.factors_changed.emit(factors)
-
-    def add_result(self, result: Result) -> None:
-        """A reconstruction is ready."""
-        self.results[result.name] = result
-        self.result_added.emit(result)
 
     def add_weights(self, path: Path) -> None:
         """Trained weights exist: docks that choose weights list them."""

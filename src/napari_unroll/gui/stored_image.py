@@ -1,7 +1,7 @@
 """An image layer of a large result while it comes to be: on disk, in levels, of which only what is looked at is read.
 
-Takes the same calls as ``StreamImage``. Its folder lies in the cache and goes with the layer, at the latest when the
-process ends. Knows napari's image layer and, once there is one, the growing store; nothing of runs.
+Takes the same calls as ``StreamImage``. Its folder lies in the cache and goes with the layer and with what reads its finest
+level, at the latest when the process ends. Knows napari's image layer and, once there is one, the growing store; nothing of runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 import time
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image
@@ -21,6 +21,9 @@ from napari_unroll.events import Box, whole
 from napari_unroll.gui.images import in_levels
 from napari_unroll.gui.placement import placement
 from napari_unroll.scan.geometry import VolumeGrid
+
+if TYPE_CHECKING:
+    from napari_unroll.io.ome_zarr import StoredLevel
 
 CHUNK = (64, 64, 64)
 SLOW_TICK_S = 1.0
@@ -41,18 +44,24 @@ class StoredImage(Image):
         parent = cache_folder() / "results"
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.path = folder / "result.ome.zarr"
         self._growing = GrowingVolume(self.path, "result", grid, is_complex=False, chunk=CHUNK)
         self._box = whole(grid.shape)
         self._written, self._next_write, self._shown = False, 0.0, 0.0
         self._failure = ""
         (levels,) = open_lazily(self.path).levels.values()
+        weakref.finalize(levels[0], shutil.rmtree, folder, ignore_errors=True)
+        self._finest = levels[0]
         super().__init__(**in_levels(levels), **placement(grid), **kwargs)
 
     @property
     def _type_string(self) -> str:
         return "image"
+
+    @property
+    def complete(self) -> StoredLevel | None:
+        """The finest level, None where something could not be written to it."""
+        return None if self._failure else self._finest
 
     def begin(self) -> None:
         """Expect boxes from now on."""
