@@ -11,6 +11,7 @@ from napari_unroll.gui import contributions, images, result_view, stored_image
 from napari_unroll.gui.images import contrast
 from napari_unroll.gui.layers import LayerWriter
 from napari_unroll.gui.placement import grid_of, placement, projections_placement, values_of
+from napari_unroll.gui.session import session_of
 from napari_unroll.io import ome_zarr
 from napari_unroll.scan.geometry import VolumeGrid
 from tests.gui.conftest import needs_opengl
@@ -323,3 +324,39 @@ def test_long_names_fit_their_tiles(viewer):
     assert max(widths) <= viewer.canvas.viewbox_size(viewer.layers)[1]
     writer.side_by_side(shown[:1])
     assert shown[0].name_overlay.font_size == 10
+
+
+def reach(viewer):
+    """First and last place of the slider z, in mm, and how many there are."""
+    low, high, _ = viewer.dims.range[0]
+    return low, high, viewer.dims.nsteps[0]
+
+
+@needs_opengl
+def test_sliders_run_over_what_is_visible(viewer, cone_scan):
+    writer, grid = session_of(viewer).layers, cone_scan.grid
+    longer = dataclasses.replace(cone_scan, truth=None, grid=VolumeGrid(shape=(8, 16, 16), spacing_mm=grid.spacing_mm))
+    writer.show_scan(longer)
+    (projections,) = writer.ours("measurements")
+    of_views, of_planes = 5.5 * grid.spacing_mm[0], 3.5 * grid.spacing_mm[0]
+    assert reach(viewer) == pytest.approx((-of_views, of_views, 12))
+    (volume,) = writer.show_volume("v", np.ones(longer.grid.shape, np.float32), longer.grid)
+    writer.turn_to([volume])
+    assert reach(viewer) == pytest.approx((-of_planes, of_planes, 8))
+    viewer.dims.set_point(0, of_planes)
+    projections.visible = True
+    assert reach(viewer) == pytest.approx((-of_views, of_views, 12))
+    assert viewer.dims.point[0] == pytest.approx(of_planes)
+    viewer.dims.set_point(0, of_views)
+    projections.visible = False
+    assert viewer.dims.point[0] == pytest.approx(of_planes)
+    volume.visible = False
+    assert reach(viewer)[2] == 12
+    theirs = viewer.add_image(np.ones((40, 4, 4)), scale=grid.spacing_mm, visible=False, units="mm")
+    assert reach(viewer)[2] >= 40
+    viewer.layers.remove(theirs)
+    view = writer.begin_result("r", longer.grid)
+    assert reach(viewer)[2] == 12
+    view.sink(Finished(Outcome.COMPLETED, np.ones(longer.grid.shape, np.float32)))
+    writer.finish_result(view, np.ones(longer.grid.shape, np.float32))
+    assert reach(viewer)[2] == 8

@@ -290,6 +290,7 @@ def test_a_large_result_is_kept_on_disk_only_and_saved_from_there(dock, qtbot, c
 @pytest.mark.parametrize("roi", [(1, 6, 0, 16, 0, 16), (9, 16, 2, 7, 3, 16), (0, 1, 0, 16, 5, 6)])
 def test_the_region_of_a_stored_result_keeps_its_place(dock, cone_scan, roi):
     dock.session.set_scan(cone_scan)
+    dock.session.layers.turn_to(dock.session.layers.ours("truth"))  # with sixteen planes, where views are twelve
     dock.session.choices_restored.emit(Choices(method="fdk", roi=roi))
     assert dock.choices().roi == roi
     dock.session.choices_restored.emit(Choices(method="fdk"))

@@ -49,10 +49,23 @@ class LayerWriter:
         self._linked: list[Layer] = []
         guard_removal(viewer)
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.events.inserted.connect(lambda event: self._follow(event.value))
+        viewer.dims.events.range.connect(self._fit_sliders, position="last")
+        for layer in viewer.layers:
+            self._follow(layer)
         viewer.canvas.events.size.connect(self._fit_names)
 
     def _on_removed(self, event: Any) -> None:
         self.streamer.forget(event.value)
+
+    def _follow(self, layer: Layer) -> None:
+        layer.events.visible.connect(self._fit_sliders)
+
+    def _fit_sliders(self, *_: Any) -> None:
+        """Sliders run over what is visible: our hidden layers do not count, those of others as napari counts them."""
+        if self.viewer.layers:
+            hidden = [layer for layer in self.ours() if not layer.visible]
+            self.viewpoint.run_over([layer for layer in self.viewer.layers if layer not in hidden])
 
     def ours(self, role: str | None = None) -> list[Layer]:
         """Our layers, of one role where given, in the viewer's order."""
@@ -136,9 +149,9 @@ class LayerWriter:
         for layer in view.streams:
             self.streamer.finish(layer)
         if values is None:
-            self._take_away(view.streams)
             for layer in view.covered:
                 layer.visible = True
+            self._take_away(view.streams)
         if values is not None and np.iscomplexobj(values):
             self._add_phase(view.layer, values)
 
@@ -202,7 +215,9 @@ class LayerWriter:
             layer.visible = False
 
     def show_only(self, layers: list[Layer]) -> None:
-        """Show these layers and hide every other one of the viewer."""
+        """Show these layers, and then hide every other one of the viewer: the sliders stay where both are."""
+        for layer in layers:
+            layer.visible = True
         for layer in self.viewer.layers:
             layer.visible = layer in layers
 

@@ -105,9 +105,9 @@ class ResultView:
         """Take the place of the layers that it covers."""
         if self.layer.visible:
             return
+        self.layer.visible = True
         for layer in self.covered:
             layer.visible = False
-        self.layer.visible = True
 
     def end(self, values: np.ndarray) -> None:
         """Show the final values, which ``sink`` has written."""

@@ -1,10 +1,11 @@
-"""Where a viewer's sliders stand, in voxels of a grid; and how they are moved.
+"""Where a viewer's sliders stand, in voxels of a grid; how they are moved, and over which layers they run.
 
 Knows the viewer's dims and cursor; nothing of layers' contents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,17 @@ class Viewpoint:
     def go_to_centre(self, layer: Layer) -> None:
         """Show the slices through the middle of a layer."""
         self._move(np.asarray(layer.extent.world).mean(axis=0))
+
+    def run_over(self, layers: Sequence[Layer]) -> None:
+        """Let the sliders reach from end to end of these layers; of all where these are none or have other units."""
+        everything = self._viewer.layers.extent
+        extent = self._viewer.layers.get_extent(layers) if layers else everything
+        extent = extent if extent.units == everything.units else everything
+        reach = [tuple(map(float, axis)) for axis in zip(*extent.world, extent.step, strict=True)]
+        dims = self._viewer.dims
+        kept = list(dims.range)[: dims.ndim - len(reach)]
+        if [tuple(axis) for axis in dims.range] != [*kept, *reach]:
+            dims.range = (*kept, *reach)
 
     def _move(self, world: np.ndarray) -> None:
         n = self._viewer.dims.ndim
