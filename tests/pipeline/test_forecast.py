@@ -87,6 +87,36 @@ def test_labels_are_stages_and_do_not_go_back_and_forth():
     assert [s.seconds for s in forecaster.took()] == pytest.approx([s.seconds for s in SECONDS.stages], abs=1.01)
 
 
+def uneven(pace=1.0):
+    """Four quick steps and a long wait for the first pass of the next stage, whose eight steps take longer and longer."""
+    now = 0.0
+    for k in range(5):
+        now += 0.25 * pace
+        yield now, Progress(k, 4, "quick reconstruction")
+    now += 9 * pace
+    for k in range(1, 9):
+        yield now, Progress(k, 8, "iteration 1 of 1")
+        now += k * pace
+
+
+@pytest.mark.parametrize("pace", [0.7, 1.0, 1.5])
+def test_steps_that_do_not_take_equally_long_are_known_from_the_run_before(pace):
+    first, _ = told(Expected(0.0), uneven())
+    first.clock.now = end = 45.0
+    seconds = Expected(end, first.took())
+    _, found = told(seconds, uneven(pace))
+    late = [(now, f.left_s) for now, f in found if now > 0.1 * end * pace]
+    assert len(late) == 8
+    for now, left in late:
+        assert left == pytest.approx(end * pace - now, rel=0.3, abs=1.0)
+
+
+def test_what_is_left_counts_down_while_a_step_takes_long():
+    script = [(0.0, Progress(0, 4, "solving")), *((2.0 + 0.5 * k, Progress(1, 4, "solving")) for k in range(5))]
+    _, found = told(Expected(12.0, stages(start=0.0, solving=12.0)), script)
+    assert [a[1].left_s - b[1].left_s for a, b in itertools.pairwise(found[1:])] == pytest.approx([0.5] * 4)
+
+
 def test_iterations_follow_a_stage_that_is_complete():
     script = [(1.0, Progress(20, 20, "measuring the norm")), *((1.0 + k, IterationDone(k, 100)) for k in range(1, 36))]
     forecaster, found = told(Expected(0.0), script)
@@ -148,6 +178,16 @@ def test_the_fit_counts_once_per_scan():
     assert times.expected("a", other, "cpu", False, work).seconds == pytest.approx(8.0)
     assert times.expected("a", other, "cpu", False, work).without_fit().seconds == pytest.approx(3.0)
     assert times.expected("a", other, "cpu", False, Counted(4.0, 2.0)).seconds == pytest.approx(16.0)
+
+
+def test_two_sizes_say_how_the_stages_grow():
+    scan = tiny.cone()
+    for work, iterations in ((1.0, 2.0), (4.0, 16.0)):
+        times.remember("a", scan, "cpu", False, Counted(work), stages(start=3.0, iterations=iterations))
+    there = times.expected("a", scan, "cpu", False, Counted(16.0)).stages
+    assert [s.seconds for s in there] == pytest.approx([3.0, 16.0 * 4**1.5])
+    times.remember("b", scan, "cpu", False, Counted(1.0), stages(iterations=2.0))
+    assert times.expected("b", scan, "cpu", False, Counted(16.0)).seconds == pytest.approx(32.0)
 
 
 def test_a_damaged_file_is_no_obstacle(tmp_path):

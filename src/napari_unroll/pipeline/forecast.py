@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from napari_unroll.events import Event, Forecast, IterationDone, Progress
 from napari_unroll.pipeline.times import Expected, StageTime
 
@@ -20,6 +22,8 @@ TRUST = 0.05
 """Part of the expected time after which a run's own pace counts as much as what was expected."""
 CONVINCED = 0.4
 """Part of a stage after which its own pace alone counts."""
+N_PARTS = 8
+"""Equal parts of a stage's steps of which is kept when they were taken: steps need not take equally long."""
 
 
 @dataclass
@@ -32,6 +36,8 @@ class _Stage:
     step: int = 0
     n_steps: int = 0
     is_progress: bool = True
+    marks: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])
+    """Shares of the steps, and the seconds after which they were taken."""
 
     @property
     def share(self) -> float:
@@ -41,6 +47,20 @@ class _Stage:
     def seconds(self, now: float) -> float:
         """So far."""
         return (now if self.ended is None else self.ended) - self.begun
+
+    def reach(self, step: int, n_steps: int, now: float) -> None:
+        """So many steps are done."""
+        self.step, self.n_steps = step, n_steps
+        if self.share > self.marks[-1][0]:
+            self.marks.append((self.share, self.seconds(now)))
+
+    def time(self, now: float) -> StageTime:
+        """What is remembered of it."""
+        seconds, last = self.seconds(now), self.marks[-1][0]
+        shares, times = zip(*self.marks, strict=True)
+        wanted = np.linspace(0, last, N_PARTS + 1)[1:]
+        passed = tuple(np.clip(np.interp(wanted, shares, times) / max(seconds, 1e-9), 0, 1).tolist()) if last else ()
+        return StageTime(name=self.name, seconds=seconds, share=min(1.0, self.share) or 1.0, passed=passed)
 
 
 @dataclass
@@ -74,16 +94,15 @@ class Forecaster:
     def took(self) -> tuple[StageTime, ...]:
         """Every stage of the run that is over."""
         now = self.clock()
-        return tuple(
-            StageTime(name=s.name, seconds=s.seconds(now), share=min(1.0, s.share) or 1.0) for s in self.stages
-        )
+        return tuple(stage.time(now) for stage in self.stages)
 
     def _progress(self, event: Progress) -> None:
         name, now = re.sub(r"\d+", "#", event.text), self.stages[-1]
         share = event.step / event.n_steps
         if not now.is_progress or _base(now.name) != name or share < now.share:
             now = self._begin(name, is_progress=True)
-        now.step, now.n_steps, self.text = event.step, event.n_steps, event.text
+        now.reach(event.step, event.n_steps, self.clock())
+        self.text = event.text
 
     def _iteration(self, event: IterationDone) -> None:
         """Iterations within a stage that tells its own steps are no stage; a complete one gives way to them."""
@@ -94,7 +113,7 @@ class Forecaster:
             if event.iteration >= event.n_iterations:
                 return
             now = self._begin(ITERATIONS, is_progress=False)
-        now.step, now.n_steps = event.iteration, event.n_iterations
+        now.reach(event.iteration, event.n_iterations, self.clock())
         self.text = f"iteration {event.iteration} of {event.n_iterations}"
 
     def _begin(self, name: str, is_progress: bool) -> _Stage:
@@ -116,12 +135,13 @@ class Forecaster:
         last = max((order.index(s.name) for s in self.stages if s.name in known), default=-1)
         later = sum(known[name].seconds for name in order[last + 1 :])
         if here is None:
-            return self._pace(now, known) * later
-        done = _done(stage, here.share)
-        own = self._pace(now, known) * here.seconds * (1 - done)
-        by_steps = stage.seconds(now) * (1 - done) / done if done > 0 else own
+            return self._pace(known) * later
+        done, reached = _done(stage, here), stage.marks[-1][1]
+        own = self._pace(known) * here.seconds * (1 - done)
+        by_steps = reached * (1 - done) / done if done > 0 else own
         trust = min(1.0, done / CONVINCED)
-        return (1 - trust) * own + trust * by_steps + self._pace(now, known) * later
+        left = (1 - trust) * own + trust * by_steps - (stage.seconds(now) - reached)
+        return max(0.0, left) + self._pace(known) * later
 
     def _left_of_guess(self, now: float, stage: _Stage) -> float | None:
         """Where the method never ran here: by the steps of its iterations, which are most of a run; before, nothing is known."""
@@ -129,15 +149,14 @@ class Forecaster:
             return stage.seconds(now) * (1 - stage.share) / stage.share
         return None
 
-    def _pace(self, now: float, known: dict[str, StageTime]) -> float:
+    def _pace(self, known: dict[str, StageTime]) -> float:
         """How many times longer than expected the known stages took so far, drawn towards 1 while that is little."""
         took = wanted = TRUST * self.expected.seconds
         for stage in self.stages:
             if stage.name in known:
-                part = 1.0 if stage.ended is not None else _done(stage, known[stage.name].share)
-                if part > 0:
-                    took += stage.seconds(now)
-                    wanted += part * known[stage.name].seconds
+                part = 1.0 if stage.ended is not None else _done(stage, known[stage.name])
+                took += stage.marks[-1][1] if stage.ended is None else stage.ended - stage.begun
+                wanted += part * known[stage.name].seconds
         return took / max(wanted, 1e-9)
 
 
@@ -146,7 +165,7 @@ def _base(name: str) -> str:
     return re.sub(r" \(\d+\)$", "", name)
 
 
-def _done(stage: _Stage, share: float) -> float:
-    """Part of a stage that is done, where ``share`` of the announced steps are expected; never quite all of it."""
-    part = stage.share / max(share, 1e-6)
-    return min(part, 0.95) if stage.share < 1 else 1.0
+def _done(stage: _Stage, expected: StageTime) -> float:
+    """Part of a stage's time that has passed, by its steps; never quite all of it while there are more."""
+    steps = stage.share / max(expected.share, 1e-6)
+    return expected.time_after(min(steps, 0.95) if stage.share < 1 else 1.0)

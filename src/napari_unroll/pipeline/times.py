@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field, TypeAdapter
 
 from napari_unroll.events import duration
@@ -48,14 +49,26 @@ ENSEMBLE = 4
 
 SIMILAR = 0.05
 """Runs whose amounts of work differ by less than this part are of one size."""
+STEEPEST = 1.5
+"""Power of the work with which the time of a stage grows at most; 0 at least, and 1 where one size is known only."""
+Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class StageTime(Record):
-    """A stage of a run."""
+    """A stage of a run. After its last step comes what tells no steps, such as the first pass of the stage that follows."""
 
     name: str = Field(description="As its events name it, numbers left out.")
     seconds: float = Field(ge=0, le=1e9, description="From its begin to that of the next.")
     share: float = Field(default=1.0, ge=0, le=1, description="Of the announced steps, those that were taken.")
+    passed: tuple[Part, ...] = Field(
+        default=(),
+        description="Part of the time that had passed after equal parts of the steps taken; empty: as much of it.",
+    )
+
+    def time_after(self, steps: float) -> float:
+        """Part of the time that has passed after a part of the steps that are expected."""
+        times = (0.0, *(self.passed or (1.0,)))
+        return float(np.interp(steps, np.linspace(0, 1, len(times)), times))
 
 
 class Run(Record):
@@ -163,14 +176,23 @@ def expected(method: str, scan: Scan, device: str, is_region: bool, work: Counte
 
 
 def _scaled(known: Runs, key: str, counted_s: float) -> Expected:
-    """The run of that key with the most similar amount of work, as long as so much work takes."""
+    """The run of that key with the most similar amount of work, its stages as long as so much work takes."""
     runs = known.get(key, [])
     if not runs:
         return Expected(counted_s * _pace(known, key))
-    run = min(runs, key=lambda r: abs(math.log(r.counted / counted_s)))
-    ratio = counted_s / run.counted
-    stages = tuple(stage.model_copy(update={"seconds": ratio * stage.seconds}) for stage in run.stages)
-    return Expected(ratio * run.seconds, stages)
+    nearest, *others = sorted(runs, key=lambda r: abs(math.log(r.counted / counted_s)))
+    other = next((r for r in others if abs(math.log(r.counted / nearest.counted)) > SIMILAR), None)
+    stages = tuple(_grown(stage, nearest, other, counted_s / nearest.counted) for stage in nearest.stages)
+    return Expected(sum(stage.seconds for stage in stages), stages)
+
+
+def _grown(stage: StageTime, run: Run, other: Run | None, ratio: float) -> StageTime:
+    """A stage of ``run`` with ``ratio`` times its work, where the same stage of another run says how it grows."""
+    same = [s.seconds for s in other.stages if s.name == stage.name] if other is not None else []
+    power = 1.0
+    if other is not None and same and min(*same, stage.seconds) > 0:
+        power = math.log(stage.seconds / same[0]) / math.log(run.counted / other.counted)
+    return stage.model_copy(update={"seconds": ratio ** min(max(power, 0.0), STEEPEST) * stage.seconds})
 
 
 def _is_fitted(known: Runs, scan: Scan) -> bool:

@@ -19,7 +19,7 @@ class _OneVolume(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.conv3d and not kwargs and len(args) == 7 and not isinstance(args[4], str):
             x, weight, bias, stride, padding, dilation, groups = args
-            return torch.mkldnn_convolution(x, weight, bias, *map(_three, (padding, stride, dilation)), groups)
+            return torch.mkldnn_convolution(x, weight, bias, _three(padding), _three(stride), _three(dilation), groups)
         return func(*args, **(kwargs or {}))
 
 
