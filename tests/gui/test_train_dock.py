@@ -171,6 +171,27 @@ def test_bad_input_is_one_sentence(dock, field, text, word):
     assert not dock.runner.busy
 
 
+def test_levels_are_checked_while_they_are_typed(dock, qtbot):
+    levels, said = dock.form.levels.native, dock.form.wrong_levels
+    levels.clear()
+    for typed, word in (
+        ("3", ""),
+        ("0, x", "'x'"),
+        ("", ""),
+        ("0.5", "greater than or equal to 1"),
+        ("", ""),
+        ("2.5", "whole"),
+    ):
+        if not typed:
+            levels.clear()
+        qtbot.keyClicks(levels, typed)
+        assert word in said.text()
+        assert said.isHidden() == (not word)
+    dock.form.plan.fields["modality"].value = "mri"
+    assert said.isHidden()
+    assert dock.form.order().plan.levels == (2.5,)
+
+
 def test_a_failure_in_the_thread_is_one_sentence(dock, qtbot, tmp_path):
     dock.form.plan.fields["volumes"].value = str(tmp_path)
     dock.start_button.click()

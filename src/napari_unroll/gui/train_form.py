@@ -122,11 +122,14 @@ class TrainForm(QWidget):
         self.levels = LineEdit(tooltip=tip)
         self.levels.native.setPlaceholderText("automatic")
         parts.explain(self.levels.native, "Levels", tip)
+        self.levels.changed.connect(self._check_levels)
+        self.wrong_levels = parts.Note()
         self.network = RecordForm(NetworkConfig, skip=DECIDED)
         self.options = RecordForm(TrainOptions, skip=("n_steps", "max_seconds", "patch_size"))
         self.noise = RecordForm(Noise)
         row = QFormLayout()
         row.addRow("Levels", self.levels.native)
+        row.addRow(self.wrong_levels)
         self.advanced = parts.Fold("Advanced")
         self.advanced.inner.addLayout(row)
         for title, form in (
@@ -158,7 +161,24 @@ class TrainForm(QWidget):
         from_scratch = not self.plan.raw()["initial"]
         self.effort.show_field("size", from_scratch)
         self.network.setEnabled(from_scratch)
+        self._check_levels()
         self.changed.emit()
+
+    def _check_levels(self) -> None:
+        """Say while they are typed what is wrong with the levels of this modality."""
+        modality, method = self._asked
+        asked = {"modality": modality, "method": method} | self._levels()
+        try:
+            params.build(TrainingPlan, asked, "Levels are numbers with commas")
+        except ParameterError as error:
+            self.wrong_levels.setText(str(error))
+        else:
+            self.wrong_levels.setText("")
+
+    def _levels(self) -> dict[str, Any]:
+        """The levels of the plan, where there are any."""
+        words = [word.strip() for word in self.levels.value.split(",")]
+        return {"levels": tuple(words)} if any(words) else {}
 
     def _suited(self) -> TrainingPlan:
         """What training takes for this modality and method where nothing is asked for."""
@@ -230,9 +250,7 @@ class TrainForm(QWidget):
 
     def _details(self, answers: dict[str, Any]) -> dict[str, Any]:
         """The parts of the plan that have forms of their own."""
-        details: dict[str, Any] = {"noise": self.noise.value(), "options": self.training_options()}
-        if self.levels.value.strip():
-            details["levels"] = tuple(part.strip() for part in self.levels.value.split(","))
+        details: dict[str, Any] = {"noise": self.noise.value(), "options": self.training_options()} | self._levels()
         if not answers["initial"]:
             chosen = self.network.raw()
             details["network"] = chosen | {"prior": chosen["prior"] | self._preset()}
