@@ -91,7 +91,7 @@ def click(viewer: Any, name: str) -> tuple[Any, float]:
                 QTimer.singleShot(0, self.note)  # after the paint events, so after the window was flushed
             return False
 
-    action = dict(entries(viewer.window._qt_window.menuBar()))["Plugins", "Unroll", name]
+    action = dict(entries(viewer.window._qt_window.menuBar()))["Plugins", "Unroll", f"{name} (Unroll)"]
     watch, begun = Watch(), time.perf_counter()
     action.trigger()
     widget = viewer.window.dock_widgets[f"{name} (Unroll)"]

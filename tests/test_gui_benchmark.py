@@ -5,6 +5,7 @@ import json
 import pytest
 from benchmarks import gui
 
+from napari_unroll.cli.demo import virtual_screen
 from tests.gui.conftest import needs_opengl
 
 
@@ -34,3 +35,11 @@ def test_a_run_is_timed_at_two_sizes(tmp_path):
         assert row["method"] == "sirt"
         assert 0 < row["first_picture_processor_s"] <= row["taken_s"]
         assert row["foretold_s"] > 0
+
+
+@needs_opengl
+@pytest.mark.slow
+def test_a_dock_is_timed_from_its_menu_entry(tmp_path):
+    with virtual_screen():
+        row, _ = gui.child("open", tmp_path, name="Scan", other="Compare")
+    assert 0 < row["on_screen_s"] < row["ready_s"]

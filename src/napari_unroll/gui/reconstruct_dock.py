@@ -610,6 +610,7 @@ class ReconstructDock(parts.DockFrame):
         if finished.result is None or plan is None or scan is None:
             return
         self._keep(view, plan, scan, finished)
+        self._estimating.throttle()  # the time of the next run is known better now
 
     def _keep(self, view: ResultView, plan: Plan | Kept, scan: Scan, finished: Finished) -> None:
         if isinstance(finished, FinishedElsewhere):

@@ -129,9 +129,9 @@ class TrainForm(QWidget):
         self.noise = RecordForm(Noise)
         row = QFormLayout()
         row.addRow("Levels", self.levels.native)
-        row.addRow(self.wrong_levels)
         self.advanced = parts.Fold("Advanced")
         self.advanced.inner.addLayout(row)
+        self.advanced.inner.addWidget(self.wrong_levels)
         for title, form in (
             ("Objects", self.more), ("Network", self.network), ("Training", self.options), ("Noise", self.noise),
         ):  # fmt: skip
@@ -169,7 +169,7 @@ class TrainForm(QWidget):
         modality, method = self._asked
         asked = {"modality": modality, "method": method} | self._levels()
         try:
-            params.build(TrainingPlan, asked, "Levels are numbers with commas")
+            params.build(TrainingPlan, asked, "Please check")
         except ParameterError as error:
             self.wrong_levels.setText(str(error))
         else:
