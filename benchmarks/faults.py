@@ -34,7 +34,7 @@ from tests.methods import tiny
 from napari_unroll.errors import LONGEST_TEXT, UnrollError
 from napari_unroll.events import Finished
 from napari_unroll.io.writers import write
-from napari_unroll.methods.algorithms.network import Network
+from napari_unroll.methods.algorithms.network import USUAL_NOISE, Network
 from napari_unroll.normal import cache
 from napari_unroll.pipeline import unfinished
 from napari_unroll.pipeline.plan import Choices, resolve
@@ -227,10 +227,10 @@ def denoising(
     def disturbed() -> End:
         n_calls, real = 0, Network.denoise
 
-        def denoise(self: Network, x: torch.Tensor, k: int) -> torch.Tensor:
+        def denoise(self: Network, x: torch.Tensor, k: int, noise: float) -> torch.Tensor:
             nonlocal n_calls
             n_calls += 1
-            return answer(self, x, k, n_calls) if answer is not real else real(self, x, k)
+            return answer(self, x, k, n_calls) if answer is not real else real(self, x, k, noise)
 
         REAL.append(real)
         Network.denoise = denoise  # type: ignore[method-assign]
@@ -252,7 +252,7 @@ def memory(folder: Path) -> Iterator[Row]:
             if n == at:
                 hit.touch()
                 torch.empty(2**55, dtype=torch.uint8)
-            return REAL[-1](network, x, k)  # type: ignore[no-any-return]
+            return REAL[-1](network, x, k, USUAL_NOISE)  # type: ignore[no-any-return]
 
         first = child(denoising(answer, reconstruction(folder, "unrolled-pgd", out)))
         if not hit.exists():
@@ -267,7 +267,7 @@ def network_nan(folder: Path) -> Row:
     row = Row("NaN from the network")
     for at in (1, 5, 20):
         for method in ("unrolled-pgd", "mol-lr"):
-            answer = lambda net, x, k, n, at=at: REAL[-1](net, x, k) * (float("nan") if n >= at else 1.0)  # noqa: E731
+            answer = lambda net, x, k, n, at=at: REAL[-1](net, x, k, USUAL_NOISE) * (float("nan") if n >= at else 1.0)  # noqa: E731
             row.add(child(denoising(answer, reconstruction(folder, method))))
     return row
 
@@ -318,7 +318,7 @@ def damage(folder: Path, rng: np.random.Generator, n: int) -> Iterator[Row]:
     row = Row("damaged store of an unfinished run")
     for i in range(n):
         out = folder / f"damage-{i}.ome.zarr"
-        stop = lambda net, x, k, n: os._exit(9) if n == 6 else REAL[-1](net, x, k)  # noqa: E731
+        stop = lambda net, x, k, n: os._exit(9) if n == 6 else REAL[-1](net, x, k, USUAL_NOISE)  # noqa: E731
         child(denoising(stop, reconstruction(folder, "unrolled-pgd", out)))
         files = sorted(
             p for p in (out / unfinished.INSIDE).rglob("*") if p.suffix in (".pt", ".json") and p.stat().st_size

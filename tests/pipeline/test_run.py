@@ -165,10 +165,10 @@ def test_an_unrolled_network_goes_on_after_out_of_memory(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
     denoise = Network.denoise
 
-    def short_of_memory(self, x, k):
+    def short_of_memory(self, x, k, noise):
         if k == 1 and x.shape[-1] > 16:
             allocate_too_much()
-        return denoise(self, x, k)
+        return denoise(self, x, k, noise)
 
     monkeypatch.setattr(Network, "denoise", short_of_memory)
     scan = tiny.cone(24, 8)

@@ -194,12 +194,12 @@ def test_out_of_memory_at_any_patch_loses_no_finished_one(tmp_path, monkeypatch)
     for fails_at in (1, len(whole) // 4):
         n_calls = 0
 
-        def denoise(self, x, k, real=Network.denoise, at=fails_at):
+        def denoise(self, x, k, noise, real=Network.denoise, at=fails_at):
             nonlocal n_calls
             n_calls += 1
             if n_calls == at + 1:
                 allocate_too_much()
-            return real(self, x, k)
+            return real(self, x, k, noise)
 
         monkeypatch.setattr(Network, "denoise", denoise)
         *events, finished = run(plan, scan)
