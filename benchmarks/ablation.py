@@ -183,7 +183,7 @@ def prepare(setting: Setting, folder: Path) -> None:
     factors = fit_now(physics, FitOptions(n_test=0))
     store.add_scanner(factors, 0)
     for seed in range(setting.objects):
-        store.add(build_sample(setting.scan(seed), physics, setting.network, factors), 0)
+        store.add(build_sample(setting.scan(seed), physics, setting.config, factors), 0)
     for i in range(setting.held_out):
         write_scan(folder / f"held-out-{i}.h5", setting.scan(FIRST_HELD_OUT + i))
 

@@ -585,9 +585,9 @@ def test_what_was_interrupted_or_is_finished_elsewhere_is_listed_and_taken_up(
     qtbot.waitUntil(lambda: "Saved kept.ome.zarr." in dock.message.text(), timeout=TIMEOUT_MS)
     dock.elsewhere.list_runs()
     qtbot.waitUntil(lambda: dock.elsewhere.runs.currentText() == "kept.ome.zarr: finished", timeout=TIMEOUT_MS)
-    results = len(dock.session.results)
+    before = set(dock.session.viewer.layers)
     dock.elsewhere.take_up_button.click()
-    qtbot.waitUntil(lambda: len(dock.session.results) > results, timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: not before.issuperset(dock.session.viewer.layers), timeout=TIMEOUT_MS)
     qtbot.waitUntil(lambda: not dock.elsewhere.found, timeout=TIMEOUT_MS)
 
 
