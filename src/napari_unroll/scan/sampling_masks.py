@@ -10,9 +10,7 @@ from numba import njit
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.interrupt import check
-
-GOLDEN_ANGLE = np.pi * (np.sqrt(5) - 1) / 2
-"""Between successive spokes, which never fall on one another (Winkelmann et al. 2007, doi:10.1109/TMI.2006.885337)."""
+from napari_unroll.scan.trajectories import GOLDEN_ANGLE_RAD
 
 
 def poisson_disc_mask(
@@ -38,9 +36,10 @@ def poisson_disc_mask(
 def star_mask(shape_yx: tuple[int, int], acceleration: float, calibration: int = 16, seed: int = 0) -> np.ndarray:
     """A mask, bool (y, x): spokes at golden angles through the centre, rounded to the grid, and a disc of ``calibration``.
 
-    As many spokes as leave (points) / (samples) not below ``acceleration``.
+    As many spokes as leave (points) / (samples) not below ``acceleration``. Raises ParameterError as
+    :func:`poisson_disc_mask` does.
     """
-    mask, most = _centre_disc(shape_yx, calibration), np.prod(shape_yx) / acceleration
+    mask, most = _calibrated(shape_yx, acceleration, calibration)
     along = np.linspace(-0.5, 0.5, 2 * max(shape_yx), endpoint=False)
     angle = np.random.default_rng(seed).uniform(0, np.pi)
     while True:
@@ -52,7 +51,7 @@ def star_mask(shape_yx: tuple[int, int], acceleration: float, calibration: int =
         more[np.clip(y, 0, shape_yx[0] - 1), np.clip(x, 0, shape_yx[1] - 1)] = True
         if more.sum() > most:
             return mask
-        mask, angle = more, angle + GOLDEN_ANGLE
+        mask, angle = more, angle + GOLDEN_ANGLE_RAD
 
 
 def random_mask(

@@ -15,6 +15,7 @@ from napari_unroll.scan.geometry import _Value
 from napari_unroll.scan.limits import LARGEST_WEIGHT
 
 GOLDEN_ANGLE_RAD = np.pi * (np.sqrt(5) - 1) / 2
+"""Between successive spokes, which never fall on one another (Winkelmann et al. 2007, doi:10.1109/TMI.2006.885337)."""
 _GOLDEN_MEANS = (0.4656, 0.6823)
 
 
