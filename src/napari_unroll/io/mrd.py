@@ -18,7 +18,7 @@ from napari_unroll.io.guards import check_memory
 from napari_unroll.io.hdf5 import dataset, open_hdf5, text_of
 from napari_unroll.io.mrd_epi import EchoPlanar, echo_planar
 from napari_unroll.io.mrd_header import LARGEST_HEADER, Encoding, parse_header
-from napari_unroll.io.mrd_rows import Rows, rows_of
+from napari_unroll.io.mrd_rows import CALIBRATION, NOISE, REVERSED, Rows, rows_of
 from napari_unroll.io.mri_scan import cartesian_scan, compressed, lengths_or_none, one_volume, without_oversampling
 from napari_unroll.io.reader import Reader
 from napari_unroll.io.readouts import Lattice, ReadoutOptions, chosen, slice_places, white, whitening
@@ -27,7 +27,6 @@ from napari_unroll.scan.limits import MOST
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
-NOISE, CALIBRATION, REVERSED = 19, 20, 22
 OTHER = (23, 24, 26, 27, 28, 29, 30, 31)
 """Flags of navigators, phase correction, feedback, dummies, surface coil correction, phase stabilisation: no image."""
 

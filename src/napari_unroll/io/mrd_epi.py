@@ -14,10 +14,9 @@ import scipy.fft
 
 from napari_unroll.errors import FileFormatError
 from napari_unroll.io.mrd_header import Encoding
-from napari_unroll.io.mrd_rows import Rows
+from napari_unroll.io.mrd_rows import NOISE, PHASE_CORRECTION, REVERSED, Rows
 from napari_unroll.io.mri_scan import centred
 
-NOISE, PHASE_CORRECTION, REVERSED = 19, 24, 22
 LEAST = 1e-3
 """Of the largest singular value: what regridding divides by at least."""
 

@@ -21,6 +21,8 @@ from napari_unroll.io.hdf5 import is_plain, lengths_of_column, stored_rows
 NEEDED = ("flags", "number_of_samples", "active_channels", "trajectory_dimensions", "center_sample", "discard_pre",
           "discard_post", "encoding_space_ref", "position", "slice_dir", "idx")  # fmt: skip
 BATCH_BYTES = 16_000_000
+NOISE, CALIBRATION, REVERSED, PHASE_CORRECTION = 19, 20, 22, 24
+"""Flags of a readout, counted from 1."""
 
 
 @dataclass(frozen=True)
