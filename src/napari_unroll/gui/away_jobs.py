@@ -12,6 +12,7 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Event, Finished, Outcome, Progress, Started, Stop
 from napari_unroll.gui.jobs import judged, unfinished_run_at
 from napari_unroll.interrupt import shielded
+from napari_unroll.io.ome_zarr import holds_volume
 from napari_unroll.pipeline import away
 from napari_unroll.pipeline.away import Away, Queue
 from napari_unroll.pipeline.plan import Plan
@@ -76,7 +77,7 @@ class AwayRun:
             if is_kept(self.store):
                 found = self._kept(is_here)
                 yield Finished(Outcome.COMPLETED, found)
-            elif (self.store / "0").exists():
+            elif holds_volume(self.store):
                 away.forget(self.store)
                 yield Finished(Outcome.COMPLETED, self.store)
             else:

@@ -209,6 +209,11 @@ def open_lazily(path: Path) -> StoredVolume:
         return StoredVolume(levels, image.grid(shape), image.record)
 
 
+def holds_volume(path: Path) -> bool:
+    """Whether a store of ours has its finest level: a run that still goes on has none there yet."""
+    return (path / "0").exists()
+
+
 def size_of(path: Path) -> tuple[tuple[int, ...], int]:
     """Shape of the finest level and bytes of a number."""
     with _opened(path) as (group, image):

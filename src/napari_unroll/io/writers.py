@@ -143,7 +143,7 @@ def is_large(path: Path) -> bool:
     """Whether a store is better read where it is looked at: it is large, or a run that is still going on writes it."""
     if not (path.is_dir() and path.name.lower().endswith(".zarr")):
         return False
-    if not (path / "0").exists():
+    if not ome_zarr.holds_volume(path):
         return True
     shape, itemsize = ome_zarr.size_of(path)
     return math.prod(shape) * itemsize > LARGE_BYTES

@@ -24,6 +24,7 @@ from pydantic import Field, ValidationError
 
 from napari_unroll.errors import ParameterError, shortened
 from napari_unroll.io.atomic import remove, write_text
+from napari_unroll.io.ome_zarr import holds_volume
 from napari_unroll.normal.cache import cache_folder
 from napari_unroll.pipeline.telling import CANCEL, begun_at
 from napari_unroll.pipeline.unfinished import INSIDE, is_unfinished
@@ -246,7 +247,7 @@ def condition(away: Away) -> str:
         return "going"
     if is_kept(away.store):
         return "interrupted"
-    return "finished" if (away.store / "0").exists() else "failed"
+    return "finished" if holds_volume(away.store) else "failed"
 
 
 def _begins(away: Away) -> bool:

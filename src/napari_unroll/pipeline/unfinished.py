@@ -25,7 +25,7 @@ from napari_unroll.errors import FileFormatError, ParameterError
 from napari_unroll.events import Box, Event, Finished, IterationDone, Outcome, PatchDone, Warned, whole
 from napari_unroll.io.atomic import check_target, locked, remove, write_text
 from napari_unroll.io.guards import check_folder
-from napari_unroll.io.ome_zarr import GrowingVolume
+from napari_unroll.io.ome_zarr import GrowingVolume, holds_volume
 from napari_unroll.io.sealed import read_sealed, write_sealed
 from napari_unroll.io.volume import plain_record
 from napari_unroll.methods.journal import Journal, Patch
@@ -267,7 +267,7 @@ def record_of(path: Path) -> dict[str, Any]:
 
 def is_unfinished(path: Path) -> bool:
     """Whether a store holds nothing but a run that did not end."""
-    return (path / INSIDE).is_dir() and not (path / "0").exists()
+    return (path / INSIDE).is_dir() and not holds_volume(path)
 
 
 def check_free(path: Path, overwrite: bool) -> None:

@@ -30,7 +30,7 @@ from napari_unroll.events import (
 from napari_unroll.interrupt import shielded
 from napari_unroll.io.atomic import is_locked
 from napari_unroll.io.guards import check_folder
-from napari_unroll.io.ome_zarr import GrownVolume
+from napari_unroll.io.ome_zarr import GrownVolume, holds_volume
 from napari_unroll.io.writers import read_volume
 from napari_unroll.methods.registry import get
 from napari_unroll.pipeline.plan import roi_box
@@ -263,7 +263,7 @@ class Watcher:
 
     def _made(self) -> Finished | None:
         """The volume, where this run has written one."""
-        if (self._store / INSIDE).exists() or not (self._store / "0").exists():
+        if (self._store / INSIDE).exists() or not holds_volume(self._store):
             return None
         volume = read_volume(self._store)
         record = volume.record
