@@ -81,7 +81,7 @@ def test_samples_know_the_noise_that_is_told(tmp_path):
     assert len(split.scanners) == 3
     assert {spec.scanner for spec in split.held_out}.isdisjoint({spec.scanner for spec in split.training})
     list(build(store, split.training, local_problems(Operators(store, "cpu"), plan.network)))
-    told = [noise_told(spec.make()) for spec in split.training]
+    told = [noise_told(plan.network, spec.make()) for spec in split.training]
     batch = PatchSampler([store.load(i) for i in range(2)], (1, 16, 16), 0).draw(1)
     assert batch.noise.shape == (1, 1, 1, 1, 1)
     assert float(batch.noise) == pytest.approx(told[batch.scanner])

@@ -36,6 +36,11 @@ PATCH, OVERLAP = 96, 8
 """Of the network's passes over whole volumes: up to this edge in one piece."""
 
 
+def noise_of(volumes: Volumes) -> float:
+    """The noise that the scan of a sample is told to have; samples without one have the usual."""
+    return float(volumes.get("noise", USUAL_NOISE))
+
+
 def follows_trajectory(config: NetworkConfig, options: TrainOptions) -> bool:
     """Whether a training needs trajectories, and so the exact operators: a network without data steps has no context."""
     return config.has_data_steps and options.context == "trajectory"
@@ -105,7 +110,7 @@ class Trajectory:
         def residual(x: torch.Tensor) -> torch.Tensor:
             return first - physics.normal(x - start)
 
-        noise = float(volumes.get("noise", USUAL_NOISE))
+        noise = noise_of(volumes)
         equilibrium = self.network.config.equilibrium
         if equilibrium is not None:
             with hearing():  # no step of the training

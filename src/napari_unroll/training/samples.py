@@ -32,7 +32,7 @@ from napari_unroll.normal import storage
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
-from napari_unroll.training.contexts import NO_CONTEXTS, TRUE_CONTEXTS, Contexts, Volumes
+from napari_unroll.training.contexts import NO_CONTEXTS, TRUE_CONTEXTS, Contexts, Volumes, noise_of
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
 
 Sample = tuple[Volumes, int]
@@ -71,7 +71,7 @@ def build_sample(scan: Scan, physics: VolumePhysics, network: NetworkConfig, fac
         "residual_truth": physics.A_adjoint(y - physics.A(truth)),
         "residual_start": physics.A_adjoint(y - physics.A(start)),
     }
-    return _scaled(volumes, intensity_scale(start)) | {"noise": np.array(noise_told(scan), np.float32)}
+    return _scaled(volumes, intensity_scale(start)) | {"noise": np.array(noise_told(network, scan), np.float32)}
 
 
 def build_clean_sample(truth: np.ndarray) -> Volumes:
@@ -233,7 +233,7 @@ class PatchSampler:
             volumes, _ = self._samples[int(self.rng.choice(self._by_scanner[scanner]))]
             estimates, residuals = contexts.make(volumes, scanner)
             known = [volumes[name] for name in ("truth", "start") if name in volumes]
-            noise = float(volumes.get("noise", USUAL_NOISE))
+            noise = noise_of(volumes)
             visit = _Visit([*known, *estimates, *residuals], contexts.uses, noise)
             self._open[scanner, place] = visit
         visit.left -= 1

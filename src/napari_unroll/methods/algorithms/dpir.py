@@ -66,7 +66,7 @@ def solve(problem: Problem, params: HalfQuadraticParams) -> Generator[Event, Non
     """Volume (z, y, x), from FDK or the zero-filled image."""
     weights = find_denoiser(problem.scan.modality, params)
     network = load(weights, ("dpir",), problem.y.is_complex(), problem.device)
-    start = yield from first_estimate(problem, network.config.start_iterations)
+    start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
     return (yield from half_quadratic(problem, params, network.prior(0), start))
 
 

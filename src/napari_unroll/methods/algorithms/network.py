@@ -39,12 +39,6 @@ MOST_NOISE = 0.1
 AnyDataStep = Annotated[GradientStepConfig | ResolventStepConfig, Field(discriminator="kind")]
 
 
-def noise_told(scan: Scan) -> float:
-    """The noise of a scan for networks that follow it, relative to the brightest voxel; the usual one where it is not known."""
-    found = quietest_deviation(scan)
-    return USUAL_NOISE if found is None else min(found, MOST_NOISE)
-
-
 class NetworkConfig(MethodParams):
     """Architecture of a learned method; stored with its weights."""
 
@@ -160,6 +154,12 @@ class NetworkConfig(MethodParams):
         owned = {self.n_iterations: ", each with its own", 1: " that share one"}
         shared = owned.get(self.n_priors, f" with {self.n_priors} times a")
         return f"K = {self.n_iterations} iterations{shared} {self.prior.title}"
+
+
+def noise_told(config: NetworkConfig, scan: Scan) -> float:
+    """The noise of a scan, relative to the brightest voxel, for networks that follow it; the usual one otherwise or unknown."""
+    found = quietest_deviation(scan) if config.follows_noise else None
+    return USUAL_NOISE if found is None else min(found, MOST_NOISE)
 
 
 @dataclass(frozen=True)

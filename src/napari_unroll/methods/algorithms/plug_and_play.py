@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 
 from napari_unroll.events import Event, IterationDone
+from napari_unroll.methods.algorithms.network import noise_told
 from napari_unroll.methods.algorithms.passes import Clean, clean, prior_pass, relative_size
 from napari_unroll.methods.algorithms.post_processing import drunet
 from napari_unroll.methods.algorithms.reconstruct import NetworkParams, network_config
@@ -67,8 +68,9 @@ def solve(problem: Problem, params: PnPParams) -> Generator[Event, None, torch.T
     """Volume (z, y, x), from the start that the network was trained for."""
     weights = select_weights(NETWORKS[0], problem.scan.modality, params.weights)
     network = load(weights, NETWORKS, problem.y.is_complex(), problem.device)
-    start = yield from first_estimate(problem, network.config.start_iterations)
-    return (yield from accelerated(problem, params, partial(network.denoise, k=0), start))
+    start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
+    prior = partial(network.denoise, k=0, noise=noise_told(network.config, problem.scan))
+    return (yield from accelerated(problem, params, prior, start))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pydantic import Field
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, FixedPoint, IterationDone
 from napari_unroll.methods.algorithms.iterations import State
-from napari_unroll.methods.algorithms.network import USUAL_NOISE, Network, NetworkConfig, noise_told
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig, noise_told
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
 from napari_unroll.methods.algorithms.patch_history import SLACK, PatchHistory
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
@@ -136,7 +136,7 @@ class _Run:
         self.start = self.unscaled_start / self.scale
         self.steps = _steps_of(self.params)
         self.adjoint = self.problem.adjoint / self.scale if self.network.config.has_data_steps else None
-        self.noise = noise_told(self.problem.scan) if self.network.config.follows_noise else USUAL_NOISE
+        self.noise = noise_told(self.network.config, self.problem.scan)
 
     @property
     def n_iterations(self) -> int:
