@@ -92,7 +92,7 @@ def test_torch_makes_the_same_on_disk(name, scratch, in_memory):
     if MAPS.exists():
         assert is_on_disk(found)
         assert not is_on_disk(wanted)
-    assert not list(scratch.folder.iterdir())
+    assert not list(scratch.place.iterdir())
 
 
 def test_what_is_smaller_than_a_volume_stays_in_memory(scratch):
@@ -100,11 +100,11 @@ def test_what_is_smaller_than_a_volume_stays_in_memory(scratch):
         assert zeros((10, 12, 14)).base is not None
         patch = X[..., 1:, :, :] + 1
         zeros((9, 12, 14))
-    with OnDisk(Scratch(scratch.folder / "none", 10**9)):
+    with OnDisk(Scratch(scratch.place / "none", 10**9)):
         assert torch.equal(X + Y, Y + X)
         assert zeros(SHAPE).sum() == 0
     assert patch.shape == (1, 1, 9, 12, 14)
-    assert not (scratch.folder / "none").exists()
+    assert not (scratch.place / "none").exists()
 
 
 def test_what_cannot_be_written_into_a_place_is_made_in_memory_first(scratch, in_memory):

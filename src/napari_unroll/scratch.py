@@ -33,9 +33,9 @@ aten: Any = torch.ops.aten
 
 @dataclass(frozen=True)
 class Scratch:
-    """Room in ``folder`` for arrays whose last three axes have at least ``n_voxels`` voxels together."""
+    """Room in the folder ``place`` for arrays whose last three axes have at least ``n_voxels`` voxels together."""
 
-    folder: Path
+    place: Path
     n_voxels: int
 
     def holds(self, shape: Sequence[int]) -> bool:
@@ -45,13 +45,13 @@ class Scratch:
     def mapped(self, n_bytes: int) -> mmap.mmap:
         """So many bytes of zeros in a file without a name. Raises MemoryExceeded where the disk is full."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder) as file:
+            self.place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.place) as file:
                 _reserve(file, n_bytes)
                 return mmap.mmap(file.fileno(), n_bytes)
         except OSError as error:
             raise MemoryExceeded(
-                f"The volumes do not fit into {self.folder} ({error.strerror}; {n_bytes / 2**20:.0f} MiB more were needed): make "
+                f"The volumes do not fit into {self.place} ({error.strerror}; {n_bytes / 2**20:.0f} MiB more were needed): make "
                 "room there, or name a folder on another disk in NAPARI_UNROLL_SCRATCH."
             ) from error
 
