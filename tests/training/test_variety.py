@@ -55,6 +55,15 @@ def test_a_drawn_scanner_is_that_of_its_seed(scans):
     np.testing.assert_array_equal(again.measurements, scans[3].measurements)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_planes_are_taken_where_there_is_something_to_see(seed):
+    scanner = drawn(seed)
+    shape = scanner.object_grid.shape
+    volume = np.zeros(shape, np.complex64)
+    volume[-2:, shape[1] // 4 : -(shape[1] // 4), shape[2] // 4 : -(shape[2] // 4)] = 1
+    assert np.abs(scanner.simulate(volume, seed).truth).max() > 0.1
+
+
 def test_estimated_maps_show_the_same_measurements():
     """S_est x_est is S x where the maps are good: without noise and with every sample, but for the smooth phase."""
     scanner = DrawnCoilScanner(0, 40, (1.0, 1.0), Noise(sigma=(1e-6, 1e-6)))

@@ -73,8 +73,7 @@ class DrawnCoilScanner:
     def simulate(self, volume: np.ndarray, seed: int) -> Scan:
         """Sample the k-space of some planes of ``volume`` (z, y, x), in a contrast and phase of ``seed``, and add noise."""
         rng, grid = np.random.default_rng([seed, 6]), self.grid
-        first = int(rng.integers(0, volume.shape[0] - grid.shape[0] + 1))
-        image = recoloured(volume[first : first + grid.shape[0]], rng, seed)
+        image = recoloured(_some_planes(volume, grid.shape[0], rng), rng, seed)
         mask, csm = self._mask(), coil_maps(grid.shape, self._n_coils, self.seed)
         scan = CoilScanner(self.name, mask, csm, grid, self._noise).simulate(image, seed)
         return with_estimated_maps(scan) if self._rng(4).random() < ESTIMATED else scan
@@ -113,6 +112,14 @@ MAKE: dict[str, Callable[[tuple[int, int], float, int, int], np.ndarray]] = {
     "star": star_mask,
 }
 """(shape (y, x), acceleration, radius of the centre, seed) → mask, by kind."""
+
+
+def _some_planes(volume: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """``n`` planes of ``volume`` (z, y, x) in a row that show at least half as much as those that show the most."""
+    up_to = np.concatenate([[0.0], np.abs(volume).sum((1, 2), dtype=np.float64).cumsum()])
+    shown = up_to[n:] - up_to[:-n]
+    first = int(rng.choice(np.flatnonzero(shown >= shown.max() / 2)))
+    return volume[first : first + n]
 
 
 def with_estimated_maps(scan: Scan) -> Scan:
