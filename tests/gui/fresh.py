@@ -136,7 +136,9 @@ def start(viewer: Any, _: str, threads: ImportThreads) -> None:
     menu_actions(viewer)["Plugins", "Unroll", "Start here (Unroll)"].trigger()
     window = viewer.window._qt_window
     wait_for(Opened(window).all_there)
+    draw(viewer)
     docks = {name: viewer.window.dock_widgets[f"{name} (Unroll)"] for name in DOCKS}
+    assert [name for name in DOCKS if not docks[name].visibleRegion().isEmpty()] == [DOCKS[0]]
     for name in DOCKS:
         if docks[name].dock is None:
             wait_for(docks[name].ready, lambda frame=docks[name]: frame.parent().raise_())
@@ -168,7 +170,7 @@ def everything(viewer: Any, _: str, threads: ImportThreads) -> None:
     completed(normal, normal.fit_button.click)
     draw(viewer)
     reconstruct.choose("tv-fista")
-    reconstruct.params.fields["n_iterations"].value = 3
+    reconstruct.method.params.fields["n_iterations"].value = 3
     finished = completed(reconstruct, reconstruct.run_button.click)
     (layer,) = reconstruct.session.layers.ours("result")
     assert (layer.data == finished.result).all()

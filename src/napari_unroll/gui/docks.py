@@ -66,9 +66,9 @@ class OpeningDock(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if not self._placed:
-            QTimer.singleShot(0, self._join_tabs)
+            QTimer.singleShot(0, self.join_tabs)
 
-    def _join_tabs(self) -> None:
+    def join_tabs(self) -> None:
         """Share the place of our other docks as a tab, where napari stacks them into slivers."""
         frame, window = frame_of(self), self.window()
         if self._placed or frame is None or not isinstance(window, QMainWindow):
@@ -208,7 +208,9 @@ class StartHere(QWidget):
         for title, kind in DOCKS.items():
             name = f"{title} (Unroll)"  # as napari's menu names it, which then shows and hides the same dock
             if name not in viewer.window.dock_widgets:
-                viewer.window.add_dock_widget(kind(viewer), name=name)
+                made = kind(viewer)
+                viewer.window.add_dock_widget(made, name=name)
+                made.join_tabs()  # now: each comes to the front, and the first one shall be last
         first = viewer.window.dock_widgets[f"{next(iter(DOCKS))} (Unroll)"]
         QTimer.singleShot(0, lambda: _front(first))
         viewer.window.remove_dock_widget(self)
