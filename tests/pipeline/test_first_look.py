@@ -5,6 +5,7 @@ import pytest
 
 from napari_unroll.events import QuickLook, whole
 from napari_unroll.pipeline.first_look import SLAB_VOXELS, Coarse, _from_the_middle, first_look, rough
+from napari_unroll.pipeline.geometry_check import Sizes
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
 from tests.methods import tiny
@@ -73,6 +74,19 @@ def test_work_does_not_grow_with_the_scan():
     fine = scan.with_grid(scan.grid.resample((400, 400, 400)))
     assert rough(fine, whole((400, 400, 400))).values.size <= 96**3 < 400**3
     assert large == 20**3
+
+
+def test_where_a_look_takes_long_a_coarser_one_comes_before(monkeypatch):
+    scan = tiny.cone()
+    box = whole(scan.grid.shape)
+    monkeypatch.setattr("napari_unroll.pipeline.first_look.COARSEST", Sizes(views=6, columns=10, voxels=10))
+    for soon, n in ((10**9, 1), (0, 2)):
+        monkeypatch.setattr("napari_unroll.pipeline.first_look.SOON", soon)
+        looks = [e.values for e in first_look(scan, box) if isinstance(e, QuickLook)]
+        assert len(looks) == n
+        likenesses = [likeness(look, scan.truth) for look in looks]
+        assert likenesses == sorted(likenesses)
+        assert likenesses[0] > 0.5
 
 
 @pytest.mark.parametrize(("method", "make"), tiny.applicable())

@@ -1,8 +1,8 @@
 """Something to look at within a second or two: a rough volume whose work does not grow with the scan.
 
-CT: filtered back-projection of few views on binned pixels and a coarse grid. MRI: the root sum of squares of coil images from
-the middle of k-space. Images: some of the measured pixels. The result's grid is filled slab by slab by linear interpolation, from
-its middle outwards. Knows no methods and no operators of the whole scan.
+CT: filtered back-projection of few views on binned pixels and a coarse grid; of still fewer before, where that takes long.
+MRI: the root sum of squares of coil images from the middle of k-space. Images: some of the measured pixels. The result's grid
+is filled slab by slab by linear interpolation, from its middle outwards. Knows no methods and no operators of the whole scan.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from napari_unroll.physics import fdk
 from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.pool import default_threads
 from napari_unroll.pipeline.edits import ct_geometry
-from napari_unroll.pipeline.geometry_check import reduced
+from napari_unroll.pipeline.geometry_check import MOST, Sizes, reduced
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
@@ -29,6 +30,10 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 Triple = tuple[float, float, float]
 Shape = tuple[int, int, int]
+COARSEST = Sizes(views=24, columns=40, voxels=40)
+"""What a scan is reduced to for the very first picture, where the next one takes long."""
+SOON = 4_000_000
+"""Voxels times views of filtered back-projections that need nothing before them: under half a second on one core."""
 MAX_EDGE = 128
 MAX_COIL_VOXELS = 1_500_000
 """Of all coarse coil images together."""
@@ -55,24 +60,33 @@ class Coarse:
 
 def first_look(scan: Scan, box: Box) -> Generator[Event, None, None]:
     """A rough picture of the voxels ``box`` as QuickLook events, in voxels of the box; none where the scan allows none."""
-    try:
-        coarse = yield from stepwise(lambda: rough(scan, box), "a first look")
-    except UnrollError:
-        return
     shape: Shape = tuple(b.stop - b.start for b in box)
-    for z in _from_the_middle(shape):
-        yield QuickLook((z, slice(0, shape[1]), slice(0, shape[2])), coarse.planes(shape, z))
+    for sizes in _sizes(scan, shape):
+        try:
+            coarse = yield from stepwise(partial(rough, scan, box, sizes), "a first look")
+        except UnrollError:
+            return
+        for z in _from_the_middle(shape):
+            yield QuickLook((z, slice(0, shape[1]), slice(0, shape[2])), coarse.planes(shape, z))
 
 
-def rough(scan: Scan, box: Box) -> Coarse:
-    """The rough volume of the voxels ``box``; raises ScanError where the scan allows none."""
+def _sizes(scan: Scan, shape: Shape) -> Iterator[Sizes]:
+    """What the scan is reduced to, one picture after the other."""
+    views, voxels = len(scan.measurements), min(max(shape), MOST.voxels)
+    if scan.modality == "ct" and min(views, MOST.views) * voxels**3 > SOON:
+        yield COARSEST
+    yield MOST
+
+
+def rough(scan: Scan, box: Box, sizes: Sizes = MOST) -> Coarse:
+    """The rough volume of the voxels ``box``, from an X-ray scan reduced to ``sizes``; raises ScanError where there is none."""
     if isinstance(scan.geometry, BlurredSampling):
         return _of_image(scan, scan.geometry, box)
     if isinstance(scan.geometry, CartesianSampling):
         return _of_images(_middle_of_kspace(scan), scan.grid.shape, box)
     if isinstance(scan.geometry, NonCartesianSampling):
         return _of_images(_middle_of_trajectory(scan, scan.geometry), scan.grid.shape, box)
-    _, small, _ = reduced(scan, scan.grid.restrict(box))
+    _, small, _ = reduced(scan, scan.grid.restrict(box), sizes)
     values = fdk.reconstruct(small.measurements, ct_geometry(small), small.grid, "hann", default_threads())
     step: Triple = tuple((b.stop - b.start) / n for b, n in zip(box, values.shape, strict=True))
     return Coarse(values, tuple((s - 1) / 2 for s in step), step)  # type: ignore[arg-type]
