@@ -21,6 +21,8 @@ FRAMES = 5
 REST_S, REST_SHARE = 0.3, 0.1
 """At rest is a process that used less than this share of one processor for that long."""
 LIMIT_S = 600.0
+KEPT = "tv-pdhg"
+"""The method whose run is kept in a file while it goes: it applies to every scan, and its state is written often."""
 NEED_THE_FIT = ("comparison", "effect", "patch")
 SAMPLES: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "cone-beam": lambda size, views: {"n": size, "n_views": views},
@@ -146,6 +148,11 @@ def works(docks: Any, sample: str) -> dict[str, Callable[[], Any]]:
     }
     if scan.modality != "ct":
         del stages["geometry check"]
+    def into_a_file() -> None:
+        docks.reconstruct.choose(KEPT)
+        docks.reconstruct.run(Path(tempfile.mkdtemp(dir=os.environ["BENCHMARK_FOLDER"])) / "kept.ome.zarr")
+
+    stages["run into a file"] = into_a_file
     methods = {m.name: method(m.name) for m in for_scan(scan) if has_weights(m, scan)}
     return stages | methods | {"sample": lambda: docks.scan.open_sample(title)}  # last: another scan ends the fit
 
@@ -192,12 +199,14 @@ def measure_cancel(sample: str, size: int, views: int, moments: list[float], onl
             until(lambda end=end, runners=runners: time.perf_counter() > end or not any(r.busy for r in runners))
             if not any(runner.busy for runner in runners):
                 break
-            pressed = time.perf_counter()
+            pressed, used = time.perf_counter(), time.process_time()
             for runner in runners:
                 runner.cancel()
             silence()
-            idle = time.perf_counter() - pressed
-            rows.append({"sample": sample, "work": name, "after_s": moment, "idle_s": idle})
+            idle, took = time.perf_counter() - pressed, time.process_time() - used
+            rows.append(
+                {"sample": sample, "work": name, "after_s": moment, "idle_s": idle, "idle_processor_s": took}
+            )
             print(rows[-1], file=sys.stderr, flush=True)
     docks.viewer.close()
     return rows
@@ -220,7 +229,7 @@ def measure_run(sample: str, sizes: list[int], views: int, only: str = "") -> li
         from napari_unroll.pipeline import sources
 
         session.set_scan(sources.sample(sample, SAMPLES[sample](size, views)))
-        for name in [n for n in works(docks, sample) if docks.reconstruct.method.findData(n) >= 0]:
+        for name in [n for n in works(docks, sample) if docks.reconstruct.method.list.findData(n) >= 0]:
             if only in ("", name):
                 rows.append({"sample": sample, "size": size, "method": name, **timed_run(docks, name)})
                 print(rows[-1], file=sys.stderr, flush=True)
@@ -237,7 +246,7 @@ def timed_run(docks: Any, name: str) -> dict[str, Any]:
     expected = dock.estimate().expected
     begun, used = time.perf_counter(), time.process_time()
     dock.run()
-    run, view = dock.session.runner.run, dock.view
+    run, view = dock.session.runner.run, dock.runs.view
     run.event.connect(lambda e: told.append((time.process_time() - used, e)) if isinstance(e, Forecast) else None)
     until(lambda: view.layer.visible or run.over)
     picture, processor = time.perf_counter() - begun, time.process_time() - used

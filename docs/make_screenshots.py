@@ -33,11 +33,23 @@ def finish(docks) -> None:
     print(finished.outcome, finished.advice, flush=True)
 
 
-def scan_pictures(docks, out: Path, size: int) -> None:
-    """The Scan dock with the cone-beam sample."""
+def load(docks, size: int) -> None:
+    """The cone-beam sample."""
     from napari_unroll.pipeline import sources
 
     docks.scan.session.set_scan(sources.sample("cone-beam", {"n": size}))
+
+
+def reconstruct(docks, method: str) -> None:
+    """A result to look at."""
+    docks.reconstruct.choose(method)
+    docks.reconstruct.run()
+    finish(docks)
+
+
+def scan_pictures(docks, out: Path, size: int) -> None:
+    """The Scan dock with the cone-beam sample."""
+    load(docks, size)
     docks.front(docks.scan)
     docks.scan.check_pair()
     finish(docks)
@@ -118,14 +130,12 @@ def reconstruct_pictures(docks, out: Path) -> None:
     from napari_unroll.gui.demo import wait_for
 
     docks.front(docks.reconstruct)
-    docks.reconstruct.choose("fdk")
-    docks.reconstruct.run()
-    finish(docks)
+    reconstruct(docks, "fdk")
     docks.reconstruct.choose("auto")
     docks.reconstruct.settings.fields["patch_size"].value = 48
     docks.reconstruct.arrived.setChecked(True)
     docks.reconstruct.run()
-    run, view = docks.scan.session.runner.run, docks.reconstruct.view
+    run, view = docks.scan.session.runner.run, docks.reconstruct.runs.view
     while not run.over and (view.arrived is None or view.n_patches < 15):
         wait_for(run.event)
     picture(docks, out / "reconstruct_running.png")
@@ -178,6 +188,9 @@ def train_pictures(docks, out: Path, seconds: int = 240) -> None:
 
 def compare_pictures(docks, out: Path) -> None:
     """The Compare dock with FDK and the last result against the truth."""
+    if not docks.scan.session.layers.ours("result"):
+        reconstruct(docks, "fdk")
+        reconstruct(docks, "auto")
     docks.front(docks.compare)
     docks.compare.measure()
     finish(docks)
@@ -214,6 +227,8 @@ PARTS = {
     "mri": mri_pictures,
 }
 """In this order, for the later ones show what the earlier ones made."""
+OWN_SCAN = ("train", "geometry", "scan", "mri")
+"""Parts that load what they show, or need nothing; the others show the sample of *scan*."""
 
 
 def main() -> None:
@@ -236,6 +251,8 @@ def main() -> None:
         sizes = {"geometry": (args.size,), "scan": (args.size,)}
         for name, make in PARTS.items():
             if name in args.only:
+                if name not in OWN_SCAN and docks.scan.session.scan is None:
+                    load(docks, args.size)
                 make(docks, args.out, *sizes.get(name, ()))
         docks.viewer.close()
 

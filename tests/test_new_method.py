@@ -70,7 +70,7 @@ def test_a_new_row_is_in_the_docks(registered, qapp):
     viewer = ViewerModel()
     reconstruct, train = ReconstructDock(viewer), TrainDock(viewer)
     reconstruct.choose(TOY.name)
-    assert reconstruct.params.fields["weights"].value == "auto"
+    assert reconstruct.method.params.fields["weights"].value == "auto"
     train.form.plan.fields["method"].value = TOY.name
     assert train.form.order().plan.network.prior.kind == "unet"
     for dock in (reconstruct, train):

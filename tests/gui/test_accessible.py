@@ -68,8 +68,8 @@ def test_keys_run_and_cancel(docks, viewer, qtbot, cone_scan):
     docks.front(docks.reconstruct)
     qtbot.waitUntil(docks.reconstruct.run_button.isVisible)
     docks.reconstruct.choose("tv-fista")
-    docks.reconstruct.params.fields["n_iterations"].value = 10_000
-    docks.reconstruct.params.fields["tolerance"].value = 0.0
+    docks.reconstruct.method.params.fields["n_iterations"].value = 10_000
+    docks.reconstruct.method.params.fields["tolerance"].value = 0.0
     window = viewer.window._qt_window
     window.activateWindow()
     qtbot.waitUntil(window.isActiveWindow)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from qtpy.QtWidgets import QApplication, QComboBox, QFileDialog, QPushButton
+from qtpy.QtWidgets import QApplication, QComboBox, QPushButton
 from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
@@ -101,8 +101,8 @@ def test_without_a_scan_it_offers_the_sample(dock, qtbot):
 def test_methods_run_and_leave_their_volume(dock, qtbot, cone_scan, name):
     dock.session.set_scan(cone_scan)
     dock.choose(name)
-    if "n_iterations" in dock.params.fields:
-        dock.params.fields["n_iterations"].value = 3
+    if "n_iterations" in dock.method.params.fields:
+        dock.method.params.fields["n_iterations"].value = 3
     dock.run_button.click()
     finished = ended(qtbot, dock)
     assert finished.outcome is Outcome.COMPLETED, finished.advice
@@ -130,10 +130,10 @@ def test_run_cancel_run(dock, qtbot, cone_scan):
     dock.choose("slow")
     dock.run_button.click()
     until_gate(qtbot, dock)
-    layer = dock.view.layer
+    layer = dock.runs.view.layer
     assert layer.data[:8].min() == 1
     assert layer.data[8:].max() < 1  # the first look
-    assert np.nanmax(dock.view.arrived.data) == 0.5
+    assert np.nanmax(dock.runs.view.arrived.data) == 0.5
     dock.cancel_button.click()
     assert layer not in dock.session.viewer.layers
     assert "cancelled" in dock.message.text()
@@ -152,8 +152,8 @@ def test_a_result_that_is_taken_away_ends_its_run(dock, qtbot, cone_scan):
     dock.choose("slow")
     dock.run_button.click()
     until_gate(qtbot, dock)
-    dock.session.viewer.layers.remove(dock.view.layer)
-    assert dock.view is None
+    dock.session.viewer.layers.remove(dock.runs.view.layer)
+    assert dock.runs.view is None
     assert "removed" in dock.message.text()
     assert not dock.session.layers.ours("result")
     assert not dock.session.layers.ours("arrived")
@@ -220,8 +220,8 @@ def test_bad_input_is_one_sentence_and_stays(dock, cone_scan):
 def test_preview_reconstructs_a_slab_where_the_viewer_is(dock, qtbot, cone_scan):
     dock.session.set_scan(cone_scan)
     dock.choose("fdk")
-    dock.region.setChecked(True)
-    dock.planes.setValue(4)
+    dock.preview.region.setChecked(True)
+    dock.preview.planes.setValue(4)
     dock.session.viewer.dims.set_point(0, cone_scan.grid.origin_mm[0] + 10 * cone_scan.grid.spacing_mm[0])
     dock.run_button.click()
     finished = ended(qtbot, dock)
@@ -235,18 +235,18 @@ def test_preview_reconstructs_a_slab_where_the_viewer_is(dock, qtbot, cone_scan)
 def test_a_rectangle_says_which_part_of_the_slab_is_previewed(dock, qtbot, cone_scan):
     dock.session.set_scan(cone_scan)
     dock.choose("fdk")
-    dock.planes.setValue(4)
-    dock.inside.setChecked(True)
-    assert dock.region.isChecked()
+    dock.preview.planes.setValue(4)
+    dock.preview.inside.setChecked(True)
+    assert dock.preview.region.isChecked()
     assert dock.choices().roi[2:] == (4, 12, 4, 12)
-    shapes = dock.rectangle.layer
+    shapes = dock.preview.rectangle.layer
     (_, oy, ox), (_, sy, sx) = cone_scan.grid.origin_mm, cone_scan.grid.spacing_mm
     shapes.data = [np.array([[oy + 1.6 * sy, ox - 9 * sx], [oy + 5.4 * sy, ox + 99 * sx]])]
     assert dock.choices().roi[2:] == (2, 6, 0, 16)
     dock.run_button.click()
     finished = ended(qtbot, dock)
     assert finished.result.shape == (4, 4, 16)
-    dock.inside.setChecked(False)
+    dock.preview.inside.setChecked(False)
     assert shapes not in dock.session.viewer.layers
     assert dock.choices().roi[2:] == (0, 16, 0, 16)
 
@@ -300,10 +300,10 @@ def test_the_region_of_a_stored_result_keeps_its_place(dock, cone_scan, roi):
 def test_a_live_preview_follows_the_parameters_in_one_layer(dock, qtbot, cone_scan):
     dock.session.set_scan(cone_scan)
     dock.choose("fdk")
-    dock.live.setChecked(True)
+    dock.preview.live.setChecked(True)
     with qtbot.waitSignal(dock.session.result_added, timeout=TIMEOUT_MS):
         pass
-    dock.params.fields["window"].value = "hann"
+    dock.method.params.fields["window"].value = "hann"
     with qtbot.waitSignal(dock.session.result_added, timeout=TIMEOUT_MS) as blocker:
         pass
     assert blocker.args[0].record["method"]["params"]["window"] == "hann"
@@ -313,10 +313,10 @@ def test_a_live_preview_follows_the_parameters_in_one_layer(dock, qtbot, cone_sc
 def test_a_live_preview_that_would_take_long_switches_itself_off(dock, cone_scan, monkeypatch):
     dock.session.set_scan(cone_scan)
     dock.choose("fdk")
-    dock.live.setChecked(True)
+    dock.preview.live.setChecked(True)
     monkeypatch.setattr(reconstruct_dock, "LIVE_S", 0.0)
     dock.refresh()
-    assert not dock.live.isChecked()
+    assert not dock.preview.live.isChecked()
     assert "live preview is off" in dock.message.text()
     assert not dock.session.runner.busy
 
@@ -342,14 +342,14 @@ def test_any_edits_in_the_docks_are_repeated_by_the_command(model, qtbot, tmp_pa
     method = ("cgls", "fdk", "cgls", "tv-fista")[seed]
     dock.choose(method)
     for name, values in EDITS[method].items():
-        dock.params.fields[name].value = draw(values)
+        dock.method.params.fields[name].value = draw(values)
     for name, values in FITS.items():
         fit.form.fields[name].value = draw(values)
     fit.fit_button.click()
     ended(qtbot, dock)
-    dock.region.setChecked(bool(rng.integers(2)))
-    dock.planes.setValue(int(rng.integers(3, 8)))
-    dock.inside.setChecked(bool(rng.integers(2)))
+    dock.preview.region.setChecked(bool(rng.integers(2)))
+    dock.preview.planes.setValue(int(rng.integers(3, 8)))
+    dock.preview.inside.setChecked(bool(rng.integers(2)))
     dock.session.layers.viewpoint.go_to(dock.session.scan.grid, (int(rng.integers(14)), 0, 0))
     dock.run_button.click()
     finished = ended(qtbot, dock)
@@ -359,7 +359,7 @@ def test_any_edits_in_the_docks_are_repeated_by_the_command(model, qtbot, tmp_pa
     done = CliRunner().invoke(app, [*words[1:], "--overwrite"])
     assert done.exit_code == 0, done.output
     np.testing.assert_allclose(read_volume("result.ome.zarr").values, finished.result, rtol=1e-4, atol=1e-6)
-    assert ("--fit" in words) == (dock.plan.needs_normal)
+    assert ("--fit" in words) == (dock.runs.plan.needs_normal)
     Runner.wait()
 
 
@@ -373,17 +373,17 @@ def test_the_estimate_names_device_and_memory(dock, cone_scan):
 
 def test_methods_follow_the_scan(dock, cone_scan, mri_scan):
     dock.session.set_scan(cone_scan)
-    assert dock.method.findData("fdk") >= 0
-    assert dock.method.findData("zero-filled") < 0
+    assert dock.method.list.findData("fdk") >= 0
+    assert dock.method.list.findData("zero-filled") < 0
     dock.session.set_scan(mri_scan)
-    assert dock.method.findData("fdk") < 0
-    assert dock.method.findData("zero-filled") >= 0
+    assert dock.method.list.findData("fdk") < 0
+    assert dock.method.list.findData("zero-filled") >= 0
 
 
 def test_copy_as_command(dock, cone_scan, qtbot):
     dock.session.set_scan(cone_scan)
     dock.choose("tv-fista")
-    dock.params.fields["n_iterations"].value = 7
+    dock.method.params.fields["n_iterations"].value = 7
     dock.copy_button.click()
     text = QApplication.clipboard().text()
     assert text.startswith("napari-unroll reconstruct")
@@ -424,7 +424,7 @@ def edges_of(layer):
 def test_an_equilibrium_leaves_maps_of_its_patches_and_says_how_it_went(dock, qtbot, cone_scan, tmp_path, n_iterations):
     dock.session.set_scan(cone_scan)
     dock.session.use_weights(Path(tiny.weights(tmp_path, cone_scan, "mol-sn")), "mol-sn")
-    dock.params.fields["n_iterations"].value = n_iterations
+    dock.method.params.fields["n_iterations"].value = n_iterations
     dock.settings.fields["patch_size"].value = 10
     dock.run_button.click()
     finished = ended(qtbot, dock)
@@ -455,7 +455,7 @@ def test_an_equilibrium_leaves_maps_of_its_patches_and_says_how_it_went(dock, qt
 
 
 def test_methods_are_compared_on_request(dock, qtbot, cone_scan, monkeypatch):
-    dock.which_button.click()
+    dock.method.which_button.click()
     assert "open one in the Scan dock" in dock.message.text()
     verdict = Verdict((Row("cgls", "full", 0.1, 0.01, 2.0, 30.0),), "cgls", "cgls foretells best.")
     asked = []
@@ -466,11 +466,11 @@ def test_methods_are_compared_on_request(dock, qtbot, cone_scan, monkeypatch):
 
     monkeypatch.setattr(reconstruct_dock, "choose", compare)
     dock.session.set_scan(cone_scan)
-    dock.which_button.click()
+    dock.method.which_button.click()
     ended(qtbot, dock)
     assert asked == [cone_scan]
-    assert "10.00% ± 1.00%" in dock.verdict.text()
-    assert not dock.verdict.isHidden()
+    assert "10.00% ± 1.00%" in dock.method.verdict.text()
+    assert not dock.method.verdict.isHidden()
     assert dock.message.text() == verdict.text
 
 
@@ -484,7 +484,7 @@ def test_a_run_into_a_file_goes_on_from_there(dock, qtbot, cone_scan, tmp_path, 
     saved = list(jobs.save_scan(source, of_a_layer)(Stop()))[-1].result
     dock.session.set_scan(saved)
     dock.choose("tv-fista")
-    dock.params.fields["n_iterations"].value = 6
+    dock.method.params.fields["n_iterations"].value = 6
     plan = dock.estimate()
     monkeypatch.setattr(unfinished, "EVERY_S", 0.0)
     work = jobs.kept_reconstruction(plan, saved, None, store)(Stop())
@@ -500,7 +500,7 @@ def test_a_run_into_a_file_goes_on_from_there(dock, qtbot, cone_scan, tmp_path, 
     assert "Saved kept.ome.zarr." in dock.message.text()
     whole = list(jobs.reconstruction(plan, saved)(Stop()))[-1].result
     assert np.allclose(read_volume(store).values, whole, atol=1e-6)
-    assert np.array_equal(dock.result.values, read_volume(store).values)
+    assert np.array_equal(dock.runs.result.values, read_volume(store).values)
     resumed = CliRunner().invoke(app, ["reconstruct", "--resume", str(twin)])
     assert resumed.exit_code == 0, resumed.output
     assert np.allclose(read_volume(twin).values, whole, atol=1e-6)
@@ -512,22 +512,22 @@ def test_a_run_in_a_process_of_its_own_streams_in_and_is_cancelled(dock, qtbot, 
     scan = open_scan("sample:cone-beam", {"n": 16, "n_views": 12, "oversample": 1})
     dock.session.set_scan(scan)
     dock.choose("tv-fista")
-    dock.params.fields["n_iterations"].value = 5000
-    dock.params.fields["tolerance"].value = 0.0
+    dock.method.params.fields["n_iterations"].value = 5000
+    dock.method.params.fields["tolerance"].value = 0.0
     dock.elsewhere.choose("process")
-    monkeypatch.setattr(reconstruct_dock.QFileDialog, "getSaveFileName", lambda *_: (str(store), ""))
+    monkeypatch.setattr(reconstruct_dock, "ask_store", lambda *_: store)
     dock.run_button.click()
     with qtbot.waitSignal(dock.session.runner.run.event, timeout=3 * TIMEOUT_MS, check_params_cb=shows_values):
         pass
-    layer = dock.view.layer
+    layer = dock.runs.view.layer
     assert layer.visible
     qtbot.waitUntil(lambda: bool(layer.data.any()), timeout=TIMEOUT_MS)
     dock.session.set_scan(scan)
     assert "goes on without this window" in dock.message.text()
     qtbot.waitUntil(lambda: dock.elsewhere.runs.currentText() == "away.ome.zarr: going", timeout=TIMEOUT_MS)
     dock.elsewhere.take_up_button.click()
-    qtbot.waitUntil(lambda: dock.view is not None and bool(dock.view.layer.data.any()), timeout=TIMEOUT_MS)
-    assert dock.view.layer is not layer
+    qtbot.waitUntil(lambda: dock.runs.view is not None and bool(dock.runs.view.layer.data.any()), timeout=TIMEOUT_MS)
+    assert dock.runs.view.layer is not layer
     dock.cancel_button.click()
     assert "cancelled" in dock.message.text()
     qtbot.waitUntil(lambda: not store.exists(), timeout=TIMEOUT_MS)
@@ -601,15 +601,42 @@ def test_a_run_that_somebody_else_is_at_is_watched_and_finished(dock, qtbot, con
     other.start()
     qtbot.waitUntil(lambda: begun_at(store) is not None, timeout=TIMEOUT_MS)
     dock.go_on(store)
-    qtbot.waitUntil(lambda: dock.view is not None and bool(dock.view.layer.data.any()), timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: dock.runs.view is not None and bool(dock.runs.view.layer.data.any()), timeout=TIMEOUT_MS)
     dock.finish_button.click()
-    qtbot.waitUntil(lambda: dock.result is not None, timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: dock.runs.result is not None, timeout=TIMEOUT_MS)
     other.join()
     volume = read_volume(store)
     assert "finished early" in dock.message.text()
     assert "PSNR" in dock.message.text()
-    assert np.array_equal(dock.result.values, volume.values)
-    assert dock.result.record == volume.record
+    assert np.array_equal(dock.runs.result.values, volume.values)
+    assert dock.runs.result.record == volume.record
+
+
+def test_a_finished_store_is_replaced_by_a_run_elsewhere_and_stays_where_that_fails(
+    dock, qtbot, cone_scan, tmp_path, monkeypatch
+):
+    store = tmp_path / "kept.ome.zarr"
+    dock.session.set_scan(list(jobs.save_scan(tmp_path / "scan.h5", cone_scan)(Stop()))[-1].result)
+    dock.choose("fdk")
+    dock.run(store)
+    assert ended(qtbot, dock).outcome is Outcome.COMPLETED
+    first = read_volume(store)
+    dock.elsewhere.choose("process")
+    dock.choose("cgls")
+    dock.run(store)
+    assert "exists already" in ended(qtbot, dock).advice
+    monkeypatch.setattr(reconstruct_dock, "ask_store", lambda *_: store)
+    with monkeypatch.context() as broken:
+        broken.setattr(away, "words_of", lambda *_: ["reconstruct", "no such file"])
+        dock.run_button.click()
+        assert ended(qtbot, dock).outcome is Outcome.FAILED
+    assert dock.message.kind == "error"
+    assert np.array_equal(read_volume(store).values, first.values)
+    dock.run_button.click()
+    finished = ended(qtbot, dock)
+    assert finished.outcome is Outcome.COMPLETED, finished.advice
+    assert read_volume(store).record["method"]["name"] == "cgls"
+    assert np.array_equal(read_volume(store).values, dock.runs.result.values)
 
 
 def test_a_store_that_the_dialog_asked_to_replace_is_replaced(dock, qtbot, cone_scan, tmp_path, monkeypatch):
@@ -617,19 +644,19 @@ def test_a_store_that_the_dialog_asked_to_replace_is_replaced(dock, qtbot, cone_
     dock.session.set_scan(list(jobs.save_scan(tmp_path / "scan.h5", cone_scan)(Stop()))[-1].result)
     dock.choose("fdk")
     ask = next(b for b in dock.findChildren(QPushButton) if b.text() == "Run into a file…")
-    chosen = [str(store)]
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (chosen[-1], ""))
+    chosen = [store]
+    monkeypatch.setattr(reconstruct_dock, "ask_store", lambda *_: chosen[-1])
     ask.click()
     assert ended(qtbot, dock).outcome is Outcome.COMPLETED
     dock.run(store)
     assert "exists already" in ended(qtbot, dock).advice
     dock.choose("cgls")
-    dock.params.fields["n_iterations"].value = 2
+    dock.method.params.fields["n_iterations"].value = 2
     ask.click()
     assert ended(qtbot, dock).outcome is Outcome.COMPLETED
     assert read_volume(store).record["method"]["name"] == "cgls"
-    assert np.array_equal(read_volume(store).values, dock.result.values)
-    chosen.append(str(tmp_path / "kept.tif"))
+    assert np.array_equal(read_volume(store).values, dock.runs.result.values)
+    chosen.append(tmp_path / "kept.tif")
     ask.click()
     assert "ends with .ome.zarr" in dock.message.text()
     assert not dock.session.runner.busy

@@ -367,8 +367,8 @@ def test_a_dropped_result_brings_back_its_scan_and_its_choices(dock, qtbot, tmp_
     assert dock.session.scan.grid.shape == (8, 16, 16)
     (layer,) = dock.session.layers.ours("result")
     np.testing.assert_array_equal(layer.data, finished.result)
-    assert reconstruct.method.currentData() == "tv-fista"
-    assert reconstruct.params.fields["strength"].value == 0.02
+    assert reconstruct.method.list.currentData() == "tv-fista"
+    assert reconstruct.method.params.fields["strength"].value == 0.02
     assert reconstruct.choices().params["n_iterations"] == 3
     reconstruct.copy_button.click()
     command = QApplication.clipboard().text()

@@ -46,15 +46,15 @@ def test_load_fit_run_cancel_run(docks, viewer, qtbot):
 
     docks.front(docks.reconstruct)
     docks.reconstruct.choose("tv-fista")
-    docks.reconstruct.params.fields["n_iterations"].value = 10_000
-    docks.reconstruct.params.fields["tolerance"].value = 0.0
+    docks.reconstruct.method.params.fields["n_iterations"].value = 10_000
+    docks.reconstruct.method.params.fields["tolerance"].value = 0.0
     docks.reconstruct.run_button.click()
     with qtbot.waitSignal(session.runner.run.event, timeout=TIMEOUT_MS):
         pass
     docks.reconstruct.cancel_button.click()
     assert session.layers.ours("result") == []
 
-    docks.reconstruct.params.fields["n_iterations"].value = 20
+    docks.reconstruct.method.params.fields["n_iterations"].value = 20
     docks.reconstruct.run_button.click()
     finished = ended(qtbot, docks)
     assert finished.outcome is Outcome.COMPLETED, finished.advice
@@ -89,7 +89,7 @@ def test_there_is_a_picture_while_the_method_has_none(docks, viewer, qtbot, requ
     docks.reconstruct.choose("waits")
     before = [layer for layer in viewer.layers if layer.visible]
     docks.reconstruct.run_button.click()
-    view = docks.reconstruct.view
+    view = docks.reconstruct.runs.view
     assert [layer for layer in viewer.layers if layer.visible] == before
     qtbot.waitUntil(lambda: there.is_set() and view.layer.visible, timeout=TIMEOUT_MS)
     truth = np.abs(session.scan.truth)
@@ -117,8 +117,8 @@ def test_closing_the_window_stops_the_run(make_napari_viewer, qtbot, cone_scan):
     session = session_of(viewer)
     session.set_scan(cone_scan)
     docks.reconstruct.choose("tv-fista")
-    docks.reconstruct.params.fields["n_iterations"].value = 10_000
-    docks.reconstruct.params.fields["tolerance"].value = 0.0
+    docks.reconstruct.method.params.fields["n_iterations"].value = 10_000
+    docks.reconstruct.method.params.fields["tolerance"].value = 0.0
     docks.reconstruct.run_button.click()
     run = session.runner.run
     with qtbot.waitSignal(run.event, timeout=TIMEOUT_MS):

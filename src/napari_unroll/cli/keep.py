@@ -79,8 +79,8 @@ def place_of(on: str, queue: dict[str, Any], out: Path) -> Place | None:
 
 def send(place: Place, store: Path, plan: Plan | None = None, overwrite: bool = False) -> None:
     """Start a plan, or go on with the run in ``store``, elsewhere."""
-    words = away.resume_words(store) if plan is None else away.words_of(plan.command, store)
-    sent = away.start([*words, *(["--overwrite"] if overwrite else [])], store, place.queue)
+    words = away.resume_words(store) if plan is None else away.words_of(plan.command, store, overwrite)
+    sent = away.start(words, store, place.queue)
     typer.echo(f"Started {sent.where}, which writes {store}. Go on with a run… in the Reconstruct dock shows it.")
 
 

@@ -104,12 +104,15 @@ class AwayRun:
                 yield event
 
 
-def begun(plan: Plan, store: Path, queue: Queue | None) -> AwayRun:
-    """A run that is started elsewhere: the command that *Copy as command* gives, in a process or a queue."""
+def begun(plan: Plan, store: Path, queue: Queue | None, overwrite: bool = False) -> AwayRun:
+    """A run that is started elsewhere: the command that *Copy as command* gives, in a process or a queue.
+
+    What ``store`` holds is refused, unless ``overwrite``; it then stays until the new volume is complete.
+    """
 
     def begin() -> Away:
-        check_free(store, overwrite=False)
-        return away.start(away.words_of(plan.command, store), store, queue)
+        check_free(store, overwrite)
+        return away.start(away.words_of(plan.command, store, overwrite), store, queue)
 
     return AwayRun(store, begin)
 

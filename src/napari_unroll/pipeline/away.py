@@ -80,6 +80,11 @@ class Away:
         return self.note.before
 
     @property
+    def started(self) -> str:
+        """When it was started: time in UTC, ISO 8601."""
+        return self.note.started
+
+    @property
     def where(self) -> str:
         """In words."""
         return f"job {self.note.job} of the queue" if self.note.where == SLURM else f"process {self.note.pid}"
@@ -107,8 +112,9 @@ class Away:
             with suppress(psutil.Error):
                 process.terminate()
                 process.wait(END_S)
-        if is_unfinished(self.store) and not is_going(self.store) and not list((self.store / INSIDE).glob("state-*")):
-            remove(self.store)
+        begun = self.store / INSIDE
+        if begun.is_dir() and not is_going(self.store) and not list(begun.glob("state-*")):
+            remove(self.store if is_unfinished(self.store) else begun)
 
     def _process(self) -> psutil.Process | None:
         """The process, None where it has ended, or is one of another machine."""
@@ -132,9 +138,9 @@ class Away:
         return self._job
 
 
-def words_of(command: str, store: Path) -> list[str]:
-    """The arguments of a plan's ``command`` (*Copy as command*), with ``store`` for its result."""
-    return [*shlex.split(command)[1:-1], str(store)]
+def words_of(command: str, store: Path, overwrite: bool = False) -> list[str]:
+    """The arguments of a plan's ``command`` (*Copy as command*), with ``store`` for its result, in place of what is there."""
+    return [*shlex.split(command)[1:-1], str(store), *(["--overwrite"] if overwrite else [])]
 
 
 def resume_words(store: Path) -> list[str]:
@@ -154,7 +160,7 @@ def start(words: Sequence[str], store: Path, queue: Queue | None = None, cluster
     earlier = begun_at(store)
     note = {
         "store": str(store.absolute()), "host": socket.gethostname(), "before": "" if earlier is None else earlier.token,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(),  # to the microsecond: later than what was made in this second
     }  # fmt: skip
     try:
         if queue is None:

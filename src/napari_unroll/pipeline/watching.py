@@ -69,6 +69,10 @@ class Job(Protocol):
     def before(self) -> str:
         """The token."""
 
+    @property
+    def started(self) -> str:
+        """When it was started: time in UTC, ISO 8601."""
+
     def state(self) -> str:
         """How it is, in words, or "" when it has ended."""
 
@@ -268,7 +272,7 @@ class Watcher:
         volume = read_volume(self._store)
         record = volume.record
         try:
-            if self._begun is not None and record["created"] < self._begun.begun:
+            if record["created"] < self._since():
                 return None
             return FinishedElsewhere(
                 Outcome(record["outcome"]), volume.values, f"{record['advice']} Saved {self._store.name}.",
@@ -276,6 +280,12 @@ class Watcher:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError):
             return None
+
+    def _since(self) -> str:
+        """A volume that was made earlier is that of another run."""
+        if self._begun is not None:
+            return self._begun.begun
+        return "" if self._job is None else self._job.started
 
     def _last_point(self, record: Mapping[str, Any]) -> FixedPoint | None:
         """How the search for a fixed point ended: what was told of it last, else what the record has of it."""
