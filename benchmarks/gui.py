@@ -2,7 +2,7 @@
 
 Every figure comes from a real window in a process of its own (``gui_window.py``). Docks are opened from the menu after
 the window has drawn. Cancel is pressed at several moments of every stage of the docks and of every method that applies
-to a sample; a window is closed in the middle of some. The work has ended when no worker's thread is left, and, after
+to a sample, and of a run into a file; a window is closed in the middle of some. The work has ended when no worker's thread is left, and, after
 closing, when the process rests; a window without work says what napari itself takes for that.
 
     python benchmarks/gui.py [--only open run cancel close] [--size 32] [--views 50] [--json FILE]
@@ -102,7 +102,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--samples", nargs="*", default=["cone-beam", "multi-coil"])
     parser.add_argument("--work", default="", help="one stage or method only")
     parser.add_argument(
-        "--moments", type=float, nargs="*", default=[0.1, 0.5, 1.0, 3.0], help="seconds after the start"
+        "--moments", type=float, nargs="*", default=[0.05, 0.2, 0.5, 1.0, 2.0, 4.0], help="seconds after the start"
     )
     parser.add_argument("--note", default="", help="what else to say of the machine, such as that others used it")
     parser.add_argument("--json", type=Path, help="keep the figures here")
