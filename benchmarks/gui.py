@@ -1,9 +1,9 @@
 """How long the window lets its user wait: for a dock, a picture, a run beside what it foretold, after Cancel, and at its end.
 
 Every figure comes from a real window in a process of its own (``gui_window.py``). Docks are opened from the menu after
-the window has drawn. Cancel is pressed at several moments of every stage of the docks and of every method that applies
-to a sample, and of a run into a file; a window is closed in the middle of some. The work has ended when no worker's thread is left, and, after
-closing, when the process rests; a window without work says what napari itself takes for that.
+the window has drawn. Cancel is pressed at several moments of every stage of the docks, of every method that applies to a
+sample, and of a run into a file; a window is closed in the middle of some. The work has ended when no worker's thread is
+left, and, after closing, when the process rests; a window without work says what napari itself takes for that.
 
     python benchmarks/gui.py [--only open run cancel close] [--size 32] [--views 50] [--json FILE]
 

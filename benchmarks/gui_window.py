@@ -148,6 +148,7 @@ def works(docks: Any, sample: str) -> dict[str, Callable[[], Any]]:
     }
     if scan.modality != "ct":
         del stages["geometry check"]
+
     def into_a_file() -> None:
         docks.reconstruct.choose(KEPT)
         docks.reconstruct.run(Path(tempfile.mkdtemp(dir=os.environ["BENCHMARK_FOLDER"])) / "kept.ome.zarr")
@@ -204,9 +205,7 @@ def measure_cancel(sample: str, size: int, views: int, moments: list[float], onl
                 runner.cancel()
             silence()
             idle, took = time.perf_counter() - pressed, time.process_time() - used
-            rows.append(
-                {"sample": sample, "work": name, "after_s": moment, "idle_s": idle, "idle_processor_s": took}
-            )
+            rows.append({"sample": sample, "work": name, "after_s": moment, "idle_s": idle, "idle_processor_s": took})
             print(rows[-1], file=sys.stderr, flush=True)
     docks.viewer.close()
     return rows
