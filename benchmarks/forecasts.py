@@ -44,7 +44,7 @@ SAMPLES = {
     "multi-coil": lambda n: {"shape": (n // 2, n, n)},
 }
 Told = list[list[Any]]
-"""Seconds after the start, then what a Progress or IterationDone says: its text ("" for the latter), step and steps."""
+"""Seconds after the start, then what a Progress or IterationDone says: its text ("" for the latter), step, steps and change."""
 
 
 def record(plan: Plan, scan: Scan) -> Told:
@@ -53,18 +53,19 @@ def record(plan: Plan, scan: Scan) -> Told:
     for event in run(plan, scan):
         now = time.process_time() - begun
         if isinstance(event, Progress):
-            told.append([now, event.text, event.step, event.n_steps])
+            told.append([now, event.text, event.step, event.n_steps, None])
         elif isinstance(event, IterationDone):
-            told.append([now, "", event.iteration, event.n_iterations])
+            told.append([now, "", event.iteration, event.n_iterations, event.metrics.get("change")])
     if event.outcome is not Outcome.COMPLETED:
         raise RuntimeError(f"{plan.title}: {event.advice}")
-    return [*told, [time.process_time() - begun, "end", 0, 0]]
+    return [*told, [time.process_time() - begun, "end", 0, 0, None]]
 
 
 def retold(told: Told) -> Iterator[tuple[float, Event]]:
     """The events and their times."""
-    for now, text, step, n_steps in told[:-1]:
-        yield now, Progress(step, n_steps, text) if text else IterationDone(step, n_steps)
+    for now, text, step, n_steps, change in told[:-1]:
+        metrics = {} if change is None else {"change": change}
+        yield now, Progress(step, n_steps, text) if text else IterationDone(step, n_steps, metrics=metrics)
 
 
 def play(plan: Plan, scan: Scan, told: Told) -> dict[str, Any]:

@@ -132,6 +132,30 @@ def test_a_method_that_ends_by_its_tolerance_is_expected_to_do_so_again():
     assert found[9][1].left_s == pytest.approx(30, rel=0.3)
 
 
+def until_it_settles(n, wobble=0.0):
+    """A step a second until the volume changes by less than a thousandth, which takes ``n`` steps of at most 500."""
+    for k in range(1, n + 1):
+        change = 10.0 ** (-3 * k / n) * (1 + wobble * (k % 2))
+        yield float(k), IterationDone(k, 500, metrics={"change": change})
+
+
+@pytest.mark.parametrize("n", [40, 60, 120])
+def test_where_the_change_ends_the_iterations_it_tells_how_near_the_end_is(n):
+    before, _ = told(SECONDS, until_it_settles(60, wobble=0.5))
+    expected = Expected(60.0, before.took())
+    assert len(expected.stages[-1].changes) > 1
+    _, found = told(expected, until_it_settles(n))
+    for now, forecast in found:
+        if 0.5 * n < now < 0.95 * n:
+            assert forecast.left_s == pytest.approx(n - now, rel=0.3, abs=1.5)
+
+
+def test_few_steps_and_steps_that_were_all_taken_leave_no_changes():
+    few, _ = told(SECONDS, until_it_settles(9))
+    every, _ = told(SECONDS, [(float(k), IterationDone(k, 60, metrics={"change": 1 / k})) for k in range(1, 61)])
+    assert few.took()[-1].changes == every.took()[-1].changes == ()
+
+
 def test_the_same_stage_twice_is_told_apart():
     script = [(1.0, Progress(0, 2, "solving")), (2.0, Progress(2, 2, "solving")), (3.0, Progress(0, 2, "solving"))]
     forecaster, _ = told(Expected(0.0), script)

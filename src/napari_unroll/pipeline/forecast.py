@@ -2,10 +2,12 @@
 
 Every method tells stages by the text of its Progress events and steps within them; iterations without such a stage are one
 themselves. What earlier runs took says how long the stages to come are, and the pace of this run by how much that is wrong.
+Iterations that end once the volume hardly changes are as far as the change is that an earlier run had there.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -24,6 +26,8 @@ CONVINCED = 0.4
 """Part of a stage after which its own pace alone counts."""
 N_PARTS = 8
 """Equal parts of a stage's steps of which is kept when they were taken: steps need not take equally long."""
+MANY = 2 * N_PARTS
+"""Steps after which the change of the volume tells how near their end is."""
 
 
 @dataclass
@@ -38,6 +42,8 @@ class _Stage:
     is_progress: bool = True
     marks: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])
     """Shares of the steps, and the seconds after which they were taken."""
+    changes: list[float] = field(default_factory=list)
+    """The smallest relative change of the volume so far, after every step that told one."""
 
     @property
     def share(self) -> float:
@@ -48,9 +54,11 @@ class _Stage:
         """So far."""
         return (now if self.ended is None else self.ended) - self.begun
 
-    def reach(self, step: int, n_steps: int, now: float) -> None:
-        """So many steps are done."""
+    def reach(self, step: int, n_steps: int, now: float, change: float | None = None) -> None:
+        """So many steps are done, the last one with this change."""
         self.step, self.n_steps = step, n_steps
+        if change is not None and 0 < change < math.inf:
+            self.changes.append(min([change, *self.changes[-1:]]))
         if self.share > self.marks[-1][0]:
             self.marks.append((self.share, self.seconds(now)))
 
@@ -60,7 +68,17 @@ class _Stage:
         shares, times = zip(*self.marks, strict=True)
         wanted = np.linspace(0, last, N_PARTS + 1)[1:]
         passed = tuple(np.clip(np.interp(wanted, shares, times) / max(seconds, 1e-9), 0, 1).tolist()) if last else ()
-        return StageTime(name=self.name, seconds=seconds, share=min(1.0, self.share) or 1.0, passed=passed)
+        share = min(1.0, self.share) or 1.0
+        return StageTime(
+            name=self.name, seconds=seconds, share=share, passed=passed, changes=self._ending() if share < 1 else ()
+        )
+
+    def _ending(self) -> tuple[float, ...]:
+        """The changes after equal parts of the steps, where there are enough steps to tell."""
+        n = len(self.changes)
+        if n < MANY:
+            return ()
+        return tuple(np.interp(np.linspace(0, n - 1, N_PARTS + 1), np.arange(n), self.changes).tolist())
 
 
 @dataclass
@@ -113,7 +131,7 @@ class Forecaster:
             if event.iteration >= event.n_iterations:
                 return
             now = self._begin(ITERATIONS, is_progress=False)
-        now.reach(event.iteration, event.n_iterations, self.clock())
+        now.reach(event.iteration, event.n_iterations, self.clock(), event.metrics.get("change"))
         self.text = f"iteration {event.iteration} of {event.n_iterations}"
 
     def _begin(self, name: str, is_progress: bool) -> _Stage:
@@ -167,5 +185,5 @@ def _base(name: str) -> str:
 
 def _done(stage: _Stage, expected: StageTime) -> float:
     """Part of a stage's time that has passed, by its steps; never quite all of it while there are more."""
-    steps = stage.share / max(expected.share, 1e-6)
+    steps = expected.steps_after(stage.share, stage.changes[-1] if stage.changes else None)
     return expected.time_after(min(steps, 0.95) if stage.share < 1 else 1.0)

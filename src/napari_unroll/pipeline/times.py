@@ -52,6 +52,7 @@ SIMILAR = 0.05
 STEEPEST = 1.5
 """Power of the work with which the time of a stage grows at most; 0 at least, and 1 where one size is known only."""
 Part = Annotated[float, Field(ge=0, le=1)]
+Change = Annotated[float, Field(gt=0, le=1e30)]
 
 
 class StageTime(Record):
@@ -64,6 +65,19 @@ class StageTime(Record):
         default=(),
         description="Part of the time that had passed after equal parts of the steps taken; empty: as much of it.",
     )
+
+    changes: tuple[Change, ...] = Field(
+        default=(),
+        description="Smallest change of the volume in a step, after the first one and after equal parts of the steps taken, where "
+        "it was what ended them; empty elsewhere.",
+    )
+
+    def steps_after(self, share: float, change: float | None) -> float:
+        """Part of the steps that are expected, after a share of those announced or where the change is what ends them, by that."""
+        if not self.changes or not change:
+            return share / max(self.share, 1e-6)
+        so_far = -np.log(self.changes)
+        return float(np.interp(-math.log(change), so_far, np.linspace(0, 1, len(so_far))))
 
     def time_after(self, steps: float) -> float:
         """Part of the time that has passed after a part of the steps that are expected."""
