@@ -143,8 +143,9 @@ def start(viewer: Any, _: str, threads: ImportThreads) -> None:
         if docks[name].dock is None:
             wait_for(docks[name].ready, lambda frame=docks[name]: frame.parent().raise_())
     from napari_unroll.gui import jobs
-    from napari_unroll.gui.docks import StartHere, frame_of
+    from napari_unroll.gui.docks import DOCK_WIDTH, StartHere, frame_of
 
+    assert frame_of(docks[DOCKS[0]]).width() >= DOCK_WIDTH
     assert not window.findChildren(StartHere)
     first = frame_of(docks[DOCKS[0]])
     assert len(window.tabifiedDockWidgets(first)) == len(DOCKS) - 1

@@ -202,6 +202,18 @@ def test_a_long_list_is_searched_and_keeps_its_choice(qtbot):
     assert box.currentText() == "total variation"
 
 
+def test_a_long_entry_of_a_list_shows_its_beginning(qtbot):
+    box = Searchable()
+    qtbot.addWidget(box)
+    box.addItems(["FDK", "automatic: unrolled proximal gradient"])
+    for silent in (True, False):
+        box.setCurrentIndex(0)
+        box.blockSignals(silent)
+        box.setCurrentIndex(1)
+        box.blockSignals(False)
+        assert box.lineEdit().cursorPosition() == 0
+
+
 def test_messages_and_plots_follow_the_theme(viewer, qtbot):
     message, curve = Message(viewer), Curve(viewer, "x", "y")
     holder = QWidget()

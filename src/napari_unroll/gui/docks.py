@@ -81,7 +81,13 @@ class OpeningDock(QWidget):
         if beside:
             window.tabifyDockWidget(beside[0], frame)
             frame.raise_()
-        elif frame.width() < DOCK_WIDTH:
+        else:
+            QTimer.singleShot(0, self._widen)  # when it has its place
+
+    def _widen(self) -> None:
+        """Make room for all tabs."""
+        frame, window = frame_of(self), self.window()
+        if frame is not None and isinstance(window, QMainWindow) and frame.width() < DOCK_WIDTH:
             window.resizeDocks([frame], [DOCK_WIDTH], Qt.Orientation.Horizontal)
 
     def paintEvent(self, event: QPaintEvent) -> None:

@@ -206,6 +206,11 @@ class Searchable(QSearchableComboBox):
         super().__init__()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.lineEdit().editingFinished.connect(self._settle)
+        self.currentIndexChanged.connect(lambda *_: self.lineEdit().setCursorPosition(0))
+
+    def setCurrentIndex(self, index: int) -> None:
+        super().setCurrentIndex(index)
+        self.lineEdit().setCursorPosition(0)  # a long entry shows its beginning
 
     def _settle(self) -> None:
         found = self.findText(self.currentText(), Qt.MatchFlag.MatchFixedString)

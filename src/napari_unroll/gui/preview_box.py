@@ -44,7 +44,7 @@ class PreviewBox(QWidget):
         self.planes.setMinimumWidth(132)
         self.inside = QCheckBox("Only inside a rectangle")
         self.inside.setToolTip("Draw where: a rectangle over the slice that can be moved and stretched.")
-        self.live = QCheckBox("Live: preview again when something changes")
+        self.live = QCheckBox("Live: preview after every change")
         self.live.setToolTip(f"For methods whose preview takes less than {LIVE_S:.0f} s.")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
