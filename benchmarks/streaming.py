@@ -60,9 +60,10 @@ def wait(seconds: float) -> None:
 
 
 def tiles(size: int, patch: int) -> list:
-    """Boxes that cover a cube."""
+    """Boxes that cover a cube, those of the plane that is shown first."""
     cuts = [slice(i, i + patch) for i in range(0, size, patch)]
-    return list(itertools.product(cuts, cuts, cuts))
+    from_the_middle = sorted(cuts, key=lambda cut: not cut.start <= size // 2 < cut.stop)
+    return list(itertools.product(from_the_middle, cuts, cuts))
 
 
 def feed(layer: StreamImage, boxes: list, rate: float, stop: threading.Event, posted: list) -> None:
@@ -83,6 +84,7 @@ def measure(viewer: napari.Viewer, size: int, patch: int, seconds: float, ndispl
         StreamImage(np.zeros((size,) * 3, np.float32), contrast_limits=(0, 1), rendering="attenuated_mip")
     )
     viewer.dims.ndisplay = ndisplay
+    viewer.dims.set_point(0, size // 2)
     viewer.reset_view()
     streamer, naive, posted, stop = Streamer(), QTimer(), [], threading.Event()
     if how == "stream":

@@ -51,6 +51,8 @@ SIMILAR = 0.05
 """Runs whose amounts of work differ by less than this part are of one size."""
 STEEPEST = 1.5
 """Power of the work with which the time of a stage grows at most; 0 at least, and 1 where one size is known only."""
+SETTLED = 0.4
+"""Part of the steps after which the change alone tells how many are left; it jumps at first."""
 Part = Annotated[float, Field(ge=0, le=1)]
 Change = Annotated[float, Field(gt=0, le=1e30)]
 
@@ -74,10 +76,13 @@ class StageTime(Record):
 
     def steps_after(self, share: float, change: float | None) -> float:
         """Part of the steps that are expected, after a share of those announced or where the change is what ends them, by that."""
+        by_count = share / max(self.share, 1e-6)
         if not self.changes or not change:
-            return share / max(self.share, 1e-6)
+            return by_count
         so_far = -np.log(self.changes)
-        return float(np.interp(-math.log(change), so_far, np.linspace(0, 1, len(so_far))))
+        by_change = float(np.interp(-math.log(change), so_far, np.linspace(0, 1, len(so_far))))
+        trust = min(1.0, by_count / SETTLED)
+        return (1 - trust) * by_count + trust * by_change
 
     def time_after(self, steps: float) -> float:
         """Part of the time that has passed after a part of the steps that are expected."""
