@@ -15,9 +15,9 @@ import torch
 from torch.nn.functional import interpolate
 
 from napari_unroll.methods.classical.differences import Differences
+from napari_unroll.methods.subsets import groups
 from napari_unroll.physics.autograd import Linear
 from napari_unroll.physics.volume_physics import VolumePhysics
-from napari_unroll.physics.xray import XRay
 
 Shape = tuple[int, int, int]
 
@@ -71,12 +71,9 @@ class Objective:
 def data_parts(physics: VolumePhysics, y: torch.Tensor, n_batches: int, coarsening: int = 1) -> tuple[Part, ...]:
     """The batches of ``y``, on voxels ``coarsening`` times as large where the operator can."""
     coarse = physics.coarsen(coarsening) if coarsening > 1 else physics
-    if not isinstance(coarse, XRay):
+    if coarse is None:
         return (Part(physics, y),)
-    n_views = coarse.geometry.n_views
-    n_batches = min(n_batches, n_views)
-    batches = [range(first, n_views, n_batches) for first in range(n_batches)]
-    return tuple(Part(coarse.of_views(views), y[:, :, list(views)]) for views in batches)
+    return tuple(Part(*part) for part in groups(coarse, y, n_batches))
 
 
 def resampled(x: torch.Tensor, shape: Shape) -> torch.Tensor:

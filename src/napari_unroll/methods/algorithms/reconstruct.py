@@ -30,6 +30,7 @@ from napari_unroll.methods.journal import Patch
 from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.patchwise import Stage, grid_of, halo_of, sliding_window
 from napari_unroll.methods.problem import Learning, Method, MethodParams, Problem, as_values
+from napari_unroll.methods.residual import Residual
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.final import DESCRIPTION, FinalStep, with_final_step, with_memory_of_step
 from napari_unroll.methods.steps.scale import intensity_scale
@@ -130,6 +131,8 @@ class _Run:
     start: torch.Tensor = field(init=False)
     reports: list[SolveReport] = field(default_factory=list, init=False)
     history: PatchHistory | None = field(default=None, init=False)
+    _seen: tuple[torch.Tensor, torch.Tensor] | None = field(default=None, init=False)
+    """The last iterate whose residual was asked for, and what it left of the measurements."""
 
     def __post_init__(self) -> None:
         self.scale = intensity_scale(self.unscaled_start)
@@ -169,9 +172,17 @@ class _Run:
             return None
         factors = _normal_of(self.problem)
         approximation = whole_normal(factors)
-        exact = self.problem.physics.normal if self._is_exact(k) else None
-        normal = exact or approximation.apply
-        return Data(LocalProblem(approximation, x, self.adjoint - normal(x)), factors, operator=exact)
+        if not self._is_exact(k):
+            return Data(LocalProblem(approximation, x, self.adjoint - approximation.apply(x)), factors)
+        image = self.residual_at(x).image() / self.scale
+        return Data(LocalProblem(approximation, x, image), factors, operator=self.problem.physics.normal)
+
+    def residual_at(self, x: torch.Tensor) -> Residual:
+        """What x leaves of the measurements, in the scan's units; at the very tensor that was asked for last it costs nothing."""
+        problem, unscaled = self.problem, x * self.scale
+        if self._seen is None or self._seen[0] is not x:
+            self._seen = x, problem.residual_at(unscaled).left
+        return problem.residual_again(unscaled, self._seen[1])
 
     def _is_exact(self, k: int) -> bool:
         mode = self.steps.data_step
@@ -285,9 +296,9 @@ def _iterate(run: _Run, state: State, k: int) -> Generator[Event, None, State]:
 
 
 def _iteration_done(run: _Run, x: torch.Tensor, k: int, reports: list[SolveReport]) -> IterationDone:
-    """The residual costs a projection, which one pass of a network does without."""
+    """The residual costs a projection, which one pass of a network does without and the next data step uses."""
     with torch.no_grad():
-        residual = run.problem.residual(x * run.scale) if run.adjoint is not None else None
+        residual = run.residual_at(x).norm() / run.problem.size if run.adjoint is not None else None
     return IterationDone(k, run.n_iterations, residual, as_values(x * run.scale), metrics(reports))
 
 

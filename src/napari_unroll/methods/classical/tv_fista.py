@@ -16,6 +16,7 @@ from napari_unroll.methods.classical import fista
 from napari_unroll.methods.classical.tv_objective import TVObjectiveParams, objective
 from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, Problem
+from napari_unroll.methods.subsets import Subsets, n_subsets
 
 STOP = {"ct": 4e-3, "mri": 1e-3, "image": 5e-4}
 """Relative change of a step at which ``auto`` stops. X-ray projections do not quite fit any volume of voxels, and the longer FISTA
@@ -34,6 +35,11 @@ class TVParams(TVObjectiveParams):
     n_inner: int = Field(
         default=8, ge=1, le=500, description="Dual steps of the proximal map per FISTA step, warm-started."
     )
+    subsets: Subsets = Field(
+        default="auto",
+        description="Groups of views, of which every step looks at one (ordered subsets): as many times fewer projections. auto: "
+        "groups of 10 views or more, at most 10; 1 converges to the very minimum.",
+    )
 
 
 def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Tensor]:
@@ -47,8 +53,9 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
         problem.state["dual"] = goal.tv.dual
         return x
 
+    n_groups = n_subsets(problem, params.subsets)
     tolerance = STOP[problem.scan.modality] if params.tolerance == "auto" else params.tolerance
-    return (yield from fista.minimise(problem, params, tolerance, goal.start, prox))
+    return (yield from fista.minimise(problem, params, tolerance, goal.start, prox, n_groups))
 
 
 TV_FISTA = Method(

@@ -16,6 +16,10 @@ from napari_unroll.events import Event, IterationDone, Progress, map_events
 from napari_unroll.methods.classical import tv_fista
 from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH, auto_strength
 from napari_unroll.methods.problem import Problem
+from napari_unroll.methods.subsets import n_subsets
+
+LEAST_VIEWS = 5
+"""Of a group of ordered subsets: what they leave of the start is far below what networks change of it."""
 
 
 def first_estimate(
@@ -29,7 +33,8 @@ def first_estimate(
         return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     strength = auto_strength(problem.scan) if follows_noise else DEFAULT_STRENGTH[problem.scan.modality]
-    params = tv_fista.TVParams(strength=strength, n_iterations=n_iterations, tolerance=0.0)
+    groups = n_subsets(problem, least_views=LEAST_VIEWS)
+    params = tv_fista.TVParams(strength=strength, n_iterations=n_iterations, tolerance=0.0, subsets=groups)
     x = yield from map_events(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]
 
