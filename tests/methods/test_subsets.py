@@ -29,12 +29,12 @@ def test_neighbouring_steps_see_views_far_apart():
 
 @pytest.mark.parametrize(("n_views", "n"), [(1, 1), (2 * LEAST_VIEWS - 1, 1), (5 * LEAST_VIEWS, 5), (1000, 10)])
 def test_auto_leaves_enough_views_to_a_group(n_views, n):
-    assert n_subsets(tiny.problem(tiny.cone(8, n_views))) == n
+    assert n_subsets(tiny.cone(8, n_views)) == n
 
 
 def test_operators_without_views_have_one_group():
     problem = tiny.problem(tiny.multicoil())
-    assert n_subsets(problem, 5) == 1
+    assert n_subsets(problem.scan, 5) == 1
     assert subsets(problem, 1) == [problem]
 
 

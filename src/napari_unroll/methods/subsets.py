@@ -17,6 +17,8 @@ from pydantic import Field
 from napari_unroll.methods.problem import Problem
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
+from napari_unroll.scan.scan import Scan
 
 Subsets = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
 """How many groups, or ``auto``."""
@@ -28,11 +30,11 @@ MOST_SUBSETS = 10
 GOLDEN = 0.6180339887498949
 
 
-def n_subsets(problem: Problem, asked: int | str = "auto", least_views: int = LEAST_VIEWS) -> int:
-    """How many groups; 1 where the operator has no views. ``auto``: of ``least_views`` views at least."""
-    if not isinstance(problem.physics, XRay):
+def n_subsets(scan: Scan, asked: int | str = "auto", least_views: int = LEAST_VIEWS) -> int:
+    """How many groups; 1 where a scan has no views. ``auto``: of ``least_views`` views at least."""
+    if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         return 1
-    n_views = problem.physics.geometry.n_views
+    n_views = scan.geometry.n_views
     return min(MOST_SUBSETS, max(1, n_views // least_views)) if isinstance(asked, str) else min(asked, n_views)
 
 

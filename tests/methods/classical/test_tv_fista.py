@@ -25,7 +25,9 @@ def test_it_minimises_its_objective():
     """More steps never end higher, and the end is a minimum against random directions."""
     goal = result_of(objective(tiny.problem(tiny.parallel()), TVParams(strength=0.1)))
     ends = [
-        tiny.drain(TV_FISTA, tiny.problem(tiny.parallel()), strength=0.1, n_iterations=n, tolerance=0, n_inner=30, subsets=1)[1]
+        tiny.drain(
+            TV_FISTA, tiny.problem(tiny.parallel()), strength=0.1, n_iterations=n, tolerance=0, n_inner=30, subsets=1
+        )[1]
         for n in (5, 20, 150)
     ]
     values = [goal.value(x) for x in ends]

@@ -407,7 +407,7 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     """Blending and iterates of the whole volume, the preconditioner's padded transform, one patch's activations."""
     config = network_config(params, default)
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
-    volumes, measurements = (_held(config) + mixed, 2) if config.has_data_steps else (8, 1)
+    volumes, measurements = (_held(config) + mixed, 3) if config.has_data_steps else (8, 1)
     kept = KEPT_VOLUMES * sizes.in_patches if getattr(params, "skip_settled", False) else 0
     return kept + with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements)
 

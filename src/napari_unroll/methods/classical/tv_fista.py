@@ -53,7 +53,7 @@ def solve(problem: Problem, params: TVParams) -> Generator[Event, None, torch.Te
         problem.state["dual"] = goal.tv.dual
         return x
 
-    n_groups = n_subsets(problem, params.subsets)
+    n_groups = n_subsets(problem.scan, params.subsets)
     tolerance = STOP[problem.scan.modality] if params.tolerance == "auto" else params.tolerance
     return (yield from fista.minimise(problem, params, tolerance, goal.start, prox, n_groups))
 

@@ -33,7 +33,7 @@ def first_estimate(
         return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     strength = auto_strength(problem.scan) if follows_noise else DEFAULT_STRENGTH[problem.scan.modality]
-    groups = n_subsets(problem, least_views=LEAST_VIEWS)
+    groups = n_subsets(problem.scan, least_views=LEAST_VIEWS)
     params = tv_fista.TVParams(strength=strength, n_iterations=n_iterations, tolerance=0.0, subsets=groups)
     x = yield from map_events(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]
