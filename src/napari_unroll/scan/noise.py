@@ -143,6 +143,14 @@ def quietest_deviation(scan: Scan) -> float | None:
     return float(np.sqrt(max(least, 0.0)) / (1 - np.sqrt(n_coils / n))) / _brightest(scan)
 
 
+def relative_noise(scan: Scan) -> float | None:
+    """One number for networks: ``quietest_deviation`` of k-space, ‖noise‖ / ‖measurements‖ of X-rays, None where unknown."""
+    if isinstance(scan.geometry, CartesianSampling):
+        return quietest_deviation(scan)
+    found = measured_noise(scan)
+    return None if found is None else found.share
+
+
 @once_per_scan
 def _brightest(scan: Scan) -> float:
     images = low_resolution_images(scan.measurements, 16.0)

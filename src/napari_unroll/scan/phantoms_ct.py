@@ -16,7 +16,7 @@ from napari_unroll.scan.random_fields import Array, Space, in_slabs, rotation
 from napari_unroll.scan.smoothing import smoothed
 
 
-def _finished(space: Space, volume: Array) -> Array:
+def finished(space: Space, volume: Array) -> Array:
     """Non-negative, inside the field of view, float32."""
     return (np.maximum(volume, 0) * space.field_of_view()).astype(np.float32)
 
@@ -32,7 +32,7 @@ def walnut(space: Space) -> Array:
     septum = _septum(space, x, inner)
     kernel, value = _kernel(space, inner, x)
     volume = np.maximum(shell, septum)
-    return _finished(space, volume * (1 - kernel) + kernel * value)
+    return finished(space, volume * (1 - kernel) + kernel * value)
 
 
 def _shell(space: Space, radius: Array, seam: Array) -> tuple[Array, Array]:
@@ -84,8 +84,8 @@ def foam(space: Space) -> Array:
     dense = space.soft(_union_of_spheres(space, grains, ripple=0.25))
     matrix = matrix * (1 - dense) + dense * (1.05 + 0.08 * space.noise(10))
     skin = 0.08 * np.exp(-np.maximum(wall, 0) / 0.03)
-    body = space.soft(_outline(space) + 0.02 * space.fractal(6, 3))
-    return _finished(space, body * space.soft(wall) * (matrix + skin))
+    body = space.soft(outline(space) + 0.02 * space.fractal(6, 3))
+    return finished(space, body * space.soft(wall) * (matrix + skin))
 
 
 def _packed_spheres(rng: np.random.Generator, n: int, smallest: float, largest: float, overlap: float) -> Array:
@@ -117,7 +117,7 @@ def _union_of_spheres(space: Space, spheres: Array, ripple: float) -> Array:
     return level
 
 
-def _outline(space: Space) -> Array:
+def outline(space: Space) -> Array:
     """Depth below the surface of a random body: a ball, a cylinder or a rounded, tilted block."""
     size = space.rng.uniform(0.78, 0.92)
     kind = space.rng.integers(3)
@@ -143,9 +143,9 @@ def fibres(space: Space) -> Array:
         density = np.where(ply == k, fibre, density)
     binder = space.rng.uniform(0.15, 0.45) + 0.03 * space.fractal(8, 4, 0.8)
     voids = space.soft(space.fractal(5, 3) - space.rng.uniform(0.9, 1.8), 0.15)
-    body = space.soft(_outline(space) + 0.015 * space.fractal(6, 3))
+    body = space.soft(outline(space) + 0.015 * space.fractal(6, 3))
     solid = np.maximum(density * (0.88 + 0.09 * space.fractal(10, 4, 0.8)), binder * (1 - voids))
-    return _finished(space, body * solid)
+    return finished(space, body * solid)
 
 
 def _bundle(space: Space, turned: float, coarse: float) -> Array:
@@ -185,7 +185,7 @@ def ellipsoids(space: Space) -> Array:
     for _ in range(int(space.rng.integers(60, 240))):
         _add_ellipsoid(space, volume, textures)
     holes = space.soft(space.fractal(8, 2) - 1.7, 0.2)
-    return _finished(space, np.minimum(volume, 1.2) * (1 - holes))
+    return finished(space, np.minimum(volume, 1.2) * (1 - holes))
 
 
 def _add_ellipsoid(space: Space, volume: Array, textures: list[Array]) -> None:
@@ -258,4 +258,4 @@ def as_imaged(volume: Array, seed: int = 0) -> Array:
     soft = smoothed(volume, sigma / space.voxel)
     edged = soft + fringe * (soft - smoothed(volume, 2.5 * sigma / space.voxel))
     surrounding = medium * (1 + 0.15 * space.noise(3)) * np.clip(1 - soft, 0, 1)
-    return _finished(space, edged + surrounding + grain * space.fractal(20, 2))
+    return finished(space, edged + surrounding + grain * space.fractal(20, 2))

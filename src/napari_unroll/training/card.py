@@ -8,7 +8,7 @@ from napari_unroll.environment import machine, software
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.training.dataset import DatasetSplit
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.variety import COILS
+from napari_unroll.training.variety_mri import COILS
 
 MANY_PLANES = 1000
 """Thicker volumes than those of the training are no other ones: they are cut into patches. Thinner ones are."""
@@ -53,7 +53,8 @@ def _domain(plan: TrainingPlan) -> dict[str, Any]:
     levels = [min(plan.chosen_levels), max(plan.chosen_levels)]
     if plan.modality == "ct":
         photons = {} if plan.noise.kind == "gaussian" else {"photons": list(plan.noise.photons)}
-        return {"geometries": ["ConeBeam"], "views": levels, "planes": [plan.size, MANY_PLANES], **photons}
+        kinds, planes = (["ConeBeam", "ParallelBeam"], 1) if plan.variety else (["ConeBeam"], plan.size)
+        return {"geometries": kinds, "views": levels, "planes": [planes, MANY_PLANES], **photons}
     coils = {"coils": [min(COILS), max(COILS)]} if plan.variety else {}
     return {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma), **coils}
 

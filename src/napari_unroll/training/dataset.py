@@ -30,7 +30,8 @@ from napari_unroll.training.scanners import (
     measured_scanner,
     multi_coil_scanner,
 )
-from napari_unroll.training.variety import DrawnCoilScanner
+from napari_unroll.training.variety_ct import drawn_xray_scanner
+from napari_unroll.training.variety_mri import DrawnCoilScanner
 
 MRI_SETUPS = 4
 """Sets of generated coils and masks per acceleration, so that a network does not learn one of them by heart."""
@@ -64,7 +65,7 @@ def split_dataset(plan: TrainingPlan, device: str = "cpu") -> DatasetSplit:
 def _of_objects(plan: TrainingPlan, device: str) -> DatasetSplit:
     """Object i is scanned by scanner i modulo their number; held-out objects by every level at least once."""
     scanners = _scanners(plan, device)
-    objects = from_folder(plan.volumes, plan.modality, plan.n_held_out) if plan.volumes else generated(plan.modality)
+    objects = from_folder(plan.volumes, plan.modality, plan.n_held_out) if plan.volumes else generated(plan.modality, plan.variety)
     n = len(scanners)
 
     def spec(number: int, i: int) -> SampleSpec:
@@ -98,20 +99,27 @@ def _truth(scanner: Scanner, objects: Objects, number: int) -> np.ndarray:
 def _scanners(plan: TrainingPlan, device: str) -> list[Scanner]:
     if plan.scanner:
         return _scanner(plan, device)
+    if plan.variety:
+        return _drawn(plan, device)
     if plan.modality == "ct":
         return [cone_beam_scanner(plan.size, int(v), plan.noise, device) for v in plan.chosen_levels]
     if plan.modality == "image":
         return [image_scanner(plan.size, int(factor), plan.noise) for factor in plan.chosen_levels]
-    if plan.variety:
-        limits = min(plan.chosen_levels), max(plan.chosen_levels)
-        n = plan.n_objects + plan.n_held_out
-        return [DrawnCoilScanner(seed, plan.size, limits, plan.noise) for seed in range(n)]
     shape = (max(8, plan.size // 2), plan.size, plan.size)
     return [
         multi_coil_scanner(shape, r, noise=plan.noise, setup_seed=seed)
         for seed in range(MRI_SETUPS)
         for r in plan.chosen_levels
     ]
+
+
+def _drawn(plan: TrainingPlan, device: str) -> list[Scanner]:
+    """One for every object."""
+    limits = min(plan.chosen_levels), max(plan.chosen_levels)
+    seeds = range(plan.n_objects + plan.n_held_out)
+    if plan.modality == "ct":
+        return [drawn_xray_scanner(seed, plan.size, limits, plan.noise, device) for seed in seeds]
+    return [DrawnCoilScanner(seed, plan.size, limits, plan.noise) for seed in seeds]
 
 
 def _scanner(plan: TrainingPlan, device: str) -> list[Scanner]:

@@ -16,6 +16,7 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.io.any_volume import read_any_volume, volume_files
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.phantoms import HELD_OUT_SEED, brain, leaves, random_volume
+from napari_unroll.scan.phantoms_wide import wide_volume
 from napari_unroll.scan.random_fields import Space
 from napari_unroll.scan.resample import resized
 from napari_unroll.scan.scan import Modality
@@ -28,13 +29,17 @@ FIRST_HELD_OUT = 9_000
 """Numbers from here on are for validation; they stay below ``HELD_OUT_SEED``, which final evaluations use."""
 
 
-def generated(modality: Modality) -> Objects:
-    """Random objects whose seed is their number. Raises ParameterError for numbers that are kept for evaluation."""
+def generated(modality: Modality, variety: bool = False) -> Objects:
+    """Random objects whose seed is their number, of more kinds with ``variety`` (X-rays).
+
+    Raises ParameterError for numbers that are kept for evaluation.
+    """
+    source = wide_volume if variety and modality == "ct" else GENERATORS[modality]
 
     def make(grid: VolumeGrid, number: int) -> np.ndarray:
         if number >= HELD_OUT_SEED:
             raise ParameterError(f"Training seeds must be below {HELD_OUT_SEED}; the rest is held out for evaluation.")
-        return GENERATORS[modality](grid.shape, number)
+        return source(grid.shape, number)
 
     return make
 

@@ -82,8 +82,9 @@ class TrainingPlan(MethodParams):
     noise: Noise = Field(Noise(), description="Noise of simulated scans.")
     variety: bool = Field(
         False,
-        description="MRI: every object has a scanner of its own: 1 to 32 coils, given or estimated maps, masks of points, lines "
-        "or spokes with accelerations between the least and the largest level, slices or slabs, any contrast.",
+        description="Every object has a scanner of its own, with a level between the least and the largest. CT: cone, fan and "
+        "parallel beams, short arcs, objects cut by the field of view, of more kinds. MRI: 1 to 32 coils, given or estimated "
+        "maps, masks of points, lines or spokes, slices or slabs, any contrast.",
     )
     network: NetworkConfig = Field(description="Architecture; method and modality decide its iteration and channels.")
     options: TrainOptions = Field(description="How long and how to train.")
@@ -117,8 +118,10 @@ class TrainingPlan(MethodParams):
     def _consistent(self) -> TrainingPlan:
         if self.scans and (self.volumes or self.scanner):
             raise ValueError("scans are used as they are; leave out volumes and scanner")
-        if self.variety and (self.modality != "mri" or self.scans or self.scanner):
-            raise ValueError("variety is of generated MRI scanners; leave out scans and scanner, or variety")
+        if self.variety and (self.modality == "image" or self.scans or self.scanner):
+            raise ValueError("variety is of generated scanners (ct, mri); leave out scans and scanner, or variety")
+        if self.variety and self.task == "denoise":
+            raise ValueError("variety is of scanners, and nothing is scanned for a denoiser; leave it out")
         if self.modality != "mri" and any(level % 1 for level in self.levels or ()):
             raise ValueError(
                 "levels are numbers of views for ct and downsampling factors for image, so they must be whole"

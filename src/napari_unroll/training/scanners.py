@@ -6,7 +6,7 @@ A scanner says on which grid objects are given, and scans them. Knows nothing of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -62,7 +62,10 @@ class Scanner(Protocol):
 
 @dataclass(frozen=True)
 class XRayScanner:
-    """Projections of objects on a grid ``OVERSAMPLE`` times finer; ``thickest`` is their largest line integral."""
+    """Projections of objects on a grid ``OVERSAMPLE`` times finer; ``thickest`` is their largest line integral.
+
+    Objects reach beyond the grid by ``around`` (z, y, x) voxels on either side: what the field of view cuts off.
+    """
 
     name: str
     geometry: ConeBeam | ParallelBeam
@@ -71,21 +74,31 @@ class XRayScanner:
     thickest: float = 2.5
     device: str = "cpu"
     modality: Modality = "ct"
+    around: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def object_grid(self) -> VolumeGrid:
-        """The same extent in voxels ``OVERSAMPLE`` times smaller."""
-        z, y, x = self.grid.shape
-        return self.grid.resample((OVERSAMPLE * z, OVERSAMPLE * y, OVERSAMPLE * x))
+        """The extent of objects in voxels ``OVERSAMPLE`` times smaller."""
+        z, y, x = self._whole.shape
+        return self._whole.resample((OVERSAMPLE * z, OVERSAMPLE * y, OVERSAMPLE * x))
+
+    @property
+    def _whole(self) -> VolumeGrid:
+        """The grid with what objects reach beyond it."""
+        z, y, x = (n + 2 * a for n, a in zip(self.grid.shape, self.around, strict=True))
+        return replace(self.grid, shape=(z, y, x))
 
     def simulate(self, volume: np.ndarray, seed: int) -> Scan:
-        """Project ``volume`` (z, y, x) on ``object_grid`` and add noise; the truth is its mean over blocks."""
+        """Project ``volume`` (z, y, x) on ``object_grid`` and add noise; the truth is its mean over blocks, within the grid."""
         rng = np.random.default_rng(seed)
         if self.noise.kind == "gaussian":
             exposure = Exposure(photons=0, sigma=_level(self.noise.sigma, rng), thickest=self.thickest)
         else:
             exposure = Exposure(photons=_level(self.noise.photons, rng), thickest=self.thickest)
-        return simulate_ct(volume, self.geometry, self.grid, exposure, seed, self.name, self._projector)
+        scan = simulate_ct(volume, self.geometry, self._whole, exposure, seed, self.name, self._projector)
+        assert scan.truth is not None
+        inside = tuple(slice(a, a + n) for a, n in zip(self.around, self.grid.shape, strict=True))
+        return replace(scan, grid=self.grid, truth=np.ascontiguousarray(scan.truth[inside]))
 
     @cached_property
     def _projector(self) -> VolumePhysics:
@@ -209,9 +222,9 @@ def _check_memory(grid: VolumeGrid) -> None:
         )
 
 
-def generated_scan(scanner: Scanner, seed: int) -> Scan:
+def generated_scan(scanner: Scanner, seed: int, variety: bool = False) -> Scan:
     """A scan of generated object ``seed``. Raises ParameterError for seeds that are kept for evaluation."""
-    make = generated(scanner.modality)
+    make = generated(scanner.modality, variety)
     return scanner.simulate(make(scanner.object_grid, seed), seed)
 
 

@@ -21,7 +21,7 @@ from napari_unroll.training.plan import Noise, TrainingPlan
 from napari_unroll.training.samples import PatchSampler, SampleStore
 from napari_unroll.training.scanners import generated_scan
 from napari_unroll.training.start_from import grown
-from napari_unroll.training.variety import DrawnCoilScanner, recoloured, with_estimated_maps
+from napari_unroll.training.variety_mri import DrawnCoilScanner, recoloured, with_estimated_maps
 
 NETWORK = NetworkConfig(
     prior=DRUNetConfig(dim=2, channels=(4, 4, 4, 4), complex_valued=True),
