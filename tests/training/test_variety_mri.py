@@ -122,11 +122,6 @@ def test_only_conditioned_priors_are_told():
         NetworkConfig(prior=DnCNNConfig(), data_step=GradientStepConfig(), follows_noise=True)
 
 
-def test_variety_is_of_generated_mri_scanners():
-    with pytest.raises(ValueError, match="variety"):
-        TrainingPlan(modality="ct", variety=True)
-
-
 def test_the_start_follows_the_noise(scans):
     scan = scans[2]
     physics = build_physics(scan, "cpu")

@@ -65,7 +65,11 @@ def split_dataset(plan: TrainingPlan, device: str = "cpu") -> DatasetSplit:
 def _of_objects(plan: TrainingPlan, device: str) -> DatasetSplit:
     """Object i is scanned by scanner i modulo their number; held-out objects by every level at least once."""
     scanners = _scanners(plan, device)
-    objects = from_folder(plan.volumes, plan.modality, plan.n_held_out) if plan.volumes else generated(plan.modality, plan.variety)
+    objects = (
+        from_folder(plan.volumes, plan.modality, plan.n_held_out)
+        if plan.volumes
+        else generated(plan.modality, plan.variety)
+    )
     n = len(scanners)
 
     def spec(number: int, i: int) -> SampleSpec:
