@@ -10,6 +10,7 @@ from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Pr
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, as_values
 from napari_unroll.pipeline import run as run_module
+from napari_unroll.pipeline.fit_verdict import grid_share
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
 from napari_unroll.scan.noise import measured_noise
@@ -246,7 +247,8 @@ def test_a_run_that_nobody_drains_costs_nothing():
     ("fit", "words"), [(0.3, "holds some of the noise"), (1.1, "fits the data"), (4, "too smooth")]
 )
 def test_the_residual_is_told_in_the_noise_of_the_scan(offered, fit, words):
-    share = measured_noise(tiny.cone()).share
+    scan = tiny.cone()
+    share = np.hypot(measured_noise(scan).share, grid_share(scan, np.ones(scan.grid.shape, np.float32)))
 
     def solve(problem, params):
         x = torch.ones(problem.shape)
@@ -254,7 +256,7 @@ def test_the_residual_is_told_in_the_noise_of_the_scan(offered, fit, words):
         return x
 
     last = outcome_of(solve, offered)[-1]
-    assert f"{fit:.2g} times the noise of the scan" in last.advice
+    assert f"{fit:.2g} times what the true volume would leave" in last.advice
     assert words in last.advice
 
 

@@ -45,26 +45,19 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.first_look import first_look
+from napari_unroll.pipeline.fit_verdict import verdict
 from napari_unroll.pipeline.forecast import Forecaster
 from napari_unroll.pipeline.memory import voxels
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
 from napari_unroll.pipeline.times import FIT
 from napari_unroll.pipeline.unfinished import UnfinishedRun
-from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scratch import OnDisk, Scratch
 
 log = logging.getLogger(__name__)
 _around: WeakKeyDictionary[Scan, torch.Tensor] = WeakKeyDictionary()
 """What surrounds regions, by scan: the next region need not estimate it again."""
-NOISE_FITS = (0.8, 1.5)
-"""Of a residual over the noise of the scan, where the volume fits the data and no more than the data."""
-OVERFITS = "the volume holds some of the noise"
-FITS = "the volume fits the data"
-UNDERFITS = (
-    "noise does not explain the rest; voxels may be too coarse, the volume too smooth, or geometry or coil maps inexact"
-)
 
 
 def run(
@@ -324,18 +317,15 @@ def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Se
             advice=f"{plan.title} gave a volume of zeros only, but the measurements are not zero. Check the geometry, the region "
             "and the weights.",
         )
-    residual = f" {_fit_in_words(plan, scan, seen.residuals[-1])}" if seen.residuals else ""
+    residual = f" {_fit_in_words(plan, scan, volume, seen.residuals[-1])}" if seen.residuals else ""
     found = f" {seen.fixed_point.text}" if seen.fixed_point else ""
     return Finished(
         outcome, volume, f"{plan.title} {outcome}.{residual}{found}{seen.cut}", fixed_point=seen.fixed_point
     )
 
 
-def _fit_in_words(plan: Plan, scan: Scan, residual: float) -> str:
-    """What is left of the data, and how much of it is noise; of a region's own scan the noise is not known."""
-    text, noise = f"The residual is {residual:.2%} of the data", measured_noise(scan)
-    if noise is None or not noise.share or plan.roi is not None:
-        return f"{text}."
-    ratio = residual / noise.share
-    verdict = OVERFITS if ratio < NOISE_FITS[0] else UNDERFITS if ratio > NOISE_FITS[1] else FITS
-    return f"{text}, {ratio:.2g} times the noise of the scan: {verdict}."
+def _fit_in_words(plan: Plan, scan: Scan, volume: np.ndarray, residual: float) -> str:
+    """What is left of the data, and whether it is what the true volume would leave; of a region's own scan that is not known."""
+    text = f"The residual is {residual:.2%} of the data"
+    said = "" if plan.roi is not None else verdict(scan, volume, residual)
+    return f"{text}, {said}." if said else f"{text}."
