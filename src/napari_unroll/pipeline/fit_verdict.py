@@ -62,7 +62,8 @@ def grid_share(scan: Scan, volume: np.ndarray) -> float:
     shadows = _shadows(replace(few, grid=grid, truth=None), fine)
     z, y, x = coarse.shape
     coarser = _shadows(replace(few, grid=grid.resample((z, y, x)), truth=None), coarse)
-    return float(np.linalg.norm(coarser - shadows) / max(np.linalg.norm(shadows), 1e-30)) / PER_DOUBLING
+    error, size = float(np.linalg.norm(coarser - shadows)), float(np.linalg.norm(shadows))
+    return error / max(size, 1e-30) / PER_DOUBLING
 
 
 def _shadows(scan: Scan, volume: np.ndarray) -> np.ndarray:
