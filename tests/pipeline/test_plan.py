@@ -47,14 +47,25 @@ def test_auto_decides_everything():
     made = plan()
     assert made.method in METHODS
     assert made.device == "cpu"
-    assert made.precision == "float32"
     assert made.grid == tiny.cone().grid
 
 
 def test_a_gpu_is_preferred_and_a_missing_device_told():
     assert plan(devices=(GPU, CPU), method="fdk").device == "cuda:0"
-    assert plan(devices=(GPU, CPU), method="fdk", device="cuda").precision == "bfloat16"
-    assert plan(devices=(replace(GPU, has_bfloat16=False), CPU), method="fdk").precision == "float32"
+
+
+@pytest.mark.parametrize("device", [GPU, CPU])
+def test_networks_compute_in_what_the_device_is_good_at(device):
+    able, unable = replace(device, has_bfloat16=True), replace(device, has_bfloat16=False)
+    assert plan(devices=(able,), method="drunet").precision == "bfloat16"
+    assert plan(devices=(unable,), method="drunet").precision == "float32"
+    assert plan(devices=(able,), method="fdk").precision == "float32"
+
+
+def test_half_the_bytes_a_number_are_half_the_memory_of_a_network():
+    roomy = replace(CPU, has_bfloat16=False)
+    full, half = (plan(devices=(roomy,), method="drunet", precision=p).memory_bytes for p in ("float32", "bfloat16"))
+    assert 0.5 < half / full < 0.7
 
 
 def test_fixed_points_are_looked_for_in_float32_and_slow_numbers_are_told():

@@ -17,8 +17,9 @@ class Sizes:
     """Bytes of one volume and of the measurements, in the scan's own number type; the volume and a patch in voxels (z, y, x).
 
     ``volume`` is 0 where whole volumes lie on disk; ``in_patches`` is what one takes that is held cut into patches, which never
-    do. ``n_patches`` go through a network at once. ``operator``: what one application of A takes and gives back, such as the
-    images of all coils. ``residual``: what ``Problem.residual_at`` keeps of measurements, None where it keeps all.
+    do. ``n_patches`` go through a network at once, whose numbers have ``itemsize`` bytes. ``operator``: what one application
+    of A takes and gives back, such as the images of all coils. ``residual``: what ``Problem.residual_at`` keeps of
+    measurements, None where it keeps all.
     """
 
     volume: int
@@ -29,6 +30,7 @@ class Sizes:
     operator: int = 0
     residual: int | None = None
     in_patches: int = 0
+    itemsize: int = 4
 
 
 Memory = Callable[[Sizes, Any], int]
@@ -46,8 +48,9 @@ def holding(volumes: float, measurements: float = 0.0, residuals: float = 0.0) -
 
 
 def with_network(sizes: Sizes, activations: int, volumes: float, measurements: float = 0.0) -> int:
-    """Bytes of a run that applies in turn the operator and a network with ``activations`` bytes per patch."""
-    return held_bytes(sizes, volumes, measurements) + max(sizes.operator, sizes.n_patches * activations)
+    """Bytes of a run that applies in turn the operator and a network with ``activations`` bytes per patch in float32."""
+    network = sizes.n_patches * activations * sizes.itemsize // 4
+    return held_bytes(sizes, volumes, measurements) + max(sizes.operator, network)
 
 
 def held_bytes(sizes: Sizes, volumes: float, measurements: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -70,26 +70,38 @@ def at_once(patch: Shape, shape: Shape, device: str) -> int:
     return 1 if patch == shape else batch_size(torch.device(device))
 
 
-def run_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, device: str = "cpu") -> int:
+class Task(NamedTuple):
+    """What is to be run: a method on a scan, the grid of its result, and the number type inside networks."""
+
+    method: Method
+    params: Any
+    scan: Scan
+    grid: VolumeGrid
+    precision: str = "float32"
+
+
+def run_bytes(task: Task, patch: Shape, device: str = "cpu") -> int:
     """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
-    sizes = _sizes(scan, grid, patch, device)
-    return base_bytes(scan, grid, device) + method.memory(sizes, _with_weights(method, params, scan))
+    return base_bytes(task.scan, task.grid, device) + task.method.memory(
+        _sizes(task, patch, device), _with_weights(task)
+    )
 
 
-def split_bytes(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape) -> tuple[int, int]:
+def split_bytes(task: Task, patch: Shape) -> tuple[int, int]:
     """The same on the CPU while whole volumes lie on disk: bytes in memory, and those on disk.
 
     Volumes no longer hide the measurements of a projection and the slabs of transforms.
     """
-    whole, known = _sizes(scan, grid, patch, "cpu"), _with_weights(method, params, scan)
+    method, whole, known = task.method, _sizes(task, patch, "cpu"), _with_weights(task)
     in_memory = method.memory(replace(whole, volume=0), known)
-    on_disk = base_bytes(scan, grid) + method.memory(whole, known) - in_memory
-    transforms = method.needs_normal is not None and method.needs_normal(params)
+    on_disk = base_bytes(task.scan, task.grid) + method.memory(whole, known) - in_memory
+    transforms = method.needs_normal is not None and method.needs_normal(task.params)
     slabs = N_SLABS * min(SLAB_BYTES, whole.volume) if transforms else 0
     return in_memory + N_PROJECTIONS * whole.measurements + slabs, on_disk
 
 
-def _sizes(scan: Scan, grid: VolumeGrid, patch: Shape, device: str) -> Sizes:
+def _sizes(task: Task, patch: Shape, device: str) -> Sizes:
+    scan, grid = task.scan, task.grid
     itemsize = 8 if scan.modality == "mri" else 4
     volume = itemsize * voxels(grid.shape)
     return Sizes(
@@ -101,15 +113,17 @@ def _sizes(scan: Scan, grid: VolumeGrid, patch: Shape, device: str) -> Sizes:
         operator=operator_bytes(scan),
         residual=0 if isinstance(scan.geometry, NonCartesianSampling) else None,
         in_patches=volume,
+        itemsize=4 if task.precision == "float32" else 2,
     )
 
 
-def _with_weights(method: Method, params: Any, scan: Scan) -> Any:
+def _with_weights(task: Task) -> Any:
     """The params with the weights that will be taken; those that cannot be read count as the method's own ("auto")."""
+    method, params = task.method, task.params
     if method.find_weights is None:
         return params
     try:
-        found = method.find_weights(scan.modality, params)
+        found = method.find_weights(task.scan.modality, params)
         weights = found.name if shipped().get(found.name) == found else str(found.path)
     except WeightsError:
         weights = "auto"

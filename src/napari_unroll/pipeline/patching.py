@@ -15,8 +15,7 @@ from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.problem import Method
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.pipeline.devices import Device
-from napari_unroll.pipeline.memory import SHARE, at_once, gib, run_bytes, split_bytes, voxels
-from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.pipeline.memory import SHARE, Task, at_once, gib, run_bytes, split_bytes, voxels
 from napari_unroll.scan.scan import Scan
 
 MOST_OVERLAP = 16
@@ -84,25 +83,22 @@ def work(grid: PatchGrid, multiple: int) -> int:
     return len(grid) * (padded + PER_PATCH)
 
 
-def choose_patches(
-    method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device, overlap: int, on_disk: bool = False
-) -> tuple[Shape, str]:
+def choose_patches(task: Task, device: Device, overlap: int, on_disk: bool = False) -> tuple[Shape, str]:
     """The patches (z, y, x) of the least work that fit, and why in words; neighbours share ``overlap`` voxels.
 
     With whole volumes ``on_disk`` no patch is one. Raises MemoryExceeded where even the smallest do not fit.
     """
-    prior = prior_of(method, params, scan)
+    shape, prior = task.grid.shape, prior_of(task.method, task.params, task.scan)
     multiple = 1 if prior is None else prior.multiple
-    grids = _candidates(grid.shape, overlap, largest_for(prior, device.name), device.name)
+    grids = _candidates(shape, overlap, largest_for(prior, device.name), device.name)
     need = 0
-    parted = [cut for cut in grids if not (on_disk and len(cut) == 1 and max(grid.shape) > SMALLEST)]
+    parted = [cut for cut in grids if not (on_disk and len(cut) == 1 and max(shape) > SMALLEST)]
     for cut in sorted(parted, key=lambda cut: work(cut, multiple)):
-        where = (method, params, scan, grid, cut.patch_shape)
-        need = split_bytes(*where)[0] if on_disk else run_bytes(*where, device.name)
+        need = split_bytes(task, cut.patch_shape)[0] if on_disk else run_bytes(task, cut.patch_shape, device.name)
         if need <= SHARE * device.free_bytes:
             return cut.patch_shape, _why(cut, need, device)
     raise MemoryExceeded(
-        f"{method.title} needs about {gib(need)} for a volume of {grid.shape}, but {device.name} has "
+        f"{task.method.title} needs about {gib(need)} for a volume of {shape}, but {device.name} has "
         f"{gib(device.free_bytes)} free; choose a region, a coarser grid or another device."
     )
 

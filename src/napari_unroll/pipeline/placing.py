@@ -6,16 +6,12 @@ Arithmetic on shapes only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from napari_unroll.errors import MemoryExceeded
 from napari_unroll.methods.memory import Shape
-from napari_unroll.methods.problem import Method
 from napari_unroll.pipeline.devices import Device
-from napari_unroll.pipeline.memory import SHARE, check_memory, gib, run_bytes, split_bytes
+from napari_unroll.pipeline.memory import SHARE, Task, check_memory, gib, run_bytes, split_bytes
 from napari_unroll.pipeline.patching import choose_patches
-from napari_unroll.scan.geometry import VolumeGrid
-from napari_unroll.scan.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -37,50 +33,38 @@ class Placement:
         ]
 
 
-def place(
-    asked: int | str, method: Method, params: Any, scan: Scan, grid: VolumeGrid, device: Device, overlap: int
-) -> Placement:
+def place(asked: int | str, task: Task, device: Device, overlap: int) -> Placement:
     """Where a run lies, in patches with the edge that was ``asked`` for, or the best ones; neighbours share ``overlap`` voxels.
 
     Volumes of X-ray scans may go to disk; images of coils and what is on a GPU do not. Raises MemoryExceeded where there is no
     room.
     """
-    work = (method, params, scan, grid)
-    may_spill = scan.modality == "ct" and device.disk_bytes > 0
+    may_spill = task.scan.modality == "ct" and device.disk_bytes > 0
     try:
-        check_memory(scan, grid, device)
-        patch, why = _patches(asked, *work, device, overlap, False)
-        in_memory, (less, on_disk) = run_bytes(*work, patch, device.name), split_bytes(*work, patch)
+        check_memory(task.scan, task.grid, device)
+        patch, why = _patches(asked, task, device, overlap, False)
+        in_memory, (less, on_disk) = run_bytes(task, patch, device.name), split_bytes(task, patch)
         is_small = in_memory <= max(less, SHARE * device.free_bytes)
         if is_small or not may_spill or on_disk > device.disk_bytes:
             return Placement(patch, why, in_memory)
     except MemoryExceeded:
-        if not may_spill or split_bytes(*work, grid.shape)[1] > device.disk_bytes:
+        if not may_spill or split_bytes(task, task.grid.shape)[1] > device.disk_bytes:
             raise
-    patch, why = _patches(asked, *work, device, overlap, True)
-    need, on_disk = split_bytes(*work, patch)
+    patch, why = _patches(asked, task, device, overlap, True)
+    need, on_disk = split_bytes(task, patch)
     if need > device.free_bytes:
         raise MemoryExceeded(
-            f"{method.title} needs about {gib(need)} of memory even with its volumes on disk, but {device.name} has "
+            f"{task.method.title} needs about {gib(need)} of memory even with its volumes on disk, but {device.name} has "
             f"{gib(device.free_bytes)} free; choose a region, fewer measurements or another device."
         )
     return Placement(patch, why, need, on_disk)
 
 
-def _patches(
-    asked: int | str,
-    method: Method,
-    params: Any,
-    scan: Scan,
-    grid: VolumeGrid,
-    device: Device,
-    overlap: int,
-    on_disk: bool,
-) -> tuple[Shape, str]:
+def _patches(asked: int | str, task: Task, device: Device, overlap: int, on_disk: bool) -> tuple[Shape, str]:
     """The patches that were asked for, or the best ones and why."""
     if isinstance(asked, int):
-        z, y, x = (min(asked, n) for n in grid.shape)
+        z, y, x = (min(asked, n) for n in task.grid.shape)
         return (z, y, x), ""
-    if not method.patchwise:
-        return grid.shape, ""
-    return choose_patches(method, params, scan, grid, device, overlap, on_disk)
+    if not task.method.patchwise:
+        return task.grid.shape, ""
+    return choose_patches(task, device, overlap, on_disk)

@@ -24,7 +24,7 @@ from napari_unroll.normal.fit import FitOptions, Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import gib
+from napari_unroll.pipeline.memory import Task, gib
 from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import network_of, overlap_for, prior_of
 from napari_unroll.pipeline.placing import place
@@ -59,7 +59,7 @@ class Choices(Record):
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="Number type inside networks; auto is bfloat16 on CUDA, float32 elsewhere and for fixed points.",
+        description="Number type inside networks; auto is bfloat16 where the device computes it, float32 else and in fixed points.",
     )
     max_memory_gb: Annotated[float, Field(ge=0.001, le=1e6)] | Literal["auto"] = Field(
         default="auto", description="Memory beside the scan that a run may take; auto is what is free.",
@@ -172,7 +172,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         check_volume(scan.geometry, grid)
     shared = overlap_for(prior_of(method, params, scan)) if choices.overlap == "auto" else choices.overlap
-    placed = place(choices.patch_size, method, params, scan, grid, device, shared)
+    precision = _precision(choices.precision, device, method, network_of(method, params, scan))
+    placed = place(choices.patch_size, Task(method, params, scan, grid, precision), device, shared)
     patch = placed.patch_size
     edge = _cut_edge(patch, grid.shape)
     overlap = min(shared, edge // 2) if choices.overlap == "auto" else shared
@@ -191,7 +192,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         patch_size=patch,
         overlap=overlap,
         device=device.name,
-        precision=_precision(choices.precision, device, network_of(method, params, scan)),
+        precision=precision,
         fit=fit_options(choices),
         needs_normal=needs_normal,
         roi=box,
@@ -288,12 +289,11 @@ def _cut_edge(patch: Shape, shape: Shape) -> int:
     return min([p for p, n in zip(patch, shape, strict=True) if p < n], default=max(patch))
 
 
-def _precision(asked: str, device: Device, network: Any) -> str:
+def _precision(asked: str, device: Device, method: Method, network: Any) -> str:
     if asked != "auto":
         return asked
-    is_rough = (
-        device.name.startswith("cuda") and device.has_bfloat16 and not getattr(network, "seeks_fixed_points", False)
-    )
+    has_network = method.find_weights is not None
+    is_rough = has_network and device.has_bfloat16 and not getattr(network, "seeks_fixed_points", False)
     return "bfloat16" if is_rough else "float32"
 
 

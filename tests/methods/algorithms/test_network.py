@@ -7,6 +7,7 @@ import torch
 
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.methods.networks.dncnn import CNNConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.networks.prior import Prior
 from napari_unroll.methods.networks.unet import UNetConfig
@@ -48,6 +49,17 @@ def test_gradients_of_thin_volumes_are_right_in_low_precision(depth):
         gradients.append(torch.cat([p.grad.flatten() for p in prior.parameters()]))
     assert torch.isfinite(gradients[1]).all()
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.9
+
+
+@pytest.mark.parametrize("complex_valued", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_thin_volumes_are_right_in_low_precision(depth, complex_valued):
+    x, prior = volume((1, 1, depth, 17, 13), complex_valued), Prior(CNNConfig(complex_valued=complex_valued))
+    with torch.no_grad():
+        full = prior(x, 0.1)
+        with torch.autocast("cpu", torch.bfloat16):
+            low = prior(x, 0.1)
+    assert float((low - full).abs().max()) < 0.01 * float(full.abs().max())
 
 
 def test_prior_is_equivariant_to_scale():

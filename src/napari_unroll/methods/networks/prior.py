@@ -160,8 +160,8 @@ class Prior(torch.nn.Module):
         given = torch.cat((channels, level), 1) if self.config.is_conditioned else channels
         size = channels.shape[2:]
         wanted = [-(-n // self.config.multiple) * self.config.multiple for n in size]
-        if self.config.dim == 3 and _gradients_need_depth(channels):
-            wanted[0] = max(wanted[0], DEPTH)
+        if self.config.dim == 3:
+            wanted[0] = max(wanted[0], _least_depth(channels))
         pad = [p for n, m in zip(reversed(size), reversed(wanted), strict=True) for p in (0, m - n)]
         padded = torch.nn.functional.pad(given, pad, mode="replicate").contiguous(memory_format=self._layout)
         with one_volume(padded):
@@ -178,13 +178,15 @@ def _unfolded(slices: torch.Tensor, shape: torch.Size) -> torch.Tensor:
     return slices.unflatten(0, (shape[0], shape[2])).transpose(1, 2)
 
 
-def _gradients_need_depth(x: torch.Tensor) -> bool:
-    """Whether torch would make wrong gradients for thin volumes.
+def _least_depth(x: torch.Tensor) -> int:
+    """How many voxels deep volumes must be for torch's 3-D convolutions to be right.
 
-    oneDNN's bfloat16 gradient of the weights of a 3-D convolution reads memory that nobody wrote where its input is two
-    voxels deep (torch 2.15, Zen 5).
+    oneDNN's in bfloat16 read memory that nobody wrote: of one channel where the input is one voxel deep, and for the gradient
+    of the weights where it is two (torch 2.14 and 2.15, Zen 5).
     """
-    return x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return 1
+    return DEPTH if torch.is_grad_enabled() else 2
 
 
 def _with_neighbours(channels: torch.Tensor, n: int) -> torch.Tensor:
