@@ -177,12 +177,12 @@ def _read(path: Path, format: str | None, options: Mapping[str, Any]) -> Scan:
     record = parse_options(reader, options)
     with translated(path, reader.title):
         scan = reader.read(path, record)
-        if scan.provenance.source:
-            return scan
+        saved = scan.provenance
         changed = (*record.changed(), *([("format", format)] if format else []))
         digest = file_hash(path, *reader.beside(path))
-        made = Provenance(source=str(path), format=reader.name, sha256=digest, options=changed)
-        return replace(scan, provenance=made)
+        made = Provenance(source=str(path), format=reader.name, sha256=digest, seed=saved.seed, options=changed)
+        notes = (*scan.notes, f"Saved from {saved.source}, with any changes of it.") if saved.source else scan.notes
+        return replace(scan, provenance=made, notes=notes)
 
 
 def _reader_named(path: Path, name: str) -> Reader:
