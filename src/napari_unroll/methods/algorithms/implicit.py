@@ -162,6 +162,7 @@ def solve(problem: Problem, params: ImplicitParams) -> Generator[Event, None, to
     x: torch.Tensor = problem.state.get("x", problem.zeros())
     for k in range(first_step(problem), params.n_iterations):
         new, residual = fit.step(k)
+        problem.state.update(network=fit.network.state_dict(), optimiser=fit.optimiser.state_dict())
         change = norm(new - x) / max(norm(new), 1e-300)
         done = k > 0 and change < params.tolerance
         x = fit.volume() if done or k + 1 == params.n_iterations else new
@@ -173,16 +174,17 @@ def solve(problem: Problem, params: ImplicitParams) -> Generator[Event, None, to
 
 def _fit_of(problem: Problem, params: ImplicitParams, quick: torch.Tensor) -> _Fit:
     """The fit with the network and the moments of an earlier attempt, or with new ones."""
-    kept = problem.state
-    if "network" not in kept:
-        network = FeatureGrid(_architecture(problem, params), params.seed).to(problem.device)
-        kept.update(network=network, optimiser=torch.optim.Adam(network.parameters(), betas=BETAS))
+    network = FeatureGrid(_architecture(problem, params), params.seed).to(problem.device)
+    optimiser = torch.optim.Adam(network.parameters(), betas=BETAS)
+    if "network" in problem.state:
+        network.load_state_dict(problem.state["network"])
+        optimiser.load_state_dict(problem.state["optimiser"])
     scale = intensity_scale(quick)
     return _Fit(
         problem=problem,
         params=params,
-        network=kept["network"],
-        optimiser=kept["optimiser"],
+        network=network,
+        optimiser=optimiser,
         scale=scale,
         mean=mean_eigenvalue(problem.physics),
         size=volume_scale(quick) / scale,
