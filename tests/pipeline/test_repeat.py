@@ -100,6 +100,29 @@ def test_a_scan_that_changed_cannot_be_repeated(tmp_path):
         open_result(path)
 
 
+def test_a_saved_sample_is_its_own_source(tmp_path):
+    """Also with changes, which are in the file, and are not made twice."""
+    file = write_scan(tmp_path / "scan.h5", edited(open_scan(*SAMPLE), Edits(shape=(10, 12, 14), axis_shift_px=0.5)))
+    scan = open_scan(str(file))
+    assert (scan.provenance.source, edits_of(scan)) == (str(file), Edits())
+    assert "sample:cone-beam" in scan.notes[-1]
+    scan = edited(scan, Edits(axis_shift_px=0.25))
+    plan = resolve(Choices(method="fdk", device="cpu"), scan)
+    finished = result(scan, plan)
+    stored = write(tmp_path / "r.npy", finished.result, plan.grid, record(plan, scan, finished))
+    again = open_result(stored)
+    np.testing.assert_array_equal(result(again.scan, plan_of(again)).result, finished.result)
+
+
+@pytest.mark.parametrize("limit", ["auto", 0.5])
+def test_what_a_run_may_take_is_part_of_its_record(tmp_path, limit):
+    scan = open_scan(*SAMPLE)
+    plan = resolve(Choices(method="fdk", max_memory_gb=limit), scan)
+    finished = result(scan, plan)
+    again = plan_of(open_result(write(tmp_path / "r.npy", finished.result, plan.grid, record(plan, scan, finished))))
+    assert again.max_memory_gb == limit
+
+
 def test_a_volume_of_another_program_tells_nothing(tmp_path):
     scan = open_scan(*SAMPLE)
     with pytest.raises(ParameterError, match="no record"):

@@ -88,7 +88,8 @@ class Plan:
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
     ``disk_bytes`` are what whole volumes take in the folder ``scratch``, 0 where they lie in memory.
-    ``is_limited``: the free memory is what the user allows; what a run frees then goes back to the system at once.
+    ``max_memory_gb`` is what the user allows, "auto" where that is not limited; what a limited run frees goes back to the system
+    at once.
     ``expected`` is the time that it will take by what earlier runs took, ``work`` a count of its work (see ``times``).
     """
 
@@ -107,7 +108,7 @@ class Plan:
     command: str
     disk_bytes: int = 0
     scratch: Path = Path()
-    is_limited: bool = False
+    max_memory_gb: float | str = "auto"
     script: str = ""
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
@@ -201,7 +202,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         free_bytes=device.free_bytes,
         disk_bytes=placed.disk_bytes,
         scratch=device.scratch,
-        is_limited=choices.max_memory_gb != "auto",
+        max_memory_gb=choices.max_memory_gb,
         command=command(choices, method.name, params, scan),
         script=script(choices, method.name, params, scan),
         notes=(placed.why,) if placed.why else (),

@@ -45,6 +45,7 @@ def description(plan: Plan, scan: Scan) -> dict[str, Any]:
             "overlap": plan.overlap,
             "device": plan.device,
             "precision": plan.precision,
+            "max_memory_gb": plan.max_memory_gb,
             "normal_form": plan.fit.form if plan.needs_normal else None,
             "fit": changed_fit(plan.fit) if plan.needs_normal else {},
             "roi": None if plan.roi is None else [n for b in plan.roi for n in (b.start, b.stop)],

@@ -17,7 +17,7 @@ from napari_unroll.pipeline.provenance import weights_of
 from napari_unroll.pipeline.sources import open_scan
 from napari_unroll.scan.scan import Scan
 
-WISHES = ("device", "precision")
+WISHES = ("device", "precision", "max_memory_gb")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,11 @@ def scan_of(record: Mapping[str, Any], name: str = "The result") -> Scan:
 def choices_of(record: Mapping[str, Any]) -> Choices:
     """What was chosen, or was decided for the user where he left it open; patches are ``plan_of``'s."""
     method, plan = record["method"], record["plan"]
-    asked = {"method": method["name"], "params": method["params"], **{name: plan[name] for name in WISHES}}
+    asked = {
+        "method": method["name"],
+        "params": method["params"],
+        **{name: plan[name] for name in WISHES if name in plan},
+    }
     if plan["normal_form"]:
         asked["normal"], asked["fit"] = plan["normal_form"], plan.get("fit", {})
     if plan["roi"]:

@@ -80,7 +80,7 @@ def run(
     """
     stop = stop or Stop()
     begun, seen = time.perf_counter(), _Seen()
-    if plan.is_limited:
+    if plan.max_memory_gb != "auto":
         give_back_freed()
     yield Started(plan.title, 0, plan.grid.shape)
     forecaster = Forecaster(plan.expected_with(factors))
