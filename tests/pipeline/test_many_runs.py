@@ -1,6 +1,5 @@
 """Many runs in one process leave no threads, no files and no memory behind."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def planned():
 
 def held():
     """Threads, open files and bytes of this process."""
-    n_files = len(os.listdir(OPEN_FILES)) if OPEN_FILES.is_dir() else 0
+    n_files = len(list(OPEN_FILES.iterdir())) if OPEN_FILES.is_dir() else 0
     return np.array([threading.active_count(), n_files, psutil.Process().memory_info().rss])
 
 
