@@ -7,6 +7,7 @@ doi:10.1109/42.363108; with momentum: Kim, Ramani, Fessler (2015), doi:10.1109/T
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import GOLDEN_ANGLE_RAD
 
 Subsets = Annotated[int, Field(ge=1, le=1000)] | Literal["auto"]
 """How many groups, or ``auto``."""
@@ -27,7 +29,6 @@ LEAST_VIEWS = 10
 with two they diverge (docs/decisions/ordered_subsets.md)."""
 MOST_SUBSETS = 10
 """For ``auto``."""
-GOLDEN = 0.6180339887498949
 
 
 def n_subsets(scan: Scan, asked: int | str = "auto", least_views: int = LEAST_VIEWS) -> int:
@@ -45,7 +46,7 @@ def subsets(problem: Problem, n: int) -> Sequence[Problem]:
     """
     if n == 1:
         return [problem]
-    order = sorted(range(n), key=lambda i: i * GOLDEN % 1)
+    order = sorted(range(n), key=lambda i: i * GOLDEN_ANGLE_RAD % math.pi)
     parts = groups(problem.physics, problem.y, n)
     return [replace(problem, physics=parts[i][0], y=parts[i][1]) for i in order]
 
