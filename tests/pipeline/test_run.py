@@ -7,6 +7,7 @@ import torch
 
 from napari_unroll.errors import ParameterError, UnrollError, is_out_of_memory
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress, Started, Stop, Warned
+from napari_unroll.interrupt import interruptible
 from napari_unroll.methods import registry
 from napari_unroll.methods.problem import Method, MethodParams, as_values
 from napari_unroll.pipeline import run as run_module
@@ -286,3 +287,32 @@ def test_zeros_from_measurements_that_are_not_zero_are_no_result(offered):
     last = outcome_of(solve, offered)[-1]
     assert last.outcome is Outcome.FAILED
     assert "zeros only" in last.advice
+
+
+@pytest.mark.parametrize("how", ["finish", "cancel"])
+def test_a_wish_while_the_residual_is_judged_loses_no_finished_volume(how):
+    scan, stop = tiny.cone(), Stop()
+    events = []
+    for event in interruptible(run(plan_for(scan, method="cgls", params={"n_iterations": 2}), scan, stop), stop):
+        events.append(event)
+        if isinstance(event, Progress) and "with the noise" in event.text:
+            getattr(stop, how)()
+    end = events[-1]
+    if how == "cancel":
+        assert end.outcome is Outcome.CANCELLED
+    else:
+        assert end.outcome is Outcome.FINISHED_EARLY
+        assert end.result.any()
+        assert "would leave" not in end.advice
+
+
+def test_who_finishes_early_is_told_the_residual_and_waits_for_no_verdict():
+    scan, stop = tiny.cone(), Stop()
+    events = []
+    for event in interruptible(run(plan_for(scan, method="cgls", params={"n_iterations": 9}), scan, stop), stop):
+        events.append(event)
+        if isinstance(event, IterationDone) and event.iteration == 2:
+            stop.finish()
+    assert events[-1].result.any()
+    assert "The residual is" in events[-1].advice
+    assert not any(isinstance(e, Progress) and "with the noise" in e.text for e in events)

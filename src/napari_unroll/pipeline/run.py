@@ -90,7 +90,8 @@ def run(
             work = within(work, partial(OnDisk, Scratch(plan.scratch, voxels(plan.grid.shape))))
         work = interruptible(work if kept is None else kept.keeping(work), stop)
         volume = yield from _with_forecasts(work, forecaster)
-        finished = _completed(plan, scan, volume, stop, seen)
+        said = yield from _judged(plan, scan, volume, stop, seen)
+        finished = _completed(plan, scan, volume, stop, seen, said)
         if finished.outcome is Outcome.COMPLETED:
             plan.remember(scan, forecaster.took())
     except (Cancelled, FinishNow) as wish:
@@ -304,7 +305,24 @@ def _ended(plan: Plan, wish: Cancelled | FinishNow) -> Finished:
     return Finished(Outcome.FINISHED_EARLY, advice=f"{plan.title} had no estimate yet to finish with.")
 
 
-def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Finished:
+def _judged(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Generator[Event, None, str]:
+    """What the residual says of the volume, a sentence that ends nothing: who is in a hurry goes without.
+
+    Of a region's own scan it is not known; where volumes lie on disk there is no room to find out.
+    """
+    if not seen.residuals:
+        return ""
+    residual, said = seen.residuals[-1], ""
+    if not (stop.asked or plan.roi is not None or plan.disk_bytes):
+        judging = stepwise(partial(verdict, scan, volume, residual), "comparing the residual with the noise")
+        try:
+            said = yield from interruptible(judging, stop)
+        except FinishNow:
+            said = ""
+    return f" The residual is {residual:.2%} of the data{said and ', '}{said}."
+
+
+def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Seen, said: str) -> Finished:
     if not all(np.isfinite(plane).all() for plane in volume):
         return Finished(
             Outcome.FAILED,
@@ -317,15 +335,5 @@ def _completed(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Se
             advice=f"{plan.title} gave a volume of zeros only, but the measurements are not zero. Check the geometry, the region "
             "and the weights.",
         )
-    residual = f" {_fit_in_words(plan, scan, volume, seen.residuals[-1])}" if seen.residuals else ""
     found = f" {seen.fixed_point.text}" if seen.fixed_point else ""
-    return Finished(
-        outcome, volume, f"{plan.title} {outcome}.{residual}{found}{seen.cut}", fixed_point=seen.fixed_point
-    )
-
-
-def _fit_in_words(plan: Plan, scan: Scan, volume: np.ndarray, residual: float) -> str:
-    """What is left of the data, and whether it is what the true volume would leave; of a region's own scan that is not known."""
-    text = f"The residual is {residual:.2%} of the data"
-    said = "" if plan.roi is not None else verdict(scan, volume, residual)
-    return f"{text}, {said}." if said else f"{text}."
+    return Finished(outcome, volume, f"{plan.title} {outcome}.{said}{found}{seen.cut}", fixed_point=seen.fixed_point)
