@@ -24,7 +24,7 @@ from napari_unroll.events import duration
 from napari_unroll.io.atomic import write_bytes
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method
-from napari_unroll.methods.steps.start import LEAST_VIEWS
+from napari_unroll.methods.steps.start import start_subsets
 from napari_unroll.methods.subsets import n_subsets
 from napari_unroll.normal.cache import cache_folder
 from napari_unroll.patches.grid import PatchGrid
@@ -149,9 +149,7 @@ def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Sh
         per_voxel = LAYERS * prior.multiplications / RATE["cpu"]
         network = per_voxel * work(PatchGrid(grid.shape, patch, overlap), prior.multiple)
         network *= ENSEMBLE if getattr(params, "self_ensemble", False) else 1
-    projected = steps / n_subsets(scan, getattr(params, "subsets", 1)) + start / n_subsets(
-        scan, least_views=LEAST_VIEWS
-    )
+    projected = steps / n_subsets(scan, getattr(params, "subsets", 1)) + start / start_subsets(scan)
     own = OVERHEAD_S + (N_ONCE + projected) * pair + (steps + start) * VOXEL_S * n + max(1, steps) * network
     return Counted(own, N_FIT * pair if method.needs_normal and method.needs_normal(params) else 0.0)
 

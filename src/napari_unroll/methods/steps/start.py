@@ -17,6 +17,7 @@ from napari_unroll.methods.classical import tv_fista
 from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH, auto_strength
 from napari_unroll.methods.problem import Problem
 from napari_unroll.methods.subsets import n_subsets
+from napari_unroll.scan.scan import Scan
 
 LEAST_VIEWS = 5
 """Of a group of ordered subsets: what they leave of the start is far below what networks change of it."""
@@ -33,10 +34,16 @@ def first_estimate(
         return (yield from problem.find_quick())
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     strength = auto_strength(problem.scan) if follows_noise else DEFAULT_STRENGTH[problem.scan.modality]
-    groups = n_subsets(problem.scan, least_views=LEAST_VIEWS)
-    params = tv_fista.TVParams(strength=strength, n_iterations=n_iterations, tolerance=0.0, subsets=groups)
+    params = tv_fista.TVParams(
+        strength=strength, n_iterations=n_iterations, tolerance=0.0, subsets=start_subsets(problem.scan)
+    )
     x = yield from map_events(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]
+
+
+def start_subsets(scan: Scan) -> int:
+    """Groups of views of which every one of those steps looks at one."""
+    return n_subsets(scan, least_views=LEAST_VIEWS)
 
 
 def _as_first_estimate(event: Event) -> Event | None:
