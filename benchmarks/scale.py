@@ -36,6 +36,8 @@ from napari_unroll.scan.scan import Scan
 N_VIEWS, WARM, TARGET = 50, 24, 1024
 SLACK = 1.3
 """Of a limit: what libraries and the scan's own handling take beside what plans know."""
+LOOK_S = 0.001
+"""Between looks at the memory: in the smallest runs what a projection of all views takes is there for some milliseconds."""
 STACKS = 32 * 2**20
 """Of threads that a run starts: RLIMIT_DATA counts all that they might take."""
 PARAMS: dict[str, dict[str, Any]] = {
@@ -66,7 +68,7 @@ def one(method: str, n: int, gigabytes: float | None) -> dict[str, Any]:
         most = used + int(SLACK * gigabytes * 1e9) + STACKS + 8 * N_VIEWS * n * n
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     begun = time.process_time()
-    with PeakMemory("cpu") as peak:
+    with PeakMemory("cpu", LOOK_S) as peak:
         outcome, patch, estimate, disk = _run(method, n, gigabytes)
     return {
         "method": method, "size": n, "seconds": time.process_time() - begun, "bytes": peak.n_bytes, "estimate": estimate,

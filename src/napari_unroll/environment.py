@@ -65,12 +65,12 @@ class PeakMemory:
     """``with PeakMemory(device) as peak: …``; ``peak.n_bytes`` at any time, also inside.
 
     On CUDA the most that torch held at once since the start. On the CPU by how much the process's own memory grew at most,
-    looked at every 20 ms: not every system keeps a high-water mark that can be reset. That is what is held at once only after
-    :func:`give_back_freed`; pages of files, where volumes on disk lie, are the system's (Linux; elsewhere they count).
+    looked at every ``seconds``: not every system keeps a high-water mark that can be reset. That is what is held at once only
+    after :func:`give_back_freed`; pages of files, where volumes on disk lie, are the system's (Linux; elsewhere they count).
     """
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, device: str = "cpu", seconds: float = SAMPLING_SECONDS) -> None:
+        self.device, self._seconds = torch.device(device), seconds
         self._process = psutil.Process()
         self._before = self._highest = 0
         self._ended = threading.Event()
@@ -98,7 +98,7 @@ class PeakMemory:
             self._watcher.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(SAMPLING_SECONDS):
+        while not self._ended.wait(self._seconds):
             self._look()
 
     def _look(self) -> None:

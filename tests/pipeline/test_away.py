@@ -198,8 +198,10 @@ def leave(one):
 
 
 def process_plan():
+    """Long enough to be stopped after its first patch, however late that is heard of."""
     scan = open_scan("sample:cone-beam", SAMPLE)
-    return resolve(NETWORK, scan), scan
+    choices = NETWORK.model_copy(update={"params": {"n_iterations": 5, "self_ensemble": True}, "patch_size": 12})
+    return resolve(choices, scan), scan
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 is POSIX")
