@@ -16,6 +16,7 @@ from napari_unroll.scan.noise import (
     relative_deviation,
     sample_deviation,
 )
+from napari_unroll.scan.scan import Scan
 
 
 @pytest.mark.parametrize("n", [3e3, 1e5, 1e6])
@@ -42,22 +43,36 @@ def test_the_share_is_the_residual_of_the_truth():
     assert "photons per pixel" in found.text
 
 
-def test_one_row_detectors_are_measured_along_the_row():
-    scan = sample_cone_beam(64, 40, photons=1e4, oversample=1)
-    row = replace(
-        scan,
-        measurements=scan.measurements[:, 32:33],
-        geometry=ConeBeam.circular(
-            angles_rad=scan.geometry.angles_rad,
-            detector_shape=(1, scan.measurements.shape[2]),
-            pixel_mm=scan.geometry.pixel_mm,
-            source_origin_mm=scan.geometry.source_origin_mm,
-            source_detector_mm=scan.geometry.source_detector_mm,
-        ),
-        grid=VolumeGrid(shape=(1, 64, 64), spacing_mm=scan.grid.spacing_mm),
-        truth=None,
+def fan(columns: int, n_views: int, n: float) -> Scan:
+    """Of plates in a disc 64 mm wide, as sharp as half a pixel."""
+    geometry = ConeBeam.circular(
+        angles_rad=2 * np.pi * np.arange(n_views) / n_views,
+        detector_shape=(1, columns),
+        pixel_mm=(2.0, 2.0),
+        source_origin_mm=200,
+        source_detector_mm=400,
     )
-    assert photons(row) == pytest.approx(1e4, rel=0.5)
+    y, x = np.indices((128, 128)) - 63.5
+    volume = (np.hypot(y, x) < 60) * (1 + 2.0 * ((x // 9) % 2 == 0) * ((y // 14) % 2 == 0))
+    grid = VolumeGrid(shape=(1, 64, 64))
+    return simulate_ct(volume[None].astype(np.float32), geometry, grid, Exposure(photons=n))
+
+
+@pytest.mark.parametrize("n", [1e3, 1e4, 1e5, 1e6])
+def test_one_row_detectors_with_air_beside_the_object_are_measured_there(n):
+    assert photons(fan(80, 120, n)) == pytest.approx(n, rel=0.3)
+
+
+@pytest.mark.parametrize(("n", "least"), [(1e3, 0.7), (1e4, 0.7), (1e5, 0.6), (1e6, 0.3)])
+def test_one_row_detectors_that_a_sharp_object_fills_are_measured_between_views_too(n, least):
+    """Neighbouring pixels alone say 0.6, 0.18, 0.025 and 0.003 of it."""
+    assert least * n < photons(fan(40, 720, n)) < 1.2 * n
+
+
+def test_pixels_that_saw_next_to_nothing_do_not_count_as_quiet():
+    scan = fan(40, 200, 1e5)
+    counts = np.random.default_rng(0).poisson(1e3 * np.exp(-4 * scan.measurements.astype(np.float64)))
+    assert photons(replace(scan, measurements=-np.log(np.maximum(counts, 1) / 1e3).astype(np.float32))) < 1.3e3
 
 
 def test_constant_views_have_no_noise():

@@ -16,8 +16,12 @@ from napari_unroll.scan.scan import Scan, once_per_scan
 NORMAL_MAD = 0.6745
 """Median of |x| over its standard deviation, of a normal x."""
 THIN = 0.1
-"""Share of the rays that photons are counted on: those that met least, where the object shows least. Edges of objects that are
-rough at the size of a pixel count as noise, of one-row detectors most: then photons are too few."""
+"""Share of the rays that photons are counted on: those that met least, where the object shows least."""
+THICKEST = 3.0
+"""Nepers beyond which so few photons arrive that their square root varies less than it should."""
+BLOCK, QUIET = 8, 0.03
+"""Views and columns of a block, and which of the blocks is asked: the one that this share of them varies less than."""
+FEWEST_BLOCKS = 30
 FEWEST, MOST = 10.0, 1e15
 """Photons per pixel; fewer mean that the values are no line integrals in nepers, such as those of electron tilt series."""
 MOST_PIXELS = 4_000_000
@@ -58,16 +62,17 @@ def measured_noise(scan: Scan) -> Noise | None:
 def photons(scan: Scan) -> float | None:
     """Photons per pixel without an object that would give such noise, of line integrals; None for other scans.
 
-    A line integral p of N exp(−p) photons has the variance exp(p) / N. Differences of neighbouring pixels that vanish where
-    these are smooth hold little of the object; where the rays are thin their median tells N.
+    A line integral p of N exp(−p) photons has the variance exp(p) / N. Differences of neighbours that vanish where these are
+    smooth hold little of the object on thin rays, and in the quietest blocks of few views and columns. What they hold of it
+    comes on top of the noise, so that the smaller of both is taken; photons are rather too few, of rough objects that fill
+    the detector most.
     """
     if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         return None
-    detail, mean = _differences(_some(scan.measurements))
-    if not mean.size:  # fewer than five columns
+    p = _some(scan.measurements)
+    if p.shape[2] < 5:
         return None
-    thin = mean <= np.quantile(mean, THIN)
-    deviation = float(np.median(np.abs(detail[thin] * np.exp(-0.5 * np.clip(mean[thin], -2, 20))))) / NORMAL_MAD
+    deviation = min(_on_thin_rays(p), _in_quiet_blocks(p))
     n = min(deviation**-2, MOST) if deviation > 0 else MOST
     return n if n >= FEWEST else None
 
@@ -76,14 +81,52 @@ def _some(p: np.ndarray) -> np.ndarray:
     return p[:: -(-p.size // MOST_PIXELS)]
 
 
+def _on_thin_rays(p: np.ndarray) -> float:
+    """1 / √N from the differences of pixels where these mean least."""
+    detail, mean = _differences(p)
+    thin = mean <= np.quantile(mean, THIN)
+    return float(np.median(np.abs(detail[thin] * np.exp(-0.5 * np.clip(mean[thin], -2, 20))))) / NORMAL_MAD
+
+
 def _differences(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Differences with the variance of one pixel, and means, of squares of four pixels; of five in a row where rows are single."""
+    """Differences with the variance of one pixel, and means, of squares of four pixels; of five in a row where rows are single.
+
+    The noise of either tells nothing of that of the other, so that the least means may be chosen.
+    """
     if p.shape[1] > 1:
         p = p[:, : p.shape[1] // 2 * 2, : p.shape[2] // 2 * 2]
         a, b, c, d = p[:, ::2, ::2], p[:, ::2, 1::2], p[:, 1::2, ::2], p[:, 1::2, 1::2]
         return (a - b - c + d) / 2, (a + b + c + d) / 4
-    a, b, c, d, e = (p[..., i : p.shape[2] - 4 + i] for i in range(5))
-    return (a - 4 * b + 6 * c - 4 * d + e) / np.sqrt(70), c
+    return np.diff(p, 4) / np.sqrt(70), np.mean([p[..., i : p.shape[2] - 4 + i] for i in range(5)], axis=0)
+
+
+def _in_quiet_blocks(p: np.ndarray) -> float:
+    """1 / √N from u = 2 exp(−p / 2), whose noise has that deviation on every ray; inf where few blocks have thinner rays.
+
+    Blocks are compared with those of white noise, for the quietest are so by chance too.
+    """
+    u = 2 * np.exp(-0.5 * np.clip(p, -2, None))
+    white = np.random.default_rng(0).standard_normal(p.shape, dtype=np.float32)
+    found = _variations(np.where(p > THICKEST, np.nan, u))
+    found = found[found > 0]  # not where all values are the same
+    if found.size < FEWEST_BLOCKS:
+        return np.inf
+    return float(np.quantile(found, QUIET) / np.quantile(_variations(white), QUIET))
+
+
+def _variations(u: np.ndarray) -> np.ndarray:
+    """Median magnitudes of fourth differences in blocks, along the row or along the views, wherever they are less."""
+    along = [np.diff(u, 4)]
+    if len(u) > 4:
+        along = [along[0][2:-2], np.diff(u, 4, axis=0)[..., 2:-2]]
+    return np.asarray(np.min([np.median(np.abs(_blocks(d)), axis=(1, 4)) for d in along], axis=0))
+
+
+def _blocks(d: np.ndarray) -> np.ndarray:
+    """(view, row, column) cut into (·, view, row, ·, column), without what is left at the ends."""
+    n, m = min(BLOCK, len(d)), min(BLOCK, d.shape[2])
+    d = d[: len(d) // n * n, :, : d.shape[2] // m * m]
+    return d.reshape(len(d) // n, n, d.shape[1], -1, m)
 
 
 def _counting(scan: Scan, n: float) -> Noise:
@@ -91,7 +134,7 @@ def _counting(scan: Scan, n: float) -> Noise:
         return Noise("none that can be measured", 0.0)
     p = _some(scan.measurements)
     energy = float(np.exp(np.clip(p, -2, np.log(n))).sum(dtype=np.float64)) / n  # beyond log n no photon arrives
-    return Noise(f"as of {n:.2g} photons per pixel without an object (measured on thin rays)", _share(p, energy))
+    return Noise(f"as of {n:.2g} photons per pixel without an object (measured)", _share(p, energy))
 
 
 def _share(y: np.ndarray, energy: float) -> float:
