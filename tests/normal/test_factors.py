@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,12 +109,47 @@ def test_complex_data_through_real_factors():
     assert torch.allclose(f.apply(x), torch.complex(f.apply(x.real), f.apply(x.imag)))
 
 
-def test_norm_is_the_top_eigenvalue():
-    h = torch.zeros(1, 6, 8, 10, dtype=torch.float64)
+def smoothing_factors(symmetric=True, dtype=torch.float64, **info):
+    """λ > 0 by lag zero, weights that rise along the volume."""
+    h = torch.zeros(1, 6, 8, 10, dtype=dtype)
     h[0, 0, 0, 0], h[0, 1, 0, 0], h[0, -1, 0, 0], h[0, 0, 1, 0], h[0, 0, -1, 0] = 6, 2, 2, 1, 1
-    d = torch.linspace(0.5, 1.5, 60, dtype=torch.float64).reshape(1, *SHAPE)
-    f = NormalFactors(kernel=h, left=d, right=d, shape=SHAPE)
-    assert f.norm_squared == pytest.approx(float(torch.linalg.eigvalsh(by_lags(f))[-1]), rel=5e-3)
+    d = torch.linspace(0.5, 1.5, 60, dtype=h.real.dtype).reshape(1, *SHAPE)
+    d = torch.polar(d, 3 * d) if dtype.is_complex else d
+    return NormalFactors(kernel=h, left=d, right=d if symmetric else d.clone(), shape=SHAPE, info=info)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_norm_is_the_top_eigenvalue(symmetric, dtype):
+    f = smoothing_factors(symmetric, dtype)
+    assert f.norm_squared == pytest.approx(
+        float(torch.linalg.eigvalsh(by_lags(f))[-1]), rel=5e-5 if symmetric else 5e-3
+    )
+
+
+def test_norm_of_zero_is_zero():
+    f = smoothing_factors()
+    assert replace(f, kernel=0 * f.kernel, _cache={}).norm_squared == 0
+    assert replace(f, left=0 * f.left, _cache={}).norm_squared == 0
+
+
+def test_norm_of_symmetric_factors_takes_few_applications(monkeypatch):
+    f, calls, apply = smoothing_factors(), [], NormalFactors.apply
+    monkeypatch.setattr(NormalFactors, "apply", lambda self, x: calls.append(1) or apply(self, x))
+    assert f.norm_squared > 0
+    assert len(calls) <= 25  # 60 by powers
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_a_bound_beyond_all_row_sums_is_the_norm_for_one_application(monkeypatch, bound):
+    """‖Ñ‖ is looked for only where it may be more than the bound of ‖N‖ that the fit left."""
+    calls, apply = [], NormalFactors.apply
+    monkeypatch.setattr(NormalFactors, "apply", lambda self, x: calls.append(1) or apply(self, x))
+    matrix = by_lags(smoothing_factors())
+    rows, top = float(matrix.abs().sum(1).max()), float(torch.linalg.eigvalsh(matrix)[-1])
+    found = smoothing_factors(norm_bound=bound * rows).norm_squared
+    assert found == pytest.approx(max(bound * rows, top), rel=5e-5)
+    assert (len(calls) == 1) == (bound > 1)
 
 
 def test_crop_is_exact_on_patches_up_to_its_size():

@@ -7,12 +7,14 @@ tensors alone; must not know how the factors were fitted, nor physics, scans or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from scipy.linalg import eigvalsh_tridiagonal
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, whole
@@ -166,11 +168,11 @@ class NormalFactors:
 
     @property
     def norm_squared(self) -> float:
-        """Largest eigenvalue of Ñ by power iteration (seeded, cached): the step size is its inverse.
+        """Largest eigenvalue of Ñ (seeded, cached): the step size is its inverse.
 
         Kernels without the far lags would give too little; their fit leaves a bound of N itself in ``info``.
         """
-        return self.once(("norm",), lambda: max(top_eigenvalue(self), float(self.info.get("norm_bound", 0.0))))
+        return self.once(("norm",), lambda: _norm(self))
 
     def once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         """What ``make`` gives, made once per ``key`` and kept with these factors."""
@@ -231,21 +233,64 @@ def diagonal(factors: NormalFactors) -> torch.Tensor:
     return out
 
 
+def _norm(factors: NormalFactors) -> float:
+    """The bound of ‖N‖ that the fit left, or ‖Ñ‖ where that may be more."""
+    bound = float(factors.info.get("norm_bound", 0.0))
+    if bound > 0 and _largest_row_sum(factors) <= bound:
+        return bound
+    return max(top_eigenvalue(factors), bound)
+
+
+def _largest_row_sum(factors: NormalFactors) -> float:
+    """max_i Σ_j |Ñ_ij| ≥ ‖Ñ‖ of a symmetric Ñ of one convolution, for one application; infinite for others."""
+    if not factors.symmetric or len(factors.terms) > 1:
+        return math.inf
+    weight = None if factors.left is None else factors.left.abs()
+    positive = replace(factors, kernel=factors.kernel.abs(), left=weight, right=weight, _cache={})
+    with torch.no_grad():
+        ones = torch.ones(1, 1, *factors.shape, dtype=positive.dtype, device=factors.device)
+        return float(positive.apply(ones).max())
+
+
 def top_eigenvalue(factors: NormalFactors, n_iter: int = 60, seed: int = 0, tolerance: float = 1e-5) -> float:
-    """‖Ñ‖ by power iteration from a constant plus seeded noise (the leading vectors of CT and MRI are smooth)."""
+    """‖Ñ‖ from a constant plus seeded noise, for the leading vectors of CT and MRI are smooth.
+
+    By Lanczos where Ñ is symmetric, which takes a quarter of the applications of the power iteration that others need.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = (1 + 0.3 * torch.randn(1, 1, *factors.shape, generator=generator)).to(factors.device, factors.dtype)
-    x /= torch.linalg.vector_norm(x)
+    estimates = _lanczos(factors.apply, x) if factors.symmetric else _powers(factors.apply, x)
     value = 0.0
     with torch.no_grad(), stage(n_iter) as done:
         for k in range(n_iter):
             done(k)
-            x = factors.apply(x)
-            last, value = value, float(torch.linalg.vector_norm(x))
-            if value == 0.0 or abs(value - last) <= tolerance * value:
+            last, value = value, next(estimates, value)
+            if abs(value - last) <= tolerance * value:
                 break
-            x /= value
     return value
+
+
+def _powers(apply: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Iterator[float]:
+    """‖Ñᵏx‖ / ‖Ñᵏ⁻¹x‖."""
+    while (size := float(torch.linalg.vector_norm(x))) > 0:
+        x = apply(x / size)
+        yield float(torch.linalg.vector_norm(x))
+
+
+def _lanczos(apply: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Iterator[float]:
+    """The largest |eigenvalue| of Ñ on span(x, Ñx, …, Ñᵏx): Golub and Van Loan, Matrix Computations, 4th ed., sec. 10.1."""
+    diagonal, beside = [], [float(torch.linalg.vector_norm(x))]
+    before = x
+    while beside[-1] > 0:
+        x = x / beside[-1]
+        rest = apply(x)
+        diagonal.append(float(torch.linalg.vecdot(x, rest).real.sum(dtype=torch.float64)))
+        yield float(abs(eigvalsh_tridiagonal(diagonal, beside[1:])).max())
+        rest -= diagonal[-1] * x
+        if len(diagonal) > 1:
+            rest -= beside[-1] * before
+        beside.append(float(torch.linalg.vector_norm(rest)))
+        before, x = x, rest
 
 
 def _check(f: NormalFactors) -> None:
