@@ -36,6 +36,8 @@ PATCH_TEST = 48
 """Edge of the patches on which errors of large volumes are measured."""
 COARSE_EDGE = {"sum": 96, "other": 128}
 """Edge up to which the fit on larger voxels is made; ten kernels of all lags take their memory."""
+FIRST_REPORT = 4
+"""Probes of a large volume before the first report, whose kernel takes as long as some probes do."""
 TEST_SEED = 10_000
 """First seed of the held-out vectors and images, far from those of probes."""
 
@@ -261,7 +263,7 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions) -> Generator[Event,
     coarser = physics.coarsen(factor) if factor > 1 else None
     if coarser is None:
         return
-    normal = CountedNormal(coarser)
+    normal = CountedNormal(coarser.thin(factor))
     coarse = ImpulseFit(normal, sampler.form, sampler.circular, normal.shape, options.seed)
     coarse.prepare()
     while coarse.done < options.n_probes:
@@ -277,9 +279,10 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions) -> Generator[Event,
 
 
 def _iterate(sampler: Sampler, n: int, options: FitOptions, state: FitState) -> Generator[Event, None, NormalFactors]:
+    first = 1 if state.patch is None else FIRST_REPORT
     while sampler.done < n:
         sampler.step()
-        if sampler.done == n or sampler.done & (sampler.done - 1) == 0:
+        if sampler.done == n or (sampler.done & (sampler.done - 1) == 0 and sampler.done >= first):
             before = state.samples
             yield _report(sampler, n, state)
             if (

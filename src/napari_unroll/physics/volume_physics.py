@@ -100,6 +100,10 @@ class VolumePhysics(LinearPhysics, ABC):
         """The same measurements of ``factor`` times larger voxels; None where the operator is tied to its grid."""
         return None
 
+    def thin(self, factor: int) -> VolumePhysics:
+        """Fewer measurements of the same volume, with nearly the same AᴴA up to scale: what ``factor`` times larger pixels see."""
+        return self
+
     def normal_kernel(self) -> tuple[torch.Tensor, Circular]:
         """The convolution kernel (1, z, y, x) of C in wrapped lag order, and its circular axes; see :attr:`csm`.
 

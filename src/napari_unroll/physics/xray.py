@@ -17,9 +17,12 @@ from napari_unroll.physics import fdk, joseph
 from napari_unroll.physics.pool import default_threads
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scan.grids import bin_geometry
 
 ONE_SIDED = 0.1
 """Mean of the unit vectors towards the source above which a cone beam's views count as one-sided."""
+LEAST_PIXELS = 32
+"""Along every axis of a detector that is thinned: what is lost at its ends, less than a pixel, must not count."""
 
 
 class XRay(VolumePhysics):
@@ -77,6 +80,11 @@ class XRay(VolumePhysics):
         """The same rays through ``factor`` times larger voxels."""
         nz, ny, nx = (max(1, -(-n // factor)) for n in self.grid.shape)
         return self._through(self.grid.resample((nz, ny, nx)))
+
+    def thin(self, factor: int) -> XRay:
+        """The rays to pixels ``factor`` times larger through the same grid; of small detectors fewer times."""
+        most = max(1, min(self.geometry.detector_shape) // LEAST_PIXELS)
+        return type(self)(bin_geometry(self.geometry, min(factor, most)), self.grid, self.n_threads, self.device)
 
     def of_views(self, views: Sequence[int]) -> XRay:
         """The rays of some ``views`` (indices) through the same grid."""

@@ -22,6 +22,9 @@ from napari_unroll.scan.scan import Scan
 LEAST_VIEWS = 5
 """Of a group of ordered subsets: what they leave of the start is far below what networks change of it."""
 
+N_INNER = 3
+"""Dual steps per step, warm-started: with 8, as total variation itself takes, the network's result is 0.01 dB better at most."""
+
 
 def first_estimate(
     problem: Problem, n_iterations: int, follows_noise: bool = False
@@ -35,7 +38,11 @@ def first_estimate(
     inner = replace(problem, state=problem.state.setdefault("start", {}))
     strength = auto_strength(problem.scan) if follows_noise else DEFAULT_STRENGTH[problem.scan.modality]
     params = tv_fista.TVParams(
-        strength=strength, n_iterations=n_iterations, tolerance=0.0, subsets=start_subsets(problem.scan)
+        strength=strength,
+        n_iterations=n_iterations,
+        tolerance=0.0,
+        n_inner=N_INNER,
+        subsets=start_subsets(problem.scan),
     )
     x = yield from map_events(tv_fista.solve(inner, params), _as_first_estimate)
     return x[None, None]
