@@ -124,6 +124,23 @@ def test_only_rays_pass_through_larger_voxels():
     assert cartesian().coarsen(2) is None
 
 
+def test_fewer_rays_have_nearly_the_same_normal_operator_up_to_scale():
+    views = ParallelBeam.circular(angles_rad=np.arange(7) * 0.45, detector_shape=(64, 70))
+    physics = XRay(views, VolumeGrid(shape=(24, 24, 24), spacing_mm=(2.0, 2.0, 2.0)), n_threads=1)
+    few = physics.thin(2)
+    assert few.grid == physics.grid
+    assert few.y_shape == (1, 1, 7, 32, 35)
+    x = torch.ones(physics.x_shape)
+    exact, thinned = physics.normal(x), few.normal(x)
+    assert torch.linalg.vector_norm(thinned - exact / 4) < 0.05 * torch.linalg.vector_norm(exact / 4)
+
+
+def test_of_small_detectors_and_without_rays_nothing_is_left_out():
+    assert xray().thin(4).y_shape == xray().y_shape
+    cartesian_physics = cartesian()
+    assert cartesian_physics.thin(2) is cartesian_physics
+
+
 def test_without_coils_the_magnitude_stands_for_their_root_sum_of_squares():
     physics = inpainting()
     y = physics.A(random_like(physics.x_shape, physics.dtype, "cpu", 0))
