@@ -132,7 +132,7 @@ def test_fewer_rays_have_nearly_the_same_normal_operator_up_to_scale():
     assert few.y_shape == (1, 1, 7, 32, 35)
     x = torch.ones(physics.x_shape)
     exact, thinned = physics.normal(x), few.normal(x)
-    assert torch.linalg.vector_norm(thinned - exact / 4) < 0.05 * torch.linalg.vector_norm(exact / 4)
+    assert torch.linalg.vector_norm(thinned - exact / 4) < 0.1 * torch.linalg.vector_norm(exact / 4)
 
 
 def test_of_small_detectors_and_without_rays_nothing_is_left_out():
