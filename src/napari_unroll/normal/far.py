@@ -39,8 +39,8 @@ def far_weight(factors: NormalFactors, constant: torch.Tensor) -> float:
     for point in torch.cartesian_prod(*(_places(n) for n in factors.shape)).reshape(-1, 3).tolist():
         here = root[tuple(point)]
         missing.append(constant[(0, 0, *point)].real - here * _near(kernel, root, point))
-        lines = [_gaussian(factors, axis)[p].to(root) for axis, p in enumerate(point)]
-        wide.append(here * torch.einsum("zyx,z,y,x->", root, *lines))
+        z, y, x = (_gaussian(factors, axis)[p].to(root) for axis, p in enumerate(point))
+        wide.append(here * (root @ x @ y @ z))
     rest, basis = torch.stack(missing).double(), torch.stack(wide).double()
     return max(0.0, float(rest @ basis / (basis @ basis)))
 
