@@ -5,7 +5,7 @@
 
 The object is generated and projected on a grid twice as fine, in slabs, before the clock starts. Stages are those that the run
 tells by its events; their processor seconds are of all threads, children excluded. The peak is of what the process's own memory
-grew by beside the scan.
+grew by beside the scan, with what its allocator keeps.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_unroll.environment import PeakMemory, give_back_freed
+from napari_unroll.environment import PeakMemory
 from napari_unroll.events import Event, Finished, IterationDone, Progress
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.simulate import Exposure, simulate_ct
@@ -97,7 +97,6 @@ def stage_of(event: Event) -> str:
 def measure(file: Path, method: str, gigabytes: float | None, picture: Path | None) -> dict[str, Any]:
     """A whole run of a scan: a row."""
     scan = opened(file)
-    give_back_freed()
     params = {"self_ensemble": False} if method == "unrolled-pgd" else {}
     limit: Any = "auto" if gigabytes is None else gigabytes
     plan = resolve(Choices(method=method, params=params, device="cpu", max_memory_gb=limit), scan)
