@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import psutil
 import pytest
@@ -6,6 +10,13 @@ import torch
 from napari_unroll.environment import PeakMemory, machine, software
 
 MIB = 2**20
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+FAULTS = """
+import napari_unroll, resource, torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+held = torch.ones(64, 2**20, dtype=torch.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 
 
 def resident():
@@ -45,3 +56,11 @@ def test_peak_memory_of_a_cuda_device_is_what_torch_allocated():
 def test_machine_and_software_are_named():
     assert "threads" in machine()
     assert {"napari-unroll", "python", "torch", "deepinv"} <= set(software())
+
+
+@pytest.mark.skipif(
+    not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text(), reason="this system has no large pages to ask for"
+)
+def test_large_tensors_lie_on_large_pages():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 64 * MIB / 4096 / 4
