@@ -360,3 +360,19 @@ def test_sliders_run_over_what_is_visible(viewer, cone_scan):
     view.sink(Finished(Outcome.COMPLETED, np.ones(longer.grid.shape, np.float32)))
     writer.finish_result(view, np.ones(longer.grid.shape, np.float32))
     assert reach(viewer)[2] == 8
+
+
+@needs_opengl
+@pytest.mark.parametrize("planes", [slice(7, 11), slice(2, 8), slice(0, 16)])
+def test_the_view_stays_in_its_plane_when_a_slab_comes(viewer, cone_scan, planes):
+    writer, grid = session_of(viewer).layers, cone_scan.grid
+    writer.show_scan(cone_scan)
+    writer.viewpoint.go_to(grid, (7, 8, 8))
+    slab = grid.restrict((planes, slice(0, 16), slice(0, 16)))
+    view = writer.begin_result("slab", slab)
+    view.sink(Finished(Outcome.COMPLETED, np.ones(slab.shape, np.float32)))
+    writer.finish_result(view, np.ones(slab.shape, np.float32))
+    assert writer.viewpoint.plane(grid) == 7
+    assert viewer.dims.nsteps[0] == slab.shape[0]
+    writer.remove("result")
+    assert writer.viewpoint.plane(grid) == 7

@@ -17,10 +17,24 @@ Index = tuple[int, int, int]
 
 
 class Viewpoint:
-    """The place (z, y, x) that a viewer shows."""
+    """The place (z, y, x) that a viewer shows, which stays where its sliders get another range that has it.
+
+    Of napari's own (0.9.2), one whose step is beyond the new range goes to its last, wherever that is.
+    """
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
+        self._place: tuple[float, ...] = viewer.dims.point
+        viewer.dims.events.point.connect(self._note)
+        viewer.dims.events.range.connect(self._stay, position="last")
+
+    def _note(self, *_: Any) -> None:
+        self._place = self._viewer.dims.point
+
+    def _stay(self, *_: Any) -> None:
+        """Where napari's sliders have moved it, that is not told yet."""
+        if len(self._place) == self._viewer.dims.ndim:
+            self._viewer.dims.point = self._place
 
     def plane(self, grid: VolumeGrid) -> int:
         """The plane z of a grid in which the viewer's slice is, the middle one where it is outside."""
