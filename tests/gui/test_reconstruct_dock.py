@@ -1,7 +1,6 @@
 """The Reconstruct dock: run, finish now, cancel, bad input, preview, results."""
 
 import gc
-import shlex
 import shutil
 import threading
 import weakref
@@ -21,7 +20,6 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, Progress, Stop
 from napari_unroll.gui import images, jobs, reconstruct_dock
 from napari_unroll.gui.compare_dock import CompareDock
-from napari_unroll.gui.normal_dock import NormalDock
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
 from napari_unroll.gui.worker import Runner
 from napari_unroll.io import ome_zarr
@@ -319,48 +317,6 @@ def test_a_live_preview_that_would_take_long_switches_itself_off(dock, cone_scan
     assert not dock.preview.live.isChecked()
     assert "live preview is off" in dock.message.text()
     assert not dock.session.runner.busy
-
-
-EDITS = {
-    "fdk": {"window": ("hann", "shepp-logan"), "positivity": (True,)},
-    "cgls": {"n_iterations": (2, 3), "precondition": (True, False), "damping": (0.1,)},
-    "tv-fista": {"n_iterations": (2,), "strength": (0.2, 1e-5), "positivity": (False,)},
-}
-FITS = {"n_probes": (3, 4), "seed": (5, 6), "form": ("dcd", "dc")}
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_any_edits_in_the_docks_are_repeated_by_the_command(model, qtbot, tmp_path, monkeypatch, seed):
-    """Docks → command → run: equal values, whatever was edited."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(seed)
-    draw = lambda values: values[int(rng.integers(len(values)))]  # noqa: E731
-    dock, fit = ReconstructDock(model), NormalDock(model)
-    for widget in (dock, fit):
-        qtbot.addWidget(widget)
-    dock.session.set_scan(open_scan("sample:cone-beam", {"n": 14, "n_views": 8, "oversample": 1}))
-    method = ("cgls", "fdk", "cgls", "tv-fista")[seed]
-    dock.choose(method)
-    for name, values in EDITS[method].items():
-        dock.method.params.fields[name].value = draw(values)
-    for name, values in FITS.items():
-        fit.form.fields[name].value = draw(values)
-    fit.fit_button.click()
-    ended(qtbot, dock)
-    dock.preview.region.setChecked(bool(rng.integers(2)))
-    dock.preview.planes.setValue(int(rng.integers(3, 8)))
-    dock.preview.inside.setChecked(bool(rng.integers(2)))
-    dock.session.layers.viewpoint.go_to(dock.session.scan.grid, (int(rng.integers(14)), 0, 0))
-    dock.run_button.click()
-    finished = ended(qtbot, dock)
-    assert finished.outcome is Outcome.COMPLETED, finished.advice
-    dock.copy_button.click()
-    words = shlex.split(QApplication.clipboard().text())
-    done = CliRunner().invoke(app, [*words[1:], "--overwrite"])
-    assert done.exit_code == 0, done.output
-    np.testing.assert_allclose(read_volume("result.ome.zarr").values, finished.result, rtol=1e-4, atol=1e-6)
-    assert ("--fit" in words) == (dock.runs.plan.needs_normal)
-    Runner.wait()
 
 
 def test_the_estimate_names_device_and_memory(dock, cone_scan):
