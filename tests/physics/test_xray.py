@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from napari_unroll.errors import ScanError
-from napari_unroll.physics import laws
+from napari_unroll.interrupt import stepwise
+from napari_unroll.physics import laws, pool
 from napari_unroll.physics.fdk import angular_weights, ramp_filter
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
@@ -175,3 +176,41 @@ def test_power_iteration_finds_the_norm():
     physics = XRay(cone(), VolumeGrid(shape=(3, 4, 5)))
     exact = float(torch.linalg.matrix_norm(dense(physics), 2)) ** 2
     assert laws.normal_norm(physics, 50) == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.fixture(params=[1, 3, 4])
+def few_views(request, monkeypatch):
+    """Chunks of one, of three and of up to four views, of a detector of which even one view is large."""
+    monkeypatch.setattr(pool, "LEAST_VIEWS", request.param)
+    monkeypatch.setattr(pool, "CHUNK_BYTES", 1)
+    return request.param
+
+
+@pytest.mark.parametrize("n_views", [1, 7])
+@pytest.mark.parametrize("geometry", [cone, parallel])
+def test_chunks_of_views_change_nothing(few_views, geometry, n_views):
+    physics = XRay(geometry(n_views), GRIDS[1], n_threads=2)
+    x, z = (laws.random_like(physics.x_shape, torch.float32, "cpu", seed) for seed in (0, 1))
+    at_once = physics.A_adjoint(physics.A(x))
+    torch.testing.assert_close(physics.normal(x), at_once, rtol=1e-5, atol=1e-5 * float(at_once.abs().max()))
+    gap = abs(laws.inner(physics.normal(x), z) - laws.inner(physics.A(x), physics.A(z)))
+    assert gap < 1e-6 * laws.norm(physics.A(x)) * laws.norm(physics.A(z))
+
+
+@pytest.mark.parametrize("n_views", [1, 7])
+@pytest.mark.parametrize("offset", [0.0, 4.0])
+def test_chunks_of_views_change_no_bit_of_filtered_back_projection(few_views, offset, n_views, monkeypatch):
+    """An offset detector's rows are widened, and its rays weighted."""
+    physics = XRay(parallel(n_views, offset=offset), GRIDS[1])
+    y = laws.random_like(physics.y_shape, torch.float32, "cpu", 0)
+    chunked = physics.A_dagger(y)
+    monkeypatch.setattr(pool, "LEAST_VIEWS", 100)
+    assert torch.equal(physics.A_dagger(y), chunked)
+
+
+def test_chunks_of_views_tell_how_far_they_are(few_views):
+    seen = []
+    events = list(stepwise(lambda: pool.in_chunks(seen.append, 7, 10), "views"))
+    n_chunks = -(-7 // few_views)
+    assert [e.step for e in events[1:-1] if e.n_steps == n_chunks] == list(range(n_chunks))
+    assert [i for views in seen for i in range(views.start, views.stop)] == list(range(7))

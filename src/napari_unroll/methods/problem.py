@@ -126,7 +126,7 @@ class Problem:
         at = self.zeros() if x is None else x
         if self.physics.has_direct_normal:
             return self.residual_again(at, self.adjoint if x is None else self.adjoint - self.physics.normal(x))
-        return self.residual_again(at, self.y if x is None else self.y - self.physics.A(x))
+        return self.residual_again(at, self.y if x is None else self._left(x))
 
     def residual_again(self, x: torch.Tensor, left: torch.Tensor) -> Residual:
         """That at x again, with what was ``left`` of the measurements there."""
@@ -175,7 +175,11 @@ class Problem:
 
     def residual(self, x: torch.Tensor) -> float:
         """‖A x − y‖ / ‖y‖ for x (1, 1, z, y, x)."""
-        return norm(self.physics.A(x) - self.y) / max(self.size, 1e-300)
+        return norm(self._left(x)) / max(self.size, 1e-300)
+
+    def _left(self, x: torch.Tensor) -> torch.Tensor:
+        """y − A x, in the memory of A x."""
+        return self.physics.A(x).neg_().add_(self.y)
 
 
 def measured(scan: Scan, device: torch.device | str) -> torch.Tensor:

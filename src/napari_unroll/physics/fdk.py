@@ -8,6 +8,7 @@ The kernel compares before it casts, in the sense that NaN fails: no number make
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ from numba import njit
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.interrupt import check
-from napari_unroll.physics.pool import parts, run_tasks
+from napari_unroll.physics.pool import in_chunks, parts, run_tasks
 from napari_unroll.physics.redundancy import WEDGE, redundancy_weights, widened
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scratch import zeros
@@ -30,18 +31,32 @@ def reconstruct(
     """Volume (z, y, x) in 1/mm from line integrals (view, row, column)."""
     shares = redundancy_weights(geometry)
     counts_pairs = isinstance(geometry, ConeBeam) or bool((shares != 0.5).any())
-    if counts_pairs:
-        projections = projections * shares[:, None, :]
-    geometry, columns = widened(geometry)
-    projections = np.pad(projections, ((0, 0), (0, 0), columns)) if any(columns) else projections
-    plane = _DetectorPlanes(geometry)
-    coefficients = plane.coefficients()
+    weights = angular_weights(geometry.angles_rad, 2 * np.pi if counts_pairs else np.pi)
+    wide, columns = widened(geometry)
+    volume = zeros(grid.shape)
+
+    def add(views: slice) -> None:
+        some = projections[views] * shares[views, None, :] if counts_pairs else projections[views]
+        some = np.pad(some, ((0, 0), (0, 0), columns)) if any(columns) else some
+        plane = _DetectorPlanes(wide, views)
+        _add(volume, grid, plane, _filtered(some, plane, window, weights[views]), n_threads)
+
+    in_chunks(add, wide.n_views, 4 * math.prod(wide.detector_shape))
+    return volume
+
+
+def _filtered(projections: np.ndarray, plane: _DetectorPlanes, window: str, weights: np.ndarray) -> np.ndarray:
+    """Views as they are spread over the volume; cone beams' ``projections`` are changed in place."""
     if plane.cone:
         projections *= plane.cosine()
     filtered = ramp_filter(projections, plane.pitch_at_axis(), window)
-    weights = angular_weights(geometry.angles_rad, 2 * np.pi if counts_pairs else np.pi)
     filtered *= weights[:, None, None].astype(np.float32)
-    volume = zeros(grid.shape)
+    return filtered
+
+
+def _add(volume: np.ndarray, grid: VolumeGrid, plane: _DetectorPlanes, filtered: np.ndarray, n_threads: int) -> None:
+    """Spread filtered views over the volume."""
+    coefficients = plane.coefficients()
     origin, spacing = np.array(grid.origin_mm), np.array(grid.spacing_mm)
 
     def task(first: int, end: int) -> Iterator[None]:
@@ -51,7 +66,6 @@ def reconstruct(
                 yield
 
     run_tasks(task, grid.shape[0], n_threads)
-    return volume
 
 
 def angular_weights(angles_rad: np.ndarray, period: float) -> np.ndarray:
@@ -100,10 +114,10 @@ def _window(frequency: np.ndarray, name: str) -> np.ndarray:
 
 
 class _DetectorPlanes:
-    """Per view: the unit normal, the dual basis and the distances of the detector plane."""
+    """Per view of some ``views``: the unit normal, the dual basis and the distances of the detector plane."""
 
-    def __init__(self, geometry: ConeBeam | ParallelBeam) -> None:
-        v = geometry.vectors
+    def __init__(self, geometry: ConeBeam | ParallelBeam, views: slice) -> None:
+        v = geometry.vectors[views]
         self.cone = isinstance(geometry, ConeBeam)
         self.shape = geometry.detector_shape
         self.source, self.centre, self.u, self.v = v[:, :3], v[:, 3:6], v[:, 6:9], v[:, 9:12]

@@ -193,12 +193,13 @@ def adjoint(
     spacing: np.ndarray,
     shape: tuple[int, int, int],
     n_threads: int,
+    volume: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The transpose of :func:`forward`: a volume (z, y, x), float32.
+    """The transpose of :func:`forward`: a volume (z, y, x), float32, added to ``volume`` where one is given.
 
     A slab of planes is a smaller grid with another origin, so each task is a whole adjoint of its own.
     """
-    volume = zeros(shape)
+    out = zeros(shape) if volume is None else volume
     n_views, n_rows, n_cols = projections.shape
     edges = np.linspace(0, shape[0], min(shape[0], n_threads) + 1).astype(int)
     slabs = zeros((shape[0] + 2 * (len(edges) - 1), shape[1] + 2, shape[2] + 2))
@@ -212,7 +213,7 @@ def adjoint(
         for a, b in parts(0, n_views * n_rows, n_cols * int(max(sizes))):
             _adjoint(projections, vectors, cone, slab_origin, spacing, sizes, _strides(sizes), flat, a, b)
             yield
-        volume[first:end] = slab[1:-1, 1:-1, 1:-1]
+        out[first:end] += slab[1:-1, 1:-1, 1:-1]
 
     run_tasks(task, len(edges) - 1, n_threads, per_thread=1)
-    return volume
+    return out

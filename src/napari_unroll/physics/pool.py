@@ -20,6 +20,8 @@ PART = 10_000_000
 """Innermost steps of one part of a task: about a tenth of a second on one processor."""
 LOOK_S = 0.05
 """Seconds between two looks of the calling thread while others compute."""
+CHUNK_BYTES, LEAST_VIEWS = 2**24, 16
+"""Of a chunk of views: fewer would not pay for the copy of the volume that a projection makes."""
 
 
 def default_threads() -> int:
@@ -39,6 +41,24 @@ def parts(first: int, end: int, cost: int) -> Iterator[tuple[int, int]]:
     """Contiguous parts of ``range(first, end)`` of up to PART steps, where each number takes ``cost`` of them."""
     length = max(1, PART // max(1, cost))
     return ((start, min(start + length, end)) for start in range(first, end, length))
+
+
+def views_at_once(n_views: int, view_bytes: int) -> int:
+    """Most views of a chunk: those of CHUNK_BYTES, or LEAST_VIEWS where these take more."""
+    return min(n_views, max(LEAST_VIEWS, CHUNK_BYTES // view_bytes))
+
+
+def in_chunks(work: Callable[[slice], None], n_views: int, view_bytes: int) -> None:
+    """``work`` on one chunk of views after the other, of nearly one size; several tell how far they are."""
+    edges = np.linspace(0, n_views, -(-n_views // views_at_once(n_views, view_bytes)) + 1).astype(int)
+    chunks = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+    if len(chunks) == 1:
+        work(chunks[0])
+        return
+    with stage(len(chunks)) as done:
+        for k, views in enumerate(chunks):
+            done(k)
+            work(views)
 
 
 def run_tasks(task: Callable[[int, int], Iterator[None]], n: int, n_threads: int, per_thread: int = 4) -> None:

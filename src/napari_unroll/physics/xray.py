@@ -1,10 +1,11 @@
 """X-ray transform on the CPU, for arbitrary cone and parallel views.
 
-Another back end for the same rays overrides ``_project`` and ``_backproject``.
+Another back end for the same rays overrides ``_project``, ``_backproject`` and ``_project_and_back``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 from napari_unroll.errors import ScanError
 from napari_unroll.events import Box
 from napari_unroll.physics import fdk, joseph
-from napari_unroll.physics.pool import default_threads
+from napari_unroll.physics.pool import default_threads, in_chunks
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.grids import bin_geometry
+from napari_unroll.scratch import zeros
 
 ONE_SIDED = 0.1
 """Mean of the unit vectors towards the source above which a cone beam's views count as one-sided."""
@@ -104,20 +106,40 @@ class XRay(VolumePhysics):
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
         return _batch([self._backproject(p[0]) for p in y.detach()])
 
+    def _normal(self, x: torch.Tensor) -> torch.Tensor:
+        return _batch([self._project_and_back(v[0]) for v in x.detach()])
+
     def _project(self, volume: torch.Tensor) -> torch.Tensor:
-        array = np.ascontiguousarray(volume.cpu().numpy(), dtype=np.float32)
-        geometry = self.geometry
-        projections = joseph.forward(
-            array, geometry.vectors, self.is_cone, self._origin, self._spacing, geometry.detector_shape, self.n_threads
-        )
-        return torch.from_numpy(projections).to(volume.device)
+        return torch.from_numpy(self._lines(_float32(volume), slice(None))).to(volume.device)
 
     def _backproject(self, projections: torch.Tensor) -> torch.Tensor:
-        array = np.ascontiguousarray(projections.cpu().numpy(), dtype=np.float32)
-        volume = joseph.adjoint(
-            array, self.geometry.vectors, self.is_cone, self._origin, self._spacing, self.grid.shape, self.n_threads
+        return torch.from_numpy(self._spread(_float32(projections), slice(None))).to(projections.device)
+
+    def _project_and_back(self, volume: torch.Tensor) -> torch.Tensor:
+        """AᴴA, which never holds the projections of more than a chunk of views."""
+        array, out = _float32(volume), zeros(self.grid.shape)
+
+        def add(views: slice) -> None:
+            self._spread(self._lines(array, views), views, out)
+
+        in_chunks(add, self.geometry.n_views, 4 * math.prod(self.geometry.detector_shape))
+        return torch.from_numpy(out).to(volume.device)
+
+    def _lines(self, volume: np.ndarray, views: slice) -> np.ndarray:
+        """Line integrals of some ``views``."""
+        vectors, shape = self.geometry.vectors[views], self.geometry.detector_shape
+        return joseph.forward(volume, vectors, self.is_cone, self._origin, self._spacing, shape, self.n_threads)
+
+    def _spread(self, projections: np.ndarray, views: slice, volume: np.ndarray | None = None) -> np.ndarray:
+        """The transpose of :meth:`_lines`, added to ``volume``."""
+        vectors, shape = self.geometry.vectors[views], self.grid.shape
+        return joseph.adjoint(
+            projections, vectors, self.is_cone, self._origin, self._spacing, shape, self.n_threads, volume
         )
-        return torch.from_numpy(volume).to(projections.device)
+
+
+def _float32(tensor: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(tensor.cpu().numpy(), dtype=np.float32)
 
 
 def _batch(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -75,6 +75,9 @@ class AstraXRay(XRay):
         volume = torch.zeros(self.grid.shape, device=self.device)
         return self._call(volume, self._astra_order(projections), "BP")[0] * self._scale
 
+    def _project_and_back(self, volume: torch.Tensor) -> torch.Tensor:
+        return self._backproject(self._project(volume))
+
     def _astra_order(self, projections: torch.Tensor) -> torch.Tensor:
         """(row, view, column)."""
         return projections.to(self.device).float().permute(1, 0, 2).contiguous()

@@ -13,8 +13,9 @@ from napari_unroll.methods.memory import Shape, Sizes
 from napari_unroll.methods.patchwise import batch_size
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.weights import shipped
+from napari_unroll.physics.pool import views_at_once
 from napari_unroll.pipeline.devices import Device
-from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 from napari_unroll.scratch import SLAB_BYTES
@@ -23,8 +24,8 @@ SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
 TOEPLITZ_GRIDS = 4
 """Doubled complex64 grids of AᴴA along trajectories: its spectrum, and the steps of a convolution (or of making it)."""
-N_SLABS, N_PROJECTIONS = 3, 3
-"""Slabs and sets of measurements that are in memory at once while volumes lie on disk."""
+N_SLABS, N_CHUNKS = 3, 3
+"""Slabs, and copies of a chunk of views, that are in memory at once while volumes lie on disk."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
 
@@ -90,14 +91,22 @@ def run_bytes(task: Task, patch: Shape, device: str = "cpu") -> int:
 def split_bytes(task: Task, patch: Shape) -> tuple[int, int]:
     """The same on the CPU while whole volumes lie on disk: bytes in memory, and those on disk.
 
-    Volumes no longer hide the measurements of a projection and the slabs of transforms.
+    Volumes no longer hide the views of a projection and the slabs of transforms.
     """
     method, whole, known = task.method, _sizes(task, patch, "cpu"), _with_weights(task)
     in_memory = method.memory(replace(whole, volume=0), known)
     on_disk = base_bytes(task.scan, task.grid) + method.memory(whole, known) - in_memory
     transforms = method.needs_normal is not None and method.needs_normal(task.params)
     slabs = N_SLABS * min(SLAB_BYTES, whole.volume) if transforms else 0
-    return in_memory + N_PROJECTIONS * whole.measurements + slabs, on_disk
+    return in_memory + N_CHUNKS * _chunk_bytes(task.scan, whole) + slabs, on_disk
+
+
+def _chunk_bytes(scan: Scan, sizes: Sizes) -> int:
+    """Of the views that filtered back-projection and AᴴA hold at once; of all measurements where there are no views."""
+    if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
+        return sizes.measurements
+    view = sizes.measurements // scan.geometry.n_views
+    return view * views_at_once(scan.geometry.n_views, view)
 
 
 def _sizes(task: Task, patch: Shape, device: str) -> Sizes:
