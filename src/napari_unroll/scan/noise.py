@@ -28,6 +28,8 @@ MOST_PIXELS = 4_000_000
 """Looked at; of larger scans only some of the views are."""
 OUTER = 0.1
 """Share of the samples of k-space, furthest from its middle, that hold little but noise."""
+BLURRED = 16.0
+"""Radius in samples of the middle of k-space that makes a blurred image."""
 LEAST_PER_COIL = 2
 """Samples without which the covariance of the coils says nothing."""
 
@@ -53,7 +55,7 @@ def measured_noise(scan: Scan) -> Noise | None:
     n_samples = scan.geometry.n_coils * int(scan.geometry.mask.sum())
     level = relative_deviation(scan)
     return Noise(
-        f"{level:.2%} of the brightest voxel (measured at the border of k-space)",
+        f"about {level:.2%} of the brightest voxel, or less (measured at the border of k-space)",
         _share(scan.measurements, n_samples * sigma**2),
     )
 
@@ -145,10 +147,20 @@ def _share(y: np.ndarray, energy: float) -> float:
 def sample_deviation(scan: Scan) -> float | None:
     """Standard deviation σ of the noise of Cartesian k-space, E|n|² = σ²; None for other scans.
 
-    From the median magnitude of the tenth of the samples that lies furthest out, where there is little but noise.
+    That of the combination of coils in which the tenth of the samples that lies furthest out is least: coils have the signal in
+    common, so that little of it is left there even where small matrices end within the signal. It is the deviation of every
+    coil where their noise is independent. The smallest eigenvalue of the covariance of n samples of c coils with unit noise is
+    (1 − √(c/n))² (Marchenko and Pastur 1967). Never more than the median magnitude says, which is all that too few samples tell.
     """
     samples = _outer_samples(scan)
-    return None if samples is None else float(np.median(np.abs(samples))) / float(np.sqrt(np.log(2)))
+    if samples is None:
+        return None
+    median = float(np.median(np.abs(samples))) / float(np.sqrt(np.log(2)))
+    n_coils, n = samples.shape
+    if n < LEAST_PER_COIL * n_coils:
+        return median
+    least = np.linalg.eigvalsh((samples @ samples.conj().T).astype(np.complex128) / n)[0]
+    return min(median, float(np.sqrt(max(least, 0.0)) / (1 - np.sqrt(n_coils / n))))
 
 
 def _outer_samples(scan: Scan) -> np.ndarray | None:
@@ -165,36 +177,33 @@ def _outer_samples(scan: Scan) -> np.ndarray | None:
 
 @once_per_scan
 def relative_deviation(scan: Scan) -> float | None:
-    """The same over the brightest voxel of the coils' root sum of squares, from the middle of k-space."""
+    """The same over the brightest voxel of the coils' root sum of squares, of a blurred image or of all samples."""
     sigma = sample_deviation(scan)
-    return None if sigma is None else sigma / _brightest(scan)
+    blurred = blurred_deviation(scan)
+    return None if sigma is None or blurred is None else min(blurred, sigma / _brightest(scan, np.inf))
 
 
 @once_per_scan
-def quietest_deviation(scan: Scan) -> float | None:
-    """That of the combination of coils in which it is least, over the brightest voxel; None where it cannot be told.
+def blurred_deviation(scan: Scan) -> float | None:
+    """The same over the brightest voxel of a blurred image, which is as bright as large parts of the object are.
 
-    Coils have the signal in common, so that little of it is left there even where small matrices end within the signal. It is the
-    deviation of every coil where their noise is independent. The smallest eigenvalue of the covariance of n samples of c coils with
-    unit noise is (1 − √(c/n))² (Marchenko and Pastur 1967).
+    Strengths of methods are relative to that: some voxels of fat may be several times as bright.
     """
-    samples = _outer_samples(scan)
-    if samples is None or samples.shape[1] < LEAST_PER_COIL * len(samples):
-        return relative_deviation(scan)
-    n_coils, n = samples.shape
-    least = np.linalg.eigvalsh((samples @ samples.conj().T).astype(np.complex128) / n)[0]
-    return float(np.sqrt(max(least, 0.0)) / (1 - np.sqrt(n_coils / n))) / _brightest(scan)
+    sigma = sample_deviation(scan)
+    return None if sigma is None else sigma / _brightest(scan, BLURRED)
 
 
 def relative_noise(scan: Scan) -> float | None:
-    """One number for networks: ``quietest_deviation`` of k-space, ‖noise‖ / ‖measurements‖ of X-rays, None where unknown."""
+    """One number for networks: ``blurred_deviation`` of k-space, ‖noise‖ / ‖measurements‖ of X-rays, None where unknown."""
     if isinstance(scan.geometry, CartesianSampling):
-        return quietest_deviation(scan)
+        return blurred_deviation(scan)
     found = measured_noise(scan)
     return None if found is None else found.share
 
 
-@once_per_scan
-def _brightest(scan: Scan) -> float:
-    images = low_resolution_images(scan.measurements, 16.0)
-    return max(float(np.linalg.norm(images, axis=0).max()), 1e-30)
+def _brightest(scan: Scan, radius: float) -> float:
+    """Of the image that samples within ``radius`` of the middle of k-space make, where there are any."""
+    energy = np.zeros(scan.measurements.shape[1:], np.float32)
+    for k in range(len(scan.measurements)):
+        energy += np.abs(low_resolution_images(scan.measurements[k : k + 1], radius)[0]) ** 2
+    return max(float(np.sqrt(energy.max())), 1e-30)

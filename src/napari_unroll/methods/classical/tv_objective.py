@@ -18,7 +18,7 @@ from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Problem
 from napari_unroll.physics.laws import norm
 from napari_unroll.scan.geometry import CartesianSampling
-from napari_unroll.scan.noise import quietest_deviation
+from napari_unroll.scan.noise import blurred_deviation
 from napari_unroll.scan.scan import Scan
 
 STRENGTHS_OF_NOISE = (1e-3, 0.05)
@@ -65,7 +65,7 @@ class TVObjective:
 
 def auto_strength(scan: Scan) -> float:
     """λ of a scan: what suits its noise where that can be told, else what suits its modality."""
-    noise, (least, most) = quietest_deviation(scan), STRENGTHS_OF_NOISE
+    noise, (least, most) = blurred_deviation(scan), STRENGTHS_OF_NOISE
     if noise is None or not isinstance(scan.geometry, CartesianSampling):
         return DEFAULT_STRENGTH[scan.modality]
     share = min(1.0, (scan.geometry.acceleration / ACCELERATION_OF_NOISE) ** 0.5)
