@@ -36,6 +36,15 @@ def test_axes(tmp_path, shape, axes, expected):
     assert read(tmp_path / "k.npy", axes=axes).measurements.shape == expected
 
 
+@pytest.mark.parametrize("shape", [(80, 70, 4), (80, 70, 66), (80, 4, 4, 3)])
+def test_an_axis_that_is_long_for_coils_is_asked_about(tmp_path, shape):
+    np.save(tmp_path / "k.npy", np.ones(shape, np.complex64))
+    axes = "coil,y,x" if len(shape) == 3 else "coil,z,y,x"
+    with pytest.raises(FileFormatError, match=f"80 coils. Set option 'axes' to {axes} if so, else to"):
+        read(tmp_path / "k.npy")
+    assert len(read(tmp_path / "k.npy", axes=axes).measurements) == 80
+
+
 def test_archive_with_mask_maps_and_spacing(tmp_path):
     full = np.ones((3, 4, 10, 12), np.complex64)
     mask = np.zeros((10, 12), bool)

@@ -72,6 +72,26 @@ def test_odd_sized_view_in_a_folder(tmp_path):
         read(folder)
 
 
+@pytest.mark.parametrize(
+    ("flat", "dark"),
+    [
+        ("ob_0001", "dc_0001"),
+        ("scan-OB-60s-3", "scan-DC-60s-3"),
+        ("ff_before_1", "df 1"),
+        ("open_beam1", "dark_current_2"),
+    ],
+)
+def test_open_beams_and_dark_currents_are_no_views(tmp_path, flat, dark):
+    raw, white, black = samples.counts()
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    for name, picture in [*((f"disc_{i:03d}", view) for i, view in enumerate(raw)), (flat, white), (dark, black)]:
+        tifffile.imwrite(folder / f"{name}.tif", picture)
+    scan = read(folder, angles="0:180")
+    assert len(scan.measurements) == len(raw)
+    np.testing.assert_allclose(scan.measurements, samples.line_integrals(), atol=2e-3)
+
+
 def test_flats_of_another_size(tmp_path):
     folder = samples.write_tiff_folder(tmp_path / "scan")
     tifffile.imwrite(folder / "flat_0.tif", np.zeros((3, 3), np.uint16))

@@ -1,4 +1,5 @@
 import json
+import shlex
 from pathlib import Path
 
 import h5py
@@ -21,6 +22,12 @@ def volume(kind="float32"):
     rng = np.random.default_rng(0)
     values = rng.normal(size=GRID.shape)
     return (values + 1j * rng.normal(size=GRID.shape)).astype(kind) if kind == "complex64" else values.astype(kind)
+
+
+def test_the_command_in_the_record_names_the_file(tmp_path):
+    record = RECORD | {"command": "napari-unroll reconstruct scan.h5 --method fdk --out result.ome.zarr"}
+    path = write(tmp_path / "my volume.npy", volume(), GRID, record)
+    assert shlex.split(read_volume(path).record["command"])[-2:] == ["--out", str(path)]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

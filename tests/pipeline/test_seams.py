@@ -15,7 +15,7 @@ from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
 
 EDGE = 64
-SHIPPED = ("unet", "drunet", "pnp-pgd", "modl", "mol-lr", "luser-dw", "unrolled-pgd")
+SHIPPED = ("unet", "drunet", "pnp-pgd", "dpir", "modl", "mol-lr", "luser-dw", "unrolled-pgd")
 QUICK = ("unet", "drunet")
 
 

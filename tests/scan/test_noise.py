@@ -10,9 +10,9 @@ from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.noise import (
     MOST,
+    blurred_deviation,
     measured_noise,
     photons,
-    blurred_deviation,
     relative_deviation,
     sample_deviation,
 )

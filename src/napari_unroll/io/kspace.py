@@ -23,6 +23,8 @@ from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM, is_length
 from napari_unroll.scan.scan import Scan
 
 KSPACE, MASK, MAPS = ("kspace", "ksp", "k", "arr_0"), ("mask", "sampling_mask"), ("csm", "maps", "coil_maps", "sens")
+MOST_COILS = 64
+"""Nobody is asked whether so many are coils."""
 AXES = {2: "y,x", 3: "coil,y,x", 4: "coil,z,y,x"}
 
 
@@ -108,6 +110,12 @@ def _arranged(
         )
     if stored.dtype.kind != "c":
         raise FileFormatError(f"{name} should hold complex numbers; it holds type {stored.dtype}.")
+    if options.axes == "auto" and axes[0] == "coil" and len(stored) > MOST_COILS:
+        last = f"{AXES[stored.ndim].removeprefix('coil,')},coil"
+        raise FileFormatError(
+            f"{name} has shape {stored.shape}: are these {len(stored)} coils? Set option 'axes' to {','.join(axes)} if "
+            f"so, else to {last} or another order."
+        )
     notes.append(f"k-space of shape {stored.shape}, axes taken as ({', '.join(axes)}); centred orthonormal FFT.")
     sliced, axes = "slice" in axes, ["z" if a == "slice" else a for a in axes]
     order = [axes.index(a) for a in ("coil", "z", "y", "x") if a in axes]

@@ -23,8 +23,10 @@ from napari_unroll.scan.scan import Scan
 
 Load = Callable[[Path], np.ndarray]
 """Opens a picture (row, column) or a stack of them."""
-FLAT_NAME = re.compile(r"^(flat|white|open_?beam|io)s?[-_ ]?\d*$", re.IGNORECASE)
-DARK_NAME = re.compile(r"^(dark|offset|di)s?[-_ ]?\d*$", re.IGNORECASE)
+WHERE = r"([-_ ]?(field|image|current|before|after|pre|post))?s?([-_ ]?\d+m?s?)*$"
+FLAT_NAME = re.compile(rf"^(.*[-_ ])?(flat|white|open_?beam|ob|ff|io){WHERE}", re.IGNORECASE)
+DARK_NAME = re.compile(rf"^(.*[-_ ])?(dark|offset|dc|df|di){WHERE}", re.IGNORECASE)
+"""Of a picture that is no view, with the name of the scan before it or not; *io* and *di* are of the walnuts."""
 
 
 def sniff_file(path: Path) -> bool:
@@ -152,5 +154,5 @@ FOLDER_READER = Reader(
     sniff=sniff_folder,
     read=read_folder,
     options=FieldOptions,
-    holds="angles in `angles.txt`, `theta.csv`, …, or option `angles`; files named `flat…` and `dark…` are the fields",
+    holds="angles in `angles.txt`, `theta.csv`, …, or option `angles`; files named `flat…`, `ob…`, `dark…`, `dc…` and the like are the fields",
 )

@@ -6,6 +6,7 @@ Every file carries the provenance record. Files appear under their name only whe
 from __future__ import annotations
 
 import math
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ def write(
     """
     path = Path(path).expanduser()
     suffix = suffix_of(path)
-    checked = checked_volume(volume, grid, record)
+    checked = checked_volume(volume, grid, _naming(path, record or {}))
     if suffix == ".npy":
         check_target(npy_volume.sidecar(path), overwrite)
     with replacing(path, overwrite=overwrite) as temporary:
@@ -83,6 +84,12 @@ def write(
         else:
             tiff_volume.write(temporary, checked, ome=suffix.startswith(".ome"))
     return path
+
+
+def _naming(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The record whose command, which repeats the run, names where its volume really is."""
+    line, out, _ = str(record.get("command", "")).rpartition(" --out ")
+    return {**record, "command": f"{line}{out}{shlex.quote(str(path))}"} if out else record
 
 
 def write_somewhere(
