@@ -154,5 +154,5 @@ FOLDER_READER = Reader(
     sniff=sniff_folder,
     read=read_folder,
     options=FieldOptions,
-    holds="angles in `angles.txt`, `theta.csv`, …, or option `angles`; files named `flat…`, `ob…`, `dark…`, `dc…` and the like are the fields",
+    holds="angles in `angles.txt`, `theta.csv`, …, or option `angles`; `flat…`, `ob…`, `dark…`, `dc…` are fields",
 )
