@@ -295,7 +295,8 @@ def test_the_region_of_a_stored_result_keeps_its_place(dock, cone_scan, roi):
     assert dock.choices().roi is None
 
 
-def test_a_live_preview_follows_the_parameters_in_one_layer(dock, qtbot, cone_scan):
+def test_a_live_preview_follows_the_parameters_in_one_layer(dock, qtbot, cone_scan, monkeypatch):
+    monkeypatch.setattr(reconstruct_dock, "LIVE_S", 1000.0)
     dock.session.set_scan(cone_scan)
     dock.choose("fdk")
     dock.preview.live.setChecked(True)

@@ -206,14 +206,24 @@ class ReconstructDock(parts.DockFrame):
             return
         seconds = self._seconds(plan)
         if seconds > LIVE_S:
-            self.preview.live.setChecked(False)
-            self.message.say(f"The live preview is off: {plan.title} would take {duration(seconds)} each time.")
+            self._end_live(f"{plan.title} would take {duration(seconds)} each time.")
             return
         shown = self._live_layer
         self._live_run = self.runs.here(plan, scan, self._factors(plan))
         view = self.runs.view
         assert view is not None
         self._live_run.finished.connect(lambda finished: self._replace(shown, view, finished))
+        self._live_run.event.connect(self._end_slow_live)
+
+    def _end_slow_live(self, *_: Any) -> None:
+        """What takes longer than was foretold is not made again either."""
+        run = self._live_run
+        if run is not None and self.preview.live.isChecked() and run.clock.elapsed_s > LIVE_S:
+            self._end_live(f"this preview takes longer than {duration(LIVE_S)}.")
+
+    def _end_live(self, why: str) -> None:
+        self.preview.live.setChecked(False)
+        self.message.say(f"The live preview is off: {why}")
 
     def _replace(self, shown: Any, view: ResultView, finished: Finished) -> None:
         """The new preview is there; the last one goes."""
@@ -325,10 +335,14 @@ class ReconstructDock(parts.DockFrame):
             self.go_on(Path(path))
 
     def _on_began(self) -> None:
-        self.message.say("")
         self.curve.clear_curves()
         self._offset, self._last_iteration = 0.0, 0
         self._show_arrived(self.arrived.isChecked())
+        self._show_begun()
+
+    def _show_begun(self) -> None:
+        """Some work begins, and what was said of the last one goes."""
+        self.message.say("")
         self.progress.start()
 
     def _on_ended(self, has_volume: bool) -> None:
@@ -344,8 +358,7 @@ class ReconstructDock(parts.DockFrame):
             return
         run = self.session.runner.start(lambda stop: choose(scan, None, stop), "comparison of methods")
         run.finished.connect(self._on_compared)
-        self.message.say("")
-        self.progress.start()
+        self._show_begun()
 
     def _on_compared(self, finished: Finished) -> None:
         self.progress.end(complete=finished.result is not None)
@@ -357,8 +370,7 @@ class ReconstructDock(parts.DockFrame):
         """Generate the cone-beam sample."""
         run = self.session.runner.start(jobs.sample(next(iter(jobs.SAMPLES))), "sample scan")
         run.finished.connect(self._on_sample)
-        self.message.say("")
-        self.progress.start()
+        self._show_begun()
 
     def _on_sample(self, finished: Finished) -> None:
         if finished.result is not None:
