@@ -22,6 +22,10 @@ from napari_unroll.scratch import zeros
 
 LONGEST_STEP_MM = 1e30
 """Per plane; rays that go further are taken to miss, so that float32 sums stay finite."""
+VECTORS = {"reassoc", "contract", "nsz"}
+"""What the compiler may change of sums and products to make several planes at once; NaN and infinity stay what they are."""
+PLANES = 128
+"""Of a ray that the adjoint weighs at once, before it scatters them one by one."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -75,7 +79,8 @@ def _ray(view, row, col, cone, origin, spacing, sizes, strides, out):  # type: i
         return
     first = np.ceil(lo)
     # Rounding may put an end plane a hair outside the padded box, where its weight is zero: leave it out. The planes
-    # between two ends that lie inside lie inside too, because rounding keeps k ↦ b0 + k·slope monotone.
+    # between two ends that lie inside lie inside too, because rounding keeps k ↦ b0 + k·slope monotone; fused with
+    # another rounding an end may still come to lie on the far face, so that indices are held below it.
     while first <= hi and not (
         0.0 <= b0 + first * slope_b < sizes[b] + 1.0 and 0.0 <= c0 + first * slope_c < sizes[c] + 1.0
     ):
@@ -90,66 +95,91 @@ def _ray(view, row, col, cone, origin, spacing, sizes, strides, out):  # type: i
     out[6] = length
 
 
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _axes(a, sizes, strides):  # type: ignore[no-untyped-def]
+    """Strides along the dominant axis ``a`` and the other two, and the last voxels along these that have a next one."""
+    b = 0 if a != 0 else 1
+    c = 2 if a != 2 else 1
+    return strides[a], strides[b], strides[c], sizes[b], sizes[c]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=VECTORS)
+def _sum_along(volume, walk, sizes, strides):  # type: ignore[no-untyped-def]
+    """Σ of bilinear samples on one ray's planes."""
+    sa, sb, sc, last_b, last_c = _axes(int(walk[7]), sizes, strides)
+    b0, db, c0, dc = walk[2], walk[3], walk[4], walk[5]
+    total = 0.0
+    for k in range(int(walk[0]), int(walk[1])):
+        b = b0 + k * db
+        c = c0 + k * dc
+        ib = min(int(b), last_b)
+        ic = min(int(c), last_c)
+        wb = b - ib
+        wc = c - ic
+        i = np.uint64(k * sa + ib * sb + ic * sc)
+        total += (1.0 - wb) * ((1.0 - wc) * volume[i] + wc * volume[i + np.uint64(sc)]) + wb * (
+            (1.0 - wc) * volume[i + np.uint64(sb)] + wc * volume[i + np.uint64(sb + sc)]
+        )
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=VECTORS)
+def _weights_along(first, n, walk, sizes, strides, value, at, weights):  # type: ignore[no-untyped-def]
+    """Of ``n`` planes from ``first`` on: the first of four voxels, and ``value`` shared out among them, (4, plane)."""
+    sa, sb, sc, last_b, last_c = _axes(int(walk[7]), sizes, strides)
+    b0, db, c0, dc = walk[2], walk[3], walk[4], walk[5]
+    for j in range(n):
+        k = first + j
+        b = b0 + k * db
+        c = c0 + k * dc
+        ib = min(int(b), last_b)
+        ic = min(int(c), last_c)
+        wb = b - ib
+        wc = c - ic
+        at[j] = k * sa + ib * sb + ic * sc
+        low = (1.0 - wb) * value
+        high = wb * value
+        weights[0, j] = (1.0 - wc) * low
+        weights[1, j] = wc * low
+        weights[2, j] = (1.0 - wc) * high
+        weights[3, j] = wc * high
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections, first, end):  # type: ignore[no-untyped-def]
     """Detector rows ``first`` to ``end``, counted on from view to view."""
-    out = np.empty(14)
+    walk = np.empty(14)
     n_rows, n_cols = projections.shape[1], projections.shape[2]
     for v in range(first // n_rows, -(-end // n_rows)):
         view = vectors[v]
         for r in range(max(0, first - v * n_rows), min(n_rows, end - v * n_rows)):
             for q in range(n_cols):
-                _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, out)
-                a = int(out[7])
-                sa = strides[a]
-                sb = strides[0] if a != 0 else strides[1]
-                sc = strides[2] if a != 2 else strides[1]
-                b0, db, c0, dc = out[2], out[3], out[4], out[5]
-                total = 0.0
-                for k in range(int(out[0]), int(out[1])):
-                    b = b0 + k * db
-                    c = c0 + k * dc
-                    ib = int(b)
-                    ic = int(c)
-                    wb = b - ib
-                    wc = c - ic
-                    i = k * sa + ib * sb + ic * sc
-                    total += (1.0 - wb) * ((1.0 - wc) * volume[i] + wc * volume[i + sc]) + wb * (
-                        (1.0 - wc) * volume[i + sb] + wc * volume[i + sb + sc]
-                    )
-                projections[v, r, q] = total * out[6]
+                _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, walk)
+                projections[v, r, q] = _sum_along(volume, walk, sizes, strides) * walk[6]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _adjoint(projections, vectors, cone, origin, spacing, sizes, strides, volume, first, end):  # type: ignore[no-untyped-def]
     """Detector rows ``first`` to ``end``, counted on from view to view."""
-    out = np.empty(14)
+    walk = np.empty(14)
+    at = np.empty(PLANES, np.int64)
+    weights = np.empty((4, PLANES), np.float32)
     n_rows, n_cols = projections.shape[1], projections.shape[2]
     for v in range(first // n_rows, -(-end // n_rows)):
         view = vectors[v]
         for r in range(max(0, first - v * n_rows), min(n_rows, end - v * n_rows)):
             for q in range(n_cols):
-                _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, out)
-                a = int(out[7])
-                sa = strides[a]
-                sb = strides[0] if a != 0 else strides[1]
-                sc = strides[2] if a != 2 else strides[1]
-                b0, db, c0, dc = out[2], out[3], out[4], out[5]
-                value = projections[v, r, q] * out[6]
-                for k in range(int(out[0]), int(out[1])):
-                    b = b0 + k * db
-                    c = c0 + k * dc
-                    ib = int(b)
-                    ic = int(c)
-                    wb = b - ib
-                    wc = c - ic
-                    i = k * sa + ib * sb + ic * sc
-                    low = (1.0 - wb) * value
-                    high = wb * value
-                    volume[i] += (1.0 - wc) * low
-                    volume[i + sc] += wc * low
-                    volume[i + sb] += (1.0 - wc) * high
-                    volume[i + sb + sc] += wc * high
+                _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, walk)
+                _, sb, sc, _, _ = _axes(int(walk[7]), sizes, strides)
+                for start in range(int(walk[0]), int(walk[1]), PLANES):
+                    n = min(PLANES, int(walk[1]) - start)
+                    _weights_along(start, n, walk, sizes, strides, projections[v, r, q] * walk[6], at, weights)
+                    for j in range(n):
+                        i = np.uint64(at[j])
+                        volume[i] += weights[0, j]
+                        volume[i + np.uint64(sc)] += weights[1, j]
+                        volume[i + np.uint64(sb)] += weights[2, j]
+                        volume[i + np.uint64(sb + sc)] += weights[3, j]
 
 
 def _strides(sizes: np.ndarray) -> np.ndarray:
