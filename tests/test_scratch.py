@@ -18,7 +18,7 @@ from napari_unroll.methods.registry import get
 from napari_unroll.pipeline.devices import Device, probe, scratch_folder
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
-from napari_unroll.scratch import OnDisk, Scratch, zeros
+from napari_unroll.scratch import MOST_IDLE, OnDisk, Scratch, zeros
 from tests.methods import tiny
 
 SHAPE = (1, 1, 10, 12, 14)
@@ -226,3 +226,39 @@ def test_the_folder_can_be_chosen(tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_UNROLL_SCRATCH", str(tmp_path / "not there yet"))
     assert scratch_folder() == tmp_path / "not there yet"
     assert probe()[-1].disk_bytes > 0
+
+
+def test_a_file_is_used_again_once_nothing_refers_to_its_volume(tmp_path, monkeypatch):
+    made, mapped = [], Scratch.mapped
+    monkeypatch.setattr(Scratch, "mapped", lambda self, n: made.append(n) or mapped(self, n))
+    with OnDisk(Scratch(tmp_path, X.numel())):
+        held, total = X.clone(), X.clone()
+        for _ in range(5):
+            total = total + held
+            ours = zeros(X.shape)
+            assert not ours.any()
+            ours[...] = 1
+    assert torch.equal(held, X)
+    torch.testing.assert_close(total, 6 * X)
+    assert len(made) <= 5
+
+
+def test_files_that_wait_take_little_room(tmp_path):
+    scratch = Scratch(tmp_path, 1000)
+    held = [scratch.room(4000 + 8 * k) for k in range(40)]
+    del held
+    assert 0 < sum(size * len(files) for size, files in scratch.idle.items()) <= 4 * MOST_IDLE * 1000
+    again = [scratch.room(9000 + 8 * k) for k in range(8)]
+    del again
+    assert all(size >= 9000 for size in scratch.idle)
+
+
+def test_what_lies_in_a_file_outlives_its_scratch(tmp_path):
+    with OnDisk(Scratch(tmp_path, X.numel())):
+        kept, array = X + 1, zeros(X.shape)
+        view = array[1:]
+        del array
+        others = [torch.zeros_like(X) for _ in range(3)]
+    del others
+    assert torch.equal(kept, X + 1)
+    assert not view.any()

@@ -3,7 +3,8 @@
 Inside of ``OnDisk(scratch)`` every tensor that torch makes, and every array of :func:`zeros`, of as many voxels as the volume lies
 in a file of its own; methods are written as ever. The file has no name once it is mapped, so that nothing of it stays, however
 the run ends. Its pages are the system's, which writes them to the disk where memory is short. Torch writes results right into
-them; what works along axes (transforms, shifts, mirror images) goes slab by slab. Knows shapes, not what they mean.
+them; what works along axes (transforms, shifts, mirror images) goes slab by slab. Files that nothing refers to any more are
+used again: making one costs more than most formulas. Knows shapes, not what they mean.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import math
 import mmap
 import os
 import tempfile
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,8 @@ from napari_unroll.errors import MemoryExceeded, ParameterError
 SLAB_BYTES = 2**23
 """Of a slab, in memory."""
 PIECE = bytes(2**20)
+MOST_IDLE = 12
+"""Volumes in float32 that files take which wait to be used again."""
 aten: Any = torch.ops.aten
 
 
@@ -37,13 +43,41 @@ class Scratch:
 
     place: Path
     n_voxels: int
+    idle: dict[int, deque[mmap.mmap]] = field(default_factory=dict, compare=False, repr=False)
+    """Files that nothing refers to, by size."""
 
     def holds(self, shape: Sequence[int]) -> bool:
         """Whether such an array lies there."""
         return math.prod(shape[-3:]) >= self.n_voxels
 
+    def room(self, n_bytes: int) -> np.ndarray:
+        """So many bytes, whatever they hold, in a file without a name. Raises MemoryExceeded where the disk is full.
+
+        Any thread may ask, and amid that files may come to rest: single steps, and no loop over what changes.
+        """
+        with suppress(KeyError, IndexError):
+            return self._lent(self.idle[n_bytes].pop())
+        if not self._has_room_for(n_bytes):
+            self.idle.clear()
+        return self._lent(self.mapped(n_bytes))
+
+    def _lent(self, mapped: mmap.mmap) -> np.ndarray:
+        """The file's bytes; it rests once nothing refers to them."""
+        held = np.frombuffer(mapped, np.uint8)
+        weakref.finalize(held, self._rest, mapped).atexit = False
+        return held
+
+    def _rest(self, mapped: mmap.mmap) -> None:
+        if self._has_room_for(len(mapped)):
+            self.idle.setdefault(len(mapped), deque()).append(mapped)
+
+    def _has_room_for(self, n_bytes: int) -> bool:
+        """Whether one more file may be idle."""
+        idle = sum(size * len(files) for size, files in tuple(self.idle.items()))
+        return idle + n_bytes <= 4 * MOST_IDLE * self.n_voxels
+
     def mapped(self, n_bytes: int) -> mmap.mmap:
-        """So many bytes of zeros in a file without a name. Raises MemoryExceeded where the disk is full."""
+        """So many bytes of zeros in a new file without a name. Raises MemoryExceeded where the disk is full."""
         try:
             self.place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.place) as file:
@@ -74,8 +108,9 @@ def zeros(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
     scratch = _scratch.get()
     if scratch is None or not scratch.holds(shape):
         return np.zeros(tuple(shape), dtype)
-    mapped = scratch.mapped(math.prod(shape) * np.dtype(dtype).itemsize)
-    return np.frombuffer(mapped, dtype).reshape(tuple(shape))
+    array = scratch.room(math.prod(shape) * np.dtype(dtype).itemsize).view(dtype).reshape(tuple(shape))
+    array.fill(0)
+    return array
 
 
 class OnDisk(TorchDispatchMode):
@@ -127,7 +162,7 @@ class OnDisk(TorchDispatchMode):
         """What ``func`` gives, written right to the disk; None where it can only be made in memory."""
         if func in FILLED:
             value = FILLED[func](*args)
-            return self._room(like).fill_(value) if value else self._room(like)
+            return self._room(like) if value is None else self._room(like).fill_(value)
         if func in COPIED:
             return self._room(like).copy_(args[0])
         if func is aten.constant_pad_nd.default:
@@ -158,9 +193,9 @@ class OnDisk(TorchDispatchMode):
         return self._room(made).copy_(made) if self.scratch.holds(made.shape) else made
 
     def _room(self, like: torch.Tensor) -> torch.Tensor:
-        """Zeros on disk, of this shape, type and order in memory."""
+        """A tensor on disk, of this shape, type and order in memory, whatever it holds."""
         n = 1 + sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True))
-        room = torch.frombuffer(self.scratch.mapped(n * like.element_size()), dtype=like.dtype)
+        room = torch.frombuffer(self.scratch.room(n * like.element_size()), dtype=like.dtype)
         return room.as_strided(like.shape, like.stride())
 
 
@@ -209,10 +244,11 @@ FILLED: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(
         (
             aten.empty.memory_format, aten.empty_like.default, aten.empty_strided.default, aten.new_empty.default,
-            aten.new_empty_strided.default, aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default,
+            aten.new_empty_strided.default,
         ),
-        lambda *args: 0,
+        lambda *args: None,
     ),
+    **dict.fromkeys((aten.zeros.default, aten.zeros_like.default, aten.new_zeros.default), lambda *args: 0),
     **dict.fromkeys((aten.ones.default, aten.ones_like.default, aten.new_ones.default), lambda *args: 1),
     **dict.fromkeys((aten.full.default, aten.full_like.default), lambda like, value: value),
     aten.new_full.default: lambda like, sizes, value: value,
@@ -223,9 +259,7 @@ VIEWS = {aten._unsafe_view.default}
 
 
 def _padded(out: torch.Tensor, x: torch.Tensor, widths: list[int], value: float = 0) -> torch.Tensor:
-    if value:
-        out.fill_(value)
-    inside = out
+    inside = out.fill_(value)
     for axis, before in enumerate(widths[::2], 1):
         inside = inside.narrow(-axis, before, x.shape[-axis])
     inside.copy_(x)
