@@ -1,6 +1,6 @@
 """Arrays as large as a volume in files instead of memory, for runs that may not take what their volumes need.
 
-Inside of ``OnDisk(scratch)`` every tensor that torch makes, and every array of :func:`zeros`, of as many voxels as the volume lies
+Inside of ``OnDisk(scratch)`` every tensor that torch makes, and every array of :func:`empty`, of as many voxels as the volume lies
 in a file of its own; methods are written as ever. The file has no name once it is mapped, so that nothing of it stays, however
 the run ends. Its pages are the system's, which writes them to the disk where memory is short. Torch writes results right into
 them; what works along axes (transforms, shifts, mirror images) goes slab by slab. Files that nothing refers to any more are
@@ -103,12 +103,20 @@ def _reserve(file: Any, n_bytes: int) -> None:
 _scratch: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
 
 
+def empty(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
+    """An array of anything: on disk inside of :class:`OnDisk` where it is as large as a volume, else in memory."""
+    scratch = _scratch.get()
+    if scratch is None or not scratch.holds(shape):
+        return np.empty(tuple(shape), dtype)
+    return scratch.room(math.prod(shape) * np.dtype(dtype).itemsize).view(dtype).reshape(tuple(shape))
+
+
 def zeros(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
-    """An array of zeros: on disk inside of :class:`OnDisk` where it is as large as a volume, else in memory."""
+    """The same of zeros."""
     scratch = _scratch.get()
     if scratch is None or not scratch.holds(shape):
         return np.zeros(tuple(shape), dtype)
-    array = scratch.room(math.prod(shape) * np.dtype(dtype).itemsize).view(dtype).reshape(tuple(shape))
+    array = empty(shape, dtype)
     array.fill(0)
     return array
 

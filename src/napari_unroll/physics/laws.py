@@ -11,7 +11,7 @@ import torch
 
 from napari_unroll.physics.volume_physics import VolumePhysics
 
-PART = 1 << 16
+PART = 1 << 19
 """Numbers that are summed in double precision at once."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from napari_unroll.physics.pool import default_threads, parts, run_tasks
-from napari_unroll.scratch import zeros
+from napari_unroll.scratch import empty
 
 Array = np.ndarray[Any, Any]
 
@@ -31,9 +31,9 @@ def dual_steps(
     """
     n_parts = 2 if b.dtype.kind == "c" else 1
     real = b.real.dtype
-    x = zeros(b.shape, b.dtype)
+    x = empty(b.shape, b.dtype)
     given, dual, primal = b.view(real), p.view(real), x.view(real)
-    ahead = zeros(dual.shape, real)
+    ahead = empty(dual.shape, real)
     ahead[...] = dual
     outward = np.asarray(spacing_weights, real) * real.type(weight)
     axes = [w for w, n in zip(spacing_weights, b.shape, strict=True) if n > 1]
