@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from napari_unroll.physics.pool import parts, run_tasks
-from napari_unroll.scratch import empty, zeros
+from napari_unroll.scratch import zeros
 
 LONGEST_STEP_MM = 1e30
 """Per plane; rays that go further are taken to miss, so that float32 sums stay finite."""
