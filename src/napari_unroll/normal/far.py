@@ -54,11 +54,9 @@ def _near(kernel: torch.Tensor, root: torch.Tensor, point: list[int]) -> torch.T
     for axis, p in enumerate(point):
         m = kernel.shape[axis]
         reach = max(1, m // 2)
-        here = torch.arange(max(0, p - reach + 1), min(root.shape[axis], p + reach))
-        root, kernel = (
-            root.index_select(axis, here.to(root.device)),
-            kernel.index_select(axis, (p - here).to(kernel.device) % m),
-        )
+        first, end = max(0, p - reach + 1), min(root.shape[axis], p + reach)
+        root = root.narrow(axis, first, end - first)
+        kernel = kernel.index_select(axis, (p - torch.arange(first, end, device=kernel.device)) % m)
     return (kernel.real * root).sum()
 
 
