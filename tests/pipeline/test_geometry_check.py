@@ -11,7 +11,7 @@ from napari_unroll.physics.samples import cone_beam_setup, sample_multicoil
 from napari_unroll.physics.simulate import Exposure, simulate_ct
 from napari_unroll.pipeline import geometry_check
 from napari_unroll.pipeline.edits import shifted
-from napari_unroll.pipeline.geometry_check import check_geometry, reduced, with_axis
+from napari_unroll.pipeline.geometry_check import check_geometry, reduced, stretched, with_axis
 from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import random_volume
 
@@ -83,6 +83,23 @@ def test_a_reversed_rotation_is_named():
     turned = replace(scan, measurements=np.ascontiguousarray(scan.measurements[::-1]))
     assert "other way" in check(turned).verdict
     assert not check(scan).reversed_
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "words"),
+    [*((name, 2.0, "half the range") for name in SETUPS), ("full turn", 0.5, "twice the range")],
+)
+def test_angles_over_a_wrong_range_are_named_and_not_the_axis(name, told, words):
+    scan = scan_with_axis_off(name, 0.0)
+    found = check(replace(scan, geometry=stretched(scan.geometry, told)))
+    assert words in found.verdict
+    assert not found.axis_is_off
+
+
+def test_missing_angles_are_no_wrong_range():
+    geometry, grid = parallel_setup(30, np.deg2rad(100))
+    found = check(simulate_ct(random_volume((2 * N,) * 3, 1), geometry, grid, Exposure(photons=2e4), 1))
+    assert found.range_factor == 1
 
 
 def test_noise_is_no_geometry():

@@ -16,6 +16,7 @@ from napari_unroll.events import Event, Finished, Outcome, Progress, Started, St
 from napari_unroll.interrupt import check, interruptible
 from napari_unroll.physics import fdk, joseph
 from napari_unroll.physics.pool import default_threads
+from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.edits import CtGeometry, Edits, ct_geometry, edited, shifted
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.preprocess_ct import bin_view
@@ -34,6 +35,10 @@ MOST = Sizes(views=60, columns=96, voxels=96)
 """What the check reduces a scan to."""
 RANGE = 0.15
 """Largest shift that is looked for, of the detector's width."""
+CLEARLY = 0.8
+"""Of what is left unexplained: what another geometry may leave to be told of."""
+LITTLE_RAD = 0.2
+"""Of a scan that may be missing without much of a gap."""
 _N_STEPS = 12
 
 
@@ -45,7 +50,8 @@ class GeometryCheck:
     numbers in the scan. ``correlation`` is the mean over views of Pearson's coefficient, ``residual`` is
     ‖measured − reprojected‖ / ‖measured‖. ``shift_px`` is by how many of the scan's columns the detector would have to be moved
     (see :func:`~napari_unroll.pipeline.edits.shifted`) for the best correlation, ``best_correlation``. ``reversed_`` tells that
-    mirrored views fit clearly better, as they do when a cone-beam scan turned the other way.
+    mirrored views fit clearly better, as they do when a cone-beam scan turned the other way. ``range_factor`` is by how much the
+    range of the angles must be stretched to fit clearly better; 1 where it is right.
     """
 
     views: np.ndarray
@@ -57,6 +63,7 @@ class GeometryCheck:
     shift_px: float
     best_correlation: float
     reversed_: bool = False
+    range_factor: float = 1.0
 
     @property
     def tolerance_px(self) -> float:
@@ -65,14 +72,17 @@ class GeometryCheck:
 
     @property
     def axis_is_off(self) -> bool:
-        """Whether another place of the axis fits better than the search can err."""
-        return abs(self.shift_px) > self.tolerance_px
+        """Whether another place of the axis fits better than the search can err, at angles that are right."""
+        return abs(self.shift_px) > self.tolerance_px and self.range_factor == 1
 
     @property
     def verdict(self) -> str:
         """One sentence for people."""
         if self.reversed_:
             return "The rotation seems to run the other way: mirrored views fit clearly better; reverse the angles."
+        if self.range_factor != 1:
+            times = "half" if self.range_factor < 1 else "twice"
+            return f"The views seem to go over {times} the range that the angles say: they fit clearly better so."
         if self.best_correlation < 0.9:
             return "The reprojection hardly resembles the views: check angles, distances, pixel size and the volume."
         if self.axis_is_off:
@@ -110,7 +120,7 @@ def _check(scan: Scan) -> Iterator[Event]:
     residual = np.linalg.norm(here - small.measurements) / max(float(np.linalg.norm(small.measurements)), 1e-30)
     found = GeometryCheck(
         views, small.measurements, here, binning, search.score(0.0), float(residual), best * binning, search.score(best),
-        _is_reversed(small, search.score(best), best),
+        _is_reversed(small, search.score(best), best), _range_factor(small, search.score(best), best),
     )  # fmt: skip
     yield Finished(Outcome.COMPLETED, found, found.verdict)
 
@@ -180,7 +190,33 @@ def _is_reversed(scan: Scan, best: float, shift: float) -> bool:
         return False
     mirrored = np.ascontiguousarray(scan.measurements[:, :, ::-1])
     turned = replace(scan, measurements=mirrored, geometry=shifted(scan.geometry, -shift))
-    return 1 - correlation(mirrored, _reproject(turned)) < 0.8 * (1 - best)
+    return 1 - correlation(mirrored, _reproject(turned)) < CLEARLY * (1 - best)
+
+
+def _range_factor(scan: Scan, best: float, shift: float) -> float:
+    """By how much the angles must be stretched for a fifth less to be left unexplained; 1 where neither half nor twice does so.
+
+    Twice is not tried where angles are missing, for views of any object fit better without that gap.
+    """
+    factors = (0.5, 2.0) if missing_arc(ct_geometry(scan)) < LITTLE_RAD else (0.5,)
+    trials = {
+        (factor, columns): replace(scan, geometry=stretched(shifted(ct_geometry(scan), columns), factor))
+        for factor in factors
+        for columns in {0.0, shift}
+    }
+    found = {trial: correlation(scan.measurements, _reproject(tried)) for trial, tried in trials.items()}
+    likeliest = max(found, key=lambda trial: found[trial])
+    return likeliest[0] if 1 - found[likeliest] < CLEARLY * (1 - best) else 1.0
+
+
+def stretched(geometry: CtGeometry, factor: float) -> CtGeometry:
+    """Every view turned about z until its angle from the first is ``factor`` times what it was."""
+    angles = np.unwrap(geometry.angles_rad)
+    more = (factor - 1) * (angles - angles[0])[:, None]
+    vectors = np.array(geometry.vectors)
+    x, y = vectors[:, 0::3].copy(), vectors[:, 1::3].copy()
+    vectors[:, 0::3], vectors[:, 1::3] = np.cos(more) * x - np.sin(more) * y, np.sin(more) * x + np.cos(more) * y
+    return type(geometry)(vectors=vectors, detector_shape=geometry.detector_shape)
 
 
 class _Search:
