@@ -68,9 +68,11 @@ class Edits:
         """A scan that is in no file, until the copying asks where to save it."""
         dock = self.docks.scan
         layer = self.session.viewer.add_image(scan.measurements, name="sinograms")
-        dock.layer.setCurrentText(layer.name)
-        self.fill(dock.layer_geometry, {"beam": ("cone", "parallel"), "angle_range": (360.0,), "axis_px": (15.0, None)})
-        dock.use_layer.click()
+        dock.layer_box.layer.setCurrentText(layer.name)
+        self.fill(
+            dock.layer_box.projections, {"beam": ("cone", "parallel"), "angle_range": (360.0,), "axis_px": (15.0, None)}
+        )
+        dock.layer_box.use_button.click()
         assert self.session.scan.provenance == Provenance(source="", format="napari layer")
         self.docks.reconstruct._ask_scan_path = lambda: folder / "layer.h5"
 
@@ -80,12 +82,12 @@ class Edits:
         self.fill(dock.volume, {"z": (10, 12), "y": (13, 15), "x": (14, 16), "voxel_mm": (2.5, 3.0)})
         dock.apply_volume.click()
         for _ in range(2):
-            dock.sweep.choose(self.draw(QUANTITIES).title)
-            dock.sweep.step.setValue(self.draw((0.25, 0.5)))
-            dock.sweep.try_button.click()
+            dock.geometry_box.sweep.choose(self.draw(QUANTITIES).title)
+            dock.geometry_box.sweep.step.setValue(self.draw((0.25, 0.5)))
+            dock.geometry_box.sweep.try_button.click()
             self.ended()
-            dock.sweep.pick(self.draw((0, 2, 5, 8)))
-            dock.sweep.take_button.click()
+            dock.geometry_box.sweep.pick(self.draw((0, 2, 5, 8)))
+            dock.geometry_box.sweep.take_button.click()
 
     def change_run(self):
         """Method, parameters, the operator's fit, settings, and the region of a preview."""

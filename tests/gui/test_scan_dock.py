@@ -10,9 +10,11 @@ from qtpy.QtWidgets import QApplication, QPushButton
 
 from napari_unroll.errors import ScanError
 from napari_unroll.gui import jobs
+from napari_unroll.gui.facts import facts_html
 from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array, scan_from_image
+from napari_unroll.gui.layer_box import IMAGE
 from napari_unroll.gui.reconstruct_dock import ReconstructDock
-from napari_unroll.gui.scan_dock import IMAGE, ScanDock, VolumeChoice, facts_html
+from napari_unroll.gui.scan_dock import ScanDock, VolumeChoice
 from napari_unroll.gui.worker import Runner
 from napari_unroll.interrupt import check
 from napari_unroll.io import registry
@@ -173,9 +175,9 @@ def test_a_file_can_be_dropped(qtbot, dock, tmp_path, cone_scan):
 
 def test_a_layer_becomes_a_scan(dock):
     dock.session.viewer.add_image(np.random.default_rng(0).random((9, 6, 10)).astype(np.float32), name="sinograms")
-    assert dock.layer.currentText() == "sinograms"
-    dock.layer_geometry.fields["beam"].value = "cone"
-    dock.use_layer.click()
+    assert dock.layer_box.layer.currentText() == "sinograms"
+    dock.layer_box.projections.fields["beam"].value = "cone"
+    dock.layer_box.use_button.click()
     assert isinstance(dock.session.scan.geometry, ConeBeam)
     assert dock.session.scan.name == "sinograms"
 
@@ -184,10 +186,10 @@ def test_a_layer_becomes_a_scan(dock):
 def test_an_image_layer_is_blurred_and_reconstructed(qtbot, dock, shape):
     image = np.random.default_rng(0).random(shape).astype(np.float32)
     dock.session.viewer.add_image(image, name="photograph", scale=[0.5] * len(shape), translate=[2.0] * len(shape))
-    dock.layer_kind.setCurrentText(IMAGE)
-    assert dock.layer_geometry.isHidden()
-    dock.layer_image.fields["factor"].value = 3
-    dock.use_layer.click()
+    dock.layer_box.kind.setCurrentText(IMAGE)
+    assert dock.layer_box.projections.isHidden()
+    dock.layer_box.image.fields["factor"].value = 3
+    dock.layer_box.use_button.click()
     ended(qtbot, dock)
     scan = dock.session.scan
     assert scan.geometry.factor == (1, 3, 3)
@@ -200,9 +202,9 @@ def test_an_image_layer_is_blurred_and_reconstructed(qtbot, dock, shape):
 def test_a_measured_image_layer_is_taken_as_it_is(qtbot, dock):
     image = np.random.default_rng(0).random((12, 15))
     dock.session.viewer.add_image(image, name="microscope")
-    dock.layer_kind.setCurrentText(IMAGE)
-    dock.layer_image.fields["holds"].value = "measurement"
-    dock.use_layer.click()
+    dock.layer_box.kind.setCurrentText(IMAGE)
+    dock.layer_box.image.fields["holds"].value = "measurement"
+    dock.layer_box.use_button.click()
     ended(qtbot, dock)
     assert dock.session.scan.truth is None
     assert dock.session.scan.geometry.kernel.shape == (1, 9, 9)
@@ -211,13 +213,13 @@ def test_a_measured_image_layer_is_taken_as_it_is(qtbot, dock):
 
 def test_colours_become_grey_and_small_images_are_a_sentence(qtbot, dock):
     dock.session.viewer.add_image(np.ones((12, 12, 3), np.float32), name="rgb", rgb=True)
-    dock.layer_kind.setCurrentText(IMAGE)
-    dock.use_layer.click()
+    dock.layer_box.kind.setCurrentText(IMAGE)
+    dock.layer_box.use_button.click()
     ended(qtbot, dock)
     np.testing.assert_allclose(dock.session.scan.truth, 1, rtol=1e-5)
     dock.session.viewer.add_image(np.ones((5, 5), np.float32), name="tiny")
-    dock.layer.setCurrentText("tiny")
-    dock.use_layer.click()
+    dock.layer_box.layer.setCurrentText("tiny")
+    dock.layer_box.use_button.click()
     ended(qtbot, dock)
     assert dock.message.kind == "error"
     assert "larger than the image" in dock.message.text()
@@ -235,9 +237,9 @@ def test_a_measured_image_lies_where_its_layer_does():
 
 def test_distances_in_the_wrong_order_are_a_sentence(dock):
     dock.session.viewer.add_image(np.ones((9, 6, 10), np.float32), name="sinograms")
-    dock.layer_geometry.fields["beam"].value = "cone"
-    dock.layer_geometry.fields["source_origin_mm"].value = 900
-    dock.use_layer.click()
+    dock.layer_box.projections.fields["beam"].value = "cone"
+    dock.layer_box.projections.fields["source_origin_mm"].value = 900
+    dock.layer_box.use_button.click()
     assert dock.message.kind == "error"
     assert "exchanged" in dock.message.text()
 
@@ -320,28 +322,28 @@ def test_every_button_explains_itself(dock):
 
 def test_a_wrong_axis_is_seen_and_corrected(qtbot, dock, cone_scan):
     dock.session.set_scan(replace(cone_scan, geometry=shifted(cone_scan.geometry, -3)))
-    dock.check_geometry_button.click()
+    dock.geometry_box.check_button.click()
     assert not dock.running.isHidden()
     ended(qtbot, dock)
-    assert "3.0 px off" in dock.verdict.text()
-    assert list(dock.overlay.images) == ["measured", "reprojected", "difference"]
-    first = dock.overlay.images["measured"]
-    dock.checked_view.setValue(5)
-    assert np.array_equal(dock.overlay.images["measured"], cone_scan.measurements[5])
-    assert not np.array_equal(first, dock.overlay.images["measured"])
-    dock.correct.click()
+    assert "3.0 px off" in dock.geometry_box.verdict.text()
+    assert list(dock.geometry_box.overlay.images) == ["measured", "reprojected", "difference"]
+    first = dock.geometry_box.overlay.images["measured"]
+    dock.geometry_box.view.setValue(5)
+    assert np.array_equal(dock.geometry_box.overlay.images["measured"], cone_scan.measurements[5])
+    assert not np.array_equal(first, dock.geometry_box.overlay.images["measured"])
+    dock.geometry_box.correct.click()
     assert np.allclose(dock.session.scan.geometry.vectors, cone_scan.geometry.vectors, atol=0.7 * 9)
-    dock.check_geometry_button.click()
+    dock.geometry_box.check_button.click()
     ended(qtbot, dock)
-    assert "fits" in dock.verdict.text()
-    assert dock.correct.isHidden()
+    assert "fits" in dock.geometry_box.verdict.text()
+    assert dock.geometry_box.correct.isHidden()
 
 
 def test_the_geometry_check_can_be_cancelled(qtbot, dock, cone_scan):
     dock.session.set_scan(cone_scan)
-    dock.check_geometry_button.click()
+    dock.geometry_box.check_button.click()
     dock.running.cancel.click()
-    assert dock.verdict.isHidden()
+    assert dock.geometry_box.verdict.isHidden()
     assert "cancelled" in dock.message.text()
     assert dock.running.isHidden()
 
@@ -406,32 +408,32 @@ def off_axis(scan, columns):
 
 def test_a_click_on_a_slice_of_the_sweep_moves_the_axis(qtbot, dock, cone_scan):
     dock.session.set_scan(off_axis(cone_scan, 2))
-    dock.sweep.try_button.click()
+    dock.geometry_box.sweep.try_button.click()
     ended(qtbot, dock)
-    found = dock.sweep.found
+    found = dock.geometry_box.sweep.found
     assert found.offsets == (-4, -3, -2, -1, 0, 1, 2, 3, 4)
-    assert list(dock.sweep.strip.images)[2] == "-2 px"
+    assert list(dock.geometry_box.sweep.strip.images)[2] == "-2 px"
     dock.resize(400, 900)
-    panel = dock.sweep.strip._panels()["-2 px"].center().toPoint()
-    qtbot.mouseClick(dock.sweep.strip, Qt.MouseButton.LeftButton, pos=panel)
+    panel = dock.geometry_box.sweep.strip._panels()["-2 px"].center().toPoint()
+    qtbot.mouseClick(dock.geometry_box.sweep.strip, Qt.MouseButton.LeftButton, pos=panel)
     (layer,) = dock.session.layers.ours("trial")
     np.testing.assert_array_equal(layer.data[0], found.slices[2])
-    dock.sweep.take_button.click()
+    dock.geometry_box.sweep.take_button.click()
     np.testing.assert_allclose(dock.session.scan.geometry.vectors, cone_scan.geometry.vectors, atol=1e-9)
     assert edits_of(dock.session.scan) == Edits(axis_shift_px=-2)
     assert dock.session.layers.ours("trial") == []
-    assert dock.sweep.found is None
+    assert dock.geometry_box.sweep.found is None
 
 
 def test_the_present_place_is_nothing_to_take(qtbot, dock, cone_scan):
     dock.session.set_scan(cone_scan)
-    dock.sweep.choose("Detector height")
-    dock.sweep.step.setValue(0.5)
-    dock.sweep.try_button.click()
+    dock.geometry_box.sweep.choose("Detector height")
+    dock.geometry_box.sweep.step.setValue(0.5)
+    dock.geometry_box.sweep.try_button.click()
     ended(qtbot, dock)
-    assert dock.sweep.found.offsets[-1] == 2.0
-    assert not dock.sweep.take_button.isEnabled()
-    assert "px" in dock.sweep.step.suffix()
+    assert dock.geometry_box.sweep.found.offsets[-1] == 2.0
+    assert not dock.geometry_box.sweep.take_button.isEnabled()
+    assert "px" in dock.geometry_box.sweep.step.suffix()
 
 
 @pytest.mark.parametrize("kind", ["cone", "parallel"])
@@ -441,7 +443,7 @@ def test_the_setup_stands_in_space_and_follows_the_view(dock, cone_scan, kind):
         options = LayerGeometry(beam="parallel")
         scan = scan_from_array(np.ones((12, 8, 16), np.float32), options)
     dock.session.set_scan(scan)
-    dock.setup_button.click()
+    dock.geometry_box.setup_button.click()
     layers = {layer.name: layer for layer in dock.session.layers.ours("setup")}
     assert ("source" in layers) == (kind == "cone")
     assert dock.session.viewer.dims.ndisplay == 3

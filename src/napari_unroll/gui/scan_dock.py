@@ -13,36 +13,32 @@ import numpy as np
 from napari.layers import Image
 from pydantic import Field
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QWidget
+from qtpy.QtWidgets import QFileDialog, QMenu
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Finished, Outcome
 from napari_unroll.gui import jobs, parts
+from napari_unroll.gui.facts import facts_html
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.from_layer import LayerGeometry, LayerImage, image_grid, scan_from_array
+from napari_unroll.gui.from_layer import LayerImage, image_grid, scan_from_array
+from napari_unroll.gui.geometry_box import GeometryBox
 from napari_unroll.gui.geometry_view import GeometryView
+from napari_unroll.gui.layer_box import LayerBox
 from napari_unroll.gui.layers import SETUP, TRIAL
 from napari_unroll.gui.placement import values_of
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.reader_form import ReaderForm
 from napari_unroll.gui.setup import setup_of
-from napari_unroll.gui.slices import Slices
-from napari_unroll.gui.sweep_box import SweepBox
 from napari_unroll.gui.theme import Theme
 from napari_unroll.io import registry
 from napari_unroll.io.writers import is_result
 from napari_unroll.pipeline.edits import Edits, edited
-from napari_unroll.pipeline.geometry_check import GeometryCheck, with_axis
+from napari_unroll.pipeline.geometry_check import with_axis
 from napari_unroll.pipeline.geometry_sweep import offsets_around, with_offset
 from napari_unroll.record import Record
 from napari_unroll.scan.blurring import luminance
 from napari_unroll.scan.limits import LONGEST_MM, SHORTEST_MM
-from napari_unroll.scan.scan import MODALITIES, Scan
-
-SMALL_UNITS = {"nm": (1e-4, 1e6), "µm": (1e-2, 1e3)}
-"""Unit → below how many mm a length is told in it, and how many of it are a mm."""
-PROJECTIONS, IMAGE = "Projections", "Image"
-"""What a layer may hold."""
+from napari_unroll.scan.scan import Scan
 
 
 class VolumeChoice(Record):
@@ -68,7 +64,7 @@ class ScanDock(parts.DockFrame):
         self._build_facts()
         self._build_volume()
         self._build_check()
-        self._build_geometry_check()
+        self._build_geometry()
         self.body.addStretch(1)
         self.running = self.add_below(parts.RunRow(self.session.runner))
         self.session.scan_changed.connect(self.show_scan)
@@ -95,27 +91,10 @@ class ScanDock(parts.DockFrame):
         self.options_fold.hide()
         box = parts.section("Measurements", parts.row(self.open, self.folder, stretch=(1, 1)), self.samples)
         box.layout().addWidget(self.options_fold)
-        box.layout().addWidget(self._build_layers())
+        self.layer_box = LayerBox(self.session, self.remembered)
+        self.layer_box.wanted.connect(self.take_layer)
+        box.layout().addWidget(self.layer_box)
         self.body.addWidget(box)
-
-    def _build_layers(self) -> QWidget:
-        self.layer = QComboBox()
-        tip = "A layer with axes (view, row, column), or an image with axes (y, x) or (z, y, x)."
-        parts.explain(self.layer, "Layer", tip)
-        self.layer.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.layer_kind = QComboBox()
-        parts.explain(self.layer_kind, "What the layer holds", "Projections of an X-ray scan, or an image.")
-        self.layer_kind.addItems([PROJECTIONS, IMAGE])
-        self.layer_geometry, self.layer_image = RecordForm(LayerGeometry), RecordForm(LayerImage)
-        self.remembered.form("projections", self.layer_geometry)
-        self.remembered.form("image", self.layer_image)
-        self.layer_kind.currentTextChanged.connect(self._show_layer_form)
-        self._show_layer_form(PROJECTIONS)
-        self.use_layer = parts.button("Use layer", self.take_layer, "Make a scan of the chosen layer.")
-        self.session.layers_changed.connect(self._list_layers)
-        self._list_layers()
-        forms = (self.layer_geometry, self.layer_image)
-        return parts.Fold("From a layer", self.layer, self.layer_kind, *forms, self.use_layer)
 
     def _build_facts(self) -> None:
         self.facts = parts.Wrapped()
@@ -138,31 +117,14 @@ class ScanDock(parts.DockFrame):
         self.check_box = parts.section("Forward operator", self.pair, self.check)
         self.body.addWidget(self.check_box)
 
-    def _build_geometry_check(self) -> None:
-        self.geometry_check: GeometryCheck | None = None
-        self.check_geometry_button = parts.button(
-            "Check geometry", self.check_geometry,
-            "Reconstruct quickly, project again, and compare with the measured views; looks for the rotation axis.",
-            "check-geometry",
-        )  # fmt: skip
-        self.verdict = parts.Wrapped()
-        self.correct = parts.button("Correct the axis", self.correct_axis, "Move the axis to where it fits best.")
-        self.overlay = Slices(Theme(self.session.viewer))
-        self.checked_view = parts.slider("Compared view", "View that is compared.")
-        self.checked_view.valueChanged.connect(self._show_checked_view)
-        self.view_numbers = parts.Wrapped()
-        self.sweep = SweepBox(Theme(self.session.viewer))
-        self.sweep.requested.connect(self.try_places)
-        self.sweep.picked.connect(self._show_trial)
-        self.sweep.taken.connect(self._take_trial)
-        self.setup_button = parts.button(
-            "Show the set-up in 3-D", self.show_setup,
-            "Source path, detector, rays and volume as layers, at the view of the drawing above.", "setup",
-        )  # fmt: skip
-        self.geometry_box = parts.section(
-            "Geometry", self.check_geometry_button, self.verdict, self.correct, self.overlay, self.checked_view, self.view_numbers,
-            self.sweep, self.setup_button,
-        )  # fmt: skip
+    def _build_geometry(self) -> None:
+        self.geometry_box = GeometryBox(Theme(self.session.viewer))
+        self.geometry_box.check_wanted.connect(self.check_geometry)
+        self.geometry_box.axis_wanted.connect(self.correct_axis)
+        self.geometry_box.setup_wanted.connect(self.show_setup)
+        self.geometry_box.sweep.requested.connect(self.try_places)
+        self.geometry_box.sweep.picked.connect(self._show_trial)
+        self.geometry_box.sweep.taken.connect(self._take_trial)
         self.body.addWidget(self.geometry_box)
 
     # opening
@@ -267,28 +229,14 @@ class ScanDock(parts.DockFrame):
 
     # layers as input
 
-    def _show_layer_form(self, kind: str) -> None:
-        self.layer_geometry.setVisible(kind == PROJECTIONS)
-        self.layer_image.setVisible(kind == IMAGE)
-
-    def _list_layers(self) -> None:
-        chosen = self.layer.currentText()
-        layers = self.session.viewer.layers
-        names = [layer.name for layer in layers if isinstance(layer, Image) and layer.ndim in (2, 3)]
-        self.layer.clear()
-        self.layer.addItems(names)
-        if chosen in names:
-            self.layer.setCurrentText(chosen)
-        self.use_layer.setEnabled(bool(names))
-
     def take_layer(self) -> None:
         """Make a scan of the chosen layer."""
         try:
-            layer = self.session.viewer.layers[self.layer.currentText()]
-            if self.layer_kind.currentText() == IMAGE:
+            layer = self.layer_box.chosen
+            if self.layer_box.is_image:
                 self._take_image(layer)
                 return
-            scan = scan_from_array(np.asarray(values_of(layer)), self.layer_geometry.value(), layer.name)
+            scan = scan_from_array(np.asarray(values_of(layer)), self.layer_box.projections.value(), layer.name)
         except (UnrollError, KeyError) as error:
             self.message.error(error)
             return
@@ -297,7 +245,7 @@ class ScanDock(parts.DockFrame):
 
     def _take_image(self, layer: Image) -> None:
         """Make a scan of an image; blurring a large one takes a while."""
-        options: LayerImage = self.layer_image.value()
+        options: LayerImage = self.layer_box.image.value()
         data = luminance(layer.data) if layer.rgb else np.asarray(values_of(layer))
         grid = image_grid(data.shape, layer.scale, layer.translate)
         self._start(jobs.image_layer(data, grid, options, layer.name), f"using {layer.name}")
@@ -336,8 +284,8 @@ class ScanDock(parts.DockFrame):
             widget.setVisible(has)
         self.pair.setText("")
         self.geometry_box.setVisible(scan is not None and scan.modality == "ct")
-        self._show_geometry(None)
-        self.sweep.show_sweep(None)
+        self.geometry_box.show_check(None)
+        self.geometry_box.sweep.show_sweep(None)
         self.session.layers.remove(TRIAL)
         self.session.layers.remove(SETUP)
         self.drawing.show_scan(scan)
@@ -397,73 +345,47 @@ class ScanDock(parts.DockFrame):
             return
         run = self.session.runner.start(jobs.geometry(self.session.scan), "geometry check")
         run.finished.connect(self._on_geometry)
-        self._show_geometry(None)
+        self.geometry_box.show_check(None)
         self.message.say("")
 
     def _on_geometry(self, finished: Finished) -> None:
         if finished.result is None:
             self.message.ended(finished)
             return
-        self._show_geometry(finished.result)
-
-    def _show_geometry(self, check: GeometryCheck | None) -> None:
-        """The verdict, and the pictures of one view."""
-        self.geometry_check = check
-        for widget in (self.verdict, self.checked_view, self.view_numbers):
-            widget.setVisible(check is not None)
-        self.correct.setVisible(check is not None and check.axis_is_off and not check.reversed_)
-        if check is None:
-            self.overlay.show_images({})
-            return
-        self.verdict.setText(f"<b>{html.escape(check.verdict)}</b>")
-        self.checked_view.setRange(0, len(check.views) - 1)
-        self._show_checked_view(self.checked_view.value())
-
-    def _show_checked_view(self, index: int) -> None:
-        check = self.geometry_check
-        if check is None:
-            return
-        measured, again = check.measured[index], check.reprojected[index]
-        self.overlay.show_images(
-            {"measured": measured, "reprojected": again, "difference": measured - again}, ("difference",)
-        )
-        self.view_numbers.setText(
-            f"View {check.views[index]}. All views: correlation {check.correlation:.3f}, "
-            f"residual {100 * check.residual:.1f} %, pixels binned {check.binning} × {check.binning}."
-        )
+        self.geometry_box.show_check(finished.result)
 
     def correct_axis(self) -> None:
         """Use the axis that the check found."""
-        if self.session.scan is not None and self.geometry_check is not None:
-            self.session.set_scan(with_axis(self.session.scan, self.geometry_check))
+        if self.session.scan is not None and self.geometry_box.check is not None:
+            self.session.set_scan(with_axis(self.session.scan, self.geometry_box.check))
             self.message.say("The axis is corrected; check again to be sure.", "good")
 
     def try_places(self) -> None:
         """Reconstruct the plane that the viewer shows for several places of the detector."""
-        scan, quantity = self.session.scan, self.sweep.quantity
+        scan, quantity = self.session.scan, self.geometry_box.sweep.quantity
         if scan is None:
             return
-        offsets = offsets_around(quantity, self.sweep.step.value())
+        offsets = offsets_around(quantity, self.geometry_box.sweep.step.value())
         at = self.session.layers.viewpoint.plane(scan.grid) / max(1, scan.grid.shape[0] - 1)
         run = self.session.runner.start(jobs.geometry_sweep(scan, quantity, offsets, at), "trying places")
         run.finished.connect(self._on_sweep)
-        self.sweep.show_sweep(None)
+        self.geometry_box.sweep.show_sweep(None)
         self.message.say("")
 
     def _on_sweep(self, finished: Finished) -> None:
         if finished.result is None:
             self.message.ended(finished)
             return
-        self.sweep.show_sweep(finished.result)
+        self.geometry_box.sweep.show_sweep(finished.result)
 
     def _show_trial(self, trial: int) -> None:
         """The chosen slice, large."""
-        found = self.sweep.found
+        found = self.geometry_box.sweep.found
         if found is not None:
             self.session.layers.show_trial(found.slices[trial][None], found.grid)
 
     def _take_trial(self, trial: int) -> None:
-        scan, found = self.session.scan, self.sweep.found
+        scan, found = self.session.scan, self.geometry_box.sweep.found
         if scan is not None and found is not None:
             self.session.set_scan(with_offset(scan, found, trial))
             self.message.say("The detector is moved; try again to be sure.", "good")
@@ -476,50 +398,3 @@ class ScanDock(parts.DockFrame):
     def _follow_setup(self, view: int) -> None:
         if self.session.scan is not None and self.session.layers.ours(SETUP):
             self.session.layers.show_setup(setup_of(self.session.scan, view))
-
-
-def facts_html(scan: Scan) -> str:
-    """The facts of a scan as a small tree by where they come from, contradictions first, and its notes."""
-    facts = registry.grouped(registry.summary(scan))
-    notes, doubts = facts.pop("notes", []), facts.pop("contradictions", [])
-    rows = "".join(
-        f"<tr><td colspan='2'><b>{origin.capitalize()}</b></td></tr>"
-        + "".join(
-            f"<tr><td>&nbsp;&nbsp;{_title(name)}&nbsp;&nbsp;</td><td>{html.escape(_plain(value))}</td></tr>"
-            for name, value in (_readable(*fact) for fact in group.items())
-        )
-        for origin, group in facts.items()
-    )
-    warnings = "".join(f"<p><b>{html.escape(doubt)}</b></p>" for doubt in doubts)
-    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    return f"{warnings}<table>{rows}</table>" + (f"<ul style='margin-left:-22px'>{items}</ul>" if items else "")
-
-
-def _readable(name: str, value: Any) -> tuple[str, Any]:
-    """A fact whose lengths are in nm or µm where they are hardly anything in mm."""
-    lengths = value if isinstance(value, tuple) else (value,)
-    if not name.endswith(" mm") or not all(isinstance(v, float) for v in lengths):
-        return name, value
-    unit = next((u for u in SMALL_UNITS if max(map(abs, lengths)) < SMALL_UNITS[u][0]), None)
-    if unit is None:
-        return name, value
-    return f"{name.removesuffix(' mm')} {unit}", tuple(v * SMALL_UNITS[unit][1] for v in lengths)
-
-
-def _title(name: str) -> str:
-    words = html.escape(name).capitalize()
-    for word, unit in ((" mm", " (mm)"), (" µm", " (µm)"), (" nm", " (nm)"), (" deg", " (°)")):
-        words = words.removesuffix(word) + unit if words.endswith(word) else words
-    return words
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, tuple):
-        joint = " × " if all(isinstance(v, int) for v in value) else ", "
-        same = len(set(value)) == 1 and isinstance(value[0], float)
-        return _plain(value[0]) if same else joint.join(_plain(v) for v in value)
-    return MODALITIES.get(value, str(value))
