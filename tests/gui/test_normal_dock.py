@@ -49,11 +49,15 @@ def test_without_a_scan_it_says_so(dock):
 
 def test_fit_shows_error_and_fills_the_table(fitted):
     assert fitted.session.factors is fitted.fitted.factors
-    assert fitted.table.rowCount() == 1
-    assert fitted.table.item(0, 1).text().endswith("%")
+    assert fitted.fits_box.table.rowCount() == 1
+    assert fitted.fits_box.table.item(0, 1).text().endswith("%")
     assert fitted.curve.points("images")[1]
     assert fitted.profile.points("|λ| / max")[1]
-    assert [fitted.errors.text().count(word) for word in ("final image", "image-like", "white noise")] == [1, 1, 1]
+    assert [fitted.fits_box.errors.text().count(word) for word in ("final image", "image-like", "white noise")] == [
+        1,
+        1,
+        1,
+    ]
     assert "completed" in fitted.message.text()
 
 
@@ -65,7 +69,7 @@ def test_a_second_fit_comes_from_the_cache_and_compares_forms(fitted, qtbot):
     fitted.form.fields["form"].value = "dc"
     fitted.fit_button.click()
     ended(qtbot, fitted)
-    assert [fitted.table.item(r, 0).text() for r in range(3)] == ["dcd", "dcd", "dc"]
+    assert [fitted.fits_box.table.item(r, 0).text() for r in range(3)] == ["dcd", "dcd", "dc"]
 
 
 def test_maps_become_layers_over_the_volume(fitted):
@@ -119,11 +123,11 @@ def test_the_impulse_is_at_the_cursor(fitted, qtbot):
 
 
 def test_patch_and_whole_agree(fitted, qtbot):
-    fitted.patch.setValue(6)
-    fitted.patch_button.click()
+    fitted.patch_box.edge.setValue(6)
+    fitted.patch_box.button.click()
     finished = ended(qtbot, fitted)
     assert finished.result.error_to_whole < 1e-5
-    assert "6 × 6 × 6" in fitted.patch_numbers.text()
+    assert "6 × 6 × 6" in fitted.patch_box.numbers.text()
 
 
 def test_effect_on_a_reconstruction(fitted, qtbot):
@@ -169,7 +173,7 @@ def test_another_scan_forgets_the_fit(fitted, mri_scan):
     fitted.map_buttons[0].click()
     fitted.session.set_scan(mri_scan)
     assert fitted.fitted is None
-    assert fitted.table.rowCount() == 0
+    assert fitted.fits_box.table.rowCount() == 0
     assert not fitted.session.layers.ours("normal")
 
 

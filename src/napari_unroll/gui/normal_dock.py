@@ -12,26 +12,17 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Layer
 from qtpy.compat import isalive
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QCheckBox,
-    QComboBox,
-    QFileDialog,
-    QHeaderView,
-    QLabel,
-    QSpinBox,
-    QTableWidget,
-    QTableWidgetItem,
-)
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome
 from napari_unroll.gui import figure, normal_jobs, parts
 from napari_unroll.gui.curve import Curve
+from napari_unroll.gui.fits_box import FitsBox
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.images import DIVERGING, contrast, log_map, real
-from napari_unroll.gui.normal_jobs import Compared, Fitted, PatchCheck
+from napari_unroll.gui.normal_jobs import Compared, Fitted
+from napari_unroll.gui.patch_box import PatchBox
 from napari_unroll.gui.placement import values_of
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.rectangle import Rectangle
@@ -46,15 +37,6 @@ PROBES = {"Phantom": "phantom", "Impulse at the cursor": "impulse", "Gaussian no
 COMPARISON = "normal comparison"
 """Role of the layers of one comparison, which the next one replaces."""
 SWAPPED = "N x, Ñ x in the patch"
-COLUMNS = {
-    "form": "Form of the approximation.",
-    "final": "Relative error that Ñ in place of N causes in a reconstructed image.",
-    "images": "‖N x − Ñ x‖ / ‖N x‖ for image-like x.",
-    "noise": "‖N x − Ñ x‖ / ‖N x‖ for white noise x, dominated by frequencies that images hardly have.",
-    "N used": "Exact operator applications of the fit, without those that measure its errors.",
-    "s": "Seconds of the fit.",
-}
-"""Column of the table of fits → its tooltip."""
 
 
 class NormalDock(parts.DockFrame):
@@ -100,26 +82,12 @@ class NormalDock(parts.DockFrame):
         self.cancel_button = parts.button("Cancel", self.session.runner.cancel, "Give the fit up.", "cancel")
         self.progress = parts.RunBar(self.session.runner)
         self.curve = Curve(self.session.viewer, "exact operator applications", "relative error", log=True)
-        self.table = QTableWidget(0, len(COLUMNS))
-        parts.explain(
-            self.table, "Fits so far", "A row for every fit of this scan; the titles of the columns explain them."
-        )
-        self.table.setHorizontalHeaderLabels(list(COLUMNS))
-        for column, tip in enumerate(COLUMNS.values()):
-            self.table.horizontalHeaderItem(column).setToolTip(tip)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.table.verticalHeader().hide()
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.table.setFixedHeight(128)
-        self.errors = parts.Wrapped()
-        self.errors.setMinimumHeight(len(report.NORMS) * self.errors.fontMetrics().lineSpacing() + 4)
-        self.errors.hide()
+        self.fits_box = FitsBox()
         box = parts.section(
             "Fit",
             parts.Fold("Form and recipe", self.form),
             parts.row(self.fit_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)),
-            self.progress, self.curve, self.errors, self.table,
+            self.progress, self.curve, self.fits_box,
         )  # fmt: skip
         self.body.addWidget(box)
 
@@ -167,16 +135,8 @@ class NormalDock(parts.DockFrame):
         self.body.addWidget(self.compare_box)
 
     def _build_patch(self) -> None:
-        self.patch = QSpinBox()
-        self.patch.setRange(4, 512)
-        self.patch.setValue(48)
-        self.patch.setSuffix(" voxels")
-        parts.explain(self.patch, "Edge of a patch", "Edge of a patch: the kernel is cut to twice this many lags.")
-        self.patch_button = parts.button("Evaluate", self.check_patch, "Time and error of Ñ on one patch.", "patch")
-        self.patch_numbers = parts.Note()
-        self.patch_box = parts.section(
-            "On a patch", parts.row(self.patch, self.patch_button, stretch=(1, 1)), self.patch_numbers
-        )
+        self.patch_box = PatchBox()
+        self.patch_box.wanted.connect(self.check_patch)
         self.body.addWidget(self.patch_box)
 
     # state
@@ -189,22 +149,20 @@ class NormalDock(parts.DockFrame):
         self.rectangle.remove()
         self.curve.clear_curves()
         self.profile.clear_curves()
-        self.table.setRowCount(0)
-        self.errors.hide()
-        self.errors.setText("")
+        self.fits_box.forget()
         self.numbers.setText("")
         self.effect.setText("")
-        self.patch_numbers.setText("")
+        self.patch_box.numbers.setText("")
         self.session.layers.remove("normal")
         self.session.layers.remove(COMPARISON)
         if scan is not None:
-            self.patch.setValue(min(48, max(4, max(scan.grid.shape) // 2)))
+            self.patch_box.edge.setValue(min(48, max(4, max(scan.grid.shape) // 2)))
             self.message.say("")
         self._enable()
 
     def _enable(self) -> None:
         ready = self.fitted is not None
-        for widget in (*self.map_buttons, self.compare_button, self.patch_button, self.export):
+        for widget in (*self.map_buttons, self.compare_button, self.patch_box.button, self.export):
             widget.setEnabled(ready)
         scan = self.session.scan
         self.region.draw_button.setEnabled(ready)
@@ -266,28 +224,13 @@ class NormalDock(parts.DockFrame):
         self.fitted = finished.result
         self.session.physics = self.fitted.physics
         self.session.set_factors(self.fitted.factors, self._options)
-        self._add_row(self.fitted)
+        self.fits_box.add(self.fitted)
         self.fits.append(self.fitted)
         self.region.list_fits([fitted.factors.form for fitted in self.fits], normal_jobs.n_coils(self.fitted))
         self._look_where_drawn()
         profile = inspect.radial_profile(self.fitted.factors)
         self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))
         self._enable()
-
-    def _add_row(self, fitted: Fitted) -> None:
-        info = fitted.factors.info
-        measured = [(words, text) for kind, words in report.NORMS.items() if (text := report.error(info, kind))]
-        self.errors.setText("<br>".join(f"<b>{text}</b> {words}" for words, text in measured))
-        self.errors.setVisible(bool(measured))
-        errors = (_percent(info.get(f"error_{kind}")) for kind in report.NORMS)
-        values = (fitted.factors.form, *errors, f"{info.get('operator_calls', 0):.0f}", f"{fitted.seconds:.3g}")
-        at = self.table.rowCount()
-        self.table.insertRow(at)
-        for column, text in enumerate(values):
-            item = QTableWidgetItem(text)
-            item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
-            self.table.setItem(at, column, item)
-        self.table.scrollToBottom()
 
     # maps
 
@@ -316,7 +259,7 @@ class NormalDock(parts.DockFrame):
     def show_kernel(self) -> None:
         """The kernel for the chosen patch size as a layer."""
         if self.fitted is not None:
-            edge = self.patch.value()
+            edge = self.patch_box.edge.value()
             patch = tuple(min(edge, n) for n in self.fitted.factors.shape)
             values = log_map(self.fitted.factors.crop(patch).kernel_map, 1e-5)
             self._show_alone([self._show(f"kernel h ({self._form}), log10", values, colormap="inferno")])
@@ -362,9 +305,9 @@ class NormalDock(parts.DockFrame):
         found: Compared = finished.result
         self.compared, pair = found, found.pair
         self.numbers.setText(
-            f"Relative error {_percent(pair.error)}.<br>N {parts.seconds(pair.seconds_exact)}, "
+            f"Relative error {report.percent(pair.error)}.<br>N {parts.seconds(pair.seconds_exact)}, "
             f"Ñ {parts.seconds(pair.seconds_approximated)} ({_times(pair.speedup)} times as fast).<br>"
-            f"The difference is drawn within ± {_percent(_reach(found) / max(float(np.abs(pair.exact).max()), 1e-30))} "
+            f"The difference is drawn within ± {report.percent(_reach(found) / max(float(np.abs(pair.exact).max()), 1e-30))} "
             "of the largest value of N x."
         )
         self.profile.set("relative error", found.by_frequency.frequency, found.by_frequency.values)
@@ -410,7 +353,7 @@ class NormalDock(parts.DockFrame):
         y, x = (slice(3 * n // 8, max(3 * n // 8 + 1, n - 3 * n // 8)) for n in scan.grid.shape[1:])
         self.rectangle.show(scan.grid, y, x, lambda *_: self.region.look_again())
         self.region.edge.setRange(2, max(3, *scan.grid.shape))
-        self.region.edge.setValue(min(self.patch.value(), max(scan.grid.shape)))
+        self.region.edge.setValue(min(self.patch_box.edge.value(), max(scan.grid.shape)))
         self.region.look_again()
 
     def look_at_region(self) -> None:
@@ -471,8 +414,8 @@ class NormalDock(parts.DockFrame):
             self.message.ended(finished)
             return
         self.effect.setText(
-            f"Ñ changes the image by {_percent(found.caused)}; distance from the truth {_percent(found.exact)} "
-            f"with N, {_percent(found.approximated)} with Ñ."
+            f"Ñ changes the image by {report.percent(found.caused)}; distance from the truth {report.percent(found.exact)} "
+            f"with N, {report.percent(found.approximated)} with Ñ."
         )
 
     # patch
@@ -481,7 +424,7 @@ class NormalDock(parts.DockFrame):
         """Evaluate Ñ on one patch of the chosen size."""
         if self.fitted is None:
             return
-        run = self.session.runner.start(normal_jobs.check_patch(self.fitted, self.patch.value()), "patch")
+        run = self.session.runner.start(normal_jobs.check_patch(self.fitted, self.patch_box.edge.value()), "patch")
         run.finished.connect(self._on_patch)
         self.progress.start()
 
@@ -490,16 +433,7 @@ class NormalDock(parts.DockFrame):
         if finished.result is None:
             self.message.ended(finished)
             return
-        found: PatchCheck = finished.result
-        times = found.times
-        size = " × ".join(map(str, times.patch))
-        lines = [
-            f"Patch {size}, kernel {found.kernel_bytes / 2**20:.2g} MiB.",
-            f"Ñ on the patch {parts.seconds(times.patch_approximated)}, exact N on the patch "
-            f"{parts.seconds(times.patch_exact)}, exact N on the whole volume {parts.seconds(times.whole_exact)}.",
-            f"Ñ on the patch and Ñ on the whole volume differ by {parts.number(found.error_to_whole)}.",
-        ]
-        self.patch_numbers.setText("<br>".join(lines))
+        self.patch_box.show_check(finished.result)
 
     # out
 
@@ -510,7 +444,7 @@ class NormalDock(parts.DockFrame):
 
     def export_figure(self, path: Path) -> None:
         """The canvas, the two plots and the numbers as one picture."""
-        labels = (self.errors, self.numbers, self.effect, self.patch_numbers)
+        labels = (self.fits_box.errors, self.numbers, self.effect, self.patch_box.numbers)
         text = re.sub("</?b>", "", "\n".join(t for label in labels if (t := label.text())))
         picture = figure.compose(self.session.viewer, [self.curve, self.profile], text.replace("<br>", "\n"))
         try:
@@ -528,9 +462,3 @@ def _reach(found: Compared) -> float:
 
 def _times(ratio: float) -> str:
     return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
-
-
-def _percent(value: float | None) -> str:
-    if value is None or not np.isfinite(value):
-        return "–"
-    return report.percent(value)

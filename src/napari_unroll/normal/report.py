@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,8 +14,10 @@ NORMS = {
 """Kind of held-out vector → what its relative error is about, the most telling first."""
 
 
-def percent(value: float) -> str:
-    """A relative error as people read it."""
+def percent(value: float | None) -> str:
+    """A relative error as people read it; a dash where it was not measured."""
+    if value is None or not math.isfinite(value):
+        return "–"
     return f"{100 * value:.3g} %" if value >= 1e-4 else f"{value:.1e}"
 
 

@@ -1,0 +1,69 @@
+"""Part of the Normal operator dock: the errors of the last fit in words, and a table of all fits. Fits nothing."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+
+from napari_unroll.gui import parts
+from napari_unroll.gui.normal_jobs import Fitted
+from napari_unroll.normal import report
+
+COLUMNS = {
+    "form": "Form of the approximation.",
+    "final": "Relative error that Ñ in place of N causes in a reconstructed image.",
+    "images": "‖N x − Ñ x‖ / ‖N x‖ for image-like x.",
+    "noise": "‖N x − Ñ x‖ / ‖N x‖ for white noise x, dominated by frequencies that images hardly have.",
+    "N used": "Exact operator applications of the fit, without those that measure its errors.",
+    "s": "Seconds of the fit.",
+}
+"""Column of the table of fits → its tooltip."""
+
+
+class FitsBox(QWidget):
+    """``errors`` of the last fit, and ``table`` with a row for every fit of the scan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors = parts.Wrapped()
+        self.errors.setMinimumHeight(len(report.NORMS) * self.errors.fontMetrics().lineSpacing() + 4)
+        self.table = QTableWidget(0, len(COLUMNS))
+        parts.explain(
+            self.table, "Fits so far", "A row for every fit of this scan; the titles of the columns explain them."
+        )
+        self.table.setHorizontalHeaderLabels(list(COLUMNS))
+        for column, tip in enumerate(COLUMNS.values()):
+            self.table.horizontalHeaderItem(column).setToolTip(tip)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.table.setFixedHeight(128)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(5)
+        column.addWidget(self.errors)
+        column.addWidget(self.table)
+        self.forget()
+
+    def forget(self) -> None:
+        """There is no fit."""
+        self.table.setRowCount(0)
+        self.errors.setText("")
+        self.errors.hide()
+
+    def add(self, fitted: Fitted) -> None:
+        """One more fit."""
+        info = fitted.factors.info
+        measured = [(words, text) for kind, words in report.NORMS.items() if (text := report.error(info, kind))]
+        self.errors.setText("<br>".join(f"<b>{text}</b> {words}" for words, text in measured))
+        self.errors.setVisible(bool(measured))
+        errors = (report.percent(info.get(f"error_{kind}")) for kind in report.NORMS)
+        values = (fitted.factors.form, *errors, f"{info.get('operator_calls', 0):.0f}", f"{fitted.seconds:.3g}")
+        at = self.table.rowCount()
+        self.table.insertRow(at)
+        for column, text in enumerate(values):
+            item = QTableWidgetItem(text)
+            item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+            self.table.setItem(at, column, item)
+        self.table.scrollToBottom()
