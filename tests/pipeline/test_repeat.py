@@ -10,13 +10,15 @@ from typer.testing import CliRunner
 from napari_unroll.cli.app import app
 from napari_unroll.errors import ParameterError, ScanError
 from napari_unroll.io.scan_file import read_scan, write_scan
+from napari_unroll.io.volume import plain_record
 from napari_unroll.io.writers import is_result, read_volume, write
 from napari_unroll.pipeline.edits import Edits, edited, edits_of
 from napari_unroll.pipeline.plan import Choices, resolve
-from napari_unroll.pipeline.provenance import record
-from napari_unroll.pipeline.repeat import open_result, plan_of
+from napari_unroll.pipeline.provenance import description, record
+from napari_unroll.pipeline.repeat import open_result, plan_of, run_of
 from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.sources import open_scan
+from tests.methods import tiny
 
 SAMPLE = ("sample:cone-beam", {"n": 16, "n_views": 8, "oversample": 1})
 
@@ -148,3 +150,26 @@ def test_only_x_ray_scans_have_an_axis():
     scan = open_scan("sample:multi-coil", {"shape": (4, 8, 8), "n_coils": 2, "acceleration": 3})
     with pytest.raises(ScanError, match="X-ray"):
         edited(scan, Edits(axis_shift_px=1.0))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({}, ""),
+        ({"patch_size": 8, "overlap": 2}, "--patch-size 8 --overlap 2"),
+        ({"patch_size": 12}, "--patch-size 12 --overlap 6"),
+        ({"patch_size": 64}, ""),
+    ],
+)
+def test_the_plan_of_a_record_asks_for_its_patches(tmp_path, wishes, words):
+    """In its command too; but not where they are those of "auto"."""
+    scan = open_scan(*SAMPLE)
+    params = {"weights": tiny.weights(tmp_path, scan, "drunet")}
+    plan = resolve(Choices(method="drunet", params=params, device="cpu", **wishes), scan)
+    again, _ = run_of(plain_record(description(plan, scan)), "r")
+    assert (again.patch_size, again.overlap, again.memory_bytes) == (plan.patch_size, plan.overlap, plan.memory_bytes)
+    assert words in again.command
+    assert ("--patch-size" in again.command) is bool(words)
+    halved = replace(plan, patch_size=(8, 12, 16), overlap=3)
+    again, _ = run_of(plain_record(description(halved, scan)), "r")
+    assert (again.patch_size, again.overlap) == ((8, 12, 16), 3)

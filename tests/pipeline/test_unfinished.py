@@ -238,3 +238,4 @@ def test_a_killed_command_goes_on(tmp_path):
     assert not is_unfinished(out)
     assert not list(tmp_path.glob(".*"))
     np.testing.assert_allclose(read_volume(out).values, read_volume(undisturbed).values, atol=1e-6)
+    assert "--patch-size 8 --overlap 2" in read_volume(out).record["command"]

@@ -18,6 +18,8 @@ from napari_unroll.pipeline.sources import open_scan
 from napari_unroll.scan.scan import Scan
 
 WISHES = ("device", "precision", "max_memory_gb")
+SMALLEST = 8
+"""Edge of a patch that can be asked for; volumes that are smaller have it whole."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def choices_of(record: Mapping[str, Any]) -> Choices:
 
 def plan_of(stored: Stored) -> Plan:
     """The plan that repeats the run, with the patches that it had."""
-    return _with_patches(resolve(stored.choices, stored.scan), stored.volume.record)
+    return _as_then(stored.choices, stored.scan, stored.volume.record)
 
 
 def run_of(record: Mapping[str, Any], name: str) -> tuple[Plan, Scan]:
@@ -78,7 +80,7 @@ def run_of(record: Mapping[str, Any], name: str) -> tuple[Plan, Scan]:
     Raises ParameterError where the scan or the weights are others now.
     """
     scan = scan_of(record, name)
-    plan = _with_patches(resolve(choices_of(record), scan), record)
+    plan = _as_then(choices_of(record), scan, record)
     now, then = weights_of(plan, scan), record["weights"]
     if now != then:
         raise ParameterError(
@@ -87,6 +89,21 @@ def run_of(record: Mapping[str, Any], name: str) -> tuple[Plan, Scan]:
     return plan, scan
 
 
-def _with_patches(plan: Plan, record: Mapping[str, Any]) -> Plan:
+def _as_then(choices: Choices, scan: Scan, record: Mapping[str, Any]) -> Plan:
+    """The plan with the patches of the record: those of "auto" where it still comes to them, else asked for, as in its command.
+
+    Patches that no choice gives now, such as those of another memory, are put into the plan of "auto".
+    """
     then = record["plan"]
-    return replace(plan, patch_size=tuple(then["patch_size"]), overlap=then["overlap"])
+    patch, overlap = tuple(then["patch_size"]), then["overlap"]
+    plan = resolve(choices, scan)
+    asked = plan if _has(plan, patch, overlap) else resolve(_with_patches(choices, patch, overlap), scan)
+    return asked if _has(asked, patch, overlap) else replace(plan, patch_size=patch, overlap=overlap)
+
+
+def _has(plan: Plan, patch: tuple[int, ...], overlap: int) -> bool:
+    return plan.patch_size == patch and plan.overlap == overlap
+
+
+def _with_patches(choices: Choices, patch: tuple[int, ...], overlap: int) -> Choices:
+    return choices.model_copy(update={"patch_size": max(SMALLEST, *patch), "overlap": overlap})
