@@ -1,23 +1,29 @@
 """The GPU's path without a GPU: tensors that have a device but no values refuse what mixes devices, as real ones do.
 
 torch's FakeTensorMode knows shapes, types and devices. Modules are built with "cuda" as default device, for ``.to`` fails
-there; low precision is not seen, for autocast asks for a real GPU. Whatever runs afterwards has none, as in real runs.
+there. Whatever runs afterwards has none, as in real runs. What looks at values (``likely``) is given some; backward passes ask
+for a real GPU, so that they run on the device "meta", which does not mix with others either.
 """
 
+import contextlib
 from dataclasses import replace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.algorithms.passes import clean
+from napari_unroll.methods.equilibrium.config import EquilibriumConfig
+from napari_unroll.methods.equilibrium.layer import fixed_point
 from napari_unroll.methods.journal import Patch
 from napari_unroll.methods.networks.dncnn import DnCNNConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.networks.unet import UNetConfig
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.gradient import GradientStepConfig
+from napari_unroll.methods.steps.resolvent import ResolventStepConfig
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.context import cut, local_problem
@@ -39,12 +45,42 @@ def fake():
         yield
 
 
-def on_cuda(*shape, dtype=torch.float32):
-    return torch.empty(shape, device="cuda", dtype=dtype)
+class Likely(TorchDispatchMode):
+    """Every condition holds and every number is a half: loops go on to their most steps. Masks choose all of a vector."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return args[0].dtype is torch.bool or 0.5
+        if func is torch.ops.aten.index.Tensor and args[1][0].dtype is torch.bool:
+            return torch.empty_like(args[0])
+        return func(*args, **(kwargs or {}))
 
 
-def is_there(x, shape):
-    return x.device.type == "cuda" and tuple(x.shape) == tuple(shape)
+@pytest.fixture
+def likely():
+    with Likely():
+        yield
+
+
+@pytest.fixture
+def meta(monkeypatch):
+    """A device on which gradients pass; it has no autocast."""
+    monkeypatch.setattr(torch, "autocast", lambda *of, **more: contextlib.nullcontext())
+    return "meta"
+
+
+@pytest.fixture
+def autocast(monkeypatch):
+    """As if there were a GPU."""
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+
+
+def on_cuda(*shape, dtype=torch.float32, device="cuda"):
+    return torch.empty(shape, device=device, dtype=dtype)
+
+
+def is_there(x, shape, device="cuda"):
+    return x.device.type == device and tuple(x.shape) == tuple(shape)
 
 
 FACTORS = {
@@ -94,15 +130,15 @@ def test_factors_that_are_moved(more):
     assert is_there(moved.restrict(BOXES).apply(torch.empty_like(u, device="cuda")), u.shape)
 
 
-def data_for(boxes):
-    factors = factors_on("cuda")
-    factors.once(("inverse", 0.2), lambda: factors_on("cuda"))  # its making looks at values
-    context, residual = on_cuda(1, 1, *SHAPE), on_cuda(1, 1, *SHAPE)
+def data_for(boxes, device="cuda"):
+    factors = factors_on(device)
+    factors.once(("inverse", 0.2), lambda: factors_on(device))  # its making looks at values
+    context, residual = (on_cuda(1, 1, *SHAPE, device=device) for _ in range(2))
     return Data(local_problem(factors, context, residual, boxes), factors, boxes)
 
 
-def network_on_cuda(**more):
-    with pytest.MonkeyPatch.context() as patch, torch.device("cuda"):
+def network_on_cuda(device="cuda", **more):
+    with pytest.MonkeyPatch.context() as patch, torch.device(device):
         patch.setattr(torch.nn.Module, "to", lambda self, *place, **layout: self)
         return Network(NetworkConfig(**more))
 
@@ -123,6 +159,24 @@ def test_data_steps(step):
     assert is_there(module(u, 1, data_for(BOXES)), u.shape)
 
 
+@torch.no_grad()
+def test_resolvent_steps(likely):
+    """Conjugate gradients and their preconditioner, whose making looks at values."""
+    with torch.device("cuda"):
+        module = ResolventStepConfig(max_steps=2).build(2)
+    u = on_cuda(2, 1, *PATCH)
+    assert is_there(module(u, 1, data_for(BOXES)), u.shape)
+
+
+def test_gradients_pass_through_resolvent_steps(likely, meta):
+    with torch.device(meta):
+        module = ResolventStepConfig(max_steps=2).build(2)
+    u = on_cuda(2, 1, *PATCH, device=meta).requires_grad_()
+    module(u, 1, data_for(BOXES, meta)).sum().backward()
+    assert is_there(u.grad, u.shape, meta)
+    assert is_there(module.log_strength.grad, (1,), meta)
+
+
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
 def test_networks(prior):
     network = network_on_cuda(prior=prior, data_step=GradientStepConfig(), n_iterations=2)
@@ -130,6 +184,49 @@ def test_networks(prior):
     cleaned = clean(lambda x: network.denoise(x, 0), u, "float32", self_ensemble=True)
     assert is_there(cleaned, u.shape)
     assert cleaned.dtype is torch.float32
+
+
+def test_low_precision(autocast):
+    """Of the network only: data steps and results stay in float32."""
+    network = network_on_cuda(prior=PRIORS["drunet"], data_step=GradientStepConfig(), n_iterations=1)
+    u, data, seen = on_cuda(2, 1, *PATCH), data_for(BOXES), []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
+
+    def prior(x):
+        seen.append(data.gradient(x).dtype)
+        return network.denoise(x, 0)
+
+    cleaned = clean(prior, u, "float16", self_ensemble=False)
+    assert is_there(cleaned, u.shape)
+    assert cleaned.dtype is torch.float32
+    assert seen[0] is torch.float32
+    assert set(seen[1:]) == {torch.float16}
+
+
+EQUILIBRIA = {
+    "anderson": EquilibriumConfig(max_evaluations=4),
+    "damped": EquilibriumConfig(max_evaluations=3, solver="damped"),
+    "jacobian-free": EquilibriumConfig(max_evaluations=3, gradient="jacobian-free"),
+    "phantom": EquilibriumConfig(max_evaluations=3, gradient="phantom", phantom_steps=2),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("config", EQUILIBRIA.values(), ids=EQUILIBRIA)
+def test_equilibria(config, dtype, likely):
+    weight, start = on_cuda(8, 8, dtype=dtype).requires_grad_(), on_cuda(2, 1, *PATCH, dtype=dtype)
+    assert is_there(fixed_point(lambda z: z @ weight, start, config), start.shape)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("config", EQUILIBRIA.values(), ids=EQUILIBRIA)
+def test_gradients_pass_through_equilibria(config, recompute, likely, meta):
+    weight = on_cuda(8, 8, device=meta).requires_grad_()
+    found = fixed_point(lambda z: z @ weight, on_cuda(2, 1, *PATCH, device=meta), config, recompute)
+    found.sum().backward()
+    assert is_there(weight.grad, weight.shape, meta)
 
 
 @torch.no_grad()
@@ -154,12 +251,12 @@ class Everywhere:
     """The data term of the same patches at every iteration."""
 
     def at(self, x, k):
-        return data_for(BOXES)
+        return data_for(BOXES, x.device.type)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_training_step(recompute):
-    """All of it but the backward pass, which asks for a real GPU."""
+    """All of it but the backward pass."""
     network = network_on_cuda(prior=PRIORS["drunet"], data_step=STEPS["preconditioned"], n_iterations=2)
     optimiser = torch.optim.Adam(network.parameters())
     x, truth = on_cuda(2, 1, *PATCH), on_cuda(2, 1, *PATCH)
@@ -170,3 +267,28 @@ def test_a_training_step(recompute):
     for p in network.parameters():
         p.grad = torch.empty_like(p)
     optimiser.step()
+
+
+LEARNED = {
+    "unrolled": {"prior": PRIORS["drunet"], "data_step": STEPS["preconditioned"], "n_iterations": 2},
+    "half-quadratic": {
+        "iteration": "half-quadratic", "prior": PRIORS["dncnn"], "n_iterations": 2,
+        "data_step": ResolventStepConfig(max_steps=2),
+    },
+    "equilibrium": {
+        "prior": PRIORS["dncnn"], "data_step": GradientStepConfig(), "equilibrium": EQUILIBRIA["anderson"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("network", LEARNED.values(), ids=LEARNED)
+def test_the_backward_pass_of_a_training_step(network, recompute, likely, meta):
+    made = network_on_cuda(meta, **network)
+    x, truth = (on_cuda(2, 1, *PATCH, device=meta) for _ in range(2))
+    trace = made(x, Everywhere(), recompute)
+    sum((i - truth).abs().mean() for i in trace.iterates).backward()
+    trained = [p for p in made.parameters() if p.grad is not None]
+    assert trained
+    assert all(is_there(p.grad, p.shape, meta) for p in trained)
+    torch.optim.Adam(made.parameters()).step()
