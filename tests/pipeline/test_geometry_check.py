@@ -44,6 +44,18 @@ def check(scan):
     return last.result
 
 
+def test_a_wrong_pixel_size_of_a_parallel_beam_is_said_to_be_beyond_it():
+    scan = scan_with_axis_off("half turn", 0.0)
+    views = np.array(scan.geometry.vectors)
+    views[:, 3:] *= 1.4
+    grid = VolumeGrid(shape=(N, N, N), spacing_mm=(2.8, 2.8, 2.8))
+    wrong = replace(scan, geometry=ParallelBeam(vectors=views, detector_shape=(N, N + 4)), grid=grid, truth=None)
+    found = check(wrong)
+    assert not found.axis_is_off
+    assert "pixel size" in found.verdict
+    assert "cannot tell" in found.verdict
+
+
 @pytest.mark.parametrize("name", list(SETUPS))
 @pytest.mark.parametrize("columns", [0.0, -3.3])
 def test_the_axis_is_found_within_half_a_pixel(name, columns):

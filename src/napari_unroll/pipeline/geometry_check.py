@@ -39,6 +39,7 @@ CLEARLY = 0.8
 """Of what is left unexplained: what another geometry may leave to be told of."""
 LITTLE_RAD = 0.2
 """Of a scan that may be missing without much of a gap."""
+UNTOLD = "Lengths that are all wrong by one factor, such as the pixel size of a parallel beam, views cannot tell."
 _N_STEPS = 12
 
 
@@ -91,7 +92,7 @@ class GeometryCheck:
                 f"The rotation axis seems {abs(self.shift_px):.1f} px off, towards {side} columns "
                 f"(correlation {self.best_correlation:.3f} instead of {self.correlation:.3f})."
             )
-        return f"The geometry fits: the axis is right to within {self.tolerance_px:.1g} px."
+        return f"The geometry fits: the axis is right to within {self.tolerance_px:.1g} px. {UNTOLD}"
 
 
 def with_axis(scan: Scan, check: GeometryCheck) -> Scan:
