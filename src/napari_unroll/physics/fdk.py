@@ -17,6 +17,7 @@ from numba import njit
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.interrupt import check
+from napari_unroll.physics.joseph import VECTORS
 from napari_unroll.physics.pool import in_chunks, parts, run_tasks
 from napari_unroll.physics.redundancy import WEDGE, redundancy_weights, widened
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
@@ -182,40 +183,61 @@ LARGEST_WEIGHT = 1e30
 """Of one view; voxels nearer to the source are left out, so that float32 sums stay finite."""
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=VECTORS)
+def _look(c, cone, first_x, step_x, y, z, n_rows, n_cols, at, across, down, weights):  # type: ignore[no-untyped-def]
+    """Where a row of voxels along x lies on the detector: the first of four pixels, the parts of two, and the weight.
+
+    What lies beside the detector, or behind the source, has weight zero; conditions fail for NaN before floats are cast.
+    """
+    col_0 = c[1] * y + c[2] * z + c[3]
+    row_0 = c[5] * y + c[6] * z + c[7]
+    depth_0 = c[9] * y + c[10] * z + c[11]
+    last_col, last_row = max(n_cols - 2, 0), max(n_rows - 2, 0)
+    for i in range(len(at)):
+        x = first_x + i * step_x
+        col = c[0] * x + col_0
+        row = c[4] * x + row_0
+        depth, weight = 1.0, 1.0
+        if cone:
+            depth = c[8] * x + depth_0
+            inverse = 1.0 / depth
+            weight = (c[15] * inverse) ** 2
+            col *= c[14] * inverse
+            row *= c[14] * inverse
+        col += c[12]
+        row += c[13]
+        before = (depth > 0.0) & (weight < LARGEST_WEIGHT)
+        seen = before & (col >= 0.0) & (row >= -0.5) & (col <= n_cols - 1.0) & (row <= n_rows - 0.5)
+        col = col if seen else 0.0
+        row = min(max(row, 0.0), n_rows - 1.0) if seen else 0.0
+        q = min(int(col), last_col)
+        r = min(int(row), last_row)
+        at[i] = r * n_cols + q
+        across[i] = col - q
+        down[i] = row - r
+        weights[i] = weight if seen else 0.0
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def _backproject(filtered, coefficients, cone, origin, spacing, volume, first, end):  # type: ignore[no-untyped-def]
     n_views, n_rows, n_cols = filtered.shape
+    n_x = volume.shape[2]
+    at = np.empty(n_x, np.int64)
+    across, down, weights = np.empty(n_x), np.empty(n_x), np.empty(n_x)
+    right = np.uint64(1 if n_cols > 1 else 0)
+    below = np.uint64(n_cols if n_rows > 1 else 0)
     for iz in range(first, end):
         z = origin[0] + iz * spacing[0]
         for view in range(n_views):
-            c = coefficients[view]
-            image = filtered[view]
+            image = filtered[view].ravel()
             for iy in range(volume.shape[1]):
                 y = origin[1] + iy * spacing[1]
-                for ix in range(volume.shape[2]):
-                    x = origin[2] + ix * spacing[2]
-                    col = c[0] * x + c[1] * y + c[2] * z + c[3]
-                    row = c[4] * x + c[5] * y + c[6] * z + c[7]
-                    weight = 1.0
-                    if cone:
-                        depth = c[8] * x + c[9] * y + c[10] * z + c[11]
-                        weight = (c[15] / depth) ** 2
-                        if not (depth > 0.0 and weight < LARGEST_WEIGHT):
-                            continue
-                        scale = c[14] / depth
-                        col *= scale
-                        row *= scale
-                    col += c[12]
-                    row += c[13]
-                    if not (col >= 0.0 and row >= -0.5 and col <= n_cols - 1.0 and row <= n_rows - 0.5):
-                        continue
-                    row = min(max(row, 0.0), n_rows - 1.0)
-                    q = min(int(col), n_cols - 2) if n_cols > 1 else 0
-                    r = min(int(row), n_rows - 2) if n_rows > 1 else 0
-                    wq = col - q
-                    wr = row - r
-                    q1 = min(q + 1, n_cols - 1)
-                    r1 = min(r + 1, n_rows - 1)
-                    value = (1.0 - wr) * ((1.0 - wq) * image[r, q] + wq * image[r, q1])
-                    value += wr * ((1.0 - wq) * image[r1, q] + wq * image[r1, q1])
-                    volume[iz, iy, ix] += weight * value
+                line = volume[iz, iy]
+                _look(coefficients[view], cone, origin[2], spacing[2], y, z, n_rows, n_cols, at, across, down, weights)
+                for ix in range(n_x):
+                    if weights[ix] != 0.0:
+                        i = np.uint64(at[ix])
+                        wq, wr = across[ix], down[ix]
+                        value = (1.0 - wr) * ((1.0 - wq) * image[i] + wq * image[i + right])
+                        value += wr * ((1.0 - wq) * image[i + below] + wq * image[i + below + right])
+                        line[ix] += weights[ix] * value
