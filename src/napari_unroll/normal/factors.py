@@ -22,6 +22,7 @@ from napari_unroll.interrupt import stage
 from napari_unroll.normal import blocks
 from napari_unroll.normal.patch import PatchNormal
 from napari_unroll.physics.convolution import AXES, Circular, Convolution, Pairs, Shape, make_convolution
+from napari_unroll.physics.solvers import lanczos_steps
 
 Side = Literal["left", "right"]
 T = TypeVar("T")
@@ -259,7 +260,7 @@ def top_eigenvalue(factors: NormalFactors, n_iter: int = 60, seed: int = 0, tole
     """
     generator = torch.Generator().manual_seed(seed)
     x = (1 + 0.3 * torch.randn(1, 1, *factors.shape, generator=generator)).to(factors.device, factors.dtype)
-    estimates = _lanczos(factors.apply, x) if factors.symmetric else _powers(factors.apply, x)
+    estimates = _ritz_values(factors.apply, x) if factors.symmetric else _powers(factors.apply, x)
     value = 0.0
     with torch.no_grad(), stage(n_iter) as done:
         for k in range(n_iter):
@@ -277,20 +278,13 @@ def _powers(apply: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> I
         yield float(torch.linalg.vector_norm(x))
 
 
-def _lanczos(apply: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Iterator[float]:
+def _ritz_values(apply: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Iterator[float]:
     """The largest |eigenvalue| of Ñ on span(x, Ñx, …, Ñᵏx): Golub and Van Loan, Matrix Computations, 4th ed., sec. 10.1."""
-    diagonal, beside = [], [float(torch.linalg.vector_norm(x))]
-    before = x
-    while beside[-1] > 0:
-        x = x / beside[-1]
-        rest = apply(x)
-        diagonal.append(float(torch.linalg.vecdot(x, rest).real.sum(dtype=torch.float64)))
+    diagonal, beside = list[float](), list[float]()
+    for _, value, size in lanczos_steps(apply, x, n_kept=2):
+        diagonal.append(value)
+        beside.append(size)
         yield float(abs(eigvalsh_tridiagonal(diagonal, beside[1:])).max())
-        rest -= diagonal[-1] * x
-        if len(diagonal) > 1:
-            rest -= beside[-1] * before
-        beside.append(float(torch.linalg.vector_norm(rest)))
-        before, x = x, rest
 
 
 def _check(f: NormalFactors) -> None:

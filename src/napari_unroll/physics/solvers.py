@@ -6,8 +6,10 @@ preconditioned as in Saad, "Iterative Methods for Sparse Linear Systems" (2003),
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
@@ -125,16 +127,29 @@ def lanczos(apply: Apply, b: torch.Tensor, n_steps: int) -> tuple[list[torch.Ten
     """
     vectors: list[torch.Tensor] = []
     T = torch.zeros(n_steps, n_steps, dtype=torch.float64)
-    q = b
-    for k in range(n_steps):
-        size = float(torch.linalg.vector_norm(q))
-        if size <= 1e-6 * float(T.abs().max()):
-            return vectors, T[:k, :k]
+    for k, (v, value, size) in enumerate(islice(lanczos_steps(apply, b), n_steps)):
+        vectors.append(v)
+        T[k, k] = value
         if k:
             T[k, k - 1] = T[k - 1, k] = size
-        vectors.append(q / size)
-        q = apply(vectors[-1])
-        T[k, k] = float(_inner(vectors[-1], q).sum())
-        for v in vectors:
+    return vectors, T[: len(vectors), : len(vectors)]
+
+
+def lanczos_steps(
+    apply: Apply, b: torch.Tensor, n_kept: int | None = None
+) -> Iterator[tuple[torch.Tensor, float, float]]:
+    """Per application of N the next vector v of that space, ⟨v, N v⟩, and ⟨v, N u⟩ of the one before (of the first: ‖b‖).
+
+    It is made orthogonal to the last ``n_kept`` vectors, None for all; two are enough but for rounding. Ends with the space.
+    """
+    kept: deque[torch.Tensor] = deque(maxlen=n_kept)
+    q, largest = b, 0.0
+    while (size := float(torch.linalg.vector_norm(q))) > 1e-6 * largest:
+        largest = max(largest, size) if kept else largest
+        kept.append(q / size)
+        q = apply(kept[-1])
+        value = float(_inner(kept[-1], q).sum())
+        largest = max(largest, abs(value))
+        yield kept[-1], value, size
+        for v in kept:
             q = q - (v.conj() * q).sum() * v
-    return vectors, T
