@@ -103,6 +103,16 @@ def _axes(a, sizes, strides):  # type: ignore[no-untyped-def]
     return strides[a], strides[b], strides[c], sizes[b], sizes[c]
 
 
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _cell(k, b0, db, c0, dc, sa, sb, sc, last_b, last_c):  # type: ignore[no-untyped-def]
+    """The first of the four voxels about a ray in plane ``k``, and the parts of the way to the next along b and c."""
+    b = b0 + k * db
+    c = c0 + k * dc
+    ib = min(int(b), last_b)
+    ic = min(int(c), last_c)
+    return k * sa + ib * sb + ic * sc, b - ib, c - ic
+
+
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=VECTORS)
 def _sum_along(volume, walk, sizes, strides):  # type: ignore[no-untyped-def]
     """Σ of bilinear samples on one ray's planes."""
@@ -110,13 +120,8 @@ def _sum_along(volume, walk, sizes, strides):  # type: ignore[no-untyped-def]
     b0, db, c0, dc = walk[2], walk[3], walk[4], walk[5]
     total = 0.0
     for k in range(int(walk[0]), int(walk[1])):
-        b = b0 + k * db
-        c = c0 + k * dc
-        ib = min(int(b), last_b)
-        ic = min(int(c), last_c)
-        wb = b - ib
-        wc = c - ic
-        i = np.uint64(k * sa + ib * sb + ic * sc)
+        at, wb, wc = _cell(k, b0, db, c0, dc, sa, sb, sc, last_b, last_c)
+        i = np.uint64(at)
         total += (1.0 - wb) * ((1.0 - wc) * volume[i] + wc * volume[i + np.uint64(sc)]) + wb * (
             (1.0 - wc) * volume[i + np.uint64(sb)] + wc * volume[i + np.uint64(sb + sc)]
         )
@@ -129,14 +134,7 @@ def _weights_along(first, n, walk, sizes, strides, value, at, weights):  # type:
     sa, sb, sc, last_b, last_c = _axes(int(walk[7]), sizes, strides)
     b0, db, c0, dc = walk[2], walk[3], walk[4], walk[5]
     for j in range(n):
-        k = first + j
-        b = b0 + k * db
-        c = c0 + k * dc
-        ib = min(int(b), last_b)
-        ic = min(int(c), last_c)
-        wb = b - ib
-        wc = c - ic
-        at[j] = k * sa + ib * sb + ic * sc
+        at[j], wb, wc = _cell(first + j, b0, db, c0, dc, sa, sb, sc, last_b, last_c)
         low = (1.0 - wb) * value
         high = wb * value
         weights[0, j] = (1.0 - wc) * low
