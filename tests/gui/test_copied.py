@@ -116,7 +116,7 @@ class Edits:
 
 
 def elsewhere(command, folder):
-    """Run a command in a fresh folder that knows nothing of this session, where programs of this environment are found."""
+    """Run a command in a fresh folder that knows nothing of this window, where programs of this environment are found."""
     folder.mkdir()
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "NAPARI_UNROLL_CACHE": str(folder / "cache")}

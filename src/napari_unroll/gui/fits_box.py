@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHeaderView, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_unroll.gui import parts
 from napari_unroll.gui.normal_jobs import Fitted
@@ -27,16 +27,10 @@ class FitsBox(QWidget):
         super().__init__()
         self.errors = parts.Wrapped()
         self.errors.setMinimumHeight(len(report.NORMS) * self.errors.fontMetrics().lineSpacing() + 4)
-        self.table = QTableWidget(0, len(COLUMNS))
+        self.table = parts.table(COLUMNS)
         parts.explain(
             self.table, "Fits so far", "A row for every fit of this scan; the titles of the columns explain them."
         )
-        self.table.setHorizontalHeaderLabels(list(COLUMNS))
-        for column, tip in enumerate(COLUMNS.values()):
-            self.table.horizontalHeaderItem(column).setToolTip(tip)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.setFixedHeight(128)
         column = QVBoxLayout(self)

@@ -6,12 +6,13 @@ Knows Qt and napari's theme; nothing of scans or methods.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QEvent, QPoint, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import (
+    QAbstractItemView,
     QComboBox,
     QFrame,
     QGroupBox,
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QTableWidget,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -189,6 +191,18 @@ def explain(widget: W, name: str, tip: str) -> W:
     widget.setAccessibleName(name)
     widget.setToolTip(tip)
     return widget
+
+
+def table(columns: Mapping[str, str]) -> QTableWidget:
+    """An empty table to look at: title of every column → its tooltip."""
+    made = QTableWidget(0, len(columns))
+    made.setHorizontalHeaderLabels(list(columns))
+    for column, tip in enumerate(columns.values()):
+        made.horizontalHeaderItem(column).setToolTip(tip)
+    made.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    made.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+    made.verticalHeader().hide()
+    return made
 
 
 def slider(name: str, tip: str) -> QLabeledSlider:
