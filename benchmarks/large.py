@@ -4,8 +4,8 @@
     python benchmarks/large.py --run scan.npz [--method unrolled-pgd] [--gb 12] [--json large.json] [--picture large.png]
 
 The object is generated and projected on a grid twice as fine, in slabs, before the clock starts. Stages are those that the run
-tells by its events; their processor seconds are of all threads, children excluded. The peak is of what the process's own memory
-grew by beside the scan, with what its allocator keeps.
+tells by its events; their processor seconds are of all threads, children excluded. Peaks: what the process's own memory grew by
+beside the scan, and all that was resident, with libraries, scan, truth and the pages of files.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,8 @@ def measure(file: Path, method: str, gigabytes: float | None, picture: Path | No
         "method": method, "size": scan.grid.shape[0], "views": N_VIEWS, "threads": torch.get_num_threads(),
         "precision": plan.precision, "patch": list(plan.patch_size), "processor_s": time.process_time() - begun,
         "wall_s": time.perf_counter() - wall, "stages": stages.seconds, "peak_bytes": peak.n_bytes,
-        "estimate_bytes": plan.memory_bytes, "disk_bytes": plan.disk_bytes, "psnr": psnr(finished.result, scan.truth),
-        "outcome": str(finished.outcome),
+        "resident_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "estimate_bytes": plan.memory_bytes,
+        "disk_bytes": plan.disk_bytes, "psnr": psnr(finished.result, scan.truth), "outcome": str(finished.outcome),
     }  # fmt: skip
 
 

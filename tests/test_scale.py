@@ -12,9 +12,9 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "scale.py"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and what is freed are handled otherwise")
-@pytest.mark.parametrize(("gigabytes", "on_disk"), [("0.028", False), ("0.019", True)])
+@pytest.mark.parametrize(("gigabytes", "on_disk"), [("0.028", False), ("0.012", True)])
 def test_the_peak_of_a_limited_run_is_the_plans_estimate(gigabytes, on_disk):
-    """In memory, and with whole volumes on disk, which the limit that the system keeps would not hold.
+    """In memory, and with some whole volumes on disk, which the limit that the system keeps would not hold.
 
     At 64³, where a stray megabyte of the process, which it sometimes takes, no longer decides.
     """

@@ -109,7 +109,7 @@ def _(folder):
 @case("volumes on disk")
 def _(folder):
     plan = resolve(Choices(device="cpu", method="tv-fista", params={"n_iterations": 2}), cone())
-    return lambda stop: run(replace(plan, disk_bytes=1, scratch=folder / "scratch"), cone(), stop)
+    return lambda stop: run(replace(plan, volume_bytes=0, scratch=folder / "scratch"), cone(), stop)
 
 
 @case("region of CT")

@@ -1,10 +1,11 @@
-"""Arrays as large as a volume in files instead of memory, for runs that may not take what their volumes need.
+"""Arrays as large as a volume in memory up to a limit, and in files beyond it, for runs that may not take what they need.
 
-Inside of ``OnDisk(scratch)`` every tensor that torch makes, and every array of :func:`empty`, of as many voxels as the volume lies
-in a file of its own; methods are written as ever. The file has no name once it is mapped, so that nothing of it stays, however
-the run ends. Its pages are the system's, which writes them to the disk where memory is short. Torch writes results right into
-them; what works along axes (transforms, shifts, mirror images) goes slab by slab. Files that nothing refers to any more are
-used again: making one costs more than most formulas. Knows shapes, not what they mean.
+Inside of ``InScratch(scratch)`` every tensor that torch makes, and every array of :func:`empty`, of as many voxels as were said
+takes a room of its own there; methods are written as ever. Rooms in memory are counted to the byte, and where they are all
+taken the next one is a file. It has no name once it is mapped, so that nothing of it stays, however the run ends; its pages are
+the system's, which writes them to the disk where memory is short. Torch writes results right into rooms; what works along axes
+(transforms, shifts, mirror images) goes slab by slab. Rooms that nothing refers to any more are used again: making one costs
+more than most formulas. Knows shapes, not what they mean.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import math
 import mmap
 import os
 import tempfile
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -29,52 +29,77 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_unroll.errors import MemoryExceeded, ParameterError
 
-SLAB_BYTES = 2**23
+SLAB_BYTES = 2**25
 """Of a slab, in memory."""
 PIECE = bytes(2**20)
-MOST_IDLE = 12
-"""Volumes in float32 that files take which wait to be used again."""
+MOST_IDLE = 24
+"""Of the smallest arrays that lie in files: what files may take that wait to be used again."""
 aten: Any = torch.ops.aten
+Room: TypeAlias = np.ndarray | mmap.mmap
+"""Bytes, in memory or of a file."""
 
 
-@dataclass(frozen=True)
+class Pool:
+    """Rooms that ``make(n_bytes)`` gives, of at most ``most`` bytes together, of which ``most_idle`` may be idle.
+
+    Any thread may ask, and amid that rooms may come back: those wait apart until the next is asked for.
+    """
+
+    def __init__(self, make: Callable[[int], Room], most: float, most_idle: float) -> None:
+        self.make, self.most, self.most_idle = make, most, most_idle
+        self.idle: list[Room] = []
+        self.n_bytes = 0
+        """Of all rooms, lent and idle."""
+        self._back: deque[Room] = deque()
+        self._lock = threading.Lock()
+
+    def lend(self, n_bytes: int) -> np.ndarray | None:
+        """So many bytes, whatever they hold, which come back once nothing refers to them; None where there is no room."""
+        with self._lock:
+            room = self._room(n_bytes)
+        if room is None:
+            return None
+        lent = np.frombuffer(memoryview(room), np.uint8)
+        weakref.finalize(lent, self._back.append, room).atexit = False
+        return lent
+
+    def _room(self, n_bytes: int) -> Room | None:
+        while self._back:
+            self.idle.append(self._back.popleft())
+        for k, room in enumerate(self.idle):
+            if len(room) == n_bytes:
+                return self.idle.pop(k)
+        while self.idle and (self.n_bytes + n_bytes > self.most or sum(map(len, self.idle)) > self.most_idle):
+            self.n_bytes -= len(self.idle.pop(0))
+        if self.n_bytes + n_bytes > self.most:
+            return None
+        room = self.make(n_bytes)
+        self.n_bytes += n_bytes
+        return room
+
+
 class Scratch:
-    """Room in the folder ``place`` for arrays whose last three axes have at least ``n_voxels`` voxels together."""
+    """Room for arrays whose last three axes have at least ``n_voxels`` voxels together.
 
-    place: Path
-    n_voxels: int
-    idle: dict[int, deque[mmap.mmap]] = field(default_factory=dict, compare=False, repr=False)
-    """Files that nothing refers to, by size."""
+    In memory ``in_memory`` bytes at most, idle ones too; the rest in the folder ``place``.
+    """
+
+    def __init__(self, place: Path, n_voxels: int, in_memory: int = 0) -> None:
+        self.place, self.n_voxels = place, n_voxels
+        self.memory = Pool(partial(np.empty, dtype=np.uint8), in_memory, in_memory)
+        self.files = Pool(self.mapped, math.inf, 4 * MOST_IDLE * n_voxels)
 
     def holds(self, shape: Sequence[int]) -> bool:
-        """Whether such an array lies there."""
+        """Whether such an array takes a room here."""
         return math.prod(shape[-3:]) >= self.n_voxels
 
     def room(self, n_bytes: int) -> np.ndarray:
-        """So many bytes, whatever they hold, in a file without a name. Raises MemoryExceeded where the disk is full.
-
-        Any thread may ask, and amid that files may come to rest: single steps, and no loop over what changes.
-        """
-        with suppress(KeyError, IndexError):
-            return self._lent(self.idle[n_bytes].pop())
-        if not self._has_room_for(n_bytes):
-            self.idle.clear()
-        return self._lent(self.mapped(n_bytes))
-
-    def _lent(self, mapped: mmap.mmap) -> np.ndarray:
-        """The file's bytes; it rests once nothing refers to them."""
-        held = np.frombuffer(mapped, np.uint8)
-        weakref.finalize(held, self._rest, mapped).atexit = False
-        return held
-
-    def _rest(self, mapped: mmap.mmap) -> None:
-        if self._has_room_for(len(mapped)):
-            self.idle.setdefault(len(mapped), deque()).append(mapped)
-
-    def _has_room_for(self, n_bytes: int) -> bool:
-        """Whether one more file may be idle."""
-        idle = sum(size * len(files) for size, files in tuple(self.idle.items()))
-        return idle + n_bytes <= 4 * MOST_IDLE * self.n_voxels
+        """So many bytes, whatever they hold. Raises MemoryExceeded where neither memory nor the disk has room."""
+        found = self.memory.lend(n_bytes)
+        if found is None:
+            found = self.files.lend(n_bytes)
+        assert found is not None
+        return found
 
     def mapped(self, n_bytes: int) -> mmap.mmap:
         """So many bytes of zeros in a new file without a name. Raises MemoryExceeded where the disk is full."""
@@ -104,7 +129,7 @@ _scratch: ContextVar[Scratch | None] = ContextVar("scratch", default=None)
 
 
 def empty(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
-    """An array of anything: on disk inside of :class:`OnDisk` where it is as large as a volume, else in memory."""
+    """An array of anything, inside of :class:`InScratch` in a room of it where it is as large as a volume."""
     scratch = _scratch.get()
     if scratch is None or not scratch.holds(shape):
         return np.empty(tuple(shape), dtype)
@@ -121,15 +146,15 @@ def zeros(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
     return array
 
 
-class OnDisk(TorchDispatchMode):
-    """``with OnDisk(scratch):`` in this thread; see the head of this file."""
+class InScratch(TorchDispatchMode):
+    """``with InScratch(scratch):`` in this thread; see the head of this file."""
 
     def __init__(self, scratch: Scratch) -> None:
         super().__init__()
         self.scratch = scratch
         self._tokens: list[Token[Scratch | None]] = []
 
-    def __enter__(self) -> OnDisk:
+    def __enter__(self) -> InScratch:
         self._tokens.append(_scratch.set(self.scratch))
         super().__enter__()
         return self
@@ -147,8 +172,8 @@ class OnDisk(TorchDispatchMode):
             return func(*args, **kwargs)
         if func in ALONG_AXES:
             x = args[0]
-            for axis, call in ALONG_AXES[func](x, *args[1:]):
-                x = self._slab_by_slab(x, axis, call)
+            for axes, call in ALONG_AXES[func](x, *args[1:]):
+                x = self._slab_by_slab(x, axes, call)
             return x
         made = None if like is None else self._written(func, args, kwargs, like)
         return self._moved(func(*args, **kwargs)) if made is None else made
@@ -167,7 +192,7 @@ class OnDisk(TorchDispatchMode):
         return self.scratch.holds(reach) or any(_are_sizes(arg) and self.scratch.holds(arg) for arg in args)
 
     def _written(self, func: Any, args: Any, kwargs: Any, like: torch.Tensor) -> torch.Tensor | None:
-        """What ``func`` gives, written right to the disk; None where it can only be made in memory."""
+        """What ``func`` gives, written right into a room; None where it can only be made elsewhere."""
         if func in FILLED:
             value = FILLED[func](*args)
             return self._room(like) if value is None else self._room(like).fill_(value)
@@ -182,13 +207,14 @@ class OnDisk(TorchDispatchMode):
         into(*args, **{name: value for name, value in kwargs.items() if name in _names(into)}, out=out)
         return out
 
-    def _slab_by_slab(self, x: torch.Tensor, axis: int, call: Call) -> torch.Tensor:
-        """``call(x)``, which works along one axis, in slabs along the longest of the others."""
+    def _slab_by_slab(self, x: torch.Tensor, axes: Sequence[int], call: Call) -> torch.Tensor:
+        """``call(x)``, which works along ``axes``, in slabs along the longest of the others."""
         like = call(_meta(x))
         out = self._room(like)
-        if x.ndim == 1:
+        others = set(range(x.ndim)) - {axis % x.ndim for axis in axes}
+        if not others:
             return out.copy_(call(x))
-        along = max((a for a in range(x.ndim) if a != axis % x.ndim), key=lambda a: x.shape[a])
+        along = max(others, key=lambda a: x.shape[a])
         n = x.shape[along]
         step = max(1, n * SLAB_BYTES // (like.numel() * like.element_size()))
         for first in range(0, n, step):
@@ -197,48 +223,56 @@ class OnDisk(TorchDispatchMode):
         return out
 
     def _moved(self, made: torch.Tensor) -> torch.Tensor:
-        """What was made in memory, on disk where it is large."""
+        """What was made elsewhere, in a room where it is large."""
         return self._room(made).copy_(made) if self.scratch.holds(made.shape) else made
 
     def _room(self, like: torch.Tensor) -> torch.Tensor:
-        """A tensor on disk, of this shape, type and order in memory, whatever it holds."""
+        """A tensor in a room, of this shape, type and order of axes, whatever it holds."""
         n = 1 + sum((size - 1) * stride for size, stride in zip(like.shape, like.stride(), strict=True))
         room = torch.frombuffer(self.scratch.room(n * like.element_size()), dtype=like.dtype)
         return room.as_strided(like.shape, like.stride())
 
 
 Call = Callable[[torch.Tensor], torch.Tensor]
-Steps = Iterator[tuple[int, Call]]
-"""Axes, and what is done along each, one after the other."""
+Steps = Iterator[tuple[Sequence[int], Call]]
+"""Axes, and what is done along them, one after the other."""
 
 
 def _half_transform(x: torch.Tensor, axes: list[int], scaling: int, one_sided: bool) -> Steps:
-    *others, last = axes
-    yield last, lambda u: aten._fft_r2c(u, [last], scaling, one_sided)
-    yield from _whole_transform(x, others, scaling, True)
+    first, last = _in_two(axes)
+    yield last, lambda u: aten._fft_r2c(u, last, scaling, one_sided)
+    if first:
+        yield first, lambda u: aten._fft_c2c(u, first, scaling, True)
 
 
 def _whole_transform(x: torch.Tensor, axes: list[int], scaling: int, forward: bool) -> Steps:
-    for axis in axes:
-        yield axis, partial(lambda a, u: aten._fft_c2c(u, [a], scaling, forward), axis)
+    for some in filter(None, _in_two(axes)):
+        yield some, partial(lambda a, u: aten._fft_c2c(u, a, scaling, forward), some)
 
 
 def _real_transform(x: torch.Tensor, axes: list[int], scaling: int, size: int) -> Steps:
-    *others, last = axes
-    yield from _whole_transform(x, others, scaling, False)
-    yield last, lambda u: aten._fft_c2r(u, [last], scaling, size)
+    first, last = _in_two(axes)
+    if first:
+        yield first, lambda u: aten._fft_c2c(u, first, scaling, False)
+    yield last, lambda u: aten._fft_c2r(u, last, scaling, size)
+
+
+def _in_two(axes: list[int]) -> tuple[list[int], list[int]]:
+    """The first axis and the others, so that slabs lie along one of both in turn; a single axis is the last."""
+    n = min(1, len(axes) - 1)
+    return axes[:n], axes[n:]
 
 
 def _rolled(x: torch.Tensor, shifts: list[int], axes: Sequence[int] = ()) -> Steps:
     if not axes:
         raise ParameterError("A volume is shifted along axes; name them.")
     for shift, axis in zip(shifts, axes, strict=True):
-        yield axis, partial(lambda s, a, u: aten.roll(u, [s], [a]), shift, axis)
+        yield [axis], partial(lambda s, a, u: aten.roll(u, [s], [a]), shift, axis)
 
 
 def _mirrored(x: torch.Tensor, axes: list[int]) -> Steps:
     for axis in axes:
-        yield axis, partial(lambda a, u: aten.flip(u, [a]), axis)
+        yield [axis], partial(lambda a, u: aten.flip(u, [a]), axis)
 
 
 ALONG_AXES: dict[Any, Callable[..., Steps]] = {

@@ -25,7 +25,7 @@ SHARE = 0.7
 TOEPLITZ_GRIDS = 4
 """Doubled complex64 grids of AᴴA along trajectories: its spectrum, and the steps of a convolution (or of making it)."""
 N_SLABS, N_CHUNKS = 3, 3
-"""Slabs, and copies of a chunk of views, that are in memory at once while volumes lie on disk."""
+"""Slabs, and copies of a chunk of views, that are there at once beside volumes that may go to disk."""
 COIL_IMAGES = 6
 """Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
 
@@ -33,6 +33,11 @@ COIL_IMAGES = 6
 def voxels(shape: Shape) -> int:
     """Number of voxels."""
     return shape[0] * shape[1] * shape[2]
+
+
+def fewest_voxels(shape: Shape) -> int:
+    """Of an array that counts as a whole volume: the transform of a real one has half of its numbers."""
+    return voxels(shape) // 2
 
 
 def base_bytes(scan: Scan, grid: VolumeGrid, device: str = "cpu") -> int:
@@ -89,16 +94,16 @@ def run_bytes(task: Task, patch: Shape, device: str = "cpu") -> int:
 
 
 def split_bytes(task: Task, patch: Shape) -> tuple[int, int]:
-    """The same on the CPU while whole volumes lie on disk: bytes in memory, and those on disk.
+    """The same on the CPU where whole volumes may go to disk: bytes of all else, which stays in memory, and those of volumes.
 
     Volumes no longer hide the views of a projection and the slabs of transforms.
     """
     method, whole, known = task.method, _sizes(task, patch, "cpu"), _with_weights(task)
     in_memory = method.memory(replace(whole, volume=0), known)
-    on_disk = base_bytes(task.scan, task.grid) + method.memory(whole, known) - in_memory
+    volumes = base_bytes(task.scan, task.grid) + method.memory(whole, known) - in_memory
     transforms = method.needs_normal is not None and method.needs_normal(task.params)
     slabs = N_SLABS * min(SLAB_BYTES, whole.volume) if transforms else 0
-    return in_memory + N_CHUNKS * _chunk_bytes(task.scan, whole) + slabs, on_disk
+    return in_memory + N_CHUNKS * _chunk_bytes(task.scan, whole) + slabs, volumes
 
 
 def _chunk_bytes(scan: Scan, sizes: Sizes) -> int:

@@ -15,7 +15,7 @@ from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.problem import Method
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.pipeline.devices import Device
-from napari_unroll.pipeline.memory import SHARE, Task, at_once, gib, run_bytes, split_bytes, voxels
+from napari_unroll.pipeline.memory import SHARE, Task, at_once, fewest_voxels, gib, run_bytes, split_bytes, voxels
 from napari_unroll.scan.scan import Scan
 
 MOST_OVERLAP = 16
@@ -86,14 +86,15 @@ def work(grid: PatchGrid, multiple: int) -> int:
 def choose_patches(task: Task, device: Device, overlap: int, on_disk: bool = False) -> tuple[Shape, str]:
     """The patches (z, y, x) of the least work that fit, and why in words; neighbours share ``overlap`` voxels.
 
-    With whole volumes ``on_disk`` no patch is one. Raises MemoryExceeded where even the smallest do not fit.
+    Where whole volumes may go ``on_disk`` no patch counts as one. Raises MemoryExceeded where even the smallest do not fit.
     """
     shape, prior = task.grid.shape, prior_of(task.method, task.params, task.scan)
     multiple = 1 if prior is None else prior.multiple
     grids = _candidates(shape, overlap, largest_for(prior, device.name), device.name)
     need = 0
-    parted = [cut for cut in grids if not (on_disk and len(cut) == 1 and max(shape) > SMALLEST)]
-    for cut in sorted(parted, key=lambda cut: work(cut, multiple)):
+    if on_disk and max(shape) > SMALLEST:
+        grids = (cut for cut in grids if voxels(cut.patch_shape) < fewest_voxels(shape))
+    for cut in sorted(grids, key=lambda cut: work(cut, multiple)):
         need = split_bytes(task, cut.patch_shape)[0] if on_disk else run_bytes(task, cut.patch_shape, device.name)
         if need <= SHARE * device.free_bytes:
             return cut.patch_shape, _why(cut, need, device)

@@ -87,7 +87,8 @@ class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell, ``script`` from Python.
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
-    ``disk_bytes`` are what whole volumes take in the folder ``scratch``, 0 where they lie in memory.
+    ``volume_bytes`` of the memory are the most that whole volumes may take before they go to disk, None where they are not held
+    to it; ``disk_bytes`` what is then foreseen in the folder ``scratch``.
     ``max_memory_gb`` is what the user allows, "auto" where that is not limited; what a limited run frees goes back to the system
     at once.
     ``expected`` is the time that it will take by what earlier runs took, ``work`` a count of its work (see ``times``).
@@ -106,6 +107,7 @@ class Plan:
     memory_bytes: int
     free_bytes: int
     command: str
+    volume_bytes: int | None = None
     disk_bytes: int = 0
     scratch: Path = Path()
     max_memory_gb: float | str = "auto"
@@ -200,6 +202,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         grid=grid,
         memory_bytes=placed.memory_bytes,
         free_bytes=device.free_bytes,
+        volume_bytes=placed.volume_bytes,
         disk_bytes=placed.disk_bytes,
         scratch=device.scratch,
         max_memory_gb=choices.max_memory_gb,

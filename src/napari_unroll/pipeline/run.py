@@ -47,13 +47,13 @@ from napari_unroll.pipeline.failures import memory_advice, translate
 from napari_unroll.pipeline.first_look import first_look
 from napari_unroll.pipeline.fit_verdict import verdict
 from napari_unroll.pipeline.forecast import Forecaster
-from napari_unroll.pipeline.memory import voxels
+from napari_unroll.pipeline.memory import fewest_voxels
 from napari_unroll.pipeline.plan import Plan
 from napari_unroll.pipeline.roi import cropped, is_undersampled, restrict_ct, restrict_mri
 from napari_unroll.pipeline.times import FIT
 from napari_unroll.pipeline.unfinished import UnfinishedRun
 from napari_unroll.scan.scan import Scan
-from napari_unroll.scratch import OnDisk, Scratch
+from napari_unroll.scratch import InScratch, Scratch
 
 log = logging.getLogger(__name__)
 _around: WeakKeyDictionary[Scan, torch.Tensor] = WeakKeyDictionary()
@@ -86,8 +86,9 @@ def run(
     forecaster = Forecaster(plan.expected_with(factors))
     try:
         work = map_events(_work(plan, scan, stop, factors, look, kept), seen.note)
-        if plan.disk_bytes:
-            work = within(work, partial(OnDisk, Scratch(plan.scratch, voxels(plan.grid.shape))))
+        if plan.volume_bytes is not None:
+            scratch = Scratch(plan.scratch, fewest_voxels(plan.grid.shape), plan.volume_bytes)
+            work = within(work, partial(InScratch, scratch))
         work = interruptible(work if kept is None else kept.keeping(work), stop)
         volume = yield from _with_forecasts(work, forecaster)
         said = yield from _judged(plan, scan, volume, stop, seen)
@@ -308,12 +309,12 @@ def _ended(plan: Plan, wish: Cancelled | FinishNow) -> Finished:
 def _judged(plan: Plan, scan: Scan, volume: np.ndarray, stop: Stop, seen: _Seen) -> Generator[Event, None, str]:
     """What the residual says of the volume, a sentence that ends nothing: who is in a hurry goes without.
 
-    Of a region's own scan it is not known; where volumes lie on disk there is no room to find out.
+    Of a region's own scan it is not known; where not all volumes fit the memory there is no room to find out.
     """
     if not seen.residuals:
         return ""
     residual, said = seen.residuals[-1], ""
-    if not (stop.asked or plan.roi is not None or plan.disk_bytes):
+    if not (stop.asked or plan.roi is not None or plan.volume_bytes is not None):
         judging = stepwise(partial(verdict, scan, volume, residual), "comparing the residual with the noise")
         try:
             said = yield from interruptible(judging, stop)
