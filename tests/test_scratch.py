@@ -293,7 +293,7 @@ def test_rooms_never_pass_the_limit_whatever_threads_ask(tmp_path):
         thread.join()
     assert all(found)
     assert not any(passed)
-    assert 0 < scratch.memory.n_bytes
+    assert scratch.memory.n_bytes > 0
 
 
 @pytest.mark.parametrize("in_memory", [0, 10**6])

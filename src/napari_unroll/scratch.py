@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar, Token
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,8 +35,6 @@ PIECE = bytes(2**20)
 MOST_IDLE = 24
 """Of the smallest arrays that lie in files: what files may take that wait to be used again."""
 aten: Any = torch.ops.aten
-Room: TypeAlias = np.ndarray | mmap.mmap
-"""Bytes, in memory or of a file."""
 
 
 class Pool:
@@ -45,12 +43,12 @@ class Pool:
     Any thread may ask, and amid that rooms may come back: those wait apart until the next is asked for.
     """
 
-    def __init__(self, make: Callable[[int], Room], most: float, most_idle: float) -> None:
+    def __init__(self, make: Callable[[int], memoryview], most: float, most_idle: float) -> None:
         self.make, self.most, self.most_idle = make, most, most_idle
-        self.idle: list[Room] = []
+        self.idle: list[memoryview] = []
         self.n_bytes = 0
         """Of all rooms, lent and idle."""
-        self._back: deque[Room] = deque()
+        self._back: deque[memoryview] = deque()
         self._lock = threading.Lock()
 
     def lend(self, n_bytes: int) -> np.ndarray | None:
@@ -59,11 +57,11 @@ class Pool:
             room = self._room(n_bytes)
         if room is None:
             return None
-        lent = np.frombuffer(memoryview(room), np.uint8)
+        lent = np.frombuffer(room, np.uint8)
         weakref.finalize(lent, self._back.append, room).atexit = False
         return lent
 
-    def _room(self, n_bytes: int) -> Room | None:
+    def _room(self, n_bytes: int) -> memoryview | None:
         while self._back:
             self.idle.append(self._back.popleft())
         for k, room in enumerate(self.idle):
@@ -86,7 +84,7 @@ class Scratch:
 
     def __init__(self, place: Path, n_voxels: int, in_memory: int = 0) -> None:
         self.place, self.n_voxels = place, n_voxels
-        self.memory = Pool(partial(np.empty, dtype=np.uint8), in_memory, in_memory)
+        self.memory = Pool(lambda n_bytes: np.empty(n_bytes, np.uint8).data, in_memory, in_memory)
         self.files = Pool(self.mapped, math.inf, 4 * MOST_IDLE * n_voxels)
 
     def holds(self, shape: Sequence[int]) -> bool:
@@ -101,13 +99,13 @@ class Scratch:
         assert found is not None
         return found
 
-    def mapped(self, n_bytes: int) -> mmap.mmap:
+    def mapped(self, n_bytes: int) -> memoryview:
         """So many bytes of zeros in a new file without a name. Raises MemoryExceeded where the disk is full."""
         try:
             self.place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.place) as file:
                 _reserve(file, n_bytes)
-                return mmap.mmap(file.fileno(), n_bytes)
+                return memoryview(mmap.mmap(file.fileno(), n_bytes))
         except OSError as error:
             raise MemoryExceeded(
                 f"The volumes do not fit into {self.place} ({error.strerror}; {n_bytes / 2**20:.0f} MiB more were needed): make "
