@@ -1,4 +1,4 @@
-"""A run of two processes gives the values of one."""
+"""A run of two processes, which share views and patches, gives the values of one."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 RECONSTRUCT = """
 -m napari_unroll.cli reconstruct sample:cone-beam -o n=24 -o n_views=12 -o oversample=1 --method unrolled-pgd --device cpu
---patch-size 16 --overlap 4 --set self_ensemble=false --set n_iterations=2 --set refine=true --out
+--patch-size 16 --overlap 4 --set self_ensemble=false --set n_iterations=2 --set refine=true --precision float32 --out
 """
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2"
 
@@ -24,6 +24,7 @@ def test_two_processes_give_the_values_of_one(tmp_path):
         words = [sys.executable, *launcher.split(), *RECONSTRUCT.split(), str(out)]
         done = subprocess.run(words, env=surroundings, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("Wrote") == 1
+        assert [done.stdout.count(said) for said in ("Wrote", "memory  ")] == [1, 1]  # the first one speaks
         volumes.append(np.load(out))
-    assert np.array_equal(*volumes)
+    two, one = volumes
+    assert np.abs(two - one).max() < 1e-5 * np.abs(one).max()  # sums over views are made in another order

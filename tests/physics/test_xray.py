@@ -210,7 +210,7 @@ def test_chunks_of_views_change_no_bit_of_filtered_back_projection(few_views, of
 
 def test_chunks_of_views_tell_how_far_they_are(few_views):
     seen = []
-    events = list(stepwise(lambda: pool.in_chunks(seen.append, 7, 10), "views"))
+    events = list(stepwise(lambda: pool.in_chunks(seen.append, slice(0, 7), 10), "views"))
     n_chunks = -(-7 // few_views)
     assert [e.step for e in events[1:-1] if e.n_steps == n_chunks] == list(range(n_chunks))
     assert [i for views in seen for i in range(views.start, views.stop)] == list(range(7))

@@ -204,10 +204,12 @@ def reconstruct(
                                    "roi": roi, "config": config})  # fmt: skip
         stored = open_result(from_)
         scan, plan = stored.scan, plan_of(stored)
-    print_facts(plan.facts)
     if dry_run:
-        return
-    keep(plan, scan, out, overwrite) if place is None else send(place, out, plan, overwrite)
+        print_facts(plan.facts)
+    elif place is None:
+        keep(plan, scan, out, overwrite)
+    else:
+        send(place, out, plan, overwrite)
 
 
 @app.command()

@@ -16,7 +16,6 @@ from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished
 from napari_unroll.io.atomic import check_target
 from napari_unroll.io.writers import suffix_of, write_somewhere
-from napari_unroll.methods.team import has_others
 from napari_unroll.pipeline import away
 from napari_unroll.pipeline.away import PROCESS, SLURM, Queue
 from napari_unroll.pipeline.params import build
@@ -27,6 +26,7 @@ from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.telling import told
 from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, resumed
 from napari_unroll.scan.scan import Scan
+from napari_unroll.team import exchanged, has_others
 
 HERE = "here"
 
@@ -46,6 +46,9 @@ def check_place(out: Path, overwrite: bool) -> None:
 def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
     """Run and write; an OME-Zarr store holds the run while it goes. Processes of ``torchrun`` share it, and keep nothing."""
     with joined() as is_first:
+        plan = exchanged(lambda: plan)[0]  # of the first: memory that is free here may be another
+        if is_first:
+            print_facts(plan.facts)
         if has_others() and plan.device != "cpu":
             raise ParameterError("Processes of torchrun share a run on the CPU only; choose --device cpu.")
         if _is_kept(out) and not has_others():
@@ -79,6 +82,8 @@ def place_of(on: str, queue: dict[str, Any], out: Path) -> Place | None:
 
 def send(place: Place, store: Path, plan: Plan | None = None, overwrite: bool = False) -> None:
     """Start a plan, or go on with the run in ``store``, elsewhere."""
+    if plan is not None:
+        print_facts(plan.facts)
     words = away.resume_words(store) if plan is None else away.words_of(plan.command, store, overwrite)
     sent = away.start(words, store, place.queue)
     typer.echo(f"Started {sent.where}, which writes {store}. Go on with a run… in the Reconstruct dock shows it.")

@@ -14,9 +14,9 @@ import torch
 from napari_unroll.events import Box, Event, PatchDone, Progress
 from napari_unroll.methods.journal import Journal, Patch
 from napari_unroll.methods.problem import Problem, as_values
-from napari_unroll.methods.team import in_turn
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.grid import PatchGrid
+from napari_unroll.team import in_turn
 
 WINDOW = "window"
 """Where the problem's state holds a pass under way."""

@@ -22,6 +22,7 @@ from napari_unroll.normal.storage import load, load_state, save, save_state
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import fingerprint
 from napari_unroll.scan.scan import Scan
+from napari_unroll.team import exchanged
 
 REVISION = 3
 """Of what fits do and keep; factors of another revision are fitted again."""
@@ -128,16 +129,21 @@ def _worth_keeping(physics: VolumePhysics, options: FitOptions) -> bool:
 
 
 def _found(path: Path, physics: VolumePhysics) -> Generator[Event, None, NormalFactors | None]:
+    """What is kept, where all processes of this run have it."""
+    factors = None
     try:
-        return load(path, physics.device) if path.is_file() else None
+        factors = load(path, physics.device) if path.is_file() else None
     except FileFormatError:
         yield Warned(f"The kept operator {path.name} is damaged; it is fitted again.")
-        return None
+    return factors if all(exchanged(lambda: factors is not None)) else None
 
 
 def _interrupted(path: Path, physics: VolumePhysics) -> Generator[Event, None, FitState]:
+    """What an interrupted fit left, where it is the same for all processes of this run."""
+    state = FitState()
     try:
-        return load_state(path, physics.device) if path.is_file() else FitState()
+        state = load_state(path, physics.device) if path.is_file() else state
     except FileFormatError:
         yield Warned(f"What an interrupted fit left in {path.name} is damaged; the fit begins anew.")
-        return FitState()
+    done = exchanged(lambda: None if state.stored is None else state.stored["progress"].tolist())
+    return state if all(d == done[0] for d in done) else FitState()

@@ -22,6 +22,7 @@ from napari_unroll.physics.pool import in_chunks, parts, run_tasks
 from napari_unroll.physics.redundancy import WEDGE, redundancy_weights, widened
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scratch import zeros
+from napari_unroll.team import summed
 
 WINDOWS = ("ram-lak", "shepp-logan", "hann")
 
@@ -34,16 +35,20 @@ def reconstruct(
     counts_pairs = isinstance(geometry, ConeBeam) or bool((shares != 0.5).any())
     weights = angular_weights(geometry.angles_rad, 2 * np.pi if counts_pairs else np.pi)
     wide, columns = widened(geometry)
-    volume = zeros(grid.shape)
 
-    def add(views: slice) -> None:
-        some = projections[views] * shares[views, None, :] if counts_pairs else projections[views]
-        some = np.pad(some, ((0, 0), (0, 0), columns)) if any(columns) else some
-        plane = _DetectorPlanes(wide, views)
-        _add(volume, grid, plane, _filtered(some, plane, window, weights[views]), n_threads)
+    def spread(some_views: slice) -> np.ndarray:
+        volume = zeros(grid.shape)
 
-    in_chunks(add, wide.n_views, 4 * math.prod(wide.detector_shape))
-    return volume
+        def add(views: slice) -> None:
+            some = projections[views] * shares[views, None, :] if counts_pairs else projections[views]
+            some = np.pad(some, ((0, 0), (0, 0), columns)) if any(columns) else some
+            plane = _DetectorPlanes(wide, views)
+            _add(volume, grid, plane, _filtered(some, plane, window, weights[views]), n_threads)
+
+        in_chunks(add, some_views, 4 * math.prod(wide.detector_shape))
+        return volume
+
+    return summed(spread, wide.n_views)
 
 
 def _filtered(projections: np.ndarray, plane: _DetectorPlanes, window: str, weights: np.ndarray) -> np.ndarray:

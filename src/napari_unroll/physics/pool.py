@@ -14,6 +14,7 @@ from threading import Event
 
 import numpy as np
 
+from napari_unroll import team
 from napari_unroll.interrupt import stage
 
 PART = 10_000_000
@@ -25,11 +26,15 @@ CHUNK_BYTES, LEAST_VIEWS = 2**24, 16
 
 
 def default_threads() -> int:
-    """As many workers as the variable NAPARI_UNROLL_THREADS says, else as this process may use processors."""
+    """As many workers as the variable NAPARI_UNROLL_THREADS says, else as this process may use processors.
+
+    Processes of one run share those of a machine.
+    """
     asked = os.environ.get("NAPARI_UNROLL_THREADS", "")
     if asked.isdigit() and int(asked):
         return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, n // team.n_here())
 
 
 @cache
@@ -48,9 +53,11 @@ def views_at_once(n_views: int, view_bytes: int) -> int:
     return min(n_views, max(LEAST_VIEWS, CHUNK_BYTES // view_bytes))
 
 
-def in_chunks(work: Callable[[slice], None], n_views: int, view_bytes: int) -> None:
+def in_chunks(work: Callable[[slice], None], views: slice, view_bytes: int) -> None:
     """``work`` on one chunk of views after the other, of nearly one size; several tell how far they are."""
-    edges = np.linspace(0, n_views, -(-n_views // views_at_once(n_views, view_bytes)) + 1).astype(int)
+    n_views = views.stop - views.start
+    n_chunks = -(-n_views // max(1, views_at_once(n_views, view_bytes)))
+    edges = np.linspace(views.start, views.stop, n_chunks + 1).astype(int)
     chunks = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
     if len(chunks) == 1:
         work(chunks[0])

@@ -1,6 +1,7 @@
 """X-ray transform on the CPU, for arbitrary cone and parallel views.
 
-Another back end for the same rays overrides ``_project``, ``_backproject`` and ``_project_and_back``.
+Processes of one run share the views. Another back end for the same rays overrides ``_project``, ``_backproject`` and
+``_project_and_back``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.grids import bin_geometry
 from napari_unroll.scratch import zeros
+from napari_unroll.team import gathered, summed
 
 ONE_SIDED = 0.1
 """Mean of the unit vectors towards the source above which a cone beam's views count as one-sided."""
@@ -110,20 +112,29 @@ class XRay(VolumePhysics):
         return _batch([self._project_and_back(v[0]) for v in x.detach()])
 
     def _project(self, volume: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self._lines(_float32(volume), slice(None))).to(volume.device)
+        array = _float32(volume)
+        lines = gathered(lambda views: self._lines(array, views), self.geometry.n_views)
+        return torch.from_numpy(lines).to(volume.device)
 
     def _backproject(self, projections: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(self._spread(_float32(projections), slice(None))).to(projections.device)
+        array = _float32(projections)
+        spread = summed(lambda views: self._spread(array[views], views), self.geometry.n_views)
+        return torch.from_numpy(spread).to(projections.device)
 
     def _project_and_back(self, volume: torch.Tensor) -> torch.Tensor:
         """AᴴA, which never holds the projections of more than a chunk of views."""
-        array, out = _float32(volume), zeros(self.grid.shape)
+        array = _float32(volume)
 
-        def add(views: slice) -> None:
-            self._spread(self._lines(array, views), views, out)
+        def back(some_views: slice) -> np.ndarray:
+            out = zeros(self.grid.shape)
 
-        in_chunks(add, self.geometry.n_views, 4 * math.prod(self.geometry.detector_shape))
-        return torch.from_numpy(out).to(volume.device)
+            def add(views: slice) -> None:
+                self._spread(self._lines(array, views), views, out)
+
+            in_chunks(add, some_views, 4 * math.prod(self.geometry.detector_shape))
+            return out
+
+        return torch.from_numpy(summed(back, self.geometry.n_views)).to(volume.device)
 
     def _lines(self, volume: np.ndarray, views: slice) -> np.ndarray:
         """Line integrals of some ``views``."""

@@ -14,6 +14,7 @@ import torch
 from napari_unroll.errors import DeviceError
 from napari_unroll.normal.cache import cache_folder
 from napari_unroll.physics.memory import free_bytes
+from napari_unroll.team import n_here
 from napari_unroll.training.precision import has_bfloat16
 
 
@@ -38,9 +39,9 @@ def probe() -> tuple[Device, ...]:
     if torch.backends.mps.is_available():
         found.append(Device("mps", "Apple GPU", free_bytes()))
     folder = scratch_folder()
-    cpu = Device(
-        "cpu", f"CPU, {torch.get_num_threads()} threads", free_bytes(), has_bfloat16("cpu"), folder, _room_in(folder)
-    )
+    title = f"CPU, {torch.get_num_threads()} threads"
+    free, room = (n_bytes // n_here() for n_bytes in (free_bytes(), _room_in(folder)))
+    cpu = Device("cpu", title, free, has_bfloat16("cpu"), folder, room)
     return (*found, cpu)
 
 

@@ -1,0 +1,82 @@
+"""What each process of ``torchrun`` finds of one operator; run by test_team."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed
+
+from napari_unroll import team
+from napari_unroll.normal.cache import cached_fit
+from napari_unroll.normal.fit import FitOptions
+from napari_unroll.physics import joseph, laws
+from napari_unroll.physics.xray import XRay
+from tests.methods import tiny
+
+FIT = {"n_probes": 4, "n_test": 1, "support": 8}
+
+
+def operator() -> XRay:
+    """Seven views, an odd number for two processes."""
+    scan = tiny.cone(12, 7)
+    return XRay(scan.geometry, scan.grid, n_threads=1)
+
+
+def given(physics: XRay) -> tuple[torch.Tensor, torch.Tensor]:
+    """A volume and measurements."""
+    return (
+        laws.random_like(physics.x_shape, torch.float32, "cpu", 0),
+        laws.random_like(physics.y_shape, torch.float32, "cpu", 1),
+    )
+
+
+def fitted(folder: Path) -> tuple[np.ndarray, bool]:
+    """A fitted operator's response, and whether it came from the cache of this process."""
+    os.environ["NAPARI_UNROLL_CACHE"] = str(folder / f"cache-{distributed.get_rank()}")
+    physics = operator()
+    *_, last = cached_fit(tiny.cone(12, 7), physics, FitOptions(**FIT))
+    x = laws.random_like(physics.x_shape, torch.float32, "cpu", 2)
+    return last.result.apply(x).numpy(), last.seconds == 0
+
+
+def failure() -> str:
+    """What is raised where the second process has no memory."""
+
+    def work(views: slice) -> np.ndarray:
+        if views.stop == 7:
+            raise MemoryError("no memory there")
+        return np.zeros(3)
+
+    try:
+        team.summed(work, 7)
+    except MemoryError as error:
+        return str(error)
+    return ""
+
+
+def main(folder: Path) -> None:
+    """Everything that the test compares, in a file for each process."""
+    physics, counted = operator(), []
+    forward = joseph.forward
+    joseph.forward = lambda volume, vectors, *more: counted.append(len(vectors)) or forward(volume, vectors, *more)
+    x, y = given(physics)
+    found = {"A": physics.A(x), "A_adjoint": physics.A_adjoint(y), "normal": physics.normal(x)}
+    found |= {"A_dagger": physics.A_dagger(y), "one_view": physics.of_views([3]).normal(x), "n_views": counted[0]}
+    found["fit"], _ = fitted(folder)
+    again = fitted(folder)[1]
+    if distributed.get_rank() == 1:
+        for path in (folder / "cache-1").glob("normal/*"):
+            path.unlink()
+    found["kept"] = [again, fitted(folder)[1]]
+    found["failure"] = failure()
+    np.savez(folder / f"{distributed.get_rank()}.npz", **found)
+
+
+if __name__ == "__main__":
+    distributed.init_process_group("gloo")
+    main(Path(sys.argv[1]))
+    distributed.destroy_process_group()
