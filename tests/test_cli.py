@@ -157,6 +157,10 @@ def test_an_existing_result_is_kept_unless_told(tmp_path):
     assert done.exit_code == 2
     assert (tmp_path / "r.npy").read_bytes() == b"precious"
     assert invoke(*words, "--overwrite").exit_code == 0
+    (tmp_path / "r.npy").unlink()
+    done = invoke(*words)  # the record beside it is there: told before the work, not after it
+    assert done.exit_code == 2
+    assert "r.json exists already" in done.output
 
 
 def test_a_run_is_sent_elsewhere_with_the_words_that_were_given(tmp_path, monkeypatch):

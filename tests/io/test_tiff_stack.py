@@ -120,6 +120,17 @@ def test_cut_chain_of_pages_is_seen(tmp_path, compression):
             load_tiff(path)
 
 
+def test_directories_without_end_are_refused(tmp_path):
+    """A million empty ones, six bytes each: readers take minutes and gigabytes for them."""
+    n = 1_000_000
+    chain = np.zeros(n, np.dtype([("entries", "<u2"), ("next", "<u4")]))
+    chain["next"][:-1] = 8 + 6 * np.arange(1, n)
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\x08\0\0\0" + chain.tobytes())
+    with pytest.raises(FileFormatError, match="50,000 TIFF directories"):
+        load_tiff(path)
+
+
 def test_huge_declared_picture(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, samples.line_integrals()[0], metadata=None)

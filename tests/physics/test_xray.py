@@ -59,6 +59,21 @@ def test_pair_is_matched_and_linear(geometry, grid):
     assert laws.linearity_error(physics) < 1e-6
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_any_number_of_threads_gives_the_same_values(geometry):
+    """A and filtered back-projection to the bit; Aᴴ, whose threads have grids of their own, up to rounding."""
+    alone, *others = (XRay(geometry, GRIDS[1], n_threads=n) for n in (1, 2, 3, 8))
+    x, y = (laws.random_like(shape, torch.float32, "cpu", 0) for shape in (alone.x_shape, alone.y_shape))
+    for physics in others:
+        assert torch.equal(physics.A(x), alone.A(x))
+        assert torch.equal(physics.A_dagger(y), alone.A_dagger(y))
+        for found, wanted in (
+            (physics.A_adjoint(y), alone.A_adjoint(y)),
+            (physics.normal(x), alone.normal(x)),
+        ):
+            assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max()
+
+
 def dense(physics):
     n = int(np.prod(physics.grid.shape))
     columns = [physics.A(e.reshape(physics.x_shape)).flatten() for e in torch.eye(n)]

@@ -81,6 +81,20 @@ def test_a_method_that_needs_the_normal_operator_gets_it(monkeypatch, tmp_path):
     assert any(isinstance(e, Progress) and "normal operator" in e.text for e in events)
 
 
+def test_warnings_of_the_fit_reach_the_user(monkeypatch):
+    from napari_unroll.normal.fit import FitOptions, fit
+
+    def warned(scan, physics, options):
+        yield Warned("The operator does not fit.")
+        yield from fit(physics, FitOptions(n_probes=2, n_test=0))
+
+    monkeypatch.setattr(run_module, "cached_fit", warned)
+    scan = tiny.cone()
+    events = list(run(plan_for(scan, method="cgls", params={"precondition": True, "n_iterations": 2}), scan))
+    assert [e.text for e in events if isinstance(e, Warned)] == ["The operator does not fit."]
+    assert events[-1].outcome is Outcome.COMPLETED, events[-1].advice
+
+
 def test_given_factors_are_used_without_a_fit(monkeypatch):
     from napari_unroll.normal.fit import FitOptions, fit_now
     from napari_unroll.physics.build import build_physics

@@ -14,8 +14,7 @@ from napari_unroll.cli.team import joined
 from napari_unroll.cli.view import print_quality
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished
-from napari_unroll.io.atomic import check_target
-from napari_unroll.io.writers import suffix_of, write_somewhere
+from napari_unroll.io.writers import check_result, suffix_of, write_somewhere
 from napari_unroll.pipeline import away
 from napari_unroll.pipeline.away import PROCESS, SLURM, Queue
 from napari_unroll.pipeline.params import build
@@ -40,7 +39,7 @@ class Place:
 
 def check_place(out: Path, overwrite: bool) -> None:
     """Raise ParameterError where a result cannot be written."""
-    (check_free if _is_kept(out) else check_target)(out, overwrite)
+    (check_free if _is_kept(out) else check_result)(out, overwrite)
 
 
 def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
@@ -55,7 +54,7 @@ def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
             with kept(out, plan, scan, overwrite) as unfinished:
                 _write(out, True, plan, scan, _run(plan, scan, unfinished))
             return
-        check_target(out, overwrite, plan.result_bytes)
+        check_result(out, overwrite, plan.result_bytes)
         finished = _run(plan, scan, None)
         if is_first:
             _write(out, overwrite, plan, scan, finished)

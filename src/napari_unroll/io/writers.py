@@ -66,8 +66,7 @@ def write(
     path = Path(path).expanduser()
     suffix = suffix_of(path)
     checked = checked_volume(volume, grid, _naming(path, record or {}))
-    if suffix == ".npy":
-        check_target(npy_volume.sidecar(path), overwrite)
+    check_result(path, overwrite)
     with replacing(path, overwrite=overwrite) as temporary:
         if suffix == ".ome.zarr":
             ome_zarr.write(temporary, checked, _checked_chunk(chunk))
@@ -84,6 +83,13 @@ def write(
         else:
             tiff_volume.write(temporary, checked, ome=suffix.startswith(".ome"))
     return path
+
+
+def check_result(path: Path, overwrite: bool, n_bytes: int = 0) -> None:
+    """Raise ParameterError where a volume surely cannot be written to ``path``, or what lies beside it."""
+    check_target(path, overwrite, n_bytes)
+    if suffix_of(path) == ".npy":
+        check_target(npy_volume.sidecar(path), overwrite)
 
 
 def _naming(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
