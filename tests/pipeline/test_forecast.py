@@ -215,6 +215,49 @@ def test_two_sizes_say_how_the_stages_grow():
     assert times.expected("b", scan, "cpu", False, Counted(16.0)).seconds == pytest.approx(32.0)
 
 
+def iterated(n, taken, each=0.01, once=0.3, after=0.1):
+    """A run of ``n`` iterations of which so many were ``taken``, the first one within what is done once; its stages."""
+    script = [(once + each * k, IterationDone(k, n)) for k in range(1, taken + 1)]
+    forecaster, _ = told(Expected(0.0), script)
+    forecaster.clock.now = script[-1][0] + after
+    return forecaster.took()
+
+
+def counted(n):
+    return Counted(0.35, each_s=0.002, n_iterations=n)
+
+
+def test_what_is_done_once_does_not_hide_the_iterations():
+    scan = tiny.cone()
+    times.remember("a", scan, "cpu", False, counted(2), iterated(2, 2))
+    assert times.expected("a", scan, "cpu", False, counted(2)).seconds == pytest.approx(0.42)
+    many = times.expected("a", scan, "cpu", False, counted(10_000))
+    assert many.seconds == pytest.approx(0.4 + 100, rel=0.01)
+    clock = Clock()
+    forecaster = Forecaster(many, clock)
+    for k in range(1, 3001):
+        clock.now = 0.3 + 0.01 * k
+        forecast = forecaster.see(IterationDone(k, 10_000))
+    assert forecast.left_s == pytest.approx(70, rel=0.05)
+
+
+def test_iterations_that_ended_early_do_so_again_whatever_their_largest_number():
+    scan = tiny.cone()
+    times.remember("a", scan, "cpu", False, counted(1000), iterated(1000, 50))
+    (start, iterations) = times.expected("a", scan, "cpu", False, counted(4000)).stages
+    assert start.seconds + iterations.seconds == pytest.approx(0.3 + 0.5 + 0.1)
+    assert iterations.share == pytest.approx(50 / 4000)
+    fewer = times.expected("a", scan, "cpu", False, counted(20))
+    assert fewer.seconds == pytest.approx(0.3 + 0.2 + 0.1)
+
+
+def test_of_a_single_iteration_nothing_is_known_of_many():
+    scan = tiny.cone()
+    times.remember("a", scan, "cpu", False, counted(1), iterated(1, 1))
+    assert times.expected("a", scan, "cpu", False, counted(1)).stages
+    assert not times.expected("a", scan, "cpu", False, counted(100)).stages
+
+
 def test_a_damaged_file_is_no_obstacle(tmp_path):
     scan = tiny.cone()
     key = times._key("cgls", scan, "cpu", False)

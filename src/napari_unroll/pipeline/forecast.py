@@ -16,18 +16,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from napari_unroll.events import Event, Forecast, IterationDone, Progress
-from napari_unroll.pipeline.times import Expected, StageTime
+from napari_unroll.pipeline.times import ITERATIONS, MANY, N_PARTS, Expected, StageTime
 
-ITERATIONS = "iterations"
 START = "start"
 TRUST = 0.05
 """Part of the expected time after which a run's own pace counts as much as what was expected."""
 CONVINCED = 0.4
 """Part of a stage after which its own pace alone counts."""
-N_PARTS = 8
-"""Equal parts of a stage's steps of which is kept when they were taken: steps need not take equally long."""
-MANY = 2 * N_PARTS
-"""Steps after which the change of the volume tells how near their end is."""
 
 
 @dataclass

@@ -37,6 +37,8 @@ from napari_unroll.scan.trajectories import NonCartesianSampling
 
 FIT = "fitting the normal operator"
 """The stage that is left out where the operator is kept."""
+ITERATIONS = "iterations"
+"""The stage of iterations that tell no steps of their own; it begins when the first one is done."""
 MOST_RUNS = 16
 """Kept of every method, the newest."""
 RAY_STEPS_S, TRANSFORM_S, VOXEL_S = 1e-8, 4e-8, 1e-7
@@ -47,10 +49,12 @@ OVERHEAD_S, N_ONCE, N_FIT = 0.3, 8, 40
 """Of every run; applications of A and Aᴴ before and after the iterations, and in a fit."""
 ENSEMBLE = 4
 """Passes of the self-ensemble."""
-
-
 SIMILAR = 0.05
 """Runs whose amounts of work differ by less than this part are of one size."""
+N_PARTS = 8
+"""Equal parts of a stage's steps of which is kept when they were taken: steps need not take equally long."""
+MANY = 2 * N_PARTS
+"""Steps after which they tell how others are spread over the time, and the change of the volume how near their end is."""
 STEEPEST = 1.5
 """Power of the work with which the time of a stage grows at most; 0 at least, and 1 where one size is known only."""
 SETTLED = 0.4
@@ -91,11 +95,48 @@ class StageTime(Record):
         times = (0.0, *(self.passed or (1.0,)))
         return float(np.interp(steps, np.linspace(0, 1, len(times)), times))
 
+    def with_iterations(self, n: int, wanted: int) -> StageTime:
+        """A stage of ``n`` iterations for ``wanted`` ones: what follows the last one is as long; less than ``n`` may end both."""
+        if n == wanted:
+            return self
+        looped = self.seconds * (self.passed[-1] if self.passed else 1.0)
+        timed = self.share - (1 / n if self.name == ITERATIONS else 0.0)
+        taken = min(wanted / n, self.share) if self.share < 1 else wanted / n
+        further = looped * (taken - self.share) / timed if timed > 0 else 0.0
+        seconds, last = self.seconds + further, looped + further
+        shape = tuple(p / self.passed[-1] for p in self.passed) if self.passed and self.passed[-1] else (1.0,)
+        spread = shape if n * self.share >= MANY else (1.0,)
+        return self.model_copy(
+            update={
+                "seconds": seconds,
+                "share": min(1.0, taken * n / wanted),
+                "passed": tuple(min(1.0, p * last / max(seconds, 1e-9)) for p in spread),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Seconds of the work on one core, roughly: of what a method does once, of fitting the normal operator where it is needed,
+    and of each of its iterations."""
+
+    once_s: float
+    fit_s: float = 0.0
+    each_s: float = 0.0
+    n_iterations: int = 0
+
+    @property
+    def own_s(self) -> float:
+        """Of all but the fit."""
+        return self.once_s + self.n_iterations * self.each_s
+
 
 class Run(Record):
     """What a completed run took: its counted work, the stages, and the scan whose operator it fitted, by its fingerprint."""
 
-    counted: float = Field(gt=0, le=1e12, description="Seconds of the counted work.")
+    once: float = Field(gt=0, le=1e12, description="Seconds of the work that was counted outside iterations.")
+    each: float = Field(ge=0, le=1e12, description="Seconds of the work that was counted of an iteration.")
+    n_iterations: int = Field(ge=0, le=10**12, description="The most that were to be taken.")
     stages: tuple[StageTime, ...] = Field(description="In their order.")
     fitted: str = Field(default="", description="Fingerprint of the scan whose normal operator was fitted.")
 
@@ -104,17 +145,23 @@ class Run(Record):
         """Of all stages."""
         return sum(stage.seconds for stage in self.stages)
 
+    @property
+    def counted(self) -> float:
+        """Seconds of all the counted work."""
+        return self.once + self.n_iterations * self.each
+
+    def repeats(self, stage: StageTime) -> bool:
+        """Whether a stage is one of iterations."""
+        return self.each > 0 and stage.name.startswith("iteration")
+
+    def apart(self, work: Counted) -> float:
+        """How far the amounts of work are apart; 0 where they are equal."""
+        pairs = ((self.once, work.once_s), (self.each, work.each_s), (self.n_iterations, work.n_iterations))
+        return sum(abs(math.log(a / b)) for a, b in pairs if a and b)
+
 
 Runs = dict[str, list[Run]]
 _RUNS = TypeAdapter(Runs)
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Seconds of the work on one core, roughly: of the method itself, and of fitting the normal operator where it is needed."""
-
-    own_s: float
-    fit_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,7 +188,7 @@ def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Sh
     """The work of a run; what matters is how it grows with scan, volume and choices."""
     config = network_of(method, params, scan)
     n = voxels(grid.shape)
-    pair, steps = 2 * _operator_s(scan, n), _iterations(params, config) if method.iterative else 0
+    pair = 2 * _operator_s(scan, n)
     start = int(getattr(config, "start_iterations", 0) or 0)
     prior = getattr(config, "prior", None)
     network = 0.0
@@ -149,13 +196,18 @@ def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Sh
         per_voxel = LAYERS * prior.multiplications / RATE["cpu"]
         network = per_voxel * work(PatchGrid(grid.shape, patch, overlap), prior.multiple)
         network *= ENSEMBLE if getattr(params, "self_ensemble", False) else 1
-    projected = steps / n_subsets(scan, getattr(params, "subsets", 1)) + start / start_subsets(scan)
-    own = OVERHEAD_S + (N_ONCE + projected) * pair + (steps + start) * VOXEL_S * n + max(1, steps) * network
-    return Counted(own, N_FIT * pair if method.needs_normal and method.needs_normal(params) else 0.0)
+    once = OVERHEAD_S + (N_ONCE + start / start_subsets(scan)) * pair + start * VOXEL_S * n
+    fit = N_FIT * pair if method.needs_normal and method.needs_normal(params) else 0.0
+    if not method.iterative:
+        return Counted(once + network, fit)
+    each = pair / n_subsets(scan, getattr(params, "subsets", 1)) + VOXEL_S * n + network
+    return Counted(once, fit, each, _iterations(params, config, scan))
 
 
-def _iterations(params: Any, config: Any) -> int:
+def _iterations(params: Any, config: Any, scan: Scan) -> int:
     """The largest number of them."""
+    if hasattr(params, "iterations_for"):
+        return int(params.iterations_for(scan.modality))
     asked = getattr(params, "n_iterations", 1)
     if isinstance(asked, int):
         return asked
@@ -190,31 +242,42 @@ def _known() -> Runs:
 def expected(method: str, scan: Scan, device: str, is_region: bool, work: Counted) -> Expected:
     """What a run with so much work will take."""
     known = _known()
-    own = _scaled(known, _key(method, scan, device, is_region), work.own_s)
+    own = _scaled(known, _key(method, scan, device, is_region), work)
     if not work.fit_s or _is_fitted(known, scan):
         return own
-    fit = _scaled(known, _key(FIT, scan, device, is_region), work.fit_s)
+    fit = _scaled(known, _key(FIT, scan, device, is_region), Counted(work.fit_s))
     return Expected(own.seconds + fit.seconds, (*fit.stages, *own.stages) if own.stages else ())
 
 
-def _scaled(known: Runs, key: str, counted_s: float) -> Expected:
-    """The run of that key with the most similar amount of work, its stages as long as so much work takes."""
-    runs = known.get(key, [])
+def _scaled(known: Runs, key: str, work: Counted) -> Expected:
+    """The run of that key with the most similar amount of work, its stages as long as so much work takes.
+
+    Of one iteration nothing is known of others.
+    """
+    runs = [r for r in known.get(key, []) if r.n_iterations > 1 or work.n_iterations <= 1]
     if not runs:
-        return Expected(counted_s * _pace(known, key))
-    nearest, *others = sorted(runs, key=lambda r: abs(math.log(r.counted / counted_s)))
-    other = next((r for r in others if abs(math.log(r.counted / nearest.counted)) > SIMILAR), None)
-    stages = tuple(_grown(stage, nearest, other, counted_s / nearest.counted) for stage in nearest.stages)
+        return Expected(work.own_s * _pace(known, key))
+    nearest, *others = sorted(runs, key=lambda r: r.apart(work))
+    stages = tuple(_grown(stage, nearest, others, work) for stage in nearest.stages)
     return Expected(sum(stage.seconds for stage in stages), stages)
 
 
-def _grown(stage: StageTime, run: Run, other: Run | None, ratio: float) -> StageTime:
-    """A stage of ``run`` with ``ratio`` times its work, where the same stage of another run says how it grows."""
-    same = [s.seconds for s in other.stages if s.name == stage.name] if other is not None else []
+def _grown(stage: StageTime, run: Run, others: list[Run], work: Counted) -> StageTime:
+    """A stage of ``run`` with so much work instead, where the same stage of another run says how it grows."""
+    repeats = run.repeats(stage)
+    here, wanted = (run.each, work.each_s) if repeats else (run.once, work.once_s)
+    if repeats:
+        stage = stage.with_iterations(run.n_iterations, work.n_iterations)
     power = 1.0
-    if other is not None and same and min(*same, stage.seconds) > 0:
-        power = math.log(stage.seconds / same[0]) / math.log(run.counted / other.counted)
-    return stage.model_copy(update={"seconds": ratio ** min(max(power, 0.0), STEEPEST) * stage.seconds})
+    for other in others:
+        there = other.each if repeats else other.once
+        same = [s for s in other.stages if s.name == stage.name and s.seconds > 0]
+        if not same or stage.seconds <= 0 or not there or abs(math.log(there / here)) <= SIMILAR:
+            continue
+        alike = same[0].with_iterations(other.n_iterations, work.n_iterations) if repeats else same[0]
+        power = math.log(stage.seconds / alike.seconds) / math.log(here / there)
+        break
+    return stage.model_copy(update={"seconds": (wanted / here) ** min(max(power, 0.0), STEEPEST) * stage.seconds})
 
 
 def _is_fitted(known: Runs, scan: Scan) -> bool:
@@ -233,15 +296,16 @@ def remember(method: str, scan: Scan, device: str, is_region: bool, work: Counte
     """Keep what a completed run took, and its fit apart. A file that cannot be written is no reason to fail."""
     known = _known()
     fit = [stage for stage in stages if stage.name.startswith(FIT)]
-    _keep(known, _key(method, scan, device, is_region), work.own_s, [s for s in stages if s not in fit])
+    _keep(known, _key(method, scan, device, is_region), work, [s for s in stages if s not in fit])
     if fit and not _is_fitted(known, scan):
-        _keep(known, _key(FIT, scan, device, is_region), work.fit_s, fit, scan.fingerprint())
+        _keep(known, _key(FIT, scan, device, is_region), Counted(work.fit_s), fit, scan.fingerprint())
     with suppress(OSError):
         _path().parent.mkdir(parents=True, exist_ok=True)
         write_bytes(_path(), _RUNS.dump_json(known, indent=1))
 
 
-def _keep(known: Runs, key: str, counted_s: float, stages: Sequence[StageTime], fitted: str = "") -> None:
+def _keep(known: Runs, key: str, work: Counted, stages: Sequence[StageTime], fitted: str = "") -> None:
     """Add a run to those of its key; it takes the place of one with as much work."""
-    others = [r for r in known.get(key, []) if fitted or abs(math.log(r.counted / counted_s)) > SIMILAR]
-    known[key] = [*others, Run(counted=counted_s, stages=tuple(stages), fitted=fitted)][-MOST_RUNS:]
+    others = [r for r in known.get(key, []) if fitted or r.apart(work) > SIMILAR]
+    run = Run(once=work.once_s, each=work.each_s, n_iterations=work.n_iterations, stages=tuple(stages), fitted=fitted)
+    known[key] = [*others, run][-MOST_RUNS:]

@@ -32,6 +32,7 @@ from napari_unroll.methods.steps.final import with_final_step, with_memory_of_st
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import load, select_weights
+from napari_unroll.scan.scan import Modality
 
 NETWORKS = ("drunet", "unet")
 """Methods whose networks serve as prior; the first one's are the default."""
@@ -62,6 +63,10 @@ class PnPParams(NetworkParams):
     tolerance: float = Field(
         1e-3, ge=0, le=1, description="Stop when a step changes the volume by less than this part."
     )
+
+    def iterations_for(self, modality: Modality) -> int:
+        """The largest number of steps for a scan of ``modality``."""
+        return DEFAULT_ITERATIONS[modality] if self.n_iterations == "auto" else self.n_iterations
 
 
 def solve(problem: Problem, params: PnPParams) -> Generator[Event, None, torch.Tensor]:
@@ -129,7 +134,7 @@ def _steps(problem: Problem, params: PnPParams, prior: Clean, start: torch.Tenso
     stepsize = 1.0 / (MARGIN * (yield from problem.find_norm()))
     strength = DEFAULT_STRENGTH[modality] if params.strength == "auto" else params.strength
     weight = stepsize * strength * mean_eigenvalue(problem.physics)
-    n = DEFAULT_ITERATIONS[modality] if params.n_iterations == "auto" else params.n_iterations
+    n = params.iterations_for(modality)
     return _Steps(problem, params, prior, stepsize, weight / (1 + weight), n, intensity_scale(start))
 
 
