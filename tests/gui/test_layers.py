@@ -5,12 +5,14 @@ import gc
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, QuickLook
 from napari_unroll.gui import contributions, images, result_view, stored_image
 from napari_unroll.gui.images import contrast
 from napari_unroll.gui.layers import LayerWriter
 from napari_unroll.gui.placement import grid_of, placement, projections_placement, values_of
+from napari_unroll.gui.rectangle import Rectangle
 from napari_unroll.gui.session import session_of
 from napari_unroll.io import ome_zarr
 from napari_unroll.scan.geometry import VolumeGrid
@@ -376,3 +378,39 @@ def test_the_view_stays_in_its_plane_when_a_slab_comes(viewer, cone_scan, planes
     assert viewer.dims.nsteps[0] == slab.shape[0]
     writer.remove("result")
     assert writer.viewpoint.plane(grid) == 7
+
+
+def unit_warnings():
+    return [record for record in notification_manager.records if "units" in str(record.message)]
+
+
+@needs_opengl
+def test_beside_a_layer_without_units_ours_have_none_and_napari_warns_once_at_most(viewer, cone_scan):
+    writer, rectangle = session_of(viewer).layers, Rectangle(viewer, "region")
+    writer.show_scan(cone_scan)
+    theirs = viewer.add_image(np.ones((16, 16, 16)))  # napari warns before anyone else hears of the layer
+    notification_manager.records.clear()
+    rectangle.show(cone_scan.grid, slice(4, 8), slice(4, 8), lambda *_: None)
+    (volume,) = writer.show_volume("v", np.ones(cone_scan.grid.shape, np.float32), cone_scan.grid)
+    viewer.screenshot(flash=False)
+    assert not unit_warnings()
+    assert grid_of(volume) == cone_scan.grid
+    writer.viewpoint.go_to(cone_scan.grid, (3, 4, 5))
+    assert writer.viewpoint.plane(cone_scan.grid) == 3
+    viewer.layers.remove(theirs)
+    viewer.screenshot(flash=False)
+    assert {str(unit) for layer in viewer.layers for unit in layer.units} == {"millimeter"}
+    assert not unit_warnings()
+
+
+def test_a_layer_in_other_units_of_length_leaves_the_view_where_it_is(writer, model, cone_scan):
+    writer.show_scan(cone_scan)
+    writer.viewpoint.go_to(cone_scan.grid, (3, 4, 5))
+    theirs = model.add_image(np.ones((16, 16, 16)), scale=(500.0, 500.0, 500.0), units="um")
+    assert model.dims.range[0].step == 500
+    assert writer.viewpoint.plane(cone_scan.grid) == 3
+    assert grid_of(theirs).spacing_mm == (0.5, 0.5, 0.5)
+    writer.viewpoint.go_to(cone_scan.grid, (5, 4, 3))
+    assert writer.viewpoint.plane(cone_scan.grid) == 5
+    model.layers.remove(theirs)
+    assert writer.viewpoint.plane(cone_scan.grid) == 5

@@ -14,7 +14,7 @@ from napari.layers import Image, Layer
 from napari_unroll.events import FixedPoint
 from napari_unroll.gui.images import DIVERGING, contrast, phase_image, scan_layers, volume_images
 from napari_unroll.gui.opengl import guard_removal
-from napari_unroll.gui.placement import grid_of
+from napari_unroll.gui.placement import IN_MM, common_unit, grid_of
 from napari_unroll.gui.result_view import ResultView, arrived_image, patch_images, result_image
 from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.setup_layers import move_setup, setup_layers
@@ -57,9 +57,19 @@ class LayerWriter:
 
     def _on_removed(self, event: Any) -> None:
         self.streamer.forget(event.value)
+        self._agree_on_units()
 
     def _follow(self, layer: Layer) -> None:
         layer.events.visible.connect(self._fit_sliders)
+        layer.events.units.connect(self._agree_on_units)
+        self._agree_on_units()
+
+    def _agree_on_units(self, *_: Any) -> None:
+        """What is in mm follows the layers of others."""
+        unit = common_unit(self.viewer.layers)
+        for layer in self.viewer.layers:
+            if IN_MM in layer.metadata:
+                layer.units = unit
 
     def _fit_sliders(self, *_: Any) -> None:
         """Sliders run over what is visible: our hidden layers do not count, those of others as napari counts them."""
@@ -261,7 +271,8 @@ class LayerWriter:
                 self.viewer.layers.remove(layer)
 
     def _add(self, layer: Any, role: str) -> Any:
-        layer.metadata[ROLE] = role
+        layer.metadata.update({ROLE: role, IN_MM: True})
+        layer.units = common_unit(self.viewer.layers)
         first = not self.ours()
         added = self.viewer.add_layer(layer)
         if first:

@@ -6,7 +6,7 @@ resolution overlap. Knows layers; nothing of what they show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from napari_unroll.scan.grids import magnification
 from napari_unroll.scan.scan import Scan
 
 AXIS_LABELS = ("z", "y", "x")
+IN_MM = "napari-unroll.mm"
+"""Key of the metadata of layers whose numbers are mm."""
 
 
 def placement(grid: VolumeGrid) -> dict[str, Any]:
@@ -39,9 +41,10 @@ def values_of(layer: Layer) -> np.ndarray:
 
 
 def grid_of(layer: Layer) -> VolumeGrid:
-    """The grid on which a volume layer lies."""
-    step, shape = [float(s) for s in layer.scale], values_of(layer).shape
-    return VolumeGrid(shape=shape, spacing_mm=tuple(step), center_mm=_center(shape, step, layer.translate))  # type: ignore[arg-type]
+    """The grid on which a volume layer lies; numbers without a unit of length count as mm."""
+    factors, shape = np.array([in_mm(unit) for unit in layer.units]), values_of(layer).shape
+    step = (factors * layer.scale).tolist()
+    return VolumeGrid(shape=shape, spacing_mm=tuple(step), center_mm=_center(shape, step, factors * layer.translate))  # type: ignore[arg-type]
 
 
 def _center(shape: Sequence[int], step: Sequence[float], origin: Sequence[float]) -> tuple[float, ...]:
@@ -54,18 +57,30 @@ def grid_of_arguments(shape: Sequence[int], arguments: Mapping[str, Any]) -> Vol
     spacing = [float(s) for s in arguments.get("scale", np.ones(len(shape)))]
     origin = [float(t) for t in arguments.get("translate", np.zeros(len(shape)))]
     units = arguments.get("units") or "mm"
-    in_mm = [_in_mm(unit) for unit in ([units] * len(shape) if isinstance(units, str) else units)]
-    step = [s * f for s, f in zip(spacing, in_mm, strict=True)]
-    start = [o * f for o, f in zip(origin, in_mm, strict=True)]
+    factors = [in_mm(unit) for unit in ([units] * len(shape) if isinstance(units, str) else units)]
+    step = [s * f for s, f in zip(spacing, factors, strict=True)]
+    start = [o * f for o, f in zip(origin, factors, strict=True)]
     if len(shape) == 2:
         shape, step, start = [1, *shape], [min(step), *step], [0.0, *start]
     return VolumeGrid(shape=tuple(shape), spacing_mm=tuple(step), center_mm=_center(shape, step, start))  # type: ignore[arg-type]
 
 
-def _in_mm(unit: Any) -> float:
+def in_mm(unit: Any) -> float:
     """How many mm a unit of length is; 1 for what is no length."""
-    quantity = pint.get_application_registry().Quantity(1, unit)
-    return float(quantity.to("mm").magnitude) if quantity.check("[length]") else 1.0
+    return float(pint.get_application_registry().Quantity(1, unit).to("mm").magnitude) if _is_length(unit) else 1.0
+
+
+def common_unit(layers: Iterable[Layer]) -> str:
+    """The unit for what is in mm among ``layers``: pixels, with the same numbers, beside others that have no lengths.
+
+    napari (0.9.2) uses no units where layers have different kinds of them, and warns of it whenever a layer comes or changes.
+    """
+    others = [layer for layer in layers if IN_MM not in layer.metadata]
+    return "mm" if all(_is_length(unit) for layer in others for unit in layer.units[-3:]) else "pixel"
+
+
+def _is_length(unit: Any) -> bool:
+    return bool(pint.get_application_registry().Quantity(1, unit).check("[length]"))
 
 
 def projections_placement(scan: Scan) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from napari.layers import Shapes
 
-from napari_unroll.gui.placement import AXIS_LABELS
+from napari_unroll.gui.placement import AXIS_LABELS, IN_MM, common_unit
 from napari_unroll.scan.geometry import VolumeGrid
 
 EDGE_SHARE = 0.01
@@ -32,8 +32,8 @@ class Rectangle:
         low, high = ((oy + (a - 0.5) * sy, ox + (b - 0.5) * sx) for a, b in ((y.start, x.start), (y.stop, x.stop)))
         self.layer = Shapes(
             [np.array([low, high])], shape_type="rectangle", name=self._name, edge_color="#ff9f43",
-            face_color="transparent", edge_width=EDGE_SHARE * max(grid.size_mm[1:]), opacity=1.0, units="mm",
-            axis_labels=AXIS_LABELS[1:],
+            face_color="transparent", edge_width=EDGE_SHARE * max(grid.size_mm[1:]), opacity=1.0,
+            units=common_unit(self._viewer.layers), axis_labels=AXIS_LABELS[1:], metadata={IN_MM: True},
         )  # fmt: skip
         self._viewer.add_layer(self.layer)
         self.layer.mode, self.layer.selected_data = "select", {0}

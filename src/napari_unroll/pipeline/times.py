@@ -117,8 +117,7 @@ class StageTime(Record):
 
 @dataclass(frozen=True)
 class Counted:
-    """Seconds of the work on one core, roughly: of what a method does once, of fitting the normal operator where it is needed,
-    and of each of its iterations."""
+    """Seconds of the work on one core, roughly: of what a method does once, of a fit of Ñ where needed, of each iteration."""
 
     once_s: float
     fit_s: float = 0.0
