@@ -1,7 +1,8 @@
 """One session per window; scans travel in layers; names stay unique."""
 
 from napari_unroll.gui.images import scan_layers
-from napari_unroll.gui.layers import ROLE, SCAN
+from napari_unroll.gui.layers import SCAN
+from napari_unroll.gui.placement import ROLE
 from napari_unroll.gui.session import session_of
 
 

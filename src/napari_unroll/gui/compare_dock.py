@@ -27,8 +27,8 @@ from napari_unroll.events import Event, Finished, Outcome, Progress, Started
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.images import contrast
-from napari_unroll.gui.layers import DIFFERENCE, ROLE
-from napari_unroll.gui.placement import grid_of, values_of
+from napari_unroll.gui.layers import DIFFERENCE
+from napari_unroll.gui.placement import ROLE, grid_of, values_of
 from napari_unroll.io.atomic import replacing
 from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
 from napari_unroll.scan.scan import Scan

@@ -18,8 +18,8 @@ from qtpy.QtWidgets import QApplication
 from napari_unroll.errors import ParameterError, UnrollError
 from napari_unroll.gui import heavy
 from napari_unroll.gui.images import scan_layers, stored_images, volume_images
-from napari_unroll.gui.layers import RECORD, ROLE, SCAN, STORED
-from napari_unroll.gui.placement import grid_of_arguments
+from napari_unroll.gui.layers import RECORD, SCAN, STORED
+from napari_unroll.gui.placement import ROLE, grid_of_arguments
 from napari_unroll.scan.scan import Scan
 
 LayerTuple = tuple[Any, dict[str, Any], str]

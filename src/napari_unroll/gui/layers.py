@@ -14,7 +14,7 @@ from napari.layers import Image, Layer
 from napari_unroll.events import FixedPoint
 from napari_unroll.gui.images import DIVERGING, contrast, phase_image, scan_layers, volume_images
 from napari_unroll.gui.opengl import guard_removal
-from napari_unroll.gui.placement import IN_MM, common_unit, grid_of
+from napari_unroll.gui.placement import ROLE, common_unit, grid_of, lies_in_mm
 from napari_unroll.gui.result_view import ResultView, arrived_image, patch_images, result_image
 from napari_unroll.gui.setup import Setup
 from napari_unroll.gui.setup_layers import move_setup, setup_layers
@@ -23,14 +23,13 @@ from napari_unroll.gui.viewpoint import Viewpoint
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
-ROLE = "napari-unroll"
 DIFFERENCE = "difference"
 """Role of the layers that show differences."""
 TRIAL, SETUP = "trial", "setup"
 """Roles of a slice that is tried, and of the layers that show source, detector and volume."""
 SCAN = "napari-unroll.scan"
 STORED = "napari-unroll.stored"
-"""Keys of a layer's metadata: its role, the scan that it shows, the file of the result that it shows."""
+"""Keys of a layer's metadata: the scan that it shows, the file of the result that it shows."""
 RECORD = "provenance"
 """Where a layer of a result keeps the record of how it came about."""
 SHARES_A_VIEW = 1000.0
@@ -68,7 +67,7 @@ class LayerWriter:
         """What is in mm follows the layers of others."""
         unit = common_unit(self.viewer.layers)
         for layer in self.viewer.layers:
-            if IN_MM in layer.metadata:
+            if lies_in_mm(layer):
                 layer.units = unit
 
     def _fit_sliders(self, *_: Any) -> None:
@@ -271,7 +270,7 @@ class LayerWriter:
                 self.viewer.layers.remove(layer)
 
     def _add(self, layer: Any, role: str) -> Any:
-        layer.metadata.update({ROLE: role, IN_MM: True})
+        layer.metadata[ROLE] = role
         layer.units = common_unit(self.viewer.layers)
         first = not self.ours()
         added = self.viewer.add_layer(layer)

@@ -18,8 +18,8 @@ from napari_unroll.scan.grids import magnification
 from napari_unroll.scan.scan import Scan
 
 AXIS_LABELS = ("z", "y", "x")
-IN_MM = "napari-unroll.mm"
-"""Key of the metadata of layers whose numbers are mm."""
+ROLE, IN_MM = "napari-unroll", "napari-unroll.mm"
+"""Keys of the metadata of our layers, which names their role, and of what is drawn over them: both are in mm."""
 
 
 def placement(grid: VolumeGrid) -> dict[str, Any]:
@@ -75,8 +75,13 @@ def common_unit(layers: Iterable[Layer]) -> str:
 
     napari (0.9.2) uses no units where layers have different kinds of them, and warns of it whenever a layer comes or changes.
     """
-    others = [layer for layer in layers if IN_MM not in layer.metadata]
+    others = [layer for layer in layers if not lies_in_mm(layer)]
     return "mm" if all(_is_length(unit) for layer in others for unit in layer.units[-3:]) else "pixel"
+
+
+def lies_in_mm(layer: Layer) -> bool:
+    """Whether the numbers of a layer are ours, in mm."""
+    return not layer.metadata.keys().isdisjoint({ROLE, IN_MM})
 
 
 def _is_length(unit: Any) -> bool:
