@@ -617,3 +617,30 @@ def test_a_store_that_the_dialog_asked_to_replace_is_replaced(dock, qtbot, cone_
     ask.click()
     assert "ends with .ome.zarr" in dock.message.text()
     assert not dock.session.runner.busy
+
+
+def test_the_command_of_a_result_is_that_of_its_run_whatever_is_shown_now(dock, qtbot, cone_scan):
+    dock.copy_result()
+    assert dock.message.kind == "warning"
+    dock.session.set_scan(cone_scan)
+    dock.choose("fdk")
+    dock.preview.region.setChecked(True)
+    dock.preview.planes.setValue(4)
+    dock.session.layers.viewpoint.go_to(cone_scan.grid, (4, 8, 8))
+    dock.run_button.click()
+    ended(qtbot, dock)
+    made = dock.runs.result.record["command"]
+    first = dock.session.viewer.layers.selection.active
+    dock.session.layers.viewpoint.go_to(cone_scan.grid, (10, 8, 8))
+    dock.copy_command()
+    assert QApplication.clipboard().text() != made
+    dock.result_button.click()
+    assert QApplication.clipboard().text() == made
+    dock.preview.region.setChecked(False)
+    dock.run_button.click()
+    ended(qtbot, dock)
+    dock.result_button.click()
+    assert QApplication.clipboard().text() == dock.runs.result.record["command"] != made
+    dock.session.viewer.layers.selection.active = first
+    dock.result_button.click()
+    assert QApplication.clipboard().text() == made

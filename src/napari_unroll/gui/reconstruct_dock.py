@@ -5,7 +5,7 @@ Wires forms to ``pipeline.resolve`` and to what runs reconstructions; no numeric
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from napari_unroll.gui.away_jobs import AwayRun, Found, begun, gone_on
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.elsewhere import ElsewhereBox
 from napari_unroll.gui.forms import RecordForm
+from napari_unroll.gui.layers import RECORD
 from napari_unroll.gui.method_box import MethodBox
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.preview_box import LIVE_S, PreviewBox
@@ -40,6 +41,9 @@ KEYS = {"run": "Ctrl+Return", "finish": "Ctrl+Shift+Return", "cancel": "Ctrl+."}
 """Button → shortcut; none of napari's own."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 NO_FILE = "This scan is in no file, so a run of it could not go on: save it first (Copy as command asks where)."
+NO_SOURCE = (
+    "The scan of this result was in no file, so no command can make it again; save the scan before the next run."
+)
 NO_STORE = "A run is kept in a store whose name ends with .ome.zarr;"
 
 
@@ -133,13 +137,18 @@ class ReconstructDock(parts.DockFrame):
             "Colour: relative distance of each patch from the data; dark is consistent, uncoloured has not arrived."
         )
         self.arrived.toggled.connect(self._show_arrived)
-        self.copy_button = parts.button("Copy as command", self.copy_command, "The line that repeats this in a shell.")
-        self.python_button = parts.button("Copy as Python", self.copy_python, "The lines that repeat this in a script.")
+        now = "what Run would do now, a preview about the slice that is shown now"
+        self.copy_button = parts.button("Copy as command", self.copy_command, f"The line that does in a shell {now}.")
+        self.python_button = parts.button("Copy as Python", self.copy_python, f"The lines that do in a script {now}.")
+        self.result_button = parts.button(
+            "Copy result's command", self.copy_result,
+            "The line that made the result whose layer is selected, else the last one, whatever is chosen now.",
+        )  # fmt: skip
         self.save_button = parts.button("Save result…", self._ask_save, "OME-Zarr, TIFF or NPY, with its provenance.")
         self.save_button.setEnabled(False)
         self.body.addWidget(self.arrived)
         self.body.addWidget(parts.row(self.copy_button, self.python_button, stretch=(1, 1)))
-        self.body.addWidget(self.save_button)
+        self.body.addWidget(parts.row(self.save_button, self.result_button, stretch=(1, 1)))
 
     # choices
 
@@ -400,15 +409,34 @@ class ReconstructDock(parts.DockFrame):
     # out
 
     def copy_command(self) -> None:
-        """Put the command line that repeats this run on the clipboard."""
+        """Put the command line of what Run would do on the clipboard."""
         self._copy(lambda plan: plan.command)
 
     def copy_python(self) -> None:
-        """Put the lines of Python that repeat this run on the clipboard."""
+        """Put the lines of Python of what Run would do on the clipboard."""
         self._copy(lambda plan: plan.script)
 
+    def copy_result(self) -> None:
+        """Put the command line that made a result on the clipboard."""
+        record = self._record()
+        if "command" not in record:
+            self.message.say(
+                "There is no result yet: run a reconstruction, or select the layer of a result.", "warning"
+            )
+        elif not record["scan"]["source"]:
+            self.message.say(NO_SOURCE, "warning")
+        else:
+            QApplication.clipboard().setText(record["command"])
+            self.message.say(f"Copied: {record['command']}")
+
+    def _record(self) -> Mapping[str, Any]:
+        """How the result came about whose layer is selected, the last one where none is; empty where there is none."""
+        layer, last = self.session.viewer.layers.selection.active, self.runs.result
+        told = {} if layer is None else layer.metadata.get(RECORD)
+        return told or ({} if last is None else last.record)
+
     def _copy(self, text: Callable[[Plan], str]) -> None:
-        """Copy what repeats the run; a scan that is in no file is saved first."""
+        """Copy what does the run; a scan that is in no file is saved first."""
         plan, scan = self.estimate(), self.session.scan
         if plan is None or scan is None:
             self.message.say(self.memory.text() or NO_SCAN, "warning")
