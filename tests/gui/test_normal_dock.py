@@ -58,7 +58,14 @@ def test_fit_shows_error_and_fills_the_table(fitted):
         1,
         1,
     ]
-    assert "completed" in fitted.message.text()
+    assert fitted.message.text() == "Fit completed."
+
+
+def test_what_was_said_of_a_fit_leaves_when_something_else_is_done(fitted, qtbot):
+    fitted.compare_button.click()
+    assert fitted.message.text() == ""
+    ended(qtbot, fitted)
+    assert fitted.message.text() == "Comparison completed."
 
 
 def test_a_second_fit_comes_from_the_cache_and_compares_forms(fitted, qtbot):

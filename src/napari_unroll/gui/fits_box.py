@@ -18,6 +18,8 @@ COLUMNS = {
     "s": "Seconds of the fit.",
 }
 """Column of the table of fits → its tooltip."""
+MOST_ROWS = 4
+"""That are seen at once."""
 
 
 class FitsBox(QWidget):
@@ -32,7 +34,6 @@ class FitsBox(QWidget):
             self.table, "Fits so far", "A row for every fit of this scan; the titles of the columns explain them."
         )
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.table.setFixedHeight(128)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(5)
@@ -43,6 +44,7 @@ class FitsBox(QWidget):
     def forget(self) -> None:
         """There is no fit."""
         self.table.setRowCount(0)
+        self._fit_height()
         self.errors.setText("")
         self.errors.hide()
 
@@ -60,4 +62,14 @@ class FitsBox(QWidget):
             item = QTableWidgetItem(text)
             item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
             self.table.setItem(at, column, item)
+        self._fit_height()
         self.table.scrollToBottom()
+
+    def _fit_height(self) -> None:
+        """As many rows as there are, one at least; what is beyond MOST_ROWS scrolls."""
+        header, row = (
+            self.table.horizontalHeader().sizeHint().height(),
+            self.table.verticalHeader().defaultSectionSize(),
+        )
+        rows = min(max(self.table.rowCount(), 1), MOST_ROWS)
+        self.table.setFixedHeight(header + rows * row + 2 * self.table.frameWidth() + 2)

@@ -6,6 +6,7 @@ Wires forms to jobs and layers; no numerics.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from napari_unroll.gui.rectangle import Rectangle
 from napari_unroll.gui.region_box import RegionBox
 from napari_unroll.gui.worker import Run
 from napari_unroll.normal import inspect, report
+from napari_unroll.normal.effect import ImageError
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
@@ -199,15 +201,26 @@ class NormalDock(parts.DockFrame):
         except UnrollError as error:
             self.message.error(error)
             return
-        self.message.say("")
         self.curve.clear_curves()
-        run = self.session.runner.start(self._fit_job(scan), "fit")
-        run.event.connect(self._on_event)
-        run.finished.connect(self._on_fitted)
-        self.progress.start()
+        job = normal_jobs.fit(scan, self._options, self.session.physics, preferences().device)
+        self._start(job, "fit", self._on_fitted).event.connect(self._on_event)
 
-    def _fit_job(self, scan: Scan) -> normal_jobs.Make:
-        return normal_jobs.fit(scan, self._options, self.session.physics, preferences().device)
+    def _start(self, job: normal_jobs.Make, what: str, found: Callable[[Any], None]) -> Run:
+        """Begin a job; what was said of an earlier one goes. ``found`` gets its result."""
+        self.message.say("")
+        run = self.session.runner.start(job, what)
+        run.finished.connect(lambda finished: self._on_end(what, finished, found))
+        self.progress.start()
+        return run
+
+    def _on_end(self, what: str, finished: Finished, found: Callable[[Any], None]) -> None:
+        self.progress.end(complete=finished.result is not None)
+        if finished.result is None:
+            self.message.ended(finished)
+            return
+        kind = "good" if finished.outcome is Outcome.COMPLETED else "info"
+        self.message.say(f"{what[:1].upper()}{what[1:]} {finished.outcome}.", kind)
+        found(finished.result)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, IterationDone) and event.n_iterations > 1:  # a closed form has no curve
@@ -215,20 +228,15 @@ class NormalDock(parts.DockFrame):
             self.curve.add("images", calls, event.metrics.get("error_image"))
             self.curve.add("white noise", calls, event.metrics.get("error_gaussian"))
 
-    def _on_fitted(self, finished: Finished) -> None:
-        kind = {Outcome.FAILED: "error", Outcome.COMPLETED: "good"}.get(finished.outcome, "info")
-        self.message.say(finished.advice if finished.result is None else f"Fit {finished.outcome}.", kind)
-        self.progress.end(complete=finished.result is not None)
-        if finished.result is None:
-            return
-        self.fitted = finished.result
-        self.session.physics = self.fitted.physics
-        self.session.set_factors(self.fitted.factors, self._options)
-        self.fits_box.add(self.fitted)
-        self.fits.append(self.fitted)
-        self.region.list_fits([fitted.factors.form for fitted in self.fits], normal_jobs.n_coils(self.fitted))
+    def _on_fitted(self, fitted: Fitted) -> None:
+        self.fitted = fitted
+        self.session.physics = fitted.physics
+        self.session.set_factors(fitted.factors, self._options)
+        self.fits_box.add(fitted)
+        self.fits.append(fitted)
+        self.region.list_fits([fit.factors.form for fit in self.fits], normal_jobs.n_coils(fitted))
         self._look_where_drawn()
-        profile = inspect.radial_profile(self.fitted.factors)
+        profile = inspect.radial_profile(fitted.factors)
         self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))
         self._enable()
 
@@ -293,16 +301,9 @@ class NormalDock(parts.DockFrame):
             make_x = lambda: values  # noqa: E731
         else:
             make_x = lambda: inspect.probe_volume(kind, fitted.physics, index)  # type: ignore[arg-type]  # noqa: E731
-        run = self.session.runner.start(normal_jobs.compare(fitted, make_x), "comparison")
-        run.finished.connect(self._on_compared)
-        self.progress.start()
+        self._start(normal_jobs.compare(fitted, make_x), "comparison", self._on_compared)
 
-    def _on_compared(self, finished: Finished) -> None:
-        self.progress.end(complete=finished.result is not None)
-        if finished.result is None:
-            self.message.ended(finished)
-            return
-        found: Compared = finished.result
+    def _on_compared(self, found: Compared) -> None:
         self.compared, pair = found, found.pair
         self.numbers.setText(
             f"Relative error {report.percent(pair.error)}.<br>N {parts.seconds(pair.seconds_exact)}, "
@@ -403,16 +404,9 @@ class NormalDock(parts.DockFrame):
         scan = self.session.scan
         if self.fitted is None or scan is None or scan.truth is None:
             return
-        run = self.session.runner.start(normal_jobs.image_error(self.fitted, scan.truth), "effect on a reconstruction")
-        run.finished.connect(self._on_effect)
-        self.progress.start()
+        self._start(normal_jobs.image_error(self.fitted, scan.truth), "effect on a reconstruction", self._on_effect)
 
-    def _on_effect(self, finished: Finished) -> None:
-        self.progress.end(complete=finished.result is not None)
-        found = finished.result
-        if found is None:
-            self.message.ended(finished)
-            return
+    def _on_effect(self, found: ImageError) -> None:
         self.effect.setText(
             f"Ñ changes the image by {report.percent(found.caused)}; distance from the truth {report.percent(found.exact)} "
             f"with N, {report.percent(found.approximated)} with Ñ."
@@ -422,18 +416,9 @@ class NormalDock(parts.DockFrame):
 
     def check_patch(self) -> None:
         """Evaluate Ñ on one patch of the chosen size."""
-        if self.fitted is None:
-            return
-        run = self.session.runner.start(normal_jobs.check_patch(self.fitted, self.patch_box.edge.value()), "patch")
-        run.finished.connect(self._on_patch)
-        self.progress.start()
-
-    def _on_patch(self, finished: Finished) -> None:
-        self.progress.end(complete=finished.result is not None)
-        if finished.result is None:
-            self.message.ended(finished)
-            return
-        self.patch_box.show_check(finished.result)
+        if self.fitted is not None:
+            job = normal_jobs.check_patch(self.fitted, self.patch_box.edge.value())
+            self._start(job, "patch", self.patch_box.show_check)
 
     # out
 
