@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Layer, Points, Surface, Vectors
+from napari.utils import Colormap
 
 from napari_unroll.gui.placement import AXIS_LABELS
 from napari_unroll.gui.setup import Setup
 
 FACES = np.array([[0, 1, 2], [0, 2, 3]])
 """Of a rectangle by its corners."""
+DETECTOR = Colormap(["black", "#4aa3ff"], name="detector")
+TURN = 1e-5
+"""Radians."""
 
 
 def setup_layers(setup: Setup) -> list[Layer]:
@@ -26,7 +30,15 @@ def setup_layers(setup: Setup) -> list[Layer]:
     made: list[Layer] = [
         Vectors(_vectors(setup.volume), name="volume's edges", edge_color="#5fd38d", **lines),
         Vectors(_vectors(setup.rays), name="rays", edge_color="#ffc850", **lines),
-        Surface((setup.detector, FACES, np.ones(4)), name="detector", colormap="blue", opacity=0.6, **shared),
+        Surface(
+            (setup.detector, FACES, np.ones(4)),
+            name="detector",
+            colormap=DETECTOR,
+            contrast_limits=(0, 1),
+            shading="none",
+            opacity=0.6,
+            **shared,
+        ),
     ]
     if len(setup.path):
         dots = {"border_width": 0, **shared}
@@ -47,5 +59,11 @@ def move_setup(layers: Sequence[Layer], setup: Setup) -> None:
 
 
 def _vectors(lines: np.ndarray) -> np.ndarray:
-    """Lines (n, 2, 3) by their ends as napari has them: start and direction."""
-    return np.stack([lines[:, 0], lines[:, 1] - lines[:, 0]], axis=1)
+    """Lines (n, 2, 3) by their ends as napari has them: start and direction.
+
+    napari (0.9.2) draws a line as two ribbons, across its cross products with z and with x. Along these axes one of them
+    vanishes and the other is not seen from its edge, so that such lines are turned by an angle that nobody sees.
+    """
+    direction = lines[:, 1] - lines[:, 0]
+    direction[:, 1] += TURN * np.linalg.norm(direction, axis=1)
+    return np.stack([lines[:, 0], direction], axis=1)
