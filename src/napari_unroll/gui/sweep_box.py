@@ -80,7 +80,7 @@ class SweepBox(parts.Fold):
         self.advice.setText(
             "Click on the sharpest slice."
             if best is None
-            else f"The slice at {self._names()[best]} has the most contrast; click on the one that you find sharpest."
+            else f"The slice “{self._names()[best]}” has the most contrast; click on the one that you find sharpest."
         )
         self.pick(found.offsets.index(0.0) if best is None else best)
 
