@@ -95,18 +95,54 @@ def test_profiles_follow_the_cursor(dock, cone_scan):
     dock.session.viewer.cursor.position = tuple(
         o + i * s for o, i, s in zip(grid.origin_mm, at, grid.spacing_mm, strict=True)
     )
-    dock.profile_button.click()
-    x, y = dock.curve.points("truth")
+    dock.profile.button.click()
+    x, y = dock.profile.curve.points("truth")
     assert np.allclose(y, cone_scan.truth[8, 5])
     assert np.isclose(x[0], grid.origin_mm[2])
-    assert np.allclose(dock.curve.points("half")[1], 0.5 * cone_scan.truth[8, 5])
-    assert dock.where.text() == "through z 8, y 5"
+    assert np.allclose(dock.profile.curve.points("half")[1], 0.5 * cone_scan.truth[8, 5])
+    assert dock.profile.where.text() == "through z 8, y 5"
+
+
+def test_a_line_that_is_drawn_in_the_view_is_followed(dock, qtbot, cone_scan):
+    dock.side_button.click()
+    dock.profile.along.setCurrentText("drawn in the view")
+    dock.profile.button.click()
+    viewer, line = dock.session.viewer, dock.profile.line.layer
+    assert not viewer.canvas.grid.enabled
+    assert viewer.layers[-1] is line
+    z = dock.session.layers.viewpoint.plane(cone_scan.grid)
+    np.testing.assert_allclose(dock.profile.curve.points("truth")[1], cone_scan.truth[z, 8], rtol=1e-6)
+    grid = cone_scan.grid
+    column = np.array([[2, 5], [12, 5]])
+    line.data = [np.array(grid.origin_mm[1:]) + column * grid.spacing_mm[1:]]
+    qtbot.waitUntil(lambda: len(dock.profile.curve.points("truth")[0]) == 11, timeout=TIMEOUT_MS)
+    x, y = dock.profile.curve.points("truth")
+    np.testing.assert_allclose(y, cone_scan.truth[z, 2:13, 5], rtol=1e-6)
+    np.testing.assert_allclose(x, grid.spacing_mm[1] * np.arange(11), rtol=1e-6)
+    np.testing.assert_allclose(dock.profile.curve.points("half")[1], 0.5 * np.array(y), rtol=1e-6)
+    dock.session.layers.viewpoint.go_to(grid, (z + 3, 8, 8))
+    qtbot.waitUntil(lambda: f"z {z + 3};" in dock.profile.where.text(), timeout=TIMEOUT_MS)
+    np.testing.assert_allclose(dock.profile.curve.points("truth")[1], cone_scan.truth[z + 3, 2:13, 5], rtol=1e-6)
+    dock.profile.along.setCurrentIndex(0)
+    assert line not in viewer.layers
+
+
+def test_magnitudes_are_measured_against_magnitudes(model, qtbot, mri_scan):
+    session = session_of(model)
+    session.set_scan(mri_scan)
+    session.layers.show_volume("s · other", 1j * mri_scan.truth, mri_scan.grid, role="result")
+    made = CompareDock(model)
+    qtbot.addWidget(made)
+    assert made.reference.currentText().endswith("truth")
+    assert [made.table.item(r, 0).text() for r in range(made.table.rowCount())] == ["other"]
+    measured(made, qtbot)
+    assert made.table.item(0, 3).text() == "0.000"
 
 
 def test_a_mirrored_reference_is_a_sentence(dock):
     dock._reference().scale = (-1.0, 1.0, 1.0)
     dock.draw_profile()
-    assert "Voxel sizes" in dock.where.text()
+    assert "Voxel sizes" in dock.profile.where.text()
 
 
 def test_nothing_ticked_is_a_sentence(dock):

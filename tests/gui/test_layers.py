@@ -9,10 +9,10 @@ from napari.utils.notifications import notification_manager
 
 from napari_unroll.events import Finished, IterationDone, Outcome, PatchDone, QuickLook
 from napari_unroll.gui import contributions, images, result_view, stored_image
+from napari_unroll.gui.drawn import Rectangle
 from napari_unroll.gui.images import contrast
 from napari_unroll.gui.layers import LayerWriter
 from napari_unroll.gui.placement import grid_of, placement, projections_placement, values_of
-from napari_unroll.gui.rectangle import Rectangle
 from napari_unroll.gui.session import session_of
 from napari_unroll.io import ome_zarr
 from napari_unroll.scan.geometry import VolumeGrid

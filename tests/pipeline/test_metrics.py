@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_unroll.errors import ParameterError
-from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
+from napari_unroll.pipeline.metrics import difference, fsc, line_profile, nrmse, psnr, ssim
 
 
 def volume(shape=(12, 13, 14)):
@@ -85,3 +85,18 @@ def test_differences_are_between_magnitudes():
 
 def test_where_no_window_fits_there_is_no_similarity():
     assert np.isnan(ssim(np.ones((3, 8, 20), np.float32), np.ones((3, 8, 20), np.float32)))
+
+
+def test_a_profile_is_exact_where_the_plane_is_linear():
+    y, x = np.mgrid[:9.0, :11.0]
+    position, values = line_profile(2 * y + 3 * x, np.array([[1.0, 0.5], [7.0, 8.5]]), (0.5, 2.0))
+    share = position / position[-1]
+    np.testing.assert_allclose(values, 2 * (1 + 6 * share) + 3 * (0.5 + 8 * share))
+    assert position[-1] == pytest.approx(np.hypot(6 * 0.5, 8 * 2.0))
+    assert len(position) == 9
+    assert np.isnan(line_profile(y, np.array([[0.0, -3.0], [0.0, 4.0]]), (1.0, 1.0))[1][:2]).all()
+
+
+def test_a_profile_of_a_point_is_one_value():
+    position, values = line_profile(np.ones((3, 3)), np.array([[1.0, 1.0], [1.0, 1.0]]), (1.0, 1.0))
+    assert (position.tolist(), values.tolist()) == ([0.0], [1.0])

@@ -29,11 +29,11 @@ from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.images import contrast
 from napari_unroll.gui.layers import DIFFERENCE
 from napari_unroll.gui.placement import ROLE, grid_of, values_of
+from napari_unroll.gui.profile_box import ProfileBox, short
 from napari_unroll.io.atomic import replacing
 from napari_unroll.pipeline.metrics import difference, fsc, nrmse, psnr, ssim
 from napari_unroll.scan.scan import Scan
 
-AXES = ("z", "y", "x")
 COLUMNS = {
     "volume": "Ticked volumes are measured, shown and drawn.",
     "PSNR (dB)": "Peak signal-to-noise ratio; the reference's largest value is the peak.",
@@ -125,18 +125,9 @@ class CompareDock(parts.DockFrame):
         self.body.addWidget(parts.Fold("Correlation by frequency", self.shells))
 
     def _build_profile(self) -> None:
-        self.axis = parts.explain(QComboBox(), "Direction of the line", "The axis along which values are drawn.")
-        self.axis.addItems([f"along {a}" for a in AXES])
-        self.axis.setCurrentIndex(2)
-        self.profile_button = parts.button(
-            "Draw profile", self.draw_profile, "Values along a line through the cursor's voxel (the middle if outside)."
-        )
-        self.curve = Curve(self.session.viewer, "mm", "value", height=190)
-        self.where = parts.Note()
-        box = parts.section(
-            "Line profile", parts.row(self.axis, self.profile_button, stretch=(1, 1)), self.where, self.curve
-        )
-        self.body.addWidget(box)
+        self.profile = ProfileBox(self.session)
+        self.profile.wanted.connect(self.draw_profile)
+        self.body.addWidget(self.profile)
 
     # layers
 
@@ -161,7 +152,7 @@ class CompareDock(parts.DockFrame):
         self._on_reference()
 
     def _on_scan(self, scan: Scan | None) -> None:
-        self.curve.clear_curves()
+        self.profile.forget()
 
     def _on_reference(self, name: str = "") -> None:
         reference = self._reference()
@@ -172,7 +163,7 @@ class CompareDock(parts.DockFrame):
         for volume in fitting:
             if "phase" not in volume.name and not str(volume.metadata.get(ROLE)).startswith("normal"):
                 self._add_row(volume.name, *kept.get(volume.name, (True, "", "", "")))
-        for widget in (self.measure_button, self.side_button, self.profile_button):
+        for widget in (self.measure_button, self.side_button, self.profile.button):
             widget.setEnabled(reference is not None)
 
     def _name(self, at: int) -> str:
@@ -186,7 +177,7 @@ class CompareDock(parts.DockFrame):
     def _add_row(self, name: str, ticked: bool, *numbers: str) -> None:
         at = self.table.rowCount()
         self.table.insertRow(at)
-        first = QTableWidgetItem(_short(name))
+        first = QTableWidgetItem(short(name))
         first.setToolTip(name)
         first.setData(Qt.ItemDataRole.UserRole, name)
         first.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
@@ -230,7 +221,7 @@ class CompareDock(parts.DockFrame):
                     self.table.item(at, column).setText(number)
         self.shells.clear_curves()
         for name, found in self.found.items():
-            self.shells.set(_short(name), *found.shells)
+            self.shells.set(short(name), *found.shells)
         for needs_numbers in (self.difference_button, self.save_button):
             needs_numbers.setEnabled(bool(self.found))
 
@@ -238,7 +229,7 @@ class CompareDock(parts.DockFrame):
         """The differences that were measured, as one group of layers that is replaced."""
         reference = self._reference()
         shape = None if reference is None else values_of(reference).shape
-        found = {_short(name): f.difference for name, f in self.found.items()}
+        found = {short(name): f.difference for name, f in self.found.items()}
         fitting = {name: d for name, d in found.items() if d.shape == shape}
         if reference is None or not fitting:
             self.message.say("Measure first: the differences are those of the last measurement.", "warning")
@@ -290,28 +281,10 @@ class CompareDock(parts.DockFrame):
             self.session.layers.show_only(ticked[-1:])
 
     def draw_profile(self) -> None:
-        """Draw the reference and the ticked volumes along a line."""
+        """Draw the reference and the ticked volumes along a line; one in the view needs it whole."""
         reference = self._reference()
         if reference is None:
             return
-        axis = self.axis.currentIndex()
-        try:
-            grid = grid_of(reference)
-        except ScanError as error:
-            self.where.setText(str(error))
-            return
-        index = self.session.layers.viewpoint.index_at_cursor(grid)
-        self.curve.clear_curves()
-        for layer in (reference, *self._ticked()):
-            at: list[Any] = list(index)
-            at[axis] = slice(None)
-            values = np.asarray(values_of(layer)[tuple(at)], dtype=float)
-            position = layer.translate[axis] + layer.scale[axis] * np.arange(len(values))
-            self.curve.set(_short(layer.name), position, values)
-        here = ", ".join(f"{a} {i}" for j, (a, i) in enumerate(zip(AXES, index, strict=True)) if j != axis)
-        self.where.setText(f"through {here}")
-
-
-def _short(name: str) -> str:
-    """The part of a layer's name after the scan's."""
-    return name.rsplit(" · ", 1)[-1]
+        if self.profile.is_drawn and self.session.viewer.canvas.grid.enabled:
+            self.one_view()
+        self.profile.show_volumes(reference, self._ticked())

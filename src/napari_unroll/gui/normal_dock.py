@@ -19,6 +19,7 @@ from napari_unroll.errors import UnrollError
 from napari_unroll.events import Event, Finished, IterationDone, Outcome
 from napari_unroll.gui import figure, normal_jobs, parts
 from napari_unroll.gui.curve import Curve
+from napari_unroll.gui.drawn import Rectangle
 from napari_unroll.gui.fits_box import FitsBox
 from napari_unroll.gui.forms import RecordForm
 from napari_unroll.gui.images import DIVERGING, contrast, log_map, real
@@ -26,7 +27,6 @@ from napari_unroll.gui.normal_jobs import Compared, Fitted
 from napari_unroll.gui.patch_box import PatchBox
 from napari_unroll.gui.placement import values_of
 from napari_unroll.gui.preferences import preferences
-from napari_unroll.gui.rectangle import Rectangle
 from napari_unroll.gui.region_box import RegionBox
 from napari_unroll.gui.worker import Run
 from napari_unroll.normal import inspect, report

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QSpinBox, QVBoxLayout, QWidget
 from superqt.utils import QSignalDebouncer
 
 from napari_unroll.gui import parts
-from napari_unroll.gui.rectangle import Rectangle
+from napari_unroll.gui.drawn import Rectangle
 from napari_unroll.gui.session import Session
 from napari_unroll.scan.scan import Scan
 

@@ -6,14 +6,17 @@ the constants and window of Wang et al. (2004), doi:10.1109/TIP.2003.819861.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.fft
+import scipy.ndimage
 from skimage.metrics import structural_similarity
 
 from napari_unroll.interrupt import check
 from napari_unroll.scan.quality import comparable, psnr
 
-__all__ = ["difference", "fsc", "nrmse", "psnr", "ssim"]
+__all__ = ["difference", "fsc", "line_profile", "nrmse", "psnr", "ssim"]
 RADIUS = 5
 """Of the window, 3.5 σ."""
 PART = 1 << 21
@@ -63,6 +66,18 @@ def nrmse(volume: np.ndarray, truth: np.ndarray) -> float:
     x, t = comparable(volume, truth)
     norm = float(np.linalg.norm(t.astype(np.float64)))
     return float(np.linalg.norm((x - t).astype(np.float64))) / norm if norm else float("inf")
+
+
+def line_profile(plane: np.ndarray, ends: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Values of a plane (y, x) along a straight line: mm from its beginning, and the values there, linear between pixels.
+
+    ``ends`` (2, y x) are in pixels, at most one of which lies between two values; outside the plane there is NaN.
+    """
+    step = np.diff(ends, axis=0)[0]
+    share = np.linspace(0, 1, int(np.ceil(np.abs(step).max())) + 1)
+    at = ends[0] + share[:, None] * step
+    values = scipy.ndimage.map_coordinates(plane, at.T, order=1, mode="constant", cval=np.nan)
+    return share * float(np.linalg.norm(step * np.asarray(spacing_mm))), values
 
 
 def ssim(volume: np.ndarray, truth: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_unroll.gui.rectangle import Rectangle
+from napari_unroll.gui.drawn import Rectangle
 from napari_unroll.gui.viewpoint import Viewpoint
 from napari_unroll.scan.geometry import VolumeGrid
 
