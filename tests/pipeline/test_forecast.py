@@ -205,6 +205,12 @@ def test_the_fit_counts_once_per_scan():
     assert times.expected("a", other, "cpu", False, Counted(4.0, 2.0)).seconds == pytest.approx(16.0)
 
 
+def test_a_fit_that_nobody_timed_is_taken_out_too_where_it_is_there():
+    guess = times.expected("a", tiny.cone(), "cpu", False, Counted(2.0, 1.0))
+    assert guess.seconds == pytest.approx(3.0)
+    assert guess.without_fit().seconds == pytest.approx(2.0)
+
+
 def test_two_sizes_say_how_the_stages_grow():
     scan = tiny.cone()
     for work, iterations in ((1.0, 2.0), (4.0, 16.0)):

@@ -165,15 +165,16 @@ _RUNS = TypeAdapter(Runs)
 
 @dataclass(frozen=True)
 class Expected:
-    """What a run is expected to take. ``stages`` are empty where the method never ran on this machine."""
+    """What a run is expected to take, ``fit_s`` of it for a fit. ``stages`` are empty where the method never ran here."""
 
     seconds: float
     stages: tuple[StageTime, ...] = ()
+    fit_s: float = 0.0
 
     def without_fit(self) -> Expected:
         """The same where the normal operator is there already."""
         kept = tuple(stage for stage in self.stages if not stage.name.startswith(FIT))
-        return Expected(self.seconds - sum(s.seconds for s in self.stages if s not in kept), kept)
+        return Expected(self.seconds - self.fit_s, kept)
 
     @property
     def text(self) -> str:
@@ -245,7 +246,7 @@ def expected(method: str, scan: Scan, device: str, is_region: bool, work: Counte
     if not work.fit_s or _is_fitted(known, scan):
         return own
     fit = _scaled(known, _key(FIT, scan, device, is_region), Counted(work.fit_s))
-    return Expected(own.seconds + fit.seconds, (*fit.stages, *own.stages) if own.stages else ())
+    return Expected(own.seconds + fit.seconds, (*fit.stages, *own.stages) if own.stages else (), fit.seconds)
 
 
 def _scaled(known: Runs, key: str, work: Counted) -> Expected:
