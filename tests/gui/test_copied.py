@@ -17,6 +17,7 @@ from napari_unroll.physics import samples
 from napari_unroll.pipeline.geometry_sweep import QUANTITIES
 from napari_unroll.scan.scan import Provenance
 from tests.gui.conftest import TIMEOUT_MS
+from tests.methods import tiny
 
 FILE = {"view_step": (1, 2), "bin": (1, 2), "hot_pixels": (0.0, 20.0), "stripes": ("off", "offset"), "axis_px": (9.25,)}
 METHODS = {
@@ -24,6 +25,8 @@ METHODS = {
     "cgls": {"n_iterations": (2, 3), "precondition": (True,), "damping": (0.1, 0.0)},
     "tv-fista": {"n_iterations": (2, 3), "strength": (0.2, 1e-5), "positivity": (False, True)},
 }
+MRI_METHODS = {"cg-sense": {"n_iterations": (2, 3), "damping": (0.1, 0.0)}, "wavelet-l1": {"n_iterations": (2, 3)}}
+LEARNED = "unrolled-pgd"
 FITS = {"n_probes": (3, 4), "seed": (5, 6), "form": ("dcd", "dc")}
 SETTINGS = {"patch_size": ("auto", 12), "overlap": ("auto", 2), "device": ("cpu",), "precision": ("auto", "float32")}
 
@@ -76,8 +79,19 @@ class Edits:
         assert self.session.scan.provenance == Provenance(source="", format="napari layer")
         self.docks.reconstruct._ask_scan_path = lambda: folder / "layer.h5"
 
+    def open_mri(self, scan, folder):
+        self.docks.scan.open_sample(list(jobs.SAMPLES)[1])
+        self.ended()
+
+    def open_learned(self, scan, folder):
+        """A sample, and weights of a file of the user's."""
+        self.open_sample(scan, folder)
+        self.session.use_weights(Path(tiny.weights(folder, self.session.scan, LEARNED)), LEARNED)
+
     def change_volume(self):
         """Another grid, and the detector where the slice that is clicked on has it."""
+        if self.session.scan.modality != "ct":
+            return
         dock = self.docks.scan
         self.fill(dock.volume, {"z": (10, 12), "y": (13, 15), "x": (14, 16), "voxel_mm": (2.5, 3.0)})
         dock.apply_volume.click()
@@ -92,8 +106,10 @@ class Edits:
     def change_run(self):
         """Method, parameters, the operator's fit, settings, and the region of a preview."""
         dock = self.docks.reconstruct
-        dock.choose(list(METHODS)[self.seed % len(METHODS)])
-        self.fill(dock.method.params, METHODS[dock.method.chosen.name])
+        if dock.method.chosen.name != LEARNED:
+            methods = METHODS if self.session.scan.modality == "ct" else MRI_METHODS
+            dock.choose(list(methods)[self.seed % len(methods)])
+            self.fill(dock.method.params, methods[dock.method.chosen.name])
         self.fill(dock.settings, SETTINGS)
         self.fill(self.docks.normal.form, FITS)
         self.docks.normal.fit_button.click()
@@ -145,7 +161,9 @@ def edited(viewer, qtbot, tmp_path):
     return edit
 
 
-@pytest.mark.parametrize(("seed", "origin"), [(0, "file"), (1, "sample"), (2, "layer"), (3, "file")])
+@pytest.mark.parametrize(
+    ("seed", "origin"), [(0, "file"), (1, "sample"), (2, "layer"), (3, "file"), (6, "mri"), (7, "mri"), (8, "learned")]
+)
 def test_the_copied_command_in_a_shell_gives_the_values_of_the_window(edited, tmp_path, seed, origin):
     edits = edited(seed, origin)
     values, dock = edits.run(), edits.docks.reconstruct
@@ -160,3 +178,12 @@ def test_the_copied_script_in_python_gives_the_values_of_the_window(edited, tmp_
     values = edits.run()
     script = edits.copied(edits.docks.reconstruct.python_button)
     same(values, elsewhere([sys.executable, "-c", script], tmp_path / "python"))
+
+
+def test_the_command_of_a_result_gives_its_values_whatever_was_clicked_since(edited, tmp_path):
+    edits = edited(3, "file")
+    values, dock = edits.run(), edits.docks.reconstruct
+    dock.preview.region.setChecked(not dock.preview.region.isChecked())
+    dock.choose("cgls")
+    edits.session.layers.viewpoint.go_to(edits.session.scan.grid, (1, 0, 0))
+    same(values, elsewhere(["bash", "-c", edits.copied(dock.result_button)], tmp_path / "shell"))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from napari_unroll.events import Outcome
-from napari_unroll.gui import demo
+from napari_unroll.gui import demo, reconstruct_dock
+from napari_unroll.gui.preview_box import LIVE_PAUSE_MS
 from napari_unroll.physics.volume_physics import VolumePhysics
 from tests.gui.conftest import TIMEOUT_MS
 from tests.methods import tiny
@@ -76,6 +77,25 @@ def test_a_slab_of_a_tenth_of_the_planes_takes_at_most_a_third_of_the_work(dock,
         preview = work.taken()
         print(method, whole, preview)
         assert all(part <= all_of_it / 3 for part, all_of_it in zip(preview, whole, strict=True))
+
+
+def test_a_live_preview_that_takes_longer_than_was_foretold_ends_by_itself(dock, qtbot, monkeypatch):
+    """Foretold to take no time."""
+    monkeypatch.setattr(reconstruct_dock, "LIVE_S", 0.2)
+    monkeypatch.setattr(type(dock), "_seconds", lambda *_: 0.0)
+    dock.session.set_scan(tiny.cone(20, 40))
+    dock.choose("tv-fista")
+    for name, value in {"tolerance": 0.0, "n_iterations": 10_000}.items():
+        dock.method.params.fields[name].value = value
+    dock.preview.live.setChecked(True)
+    qtbot.waitUntil(lambda: dock.session.runner.busy, timeout=TIMEOUT_MS)
+    qtbot.waitUntil(lambda: not dock.preview.live.isChecked(), timeout=TIMEOUT_MS)
+    assert "this preview takes longer than" in dock.message.text()
+    assert dock.session.runner.busy, "what runs is not given up"
+    dock.cancel_button.click()
+    dock.method.params.fields["n_iterations"].value = 9999
+    qtbot.wait(2 * LIVE_PAUSE_MS)
+    assert not dock.session.runner.busy
 
 
 def test_a_live_preview_of_more_than_ten_seconds_ends_by_itself(dock, qtbot):
