@@ -25,7 +25,7 @@ METHODS = {
     "cgls": {"n_iterations": (2, 3), "precondition": (True,), "damping": (0.1, 0.0)},
     "tv-fista": {"n_iterations": (2, 3), "strength": (0.2, 1e-5), "positivity": (False, True)},
 }
-MRI_METHODS = {"cg-sense": {"n_iterations": (2, 3), "damping": (0.1, 0.0)}, "wavelet-l1": {"n_iterations": (2, 3)}}
+MRI_METHODS = {"cg-sense": {"n_iterations": (2, 3)}, "wavelet-l1": {"n_iterations": (2, 3)}}
 LEARNED = "unrolled-pgd"
 FITS = {"n_probes": (3, 4), "seed": (5, 6), "form": ("dcd", "dc")}
 SETTINGS = {"patch_size": ("auto", 12), "overlap": ("auto", 2), "device": ("cpu",), "precision": ("auto", "float32")}

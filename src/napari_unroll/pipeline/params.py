@@ -197,10 +197,13 @@ def _default(record: type[BaseModel], name: str) -> Any:
 
 def to_options(record: BaseModel, flag: str = "--set") -> list[str]:
     """Command-line arguments that rebuild the record: ``["--set", "strength=0.01"]``; defaults are left out."""
-    return [argument for k, v in changed(record).items() for argument in (flag, f"{k}={_text(v)}")]
+    return [argument for k, v in changed(record).items() for argument in (flag, f"{k}={as_text(v)}")]
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it is given on the command line, which reads YAML."""
+    if isinstance(value, tuple):
+        value = list(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, dict)) or value is None:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from napari_unroll.pipeline.edits import edits_of
-from napari_unroll.pipeline.params import changed, to_options
+from napari_unroll.pipeline.params import as_text, changed, to_options
 from napari_unroll.scan.scan import Scan
 
 OUT = "result.ome.zarr"
@@ -38,13 +38,13 @@ def command(choices: BaseModel, method: str, params: BaseModel, scan: Scan) -> s
     """The line that repeats a run from a shell (*Copy as command*)."""
     words = ["napari-unroll", "reconstruct", scan.provenance.source or UNSAVED, "--method", method]
     for name, value in scan.provenance.options:
-        words += ["--option", f"{name}={value}"]
+        words += ["--option", f"{name}={as_text(value)}"]
     words += to_options(edits_of(scan), "--edit")
     words += to_options(params)
     for name, value in _settings(choices).items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     for name, value in choices.model_dump()["fit"].items():
-        words += ["--fit", f"{name}={value}"]
+        words += ["--fit", f"{name}={as_text(value)}"]
     if roi := choices.model_dump()["roi"]:
         words += ["--roi", ",".join(map(str, roi))]
     return shlex.join([*words, "--out", OUT])
