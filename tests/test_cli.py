@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from napari_unroll.cli.app import app
 from napari_unroll.cli.progress import ProgressBar, handle_interrupts, run_with_progress
+from napari_unroll.cli.team import joined
+from napari_unroll.errors import ParameterError
 from napari_unroll.events import Finished, IterationDone, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.io.scan_file import write_scan
 from napari_unroll.io.writers import read_volume
@@ -161,6 +163,12 @@ def test_an_existing_result_is_kept_unless_told(tmp_path):
     done = invoke(*words)  # the record beside it is there: told before the work, not after it
     assert done.exit_code == 2
     assert "r.json exists already" in done.output
+
+
+def test_processes_that_share_work_do_so_on_cpus_only(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ParameterError, match="choose --device cpu"), joined("cuda:0"):
+        pytest.fail("nothing is shared")
 
 
 def test_a_run_is_sent_elsewhere_with_the_words_that_were_given(tmp_path, monkeypatch):

@@ -105,6 +105,7 @@ def fit(
     """Fit the approximation of AᴴA and report its error; --set takes form, n_probes, kernel, n_terms, seed."""
     from napari_unroll.cli.facts import print_facts
     from napari_unroll.cli.progress import run_with_progress
+    from napari_unroll.cli.team import joined
     from napari_unroll.io.atomic import check_target
     from napari_unroll.normal.cache import cached_fit
     from napari_unroll.normal.fit import FitOptions
@@ -118,7 +119,10 @@ def fit(
         check_target(out, overwrite=True)
     scan = _open(file, option, allow_links)
     physics = build_physics(scan, device)
-    finished = run_with_progress(lambda stop: cached_fit(scan, physics, options, stop), "fit")
+    with joined(physics.device.type) as is_first:
+        finished = run_with_progress(lambda stop: cached_fit(scan, physics, options, stop), "fit")
+    if not is_first:
+        return
     print_facts({"operator": physics.reason, "form": finished.result.form, **facts(finished.result.info)})
     if out is not None:
         save(finished.result, out)

@@ -44,12 +44,10 @@ def check_place(out: Path, overwrite: bool) -> None:
 
 def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
     """Run and write; an OME-Zarr store holds the run while it goes. Processes of ``torchrun`` share it, and keep nothing."""
-    with joined() as is_first:
+    with joined(plan.device) as is_first:
         plan = exchanged(lambda: plan)[0]  # of the first: memory that is free here may be another
         if is_first:
             print_facts(plan.facts)
-        if has_others() and plan.device != "cpu":
-            raise ParameterError("Processes of torchrun share a run on the CPU only; choose --device cpu.")
         if _is_kept(out) and not has_others():
             with kept(out, plan, scan, overwrite) as unfinished:
                 _write(out, True, plan, scan, _run(plan, scan, unfinished))

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from torch import distributed
 
+from napari_unroll.errors import ParameterError
+
 
 class _Nowhere(io.TextIOBase):
     """Where the others' progress goes."""
@@ -18,11 +20,16 @@ class _Nowhere(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[bool]:
-    """Join the processes that ``torchrun`` has started (gloo); whether this one is the first, or alone."""
+def joined(device: str) -> Iterator[bool]:
+    """Join the processes that ``torchrun`` has started (gloo); whether this one is the first, or alone.
+
+    Raises ParameterError where there are others and the ``device`` is not the CPU.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield True
         return
+    if device != "cpu":
+        raise ParameterError("Processes of torchrun share work on the CPU only; choose --device cpu.")
     distributed.init_process_group("gloo")
     try:
         if distributed.get_rank() == 0:
