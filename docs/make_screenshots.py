@@ -107,8 +107,9 @@ def region_pictures(docks, out: Path) -> None:
     from napari_unroll.gui.demo import settle, wait_for
 
     docks.front(docks.normal)
-    docks.normal.fit()
-    finish(docks)
+    if docks.normal.fitted is None:
+        docks.normal.fit()
+        finish(docks)
     docks.normal.compare()
     finish(docks)
     docks.normal.form.fields["form"].value = "dc"
@@ -243,6 +244,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache, virtual_screen():
         os.environ["NAPARI_UNROLL_CACHE"] = cache  # a fit from the cache draws no curve
+        os.environ["NAPARI_CONFIG"] = str(Path(cache) / "settings.yaml")  # docks remember what their forms held beside it
         if sys.platform.startswith("linux"):
             os.environ["QT_QPA_PLATFORM"] = "xcb"
         from napari_unroll.gui.demo import open_window
