@@ -92,7 +92,7 @@ def normal_pictures(docks, out: Path) -> None:
     docks.front(docks.normal)
     docks.normal.fit()
     finish(docks)
-    docks.normal.show_spectrum()
+    docks.normal.maps.show_response()
     picture(docks, out / "normal_spectrum.png")
     docks.normal.probe.setCurrentText("Phantom")
     docks.normal.compare()
@@ -244,7 +244,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as cache, virtual_screen():
         os.environ["NAPARI_UNROLL_CACHE"] = cache  # a fit from the cache draws no curve
-        os.environ["NAPARI_CONFIG"] = str(Path(cache) / "settings.yaml")  # docks remember what their forms held beside it
+        os.environ["NAPARI_CONFIG"] = str(
+            Path(cache) / "settings.yaml"
+        )  # docks remember what their forms held beside it
         if sys.platform.startswith("linux"):
             os.environ["QT_QPA_PLATFORM"] = "xcb"
         from napari_unroll.gui.demo import open_window

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from qtpy.QtGui import QImage
 
-from napari_unroll.gui.normal_dock import COMPARISON, NormalDock
+from napari_unroll.gui.normal_dock import NormalDock
+from napari_unroll.gui.normal_layers import COMPARISON
 from napari_unroll.gui.session import session_of
 from napari_unroll.gui.worker import Runner
 from tests.gui.conftest import TIMEOUT_MS
@@ -52,7 +53,7 @@ def test_fit_shows_error_and_fills_the_table(fitted):
     assert fitted.fits_box.table.rowCount() == 1
     assert fitted.fits_box.table.item(0, 1).text().endswith("%")
     assert fitted.curve.points("images")[1]
-    assert fitted.profile.points("|λ| / max")[1]
+    assert fitted.maps.profile.points("|λ| / max")[1]
     assert [fitted.fits_box.errors.text().count(word) for word in ("final image", "image-like", "white noise")] == [
         1,
         1,
@@ -80,7 +81,11 @@ def test_a_second_fit_comes_from_the_cache_and_compares_forms(fitted, qtbot):
 
 
 def test_maps_become_layers_over_the_volume(fitted):
-    for button, name in zip(fitted.map_buttons, ("d (dcd)", "|λ| (dcd), log10", "kernel h (dcd), log10"), strict=True):
+    for button, name in zip(
+        (fitted.maps.weight, fitted.maps.response, fitted.maps.kernel),
+        ("d (dcd)", "|λ| (dcd), log10", "kernel h (dcd), log10"),
+        strict=True,
+    ):
         button.click()
         layer = fitted.session.viewer.layers[name]
         assert np.isfinite(layer.data).all()
@@ -100,7 +105,7 @@ def test_exact_and_approximated_side_by_side(fitted, qtbot, probe):
     error = np.linalg.norm(gap) / np.linalg.norm(exact)
     assert f"{100 * error:.3g} %" in fitted.numbers.text()
     assert fitted.session.viewer.canvas.grid.enabled
-    assert [layer.visible for layer in fitted._shown] == [True] * 3
+    assert [layer.visible for layer in fitted.layers._shown] == [True] * 3
     fitted.side.setChecked(False)
     assert not fitted.session.viewer.canvas.grid.enabled
     assert fitted.session.viewer.layers["N x"].visible
@@ -110,7 +115,7 @@ def test_a_comparison_begins_with_a_phantom_and_replaces_the_last(fitted, qtbot)
     assert fitted.probe.currentText() == "Phantom"
     fitted.compare_button.click()
     ended(qtbot, fitted)
-    fitted._show_comparison(replace(fitted.compared, form="cd"))
+    fitted._on_compared(replace(fitted.compared, form="cd"))
     layers = fitted.session.layers.ours(COMPARISON)
     assert [layer.name for layer in layers] == [
         "relative error in space (cd)", "N x − Ñ x (cd)", "Ñ x (cd)", "N x",
@@ -177,7 +182,7 @@ def test_wrong_options_are_a_sentence(dock, cone_scan):
 
 
 def test_another_scan_forgets_the_fit(fitted, mri_scan):
-    fitted.map_buttons[0].click()
+    fitted.maps.weight.click()
     fitted.session.set_scan(mri_scan)
     assert fitted.fitted is None
     assert fitted.fits_box.table.rowCount() == 0

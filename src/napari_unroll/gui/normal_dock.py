@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image
 from qtpy.compat import isalive
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QLabel
 
@@ -22,8 +22,9 @@ from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.drawn import Rectangle
 from napari_unroll.gui.fits_box import FitsBox
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.images import DIVERGING, contrast, log_map, real
+from napari_unroll.gui.maps_box import MapsBox
 from napari_unroll.gui.normal_jobs import Compared, Fitted
+from napari_unroll.gui.normal_layers import NormalLayers, reach
 from napari_unroll.gui.patch_box import PatchBox
 from napari_unroll.gui.placement import values_of
 from napari_unroll.gui.preferences import preferences
@@ -32,13 +33,9 @@ from napari_unroll.gui.worker import Run
 from napari_unroll.normal import inspect, report
 from napari_unroll.normal.effect import ImageError
 from napari_unroll.normal.fit import FitOptions
-from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.scan import Scan
 
 PROBES = {"Phantom": "phantom", "Impulse at the cursor": "impulse", "Gaussian noise": "noise", "Constant": "constant"}
-COMPARISON = "normal comparison"
-"""Role of the layers of one comparison, which the next one replaces."""
-SWAPPED = "N x, Ñ x in the patch"
 
 
 class NormalDock(parts.DockFrame):
@@ -52,7 +49,7 @@ class NormalDock(parts.DockFrame):
         self.fitted: Fitted | None = None
         self.fits: list[Fitted] = []
         self.compared: Compared | None = None
-        self._shown: list[Layer] = []
+        self.layers = NormalLayers(self.session.layers)
         self._impulse: tuple[int, int, int] | None = None
         self.rectangle = Rectangle(self.session.viewer, "region")
         self._swap_run: Run | None = None
@@ -94,20 +91,9 @@ class NormalDock(parts.DockFrame):
         self.body.addWidget(box)
 
     def _build_maps(self) -> None:
-        self.map_buttons = [
-            parts.button("Spatial weight d", self.show_d, "How strongly each voxel is measured."),
-            parts.button(
-                "Frequency response |λ|", self.show_spectrum, "Magnitude of the convolution's spectrum, centred, log10."
-            ),
-            parts.button("Kernel h", self.show_kernel, "The convolution kernel cut for the patch size, log10 of |h|."),
-        ]
-        self.profile = Curve(self.session.viewer, "cycles per voxel", "relative", log=True)
-        weight, response, kernel = self.map_buttons
-        box = parts.section(
-            "Parts of Ñ", parts.row(weight, response, stretch=(1, 1)), parts.row(kernel, stretch=(1,)), self.profile
-        )
-        self.maps_box = box
-        self.body.addWidget(box)
+        self.maps = MapsBox(self.session.viewer, lambda: self.patch_box.edge.value())
+        self.maps.wanted.connect(self._show_map)
+        self.body.addWidget(self.maps)
 
     def _build_compare(self) -> None:
         self.probe = QComboBox()
@@ -118,7 +104,7 @@ class NormalDock(parts.DockFrame):
         self.side = QCheckBox("Side by side")
         self.side.setToolTip("N x, Ñ x and their difference in a grid with one slider.")
         self.side.setChecked(True)
-        self.side.toggled.connect(self._on_side)
+        self.side.toggled.connect(self.layers.arrange)
         self.numbers = parts.Note()
         self.effect_button = parts.button(
             "Effect on a reconstruction", self.measure_effect,
@@ -145,18 +131,17 @@ class NormalDock(parts.DockFrame):
 
     def show_scan(self, scan: Scan | None) -> None:
         """Another scan: what was fitted no longer applies."""
-        self.fitted, self.compared, self._shown = None, None, []
+        self.fitted = self.compared = None
         self.fits.clear()
         self.region.list_fits([])
         self.rectangle.remove()
         self.curve.clear_curves()
-        self.profile.clear_curves()
+        self.maps.show_fit(None)
         self.fits_box.forget()
         self.numbers.setText("")
         self.effect.setText("")
         self.patch_box.numbers.setText("")
-        self.session.layers.remove("normal")
-        self.session.layers.remove(COMPARISON)
+        self.layers.remove()
         if scan is not None:
             self.patch_box.edge.setValue(min(48, max(4, max(scan.grid.shape) // 2)))
             self.message.say("")
@@ -164,7 +149,7 @@ class NormalDock(parts.DockFrame):
 
     def _enable(self) -> None:
         ready = self.fitted is not None
-        for widget in (*self.map_buttons, self.compare_button, self.patch_box.button, self.export):
+        for widget in (self.compare_button, self.patch_box.button, self.export):
             widget.setEnabled(ready)
         scan = self.session.scan
         self.region.draw_button.setEnabled(ready)
@@ -236,50 +221,12 @@ class NormalDock(parts.DockFrame):
         self.fits.append(fitted)
         self.region.list_fits([fit.factors.form for fit in self.fits], normal_jobs.n_coils(fitted))
         self._look_where_drawn()
-        profile = inspect.radial_profile(fitted.factors)
-        self.profile.set("|λ| / max", profile.frequency, profile.values / max(float(profile.values.max()), 1e-30))
+        self.maps.show_fit(fitted)
         self._enable()
 
-    # maps
-
-    def _grid(self, shape: tuple[int, ...]) -> VolumeGrid:
-        """A grid of ``shape`` over the extent of the volume, so that every map shares the sliders."""
-        assert self.session.scan is not None
-        return self.session.scan.grid.resample(shape)  # type: ignore[arg-type]
-
-    def _show(self, name: str, values: np.ndarray, role: str = "normal", **kwargs: Any) -> Layer:
-        layers = self.session.layers
-        (layer,) = layers.show_volume(name, values, self._grid(values.shape), role, **kwargs)
-        return layer
-
-    def show_d(self) -> None:
-        """The weight in space as a layer."""
-        if self.fitted is not None:
-            layer = self._show(f"d ({self._form})", self.fitted.factors.d_map, colormap="viridis")
-            self._show_alone([layer])
-
-    def show_spectrum(self) -> None:
-        """|λ| as a layer."""
-        if self.fitted is not None:
-            values = log_map(self.fitted.factors.frequency_map, 1e-4)
-            self._show_alone([self._show(f"|λ| ({self._form}), log10", values, colormap="inferno")])
-
-    def show_kernel(self) -> None:
-        """The kernel for the chosen patch size as a layer."""
-        if self.fitted is not None:
-            edge = self.patch_box.edge.value()
-            patch = tuple(min(edge, n) for n in self.fitted.factors.shape)
-            values = log_map(self.fitted.factors.crop(patch).kernel_map, 1e-5)
-            self._show_alone([self._show(f"kernel h ({self._form}), log10", values, colormap="inferno")])
-
-    @property
-    def _form(self) -> str:
-        return "" if self.fitted is None else self.fitted.factors.form
-
-    def _show_alone(self, shown: list[Layer]) -> None:
-        self.session.layers.side_by_side(shown, on=False)
-        self.session.layers.show_only(shown)
-        self.session.layers.viewpoint.go_to_centre(shown[0])
+    def _show_map(self, name: str, values: np.ndarray, colours: str) -> None:
+        if self.session.scan is not None:
+            self.layers.show_map(self.session.scan.grid, name, values, colours)
 
     # compare
 
@@ -308,40 +255,15 @@ class NormalDock(parts.DockFrame):
         self.numbers.setText(
             f"Relative error {report.percent(pair.error)}.<br>N {parts.seconds(pair.seconds_exact)}, "
             f"Ñ {parts.seconds(pair.seconds_approximated)} ({_times(pair.speedup)} times as fast).<br>"
-            f"The difference is drawn within ± {report.percent(_reach(found) / max(float(np.abs(pair.exact).max()), 1e-30))} "
+            f"The difference is drawn within ± {report.percent(reach(pair) / max(float(np.abs(pair.exact).max()), 1e-30))} "
             "of the largest value of N x."
         )
-        self.profile.set("relative error", found.by_frequency.frequency, found.by_frequency.values)
-        self._show_comparison(found)
-
-    def _show_comparison(self, found: Compared) -> None:
-        pair, is_complex = found.pair, np.iscomplexobj(found.pair.exact)
-        exact, approximated, difference = (
-            np.abs(v) if is_complex else v for v in (pair.exact, pair.approximated, pair.difference)
-        )
-        limits, reach = contrast(exact, 0.1, 99.9), _reach(found)
-        drawn = (0.0, reach, "inferno") if is_complex else (-reach, reach, DIVERGING)
-        self.session.layers.remove(COMPARISON)
-        where = f"relative error in space ({found.form})"
-        self._show(where, found.by_position, COMPARISON, colormap="inferno", visible=False)
-        self._shown = [
-            self._show(
-                f"N x − Ñ x ({found.form})", difference, COMPARISON, contrast_limits=drawn[:2], colormap=drawn[2]
-            ),
-            self._show(f"Ñ x ({found.form})", approximated, COMPARISON, contrast_limits=limits),
-            self._show("N x", exact, COMPARISON, contrast_limits=limits),
-        ]
-        if self._impulse is not None:
-            self.session.layers.viewpoint.go_to(self._grid(found.pair.exact.shape), self._impulse)
-        self._on_side(self.side.isChecked())
-
-    def _on_side(self, on: bool) -> None:
-        """A grid of N x, Ñ x and the difference, or N x alone."""
-        shown = [layer for layer in self._shown if layer in self.session.viewer.layers]
-        if shown:
-            self.session.layers.side_by_side(shown, on=on)
-            if not on:
-                self.session.layers.show_only(shown[-1:])
+        self.maps.show_error(found)
+        scan = self.session.scan
+        if scan is not None:
+            self.layers.show_comparison(scan.grid, found, self.side.isChecked())
+            if self._impulse is not None:
+                self.session.layers.viewpoint.go_to(scan.grid, self._impulse)
 
     # region
 
@@ -389,15 +311,10 @@ class NormalDock(parts.DockFrame):
 
     def _show_swapped(self, fit: int) -> None:
         """N x with the patch swapped, where N x alone was shown."""
-        found = self.region.found
-        if found is None:
-            return
-        limits = contrast(np.abs(self.compared.pair.exact), 0.1, 99.9) if self.compared is not None else None
-        volume = found.volumes[fit]
-        values = real(volume)
-        layers = self.session.layers
-        layers.update_volume(SWAPPED, values, self._grid(values.shape), COMPARISON, contrast_limits=limits)
-        self.rectangle.bring_to_front()
+        found, scan = self.region.found, self.session.scan
+        if found is not None and scan is not None and self.compared is not None:
+            self.layers.show_swapped(scan.grid, found.volumes[fit], self.compared.pair)
+            self.rectangle.bring_to_front()
 
     def measure_effect(self) -> None:
         """Measure what Ñ in place of N does to an image."""
@@ -431,18 +348,13 @@ class NormalDock(parts.DockFrame):
         """The canvas, the two plots and the numbers as one picture."""
         labels = (self.fits_box.errors, self.numbers, self.effect, self.patch_box.numbers)
         text = re.sub("</?b>", "", "\n".join(t for label in labels if (t := label.text())))
-        picture = figure.compose(self.session.viewer, [self.curve, self.profile], text.replace("<br>", "\n"))
+        picture = figure.compose(self.session.viewer, [self.curve, self.maps.profile], text.replace("<br>", "\n"))
         try:
             figure.save(picture, path)
         except UnrollError as error:
             self.message.say(str(error), "error")
         else:
             self.message.say(f"Saved {path.name}.", "good")
-
-
-def _reach(found: Compared) -> float:
-    """The range in which a difference is drawn."""
-    return max(contrast(np.abs(found.pair.difference), 0.1, 99.5)[1], 1e-30)
 
 
 def _times(ratio: float) -> str:
