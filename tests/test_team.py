@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from napari_unroll import team
+from napari_unroll.errors import UnrollError
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics import laws
 from tests import team_probe
@@ -20,8 +21,8 @@ TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2"
 class Group:
     """Two processes of which this is the first; the other one tells ``other``."""
 
-    def __init__(self, other):
-        self.other = other
+    def __init__(self, other, does_the_same=True):
+        self.other, self.does_the_same = other, does_the_same
 
     def get_rank(self):
         return 0
@@ -35,7 +36,7 @@ class Group:
     is_initialized = is_available
 
     def all_gather_object(self, told, mine):
-        told[:] = [mine, self.other]
+        told[:] = [mine, (mine[0] if self.does_the_same else "something else", self.other)]
 
 
 def test_a_process_applies_its_own_batches(monkeypatch):
@@ -54,11 +55,18 @@ def test_the_failure_of_another_process_is_raised_here_too(monkeypatch):
         team.summed(lambda views: np.zeros(3), 4)
 
 
+def test_processes_that_go_different_ways_end_in_one_sentence(monkeypatch):
+    """One has shrunk its patches, say: nothing is made of what belongs to other work."""
+    monkeypatch.setattr(team, "distributed", Group(["theirs"], does_the_same=False))
+    with pytest.raises(UnrollError, match="no longer do the same work"):
+        list(team.in_turn([["a"], ["b"]], lambda boxes: ["ours"]))
+
+
 def test_a_share_is_not_shared_again(monkeypatch):
     """Patches are shared already: a projection of one patch is of one process."""
     monkeypatch.setattr(team, "distributed", Group(None))
     seen = []
-    team.exchanged(lambda: seen.append(team.summed(lambda views: np.array([views.stop]), 7)))
+    team.exchanged(lambda: seen.append(team.summed(lambda views: np.array([views.stop]), 7)), "share")
     assert seen[0].tolist() == [7]
     assert team.has_others()
 

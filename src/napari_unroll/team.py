@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import distributed
 
+from napari_unroll.errors import UnrollError
 from napari_unroll.interrupt import shielded
 from napari_unroll.scratch import empty
 
@@ -38,11 +39,6 @@ def has_others() -> bool:
     return bool(distributed.get_world_size() > 1)
 
 
-def is_first() -> bool:
-    """Whether this process writes for all."""
-    return not has_others() or distributed.get_rank() == 0
-
-
 class apart:  # noqa: N801 (context managers are named as what they are in a sentence)
     """``with apart():`` what runs inside is this process's own share of some work, and not shared again."""
 
@@ -53,8 +49,11 @@ class apart:  # noqa: N801 (context managers are named as what they are in a sen
         _apart.reset(self._token)
 
 
-def exchanged(work: Callable[[], T]) -> list[T]:
-    """What ``work`` gives in every process, in their order. What fails in one is raised in all."""
+def exchanged(work: Callable[[], T], what: object) -> list[T]:
+    """What ``work`` gives in every process, in their order. What fails in one is raised in all.
+
+    ``what`` says which work it is. Raises UnrollError in all where that differs: one of them has gone another way.
+    """
     if not has_others():
         return [work()]
     mine: T | Exception
@@ -65,11 +64,16 @@ def exchanged(work: Callable[[], T]) -> list[T]:
         mine = error
     told: list[Any] = [None] * distributed.get_world_size()
     with shielded():
-        distributed.all_gather_object(told, mine)
-    for each in told:
+        distributed.all_gather_object(told, (what, mine))
+    if any(each != what for each, _ in told):
+        raise UnrollError(
+            "The processes of this run no longer do the same work: one ran out of memory, or rounds otherwise. Use machines of "
+            "one kind, and smaller patches."
+        )
+    for _, each in told:
         if isinstance(each, Exception):
             raise each
-    return told
+    return [each for _, each in told]
 
 
 def in_turn(batches: Iterable[Batch], apply: Callable[[Batch], T]) -> Iterator[tuple[Batch, T]]:
@@ -81,7 +85,7 @@ def in_turn(batches: Iterable[Batch], apply: Callable[[Batch], T]) -> Iterator[t
     waiting, n, rank = list(batches), distributed.get_world_size(), distributed.get_rank()
     for first in range(0, len(waiting), n):
         share = waiting[first : first + n]
-        made = exchanged(lambda: apply(share[rank]) if rank < len(share) else None)  # noqa: B023 (used at once)
+        made = exchanged(lambda: apply(share[rank]) if rank < len(share) else None, share)  # noqa: B023 (used at once)
         yield from zip(share, made, strict=False)
 
 
@@ -113,7 +117,7 @@ def gathered(work: Callable[[slice], np.ndarray], n: int) -> np.ndarray:
 def _share(work: Callable[[slice], np.ndarray], n: int) -> np.ndarray:
     """What ``work`` makes of this process's part, once it is known that none failed."""
     made: list[np.ndarray] = []
-    exchanged(lambda: made.append(work(_shares(n)[distributed.get_rank()])))
+    exchanged(lambda: made.append(work(_shares(n)[distributed.get_rank()])), n)
     return made[0]
 
 

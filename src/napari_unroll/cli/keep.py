@@ -45,7 +45,7 @@ def check_place(out: Path, overwrite: bool) -> None:
 def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
     """Run and write; an OME-Zarr store holds the run while it goes. Processes of ``torchrun`` share it, and keep nothing."""
     with joined(plan.device) as is_first:
-        plan = exchanged(lambda: plan)[0]  # of the first: memory that is free here may be another
+        plan = exchanged(lambda: plan, "plan")[0]  # of the first: memory that is free here may be another
         if is_first:
             print_facts(plan.facts)
         if _is_kept(out) and not has_others():

@@ -135,7 +135,7 @@ def _found(path: Path, physics: VolumePhysics) -> Generator[Event, None, NormalF
         factors = load(path, physics.device) if path.is_file() else None
     except FileFormatError:
         yield Warned(f"The kept operator {path.name} is damaged; it is fitted again.")
-    return factors if all(exchanged(lambda: factors is not None)) else None
+    return factors if all(exchanged(lambda: factors is not None, "fit")) else None
 
 
 def _interrupted(path: Path, physics: VolumePhysics) -> Generator[Event, None, FitState]:
@@ -145,5 +145,5 @@ def _interrupted(path: Path, physics: VolumePhysics) -> Generator[Event, None, F
         state = load_state(path, physics.device) if path.is_file() else state
     except FileFormatError:
         yield Warned(f"What an interrupted fit left in {path.name} is damaged; the fit begins anew.")
-    done = exchanged(lambda: None if state.stored is None else state.stored["progress"].tolist())
+    done = exchanged(lambda: None if state.stored is None else state.stored["progress"].tolist(), "fit so far")
     return state if all(d == done[0] for d in done) else FitState()
