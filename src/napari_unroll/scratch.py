@@ -32,7 +32,7 @@ from napari_unroll.errors import MemoryExceeded, ParameterError
 SLAB_BYTES = 2**25
 """Of a slab, in memory."""
 PIECE = bytes(2**20)
-MOST_IDLE = 24
+MOST_IDLE = 8
 """Of the smallest arrays that lie in files: what files may take that wait to be used again."""
 aten: Any = torch.ops.aten
 

@@ -14,9 +14,9 @@ import torch
 from scipy.fft import next_fast_len
 
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.one_convolution import as_one_convolution, axes_of, kernel_of
+from napari_unroll.normal.one_convolution import as_one_convolution, axes_of
 from napari_unroll.normal.patch import PatchNormal
-from napari_unroll.physics.convolution import AXES, Shape, make_convolution, resized
+from napari_unroll.physics.convolution import AXES, Convolution, Shape, resized, transform
 
 POINTS = (0.25, 0.5, 0.75)
 """Where along every axis N 1 is compared."""
@@ -105,26 +105,27 @@ def whole_normal(factors: NormalFactors) -> NormalFactors | WholeNormal:
 
 
 def whole_spectrum(factors: NormalFactors, kernel: torch.Tensor) -> torch.Tensor:
-    """λ ≥ 0 (1, z, y, x) of C + w G, wrapped around a grid half as many lags larger than the volume.
+    """λ ≥ 0 (1, z, y, x) of C + w G, wrapped around a grid half as many lags larger than the volume; half of it for a real kernel.
 
     Inverses of it are short, so that little of them wraps into the volume, and no lag of them is cut off.
     """
     sizes = _wrapped_sizes(factors)
-    spectrum = torch.fft.fftn(resized(kernel, sizes), dim=AXES).real
+    spectrum = transform(resized(kernel, sizes), sizes, not kernel.is_complex()).real
     far = torch.full((1, 1, 1), float(factors.info.get("far_weight", 0.0)), device=kernel.device)
     for axis, size in enumerate(sizes):
         lags = torch.fft.fftfreq(size, 1 / size)
-        line = torch.fft.fft(torch.exp(-(lags**2) / (2 * _width(factors) ** 2))).real
+        line = torch.fft.fft(torch.exp(-(lags**2) / (2 * _width(factors) ** 2))).real[: spectrum.shape[axis + 1]]
         far = far * line.to(far).reshape([-1 if a == axis else 1 for a in range(3)])
     return (spectrum + far).clamp_min(0)
 
 
 def wrapped(factors: NormalFactors, spectrum: torch.Tensor, weight: torch.Tensor | None) -> PatchNormal:
     """W F⁻¹ ``spectrum`` F W on the whole volume, wrapped around the grid of :func:`whole_spectrum`."""
-    sizes: Shape = tuple(spectrum.shape[1:])  # type: ignore[assignment]
-    kernel, side = kernel_of(spectrum, factors.kernel), None if weight is None else weight[None]
-    return PatchNormal(make_convolution(kernel, sizes, factors.shape, (True, True, True)), side, side)
+    side, real = None if weight is None else weight[None], not factors.kernel.is_complex()
+    spectrum = spectrum.to(torch.promote_types(spectrum.dtype, torch.complex64))
+    return PatchNormal(Convolution(spectrum, factors.shape, _wrapped_sizes(factors), real), side, side)
 
 
-def _wrapped_sizes(factors: NormalFactors) -> list[int]:
-    return [1 if m == 1 else 2 * next_fast_len(-(-(n + m // 4) // 2)) for n, m, _ in axes_of(factors)]
+def _wrapped_sizes(factors: NormalFactors) -> Shape:
+    z, y, x = (1 if m == 1 else 2 * next_fast_len(-(-(n + m // 4) // 2)) for n, m, _ in axes_of(factors))
+    return z, y, x

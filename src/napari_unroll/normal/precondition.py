@@ -68,7 +68,7 @@ def _short(factors: NormalFactors, recipe: Recipe, form: str) -> NormalFactors:
 
 
 def _whole(factors: NormalFactors, recipe: Recipe) -> PatchNormal:
-    """The inverse on a whole volume of more lags than the kernel holds, with the far lags."""
+    """The inverse on a whole volume of more lags than the kernel holds, with the far lags; means are of half the spectrum."""
     d, kernel = as_one_convolution(factors)
     return wrapped(factors, *recipe(whole_spectrum(factors, kernel), d))
 
