@@ -4,8 +4,8 @@
     python benchmarks/large.py --run scan.npz [--method unrolled-pgd] [--gb 12] [--json large.json] [--picture large.png]
 
 The object is generated and projected on a grid twice as fine, in slabs, before the clock starts. Stages are those that the run
-tells by its events; their processor seconds are of all threads, children excluded. Peaks: what the process's own memory grew by
-beside the scan, and all that was resident, with libraries, scan, truth and the pages of files.
+tells by its events; their processor seconds are of all threads, children excluded, without those of the figures here. Peaks:
+what the process's own memory grew by beside the scan, and all that was resident, with libraries, scan, truth and pages of files.
 """
 
 from __future__ import annotations
@@ -85,6 +85,10 @@ class Stages:
             self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
             self._last = now
 
+    def skip(self) -> None:
+        """What passed since then belongs to none."""
+        self._last = time.process_time()
+
 
 def stage_of(event: Event) -> str:
     """The stage that ends with an event, empty where it tells none."""
@@ -101,15 +105,19 @@ def measure(file: Path, method: str, gigabytes: float | None, picture: Path | No
     params = {"self_ensemble": False} if method == "unrolled-pgd" else {}
     limit: Any = "auto" if gigabytes is None else gigabytes
     plan = resolve(Choices(method=method, params=params, device="cpu", max_memory_gb=limit), scan)
-    stages, begun, wall = Stages(), time.process_time(), time.perf_counter()
+    stages, wall = Stages(), time.perf_counter()
     finished: Event | None = None
+    reached: list[float] = []
     with PeakMemory("cpu") as peak:
         for event in run(plan, scan):
             stages.see(event)
             finished = event
-            if not isinstance(event, IterationDone | Finished):
+            if not isinstance(event, IterationDone):
                 continue
-            print(type(event).__name__, {k: round(v, 1) for k, v in stages.seconds.items()}, flush=True)
+            if event.values is not None:
+                reached.append(psnr(event.values, scan.truth))
+            print(reached[-1:], {k: round(v, 1) for k, v in stages.seconds.items()}, flush=True)
+            stages.skip()
     assert isinstance(finished, Finished)
     if finished.result is None:
         raise SystemExit(finished.advice)
@@ -117,10 +125,11 @@ def measure(file: Path, method: str, gigabytes: float | None, picture: Path | No
         save_picture(finished.result, scan, picture)
     return {
         "method": method, "size": scan.grid.shape[0], "views": N_VIEWS, "threads": torch.get_num_threads(),
-        "precision": plan.precision, "patch": list(plan.patch_size), "processor_s": time.process_time() - begun,
+        "precision": plan.precision, "patch": list(plan.patch_size), "processor_s": sum(stages.seconds.values()),
         "wall_s": time.perf_counter() - wall, "stages": stages.seconds, "peak_bytes": peak.n_bytes,
         "resident_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "estimate_bytes": plan.memory_bytes,
-        "disk_bytes": plan.disk_bytes, "psnr": psnr(finished.result, scan.truth), "outcome": str(finished.outcome),
+        "disk_bytes": plan.disk_bytes, "psnr": psnr(finished.result, scan.truth), "psnr_of_iterations": reached,
+        "outcome": str(finished.outcome),
     }  # fmt: skip
 
 
