@@ -33,6 +33,8 @@ from napari_unroll.scan.phantoms import FAMILIES, HELD_OUT_SEED
 from napari_unroll.scan.scan import Scan
 
 N_VIEWS, FAMILY, SEED = 50, "walnut", HELD_OUT_SEED
+ITERATED = "data steps and network"
+"""The stage of a network's iterations; the start is what was there before."""
 PLANES = 128
 """Of the fine object that are projected at once."""
 
@@ -93,7 +95,7 @@ class Stages:
 def stage_of(event: Event) -> str:
     """The stage that ends with an event, empty where it tells none."""
     if isinstance(event, Progress):
-        return re.sub(r" \d+ of \d+", "", event.text.split(",")[0]).replace("iteration", "data steps and network")
+        return re.sub(r" \d+ of \d+", "", event.text.split(",")[0]).replace("iteration", ITERATED)
     if isinstance(event, IterationDone):
         return "residuals"
     return "checks" if isinstance(event, Finished) else ""
@@ -107,7 +109,7 @@ def measure(file: Path, method: str, gigabytes: float | None, picture: Path | No
     plan = resolve(Choices(method=method, params=params, device="cpu", max_memory_gb=limit), scan)
     stages, wall = Stages(), time.perf_counter()
     finished: Event | None = None
-    reached: list[float] = []
+    reached: dict[str, float] = {}
     with PeakMemory("cpu") as peak:
         for event in run(plan, scan):
             stages.see(event)
@@ -115,8 +117,8 @@ def measure(file: Path, method: str, gigabytes: float | None, picture: Path | No
             if not isinstance(event, IterationDone):
                 continue
             if event.values is not None:
-                reached.append(psnr(event.values, scan.truth))
-            print(reached[-1:], {k: round(v, 1) for k, v in stages.seconds.items()}, flush=True)
+                reached[ITERATED if ITERATED in stages.seconds else "start"] = psnr(event.values, scan.truth)
+            print(reached, {k: round(v, 1) for k, v in stages.seconds.items()}, flush=True)
             stages.skip()
     assert isinstance(finished, Finished)
     if finished.result is None:
@@ -128,7 +130,7 @@ def measure(file: Path, method: str, gigabytes: float | None, picture: Path | No
         "precision": plan.precision, "patch": list(plan.patch_size), "processor_s": sum(stages.seconds.values()),
         "wall_s": time.perf_counter() - wall, "stages": stages.seconds, "peak_bytes": peak.n_bytes,
         "resident_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "estimate_bytes": plan.memory_bytes,
-        "disk_bytes": plan.disk_bytes, "psnr": psnr(finished.result, scan.truth), "psnr_of_iterations": reached,
+        "disk_bytes": plan.disk_bytes, "psnr": psnr(finished.result, scan.truth), "psnr_of_start": reached.get("start"),
         "outcome": str(finished.outcome),
     }  # fmt: skip
 
