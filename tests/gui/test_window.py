@@ -102,7 +102,7 @@ def test_there_is_a_picture_while_the_method_has_none(docks, viewer, qtbot, requ
 
 
 def test_nothing_is_clipped_in_a_small_window(docks, viewer, qtbot):
-    viewer.window.resize(1280, 800)
+    viewer.window.resize(1280, 720)
     for dock in (docks.scan, docks.normal, docks.reconstruct, docks.compare):
         docks.front(dock)
         qtbot.waitUntil(dock.isVisible)
