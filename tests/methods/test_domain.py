@@ -57,6 +57,15 @@ def test_a_single_plane_is_outside():
     assert automatic(row)[0] is get("tv-fista")
 
 
+def test_few_views_for_many_voxels_are_outside():
+    """They are where the network's gain over its start is gone (docs/decisions/far_lags.md)."""
+    scan = tiny.cone(20, 30)
+    fine = replace(scan, grid=scan.grid.resample((160, 160, 160)), truth=None)
+    (density,) = foreign(get("unrolled-pgd"), fine)
+    assert density == "The network was trained for 0.312 to 1.56 views per voxel across; this scan has 0.188."
+    assert automatic(fine)[0] is get("tv-fista")
+
+
 def test_photons_are_compared():
     (photons,) = foreign(get("unrolled-pgd"), sample_cone_beam(24, 30, photons=1e3, oversample=1))
     assert "3e+04 to 3e+05 photons per pixel; this scan has 1" in photons

@@ -148,6 +148,7 @@ def test_the_card_names_the_wider_domain():
     assert card["domain"] == {
         "geometries": ["ConeBeam", "ParallelBeam"],
         "views": [15, 400],
+        "views_per_voxel": [15 / SIZE, 400 / SIZE],
         "planes": [1, 1000],
         "photons": [3e4, 3e5],
     }

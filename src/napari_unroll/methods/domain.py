@@ -35,12 +35,19 @@ def _views(scan: Scan) -> float | None:
     return float(scan.geometry.n_views) if isinstance(scan.geometry, ConeBeam | ParallelBeam) else None
 
 
+def _density(scan: Scan) -> float | None:
+    """Few views for many voxels leave more open than a network has learned to fill in (docs/decisions/far_lags.md)."""
+    views = _views(scan)
+    return None if views is None else views / max(scan.grid.shape[1:])
+
+
 def _acceleration(scan: Scan) -> float | None:
     return scan.geometry.acceleration if isinstance(scan.geometry, CartesianSampling) else None
 
 
 QUANTITIES = {
     "views": _Quantity("views", 1.1, _views),
+    "views_per_voxel": _Quantity("views per voxel across", 1.5, _density),
     "planes": _Quantity("planes", 4.0, lambda scan: float(scan.grid.shape[0])),
     "coils": _Quantity("coils", 1.0, lambda scan: float(len(scan.measurements)) if scan.modality == "mri" else None),
     "acceleration": _Quantity("times acceleration", 1.1, _acceleration),

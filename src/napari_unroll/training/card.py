@@ -54,7 +54,14 @@ def _domain(plan: TrainingPlan) -> dict[str, Any]:
     if plan.modality == "ct":
         photons = {} if plan.noise.kind == "gaussian" else {"photons": list(plan.noise.photons)}
         kinds, planes = (["ConeBeam", "ParallelBeam"], 1) if plan.variety else (["ConeBeam"], plan.size)
-        return {"geometries": kinds, "views": levels, "planes": [planes, MANY_PLANES], **photons}
+        density = [level / plan.size for level in levels]
+        return {
+            "geometries": kinds,
+            "views": levels,
+            "views_per_voxel": density,
+            "planes": [planes, MANY_PLANES],
+            **photons,
+        }
     coils = {"coils": [min(COILS), max(COILS)]} if plan.variety else {}
     return {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma), **coils}
 
