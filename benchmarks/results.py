@@ -34,8 +34,8 @@ def full_size(row: dict[str, Any]) -> str:
 ## One generated scan of {n}³ voxels
 
 A walnut seen in {row["views"]} views of a cone beam, {row["threads"]} threads, by `python benchmarks/large.py`; its stages and
-memory are in [Large volumes](scale.md). Its start is total variation of 60 steps. It has fewer views per voxel than the weights
-were trained for, which the plan says.
+memory are in [Large volumes](scale.md#at-full-size-by-a-network). Its start is total variation of 60 steps. It has
+fewer views per voxel than the weights were trained for, which the plan says.
 
 | {" | ".join(heads)} |
 {"|---" * len(heads)}|
