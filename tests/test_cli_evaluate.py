@@ -80,10 +80,18 @@ def test_what_is_wrong_is_one_sentence_and_code_2(words, told, tmp_path, monkeyp
     assert not (tmp_path / "evaluation").exists()
 
 
-def test_the_benchmark_is_a_call_of_it(tmp_path, monkeypatch):
+def test_the_benchmark_is_a_call_of_it_and_the_scan_of_full_size(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(results, "run_evaluation", lambda plan, out: seen.append((plan, out)))
+
+    def evaluated(plan, out):
+        seen.append((plan, out))
+        (out / "results.md").write_text("# Results\n")
+
+    monkeypatch.setattr(results, "run_evaluation", evaluated)
     monkeypatch.setattr(sys, "argv", ["results.py", "--quick", "--out", str(tmp_path)])
     results.main()
     (plan, out), *_ = seen
     assert (plan.size, plan.n, plan.task, out) == (32, 1, "all", tmp_path)
+    section = results.full_size(json.loads(results.LARGE.read_text()))
+    assert (tmp_path / "results.md").read_text() == "# Results\n" + section
+    assert (results.ROOT / "docs" / "results.md").read_text().endswith(section)
