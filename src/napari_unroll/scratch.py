@@ -239,8 +239,7 @@ Steps = Iterator[tuple[Sequence[int], Call]]
 def _half_transform(x: torch.Tensor, axes: list[int], scaling: int, one_sided: bool) -> Steps:
     first, last = _in_two(axes)
     yield last, lambda u: aten._fft_r2c(u, last, scaling, one_sided)
-    if first:
-        yield first, lambda u: aten._fft_c2c(u, first, scaling, True)
+    yield from _whole_transform(x, first, scaling, True)
 
 
 def _whole_transform(x: torch.Tensor, axes: list[int], scaling: int, forward: bool) -> Steps:
@@ -250,14 +249,13 @@ def _whole_transform(x: torch.Tensor, axes: list[int], scaling: int, forward: bo
 
 def _real_transform(x: torch.Tensor, axes: list[int], scaling: int, size: int) -> Steps:
     first, last = _in_two(axes)
-    if first:
-        yield first, lambda u: aten._fft_c2c(u, first, scaling, False)
+    yield from _whole_transform(x, first, scaling, False)
     yield last, lambda u: aten._fft_c2r(u, last, scaling, size)
 
 
 def _in_two(axes: list[int]) -> tuple[list[int], list[int]]:
     """The first axis and the others, so that slabs lie along one of both in turn; a single axis is the last."""
-    n = min(1, len(axes) - 1)
+    n = 1 if len(axes) > 1 else 0
     return axes[:n], axes[n:]
 
 
