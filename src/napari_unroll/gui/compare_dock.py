@@ -110,7 +110,7 @@ class CompareDock(parts.DockFrame):
             needs_numbers.setEnabled(False)
         self.side_button = parts.button("Side by side", self.side_by_side, "Ticked volumes in a grid, same contrast.")
         self.single_button = parts.button("One view", self.one_view, "Back from the grid to a single view.")
-        box = parts.section(
+        box = parts.Section(
             "Volumes", self.table,
             parts.row(self.measure_button, self.difference_button, self.save_button, stretch=(1, 1, 1)),
             parts.row(self.side_button, self.single_button, stretch=(1, 1)),

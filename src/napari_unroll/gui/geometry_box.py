@@ -8,7 +8,6 @@ from __future__ import annotations
 import html
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGroupBox, QVBoxLayout
 
 from napari_unroll.gui import parts
 from napari_unroll.gui.slices import Slices
@@ -17,7 +16,7 @@ from napari_unroll.gui.theme import Theme
 from napari_unroll.pipeline.geometry_check import GeometryCheck
 
 
-class GeometryBox(QGroupBox):
+class GeometryBox(parts.Section):
     """``check`` is the last geometry check, ``sweep`` the strip of slices for other places."""
 
     check_wanted = Signal()
@@ -43,12 +42,8 @@ class GeometryBox(QGroupBox):
             "Show the set-up in 3-D", self.setup_wanted.emit,
             "Source path, detector, rays and volume as layers, at the view of the drawing above.", "setup",
         )  # fmt: skip
-        column = QVBoxLayout(self)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.setSpacing(5)
         shown = (self.verdict, self.correct, self.overlay, self.view, self.numbers)
-        for widget in (self.check_button, *shown, self.sweep, self.setup_button):
-            column.addWidget(widget)
+        self.put(self.check_button, *shown, self.sweep, self.setup_button)
 
     def show_check(self, check: GeometryCheck | None) -> None:
         """The verdict, and the pictures of one view; or nothing."""

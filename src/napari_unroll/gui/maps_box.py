@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGroupBox, QVBoxLayout
 
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
@@ -16,7 +15,7 @@ from napari_unroll.gui.normal_jobs import Compared, Fitted
 from napari_unroll.normal import inspect
 
 
-class MapsBox(QGroupBox):
+class MapsBox(parts.Section):
     """``wanted`` asks to show a map: its name, its values (z, y, x) and its colours. ``edge`` says how large patches are."""
 
     wanted = Signal(str, object, str)
@@ -33,12 +32,7 @@ class MapsBox(QGroupBox):
             "Kernel h", self.show_kernel, "The convolution kernel cut for the patch size, log10 of |h|."
         )
         self.profile = Curve(viewer, "cycles per voxel", "relative", log=True)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.setSpacing(5)
-        column.addWidget(parts.row(self.weight, self.response, stretch=(1, 1)))
-        for widget in (self.kernel, self.profile):
-            column.addWidget(widget)
+        self.put(parts.row(self.weight, self.response, stretch=(1, 1)), self.kernel, self.profile)
         self.show_fit(None)
 
     def show_fit(self, fitted: Fitted | None) -> None:

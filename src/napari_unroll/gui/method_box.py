@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGroupBox, QVBoxLayout
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.gui import parts
@@ -20,7 +19,7 @@ from napari_unroll.scan.scan import Scan
 AUTO = "automatic"
 
 
-class MethodBox(QGroupBox):
+class MethodBox(parts.Section):
     """The list of methods that apply to the scan, the form of the chosen one, and how methods compared.
 
     ``changed`` tells of another method or parameter, ``comparison_wanted`` that the user asks which one is best.
@@ -43,11 +42,7 @@ class MethodBox(QGroupBox):
             "Leave a few per cent of the measurements out, run the methods that apply, and see which foretells them best.",
         )
         self.params_fold = parts.Fold("Parameters of the method")
-        column = QVBoxLayout(self)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.setSpacing(5)
-        for widget in (self.list, self.summary, self.which_button, self.verdict, self.params_fold):
-            column.addWidget(widget)
+        self.put(self.list, self.summary, self.which_button, self.verdict, self.params_fold)
         self.list.currentIndexChanged.connect(self._on_method)
         session.weights_added.connect(self._list_weights)
 

@@ -82,7 +82,7 @@ class NormalDock(parts.DockFrame):
         self.progress = parts.RunBar(self.session.runner)
         self.curve = Curve(self.session.viewer, "exact operator applications", "relative error", log=True)
         self.fits_box = FitsBox()
-        box = parts.section(
+        box = parts.Section(
             "Fit",
             parts.Fold("Form and recipe", self.form),
             parts.row(self.fit_button, self.finish_button, self.cancel_button, stretch=(1, 1, 1)),
@@ -115,7 +115,7 @@ class NormalDock(parts.DockFrame):
         self.region.drawing_requested.connect(self.draw_region)
         self.region.requested.connect(self.look_at_region)
         self.region.shown.connect(self._show_swapped)
-        self.compare_box = parts.section(
+        self.compare_box = parts.Section(
             "Compare with the exact operator", parts.row(QLabel("x ="), self.probe, stretch=(0, 1)),
             parts.row(self.compare_button, self.side, stretch=(1, 0)), self.numbers, self.region,
             self.effect_button, self.effect,

@@ -144,17 +144,20 @@ class Message(QLabel):
         self.say(str(error) or type(error).__name__, "error")
 
 
-def section(title: str, *widgets: QWidget, layout: QVBoxLayout | None = None) -> QGroupBox:
-    """A titled box."""
-    box = QGroupBox(title)
-    inner = QVBoxLayout(box)
-    inner.setContentsMargins(8, 8, 8, 8)
-    inner.setSpacing(5)
-    for widget in widgets:
-        inner.addWidget(widget)
-    if layout is not None:
-        layout.addWidget(box)
-    return box
+class Section(QGroupBox):
+    """A titled box of widgets, one below the other."""
+
+    def __init__(self, title: str, *widgets: QWidget) -> None:
+        super().__init__(title)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(8, 8, 8, 8)
+        self._column.setSpacing(5)
+        self.put(*widgets)
+
+    def put(self, *widgets: QWidget) -> None:
+        """Add widgets at its end."""
+        for widget in widgets:
+            self._column.addWidget(widget)
 
 
 def row(*widgets: QWidget, stretch: Sequence[int] = ()) -> QWidget:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGroupBox, QSpinBox, QVBoxLayout
+from qtpy.QtWidgets import QSpinBox
 
 from napari_unroll.gui import parts
 from napari_unroll.gui.normal_jobs import PatchCheck
 
 
-class PatchBox(QGroupBox):
+class PatchBox(parts.Section):
     """``edge`` of a patch in voxels; ``wanted`` asks to evaluate Ñ on one."""
 
     wanted = Signal()
@@ -23,11 +23,7 @@ class PatchBox(QGroupBox):
         parts.explain(self.edge, "Edge of a patch", "Edge of a patch: the kernel is cut to twice this many lags.")
         self.button = parts.button("Evaluate", self.wanted.emit, "Time and error of Ñ on one patch.", "patch")
         self.numbers = parts.Note()
-        column = QVBoxLayout(self)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.setSpacing(5)
-        column.addWidget(parts.row(self.edge, self.button, stretch=(1, 1)))
-        column.addWidget(self.numbers)
+        self.put(parts.row(self.edge, self.button, stretch=(1, 1)), self.numbers)
 
     def show_check(self, found: PatchCheck) -> None:
         """Times and the distance from the whole operator, in words."""

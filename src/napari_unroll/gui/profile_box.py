@@ -9,24 +9,23 @@ import numpy as np
 from napari.layers import Image
 from qtpy.compat import isalive
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QGroupBox, QVBoxLayout
+from qtpy.QtWidgets import QComboBox
 from superqt.utils import QSignalDebouncer
 
 from napari_unroll.errors import ScanError
 from napari_unroll.gui import parts
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.drawn import Line
-from napari_unroll.gui.placement import grid_of, values_of
+from napari_unroll.gui.placement import AXIS_LABELS, grid_of, values_of
 from napari_unroll.gui.session import Session
 from napari_unroll.pipeline.metrics import line_profile
 from napari_unroll.scan.geometry import VolumeGrid
 
-AXES = ("z", "y", "x")
 PAUSE_MS = 50
 """Between two profiles while a line is dragged."""
 
 
-class ProfileBox(QGroupBox):
+class ProfileBox(parts.Section):
     """``wanted`` asks to be shown volumes: by the button, and where the drawn line or the plane that is shown has moved."""
 
     wanted = Signal()
@@ -38,7 +37,7 @@ class ProfileBox(QGroupBox):
         self.along = parts.explain(
             QComboBox(), "Line", "Along an axis through the cursor's voxel, or where you draw it."
         )
-        self.along.addItems([*(f"along {a}" for a in AXES), "drawn in the view"])
+        self.along.addItems([*(f"along {a}" for a in AXIS_LABELS), "drawn in the view"])
         self.along.setCurrentIndex(2)
         self.along.currentIndexChanged.connect(lambda *_: self.line.remove())
         self.button = parts.button(
@@ -51,16 +50,12 @@ class ProfileBox(QGroupBox):
         self._later.setTimeout(PAUSE_MS)
         self._later.triggered.connect(self.wanted)
         session.viewer.dims.events.current_step.connect(self._on_step)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(8, 8, 8, 8)
-        column.setSpacing(5)
-        for widget in (parts.row(self.along, self.button, stretch=(1, 1)), self.where, self.curve):
-            column.addWidget(widget)
+        self.put(parts.row(self.along, self.button, stretch=(1, 1)), self.where, self.curve)
 
     @property
     def is_drawn(self) -> bool:
         """Whether the line is one in the view."""
-        return self.along.currentIndex() == len(AXES)
+        return self.along.currentIndex() == len(AXIS_LABELS)
 
     def forget(self) -> None:
         """Another scan."""
@@ -87,7 +82,7 @@ class ProfileBox(QGroupBox):
         axis, index = self.along.currentIndex(), self._session.layers.viewpoint.index_at_cursor(grid)
         at: list[Any] = list(index)
         at[axis] = slice(None)
-        here = ", ".join(f"{a} {i}" for j, (a, i) in enumerate(zip(AXES, index, strict=True)) if j != axis)
+        here = ", ".join(f"{a} {i}" for j, (a, i) in enumerate(zip(AXIS_LABELS, index, strict=True)) if j != axis)
         self.where.setText(f"through {here}")
         position = grid.origin_mm[axis] + grid.spacing_mm[axis] * np.arange(grid.shape[axis])
         return [(position, np.asarray(values_of(layer)[tuple(at)], dtype=float)) for layer in layers]

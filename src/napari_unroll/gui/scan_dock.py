@@ -89,7 +89,7 @@ class ScanDock(parts.DockFrame):
         self.again = parts.button("Read again", self.read_again, "Read the file with these options.")
         self.options_fold.inner.addWidget(self.again)
         self.options_fold.hide()
-        box = parts.section("Measurements", parts.row(self.open, self.folder, stretch=(1, 1)), self.samples)
+        box = parts.Section("Measurements", parts.row(self.open, self.folder, stretch=(1, 1)), self.samples)
         box.layout().addWidget(self.options_fold)
         self.layer_box = LayerBox(self.session, self.remembered)
         self.layer_box.wanted.connect(self.take_layer)
@@ -102,7 +102,7 @@ class ScanDock(parts.DockFrame):
         self.view = parts.slider("View", "View shown in the drawing.")
         self.view.valueChanged.connect(self.drawing.show_view)
         self.view.valueChanged.connect(self._follow_setup)
-        self.facts_box = parts.section("What was read", self.facts, self.drawing, self.view)
+        self.facts_box = parts.Section("What was read", self.facts, self.drawing, self.view)
         self.body.addWidget(self.facts_box)
 
     def _build_volume(self) -> None:
@@ -114,7 +114,7 @@ class ScanDock(parts.DockFrame):
     def _build_check(self) -> None:
         self.check = parts.button("Check the operator", self.check_pair, "Measure how well A and its adjoint match.")
         self.pair = parts.Note()
-        self.check_box = parts.section("Forward operator", self.pair, self.check)
+        self.check_box = parts.Section("Forward operator", self.pair, self.check)
         self.body.addWidget(self.check_box)
 
     def _build_geometry(self) -> None:

@@ -40,7 +40,7 @@ class TrainDock(parts.DockFrame):
         self.runner = self.session.training
         self.form = TrainForm(self.session)
         self.remembered.form("effort", self.form.effort, Effort(device=preferences().device))
-        self.body.addWidget(parts.section("What to train", self.form))
+        self.body.addWidget(parts.Section("What to train", self.form))
         self._build_buttons()
         self._build_progress()
         self.body.addStretch(1)
