@@ -1,13 +1,14 @@
-"""How long the window lets its user wait: for a dock, a picture, a run beside what it foretold, after Cancel, and at its end.
+"""How long the window lets its user wait: for a dock, a picture, a run, after Cancel, at its end, while patches stream.
 
 Every figure comes from a real window in a process of its own (``gui_window.py``). Docks are opened from the menu after
 the window has drawn. Cancel is pressed at several moments of every stage of the docks, of every method that applies to a
 sample, and of a run into a file; a window is closed in the middle of some. The work has ended when no worker's thread is
 left, and, after closing, when the process rests; a window without work says what napari itself takes for that.
 
-    python benchmarks/gui.py [--only open run cancel close] [--size 32] [--views 50] [--json FILE]
+    python benchmarks/gui.py [--only open run cancel close stream] [--size 32] [--views 50] [--json FILE]
 
 ``run`` makes every method at two sizes, ``--size`` and one and a half times that; the first calibrates the times of the second.
+``stream`` is ``streaming.py``. ``--json`` keeps what an earlier call wrote of the other parts.
 Opens under a virtual screen where there is no display. ``--size 128 --views 180`` is a scan of everyday size.
 """
 
@@ -77,7 +78,14 @@ def closing(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = {"open": opening, "run": running, "cancel": cancelling, "close": closing}
+def streaming(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """The longest standstill while patches stream into 256³ and 512³ voxels, in 2-D and 3-D."""
+    found = folder / "streaming.json"
+    subprocess.run([sys.executable, str(SCRIPT.with_name("streaming.py")), "--json", str(found)], check=True)
+    return [row for row in json.loads(found.read_text())["rows"] if row["how"] == "stream"]
+
+
+PARTS = {"open": opening, "run": running, "cancel": cancelling, "close": closing, "stream": streaming}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -88,8 +96,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def worst(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The largest of every figure in seconds."""
-    names = [name for name in rows[0] if name.endswith("_s") and name != "after_s"]
+    """The largest of every figure in seconds or milliseconds."""
+    names = [name for name in rows[0] if name.endswith(("_s", "_ms")) and name != "after_s"]
     return {name: max(row[name] for row in rows) for name in names}
 
 
@@ -107,11 +115,12 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--note", default="", help="what else to say of the machine, such as that others used it")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     given = parser.parse_args(words)
-    found: dict[str, Any] = {"machine": machine(), "size": given.size, "views": given.views, "note": given.note}
+    common = {"machine": machine(), "size": given.size, "views": given.views, "note": given.note}
+    found: dict[str, Any] = json.loads(given.json.read_text()) if given.json and given.json.exists() else {}
     with virtual_screen(), tempfile.TemporaryDirectory() as folder:
         for part in given.only:
             rows = PARTS[part](given, Path(folder))
-            found[part] = {"rows": rows, "worst": worst(rows)}
+            found[part] = {**common, "rows": rows, "worst": worst(rows)}
             print(f"\n{part}\n{table(rows)}\nworst: {found[part]['worst']}", flush=True)
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -252,15 +252,15 @@ def timed_run(docks: Any, name: str) -> dict[str, Any]:
     until(lambda: run.over)
     took = time.process_time() - used
     left = [(now, e.left_s) for now, e in told if e.left_s is not None and 0.1 < now / took < 0.9]
-    errors = [abs(s - (took - now)) / (took - now) for now, s in left] or [float("nan")]
+    errors = [abs(s - (took - now)) / (took - now) for now, s in left]
     return {
         "first_picture_s": picture,
         "first_picture_processor_s": processor,
         "foretold_s": expected.seconds,
         "calibrated": bool(expected.stages),
         "taken_s": took,
-        "left_off": statistics.median(errors),
-        "left_worst": max(errors),
+        "left_off": statistics.median(errors) if errors else None,
+        "left_worst": max(errors, default=None),
     }
 
 

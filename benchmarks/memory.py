@@ -110,7 +110,7 @@ def untrained(method: Method, scan: Scan, folder: Path) -> Path:
 
 def fitted(plan: Plan, scan: Scan) -> NormalFactors | None:
     """The normal operator where the plan needs it."""
-    return fit_now(build_physics(scan, "cpu"), FitOptions(n_probes=8, n_test=0)) if plan.needs_normal else None
+    return fit_now(build_physics(scan, "cpu"), FitOptions(n_probes=2, n_test=0)) if plan.needs_normal else None
 
 
 def reconstruct(plan: Plan, scan: Scan, factors: NormalFactors | None) -> None:

@@ -217,8 +217,16 @@ def test_two_sizes_say_how_the_stages_grow():
         times.remember("a", scan, "cpu", False, Counted(work), stages(start=3.0, iterations=iterations))
     there = times.expected("a", scan, "cpu", False, Counted(16.0)).stages
     assert [s.seconds for s in there] == pytest.approx([3.0, 16.0 * 4**1.5])
+
+
+def test_of_a_method_known_at_one_size_the_others_say_how_it_grows():
+    scan = tiny.cone()
     times.remember("b", scan, "cpu", False, Counted(1.0), stages(iterations=2.0))
     assert times.expected("b", scan, "cpu", False, Counted(16.0)).seconds == pytest.approx(32.0)
+    for work, seconds in ((1.0, 3.0), (4.0, 6.0)):
+        times.remember("a", scan, "cpu", False, Counted(work), stages(iterations=seconds))
+    assert times.expected("b", scan, "cpu", False, Counted(16.0)).seconds == pytest.approx(8.0)
+    assert times.expected("b", scan, "cuda:0", False, Counted(16.0)).seconds > 8.0
 
 
 def iterated(n, taken, each=0.01, once=0.3, after=0.1):

@@ -24,7 +24,7 @@ from napari_unroll.methods.journal import Journal
 from napari_unroll.methods.memory import A_HANDFUL, Memory
 from napari_unroll.methods.residual import MeasuredResidual, NormalResidual, Residual
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.physics.laws import norm, power_iteration
+from napari_unroll.physics.laws import norm, norm_estimates
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.record import Record
 from napari_unroll.scan.scan import MODALITIES, Modality, Scan
@@ -160,7 +160,7 @@ class Problem:
             return (yield from stepwise(lambda: normal.norm_squared, NORM_TEXT))
         if self.scan not in _norms:
             estimates = [0.0]
-            for estimate in power_iteration(self.physics, NORM_STEPS):
+            for estimate in norm_estimates(self.physics, NORM_STEPS):
                 yield Progress(len(estimates), NORM_STEPS, NORM_TEXT)
                 estimates.append(estimate)
                 if estimate <= (1 + NORM_RISE) * estimates[-2]:

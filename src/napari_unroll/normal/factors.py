@@ -22,6 +22,7 @@ from napari_unroll.interrupt import stage
 from napari_unroll.normal import blocks
 from napari_unroll.normal.patch import PatchNormal
 from napari_unroll.physics.convolution import AXES, Circular, Convolution, Pairs, Shape, make_convolution
+from napari_unroll.physics.laws import power_iteration
 from napari_unroll.physics.solvers import lanczos_steps
 
 Side = Literal["left", "right"]
@@ -260,7 +261,7 @@ def top_eigenvalue(factors: NormalFactors, n_iter: int = 60, seed: int = 0, tole
     """
     generator = torch.Generator().manual_seed(seed)
     x = (1 + 0.3 * torch.randn(1, 1, *factors.shape, generator=generator)).to(factors.device, factors.dtype)
-    estimates = _ritz_values(factors.apply, x) if factors.symmetric else _powers(factors.apply, x)
+    estimates = _ritz_values(factors.apply, x) if factors.symmetric else power_iteration(factors.apply, x)
     value = 0.0
     with torch.no_grad(), stage(n_iter) as done:
         for k in range(n_iter):
@@ -269,13 +270,6 @@ def top_eigenvalue(factors: NormalFactors, n_iter: int = 60, seed: int = 0, tole
             if abs(value - last) <= tolerance * value:
                 break
     return value
-
-
-def _powers(apply: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Iterator[float]:
-    """‖Ñᵏx‖ / ‖Ñᵏ⁻¹x‖."""
-    while (size := float(torch.linalg.vector_norm(x))) > 0:
-        x = apply(x / size)
-        yield float(torch.linalg.vector_norm(x))
 
 
 def _ritz_values(apply: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> Iterator[float]:

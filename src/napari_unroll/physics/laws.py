@@ -6,9 +6,11 @@ All are divided by norms, with sums in float64, so that they compare across back
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 
+from napari_unroll.physics.autograd import Apply
 from napari_unroll.physics.volume_physics import VolumePhysics
 
 PART = 1 << 19
@@ -53,20 +55,22 @@ def linearity_error(physics: VolumePhysics, seed: int = 0) -> float:
     return norm(whole - 1.5 * physics.A(x) + 0.7 * physics.A(z)) / max(norm(whole), 1e-300)
 
 
-def power_iteration(physics: VolumePhysics, n_iter: int = 20, seed: int = 0) -> Iterator[float]:
+def power_iteration(apply: Apply, x: torch.Tensor) -> Iterator[float]:
+    """Estimates ‖Nᵏx‖ / ‖Nᵏ⁻¹x‖ of the largest |eigenvalue| of N, one per application; ends where N x is zero."""
+    while (size := norm(x)) > 0:
+        x = apply(x / size)
+        yield norm(x)
+
+
+def norm_estimates(physics: VolumePhysics, n_iter: int = 20, seed: int = 0) -> Iterator[float]:
     """Estimates of the largest eigenvalue of AᴴA, one per application.
 
     From a constant with a little seeded noise: the leading vectors of CT, MRI and blurs are smooth.
     """
     x = 1 + 0.1 * random_like(physics.x_shape, physics.dtype, physics.device, seed)
-    for _ in range(n_iter):
-        x = physics.normal(x / norm(x))
-        value = norm(x)
-        yield value
-        if value == 0:
-            return
+    return islice(power_iteration(physics.normal, x), n_iter)
 
 
 def normal_norm(physics: VolumePhysics, n_iter: int = 20, seed: int = 0) -> float:
-    """Largest eigenvalue of AᴴA: the last estimate of the power iteration."""
-    return list(power_iteration(physics, n_iter, seed))[-1]
+    """Largest eigenvalue of AᴴA: the last of its estimates."""
+    return list(norm_estimates(physics, n_iter, seed))[-1]

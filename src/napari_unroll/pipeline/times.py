@@ -8,6 +8,7 @@ Arithmetic on shapes only, and one small file.
 
 from __future__ import annotations
 
+import itertools
 import math
 import platform
 import statistics
@@ -258,26 +259,45 @@ def _scaled(known: Runs, key: str, work: Counted) -> Expected:
     if not runs:
         return Expected(work.own_s * _pace(known, key))
     nearest, *others = sorted(runs, key=lambda r: r.apart(work))
-    stages = tuple(_grown(stage, nearest, others, work) for stage in nearest.stages)
+    usual = _usual_power(known, key)
+    stages = tuple(_grown(stage, nearest, others, work, usual) for stage in nearest.stages)
     return Expected(sum(stage.seconds for stage in stages), stages)
 
 
-def _grown(stage: StageTime, run: Run, others: list[Run], work: Counted) -> StageTime:
-    """A stage of ``run`` with so much work instead, where the same stage of another run says how it grows."""
+def _grown(stage: StageTime, run: Run, others: list[Run], work: Counted, power: float) -> StageTime:
+    """A stage of ``run`` with so much work instead: it grows as the same stage of another run says, else with ``power``."""
     repeats = run.repeats(stage)
     here, wanted = (run.each, work.each_s) if repeats else (run.once, work.once_s)
     if repeats:
         stage = stage.with_iterations(run.n_iterations, work.n_iterations)
-    power = 1.0
     for other in others:
         there = other.each if repeats else other.once
         same = [s for s in other.stages if s.name == stage.name and s.seconds > 0]
         if not same or stage.seconds <= 0 or not there or abs(math.log(there / here)) <= SIMILAR:
             continue
         alike = same[0].with_iterations(other.n_iterations, work.n_iterations) if repeats else same[0]
-        power = math.log(stage.seconds / alike.seconds) / math.log(here / there)
+        power = _power(stage.seconds / alike.seconds, here / there)
         break
-    return stage.model_copy(update={"seconds": (wanted / here) ** min(max(power, 0.0), STEEPEST) * stage.seconds})
+    return stage.model_copy(update={"seconds": (wanted / here) ** power * stage.seconds})
+
+
+def _power(of_seconds: float, of_work: float) -> float:
+    """With which the time grows with the work, both as ratios of two runs."""
+    return min(max(math.log(of_seconds) / math.log(of_work), 0.0), STEEPEST)
+
+
+def _usual_power(known: Runs, key: str) -> float:
+    """The one of other methods that ran at two sizes on this machine and device; 1 where none did.
+
+    Small runs take longer than their work says, so that their time alone foretells too much of a larger one.
+    """
+    powers = []
+    for runs in _of_machine(known, key):
+        for a, b in itertools.pairwise(sorted(runs, key=lambda r: (r.n_iterations, r.counted))):
+            is_larger = a.n_iterations == b.n_iterations and b.counted > (1 + SIMILAR) * a.counted
+            if is_larger and a.seconds > 0 and b.seconds > 0:
+                powers.append(_power(b.seconds / a.seconds, b.counted / a.counted))
+    return statistics.median(powers) if powers else 1.0
 
 
 def _is_fitted(known: Runs, scan: Scan) -> bool:
@@ -287,9 +307,14 @@ def _is_fitted(known: Runs, scan: Scan) -> bool:
 
 def _pace(known: Runs, key: str) -> float:
     """How many times longer than counted other methods took on this machine and device; 1 where nothing ran yet."""
-    here = "|".join(key.split("|")[:2])
-    ratios = [r.seconds / r.counted for k, runs in known.items() if k.startswith(here) for r in runs]
+    ratios = [r.seconds / r.counted for runs in _of_machine(known, key) for r in runs]
     return statistics.median(ratios) if ratios else 1.0
+
+
+def _of_machine(known: Runs, key: str) -> list[list[Run]]:
+    """The runs of every method on the machine and device of a key."""
+    here = "|".join([*key.split("|")[:2], ""])
+    return [runs for k, runs in known.items() if k.startswith(here)]
 
 
 def remember(method: str, scan: Scan, device: str, is_region: bool, work: Counted, stages: Sequence[StageTime]) -> None:
