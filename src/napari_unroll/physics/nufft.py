@@ -38,9 +38,11 @@ SHORT = 8
 class NUFFT:
     """Sums over images at positions ``k`` (sample, 3) in cycles per voxel, and the exact transpose.
 
-    ``shape`` (z, y, x) is that of the images; axes of one voxel take no part. Values come and go as complex64 on any device and
-    are computed on the CPU in double precision, with as many threads as torch takes. A plan is made once for every number
-    of images that are transformed at once; more of them than threads only take memory.
+    ``shape`` (z, y, x) is that of the images; axes of one voxel take no part. Values come as complex64 or complex128, go as the
+    latter, and are computed with as many threads as torch takes. A plan is made once for every number of images that are
+    transformed at once; more of them than threads only take memory.
+
+    Arrays are numpy's: threads of torch would go on spinning, after every step of theirs, beside those of finufft.
     """
 
     def __init__(self, k: np.ndarray, shape: Sequence[int]) -> None:
@@ -56,23 +58,23 @@ class NUFFT:
         """Number of positions."""
         return len(self._points[0])
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: np.ndarray) -> np.ndarray:
         """Σ_r x(r) exp(−2πi k·r): samples (image, sample) of images (image, z, y, x)."""
         return self._run("execute", images, self._modes, (self.n_samples,))
 
-    def adjoint(self, samples: torch.Tensor) -> torch.Tensor:
+    def adjoint(self, samples: np.ndarray) -> np.ndarray:
         """Σ_k y(k) exp(2πi k·r): images (image, z, y, x) of samples (image, sample)."""
         images = self._run("execute_adjoint", samples, (self.n_samples,), self._modes)
         return images.reshape(-1, *self.shape)
 
-    def _run(self, what: str, given: torch.Tensor, before: tuple[int, ...], after: tuple[int, ...]) -> torch.Tensor:
+    def _run(self, what: str, given: np.ndarray, before: tuple[int, ...], after: tuple[int, ...]) -> np.ndarray:
         check()
         n = len(given)
-        values = given.to("cpu", torch.complex128).contiguous().numpy().reshape(before if n == 1 else (n, *before))
+        values = np.ascontiguousarray(given, np.complex128).reshape(before if n == 1 else (n, *before))
         found = np.empty(after if n == 1 else (n, *after), np.complex128)
         with self._lock:
             getattr(self._plan(n), what)(values, out=found)
-        return torch.from_numpy(found).reshape(n, *after).to(given.device, torch.complex64)
+        return found.reshape(n, *after)
 
     def _plan(self, n_images: int) -> finufft.Plan:
         key = n_images, torch.get_num_threads()
@@ -116,9 +118,9 @@ class NonCartesianMRI(CoilPhysics):
         require(16 * math.prod(doubled(grid.shape)), f"The non-uniform FFT of {grid.shape} voxels")
         self.sampling = sampling
         self._csm = torch.as_tensor(csm, dtype=torch.complex64, device=device)
+        self._maps = _array(self._csm)
         assert sampling.weights is not None
-        root = np.sqrt(sampling.weights / math.prod(grid.shape))
-        self._root = torch.as_tensor(root, dtype=torch.float32, device=device)
+        self._root = np.sqrt(sampling.weights / math.prod(grid.shape)).astype(np.float32)
         self._positions = sampling.trajectory.reshape(-1, 3)
         self.nufft = NUFFT(self._positions, sampling.shape)
 
@@ -138,23 +140,23 @@ class NonCartesianMRI(CoilPhysics):
         return y * torch.where(weights > 0, self.density / weights.clamp_min(1e-30), 0)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x.new_empty(len(x), *self.y_shape[1:])
+        images, y = _array(x), np.empty((len(x), *self.y_shape[1:]), np.complex64)
         for item, coils in self._in_turn(len(x)):
-            samples = self.nufft.forward(self.csm[coils] * x[item])
-            y[item, coils] = self._root * samples.reshape(-1, *self._root.shape)
-        return y
+            samples = self.nufft.forward(self._maps[coils] * images[item])
+            np.multiply(samples.reshape(-1, *self._root.shape), self._root, out=y[item, coils], casting="same_kind")
+        return torch.from_numpy(y).to(x.device)
 
     def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        x = y.new_zeros(len(y), 1, *self.grid.shape)
+        samples, x = _array(y), np.zeros((len(y), *self.grid.shape), np.complex64)
         for item, coils in self._in_turn(len(y)):
-            x[item] += (self.csm[coils].conj() * self._images(y[item, coils])).sum(0)
-        return x
+            x[item] += (self._maps[coils].conj() * self._images(samples[item, coils])).sum(0)
+        return torch.from_numpy(x)[:, None].to(y.device)
 
     def _coil_images(self, y: torch.Tensor) -> torch.Tensor:
-        images = y.new_empty(len(y), self.sampling.n_coils, *self.grid.shape)
+        samples, images = _array(y), np.empty((len(y), *self._maps.shape), np.complex64)
         for item, coils in self._in_turn(len(y)):
-            images[item, coils] = self._images(y[item, coils])
-        return images
+            images[item, coils] = self._images(samples[item, coils])
+        return torch.from_numpy(images).to(y.device)
 
     def _normal(self, x: torch.Tensor) -> torch.Tensor:
         found = torch.zeros_like(x)
@@ -162,8 +164,8 @@ class NonCartesianMRI(CoilPhysics):
             found += coil.conj() * self._toeplitz(coil * x)
         return found
 
-    def _images(self, y: torch.Tensor) -> torch.Tensor:
-        return self.nufft.adjoint((self._root * y).reshape(len(y), -1))
+    def _images(self, y: np.ndarray) -> np.ndarray:
+        return self.nufft.adjoint(np.multiply(y, self._root, dtype=np.complex128).reshape(len(y), -1))
 
     def _in_turn(self, n_items: int) -> Iterator[tuple[int, slice]]:
         """(item of the batch, as many coils as there are threads)."""
@@ -190,16 +192,21 @@ class NonCartesianMRI(CoilPhysics):
         """
         shape = self.grid.shape
         kernel = torch.zeros(1, *doubled(shape), dtype=self.dtype, device=self.device)
-        weights = self._root.square().reshape(-1).to("cpu", torch.complex128)
+        weights = np.square(self._root, dtype=np.float64).reshape(-1)
         for halves in itertools.product(*((0, 1) if n > 1 else (0,) for n in shape)):
             shift = [n // 2 - half * n for n, half in zip(shape, halves, strict=True)]
-            turned = weights * torch.from_numpy(np.exp(2j * np.pi * (self._positions @ shift)))
+            turned = weights * np.exp(2j * np.pi * (self._positions @ shift))
             z, y, x = (slice(half * n, half * n + n) for n, half in zip(shape, halves, strict=True))
-            kernel[0, z, y, x] = self.nufft.adjoint(turned[None])[0].to(self.device)
+            kernel[0, z, y, x] = torch.from_numpy(self.nufft.adjoint(turned[None])[0])
         for axis, n in enumerate(shape):
             if n > 1:
                 kernel.select(axis + 1, n).zero_()
         return kernel, (False, False, False)
+
+
+def _array(values: torch.Tensor) -> np.ndarray:
+    """As numpy has it, on the CPU."""
+    return values.detach().resolve_conj().cpu().numpy()
 
 
 def doubled(shape: Sequence[int]) -> tuple[int, ...]:
