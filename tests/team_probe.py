@@ -14,6 +14,8 @@ from napari_unroll import team
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics import joseph, laws
+from napari_unroll.physics.build import build_physics
+from napari_unroll.physics.fourier import CartesianMRI
 from napari_unroll.physics.xray import XRay
 from tests.methods import tiny
 
@@ -34,6 +36,36 @@ def given(physics: XRay) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
+COILS = {
+    "Cartesian": lambda: build_physics(tiny.multicoil((4, 12, 12)), "cpu"),
+    "one coil": lambda: CartesianMRI(np.ones((1, 8, 8)), np.ones((1, 1, 8, 8))),
+    "radial": lambda: build_physics(tiny.radial(), "cpu"),
+}
+
+
+def of_coils(kind: str) -> dict[str, np.ndarray]:
+    """What the operators of MRI make of a volume and of measurements."""
+    physics = COILS[kind]()
+    x = laws.random_like(physics.x_shape, physics.dtype, "cpu", 0)
+    y = laws.random_like(physics.y_shape, physics.dtype, "cpu", 1)
+    made = {"A": physics.A(x), "A_adjoint": physics.A_adjoint(y), "normal": physics.normal(x), "rss": physics.rss(y)}
+    return {f"{kind} {name}": values.numpy() for name, values in made.items()}
+
+
+def counted_coils(kind: str) -> int:
+    """Coils whose samples this process makes."""
+    physics, seen = COILS[kind](), []
+    samples = physics._samples
+    physics._samples = lambda x, coils: seen.append(coils.stop - coils.start) or samples(x, coils)
+    physics.A(torch.zeros(physics.x_shape, dtype=physics.dtype))
+    return seen[0]
+
+
+def shares(n: int) -> tuple[int, int]:
+    """Coils of each of two processes."""
+    return n // 2, n - n // 2
+
+
 def fitted(folder: Path) -> tuple[np.ndarray, bool]:
     """A fitted operator's response, and whether it came from the cache of this process."""
     os.environ["NAPARI_UNROLL_CACHE"] = str(folder / f"cache-{distributed.get_rank()}")
@@ -46,10 +78,10 @@ def fitted(folder: Path) -> tuple[np.ndarray, bool]:
 def failure() -> str:
     """What is raised where the second process has no memory."""
 
-    def work(views: slice) -> np.ndarray:
+    def work(views: slice) -> torch.Tensor:
         if views.stop == 7:
             raise MemoryError("no memory there")
-        return np.zeros(3)
+        return torch.zeros(3)
 
     try:
         team.summed(work, 7)
@@ -73,6 +105,8 @@ def main(folder: Path) -> None:
             path.unlink()
     found["kept"] = [again, fitted(folder)[1]]
     found["failure"] = failure()
+    for kind in COILS:
+        found |= of_coils(kind) | {f"{kind} n_coils": counted_coils(kind)}
     np.savez(folder / f"{distributed.get_rank()}.npz", **found)
 
 

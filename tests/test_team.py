@@ -52,7 +52,7 @@ def test_the_failure_of_another_process_is_raised_here_too(monkeypatch):
     with pytest.raises(MemoryError, match="there"):
         list(team.in_turn([["a"], ["b"]], lambda boxes: ["ours"]))
     with pytest.raises(MemoryError, match="there"):
-        team.summed(lambda views: np.zeros(3), 4)
+        team.summed(lambda views: torch.zeros(3), 4)
 
 
 def test_processes_that_go_different_ways_end_in_one_sentence(monkeypatch):
@@ -66,7 +66,7 @@ def test_a_share_is_not_shared_again(monkeypatch):
     """Patches are shared already: a projection of one patch is of one process."""
     monkeypatch.setattr(team, "distributed", Group(None))
     seen = []
-    team.exchanged(lambda: seen.append(team.summed(lambda views: np.array([views.stop]), 7)), "share")
+    team.exchanged(lambda: seen.append(team.summed(lambda views: torch.tensor([views.stop]), 7)), "share")
     assert seen[0].tolist() == [7]
     assert team.has_others()
 
@@ -108,6 +108,17 @@ def test_projections_are_shared_and_equal(of_two):
     for name in ("A", "A_adjoint", "normal", "A_dagger", "one_view", "fit"):
         np.testing.assert_array_equal(of_two[0][name], of_two[1][name])
     assert [int(found["n_views"]) for found in of_two] == [3, 4]
+
+
+@pytest.mark.parametrize("kind", team_probe.COILS)
+def test_coils_are_shared_and_equal(kind, of_two):
+    """Three, an odd number for two processes, and one, which leaves one of them without; each coil's samples to the bit."""
+    physics, found = team_probe.COILS[kind](), team_probe.of_coils(kind)
+    for name, wanted in found.items():
+        np.testing.assert_array_equal(of_two[0][name], of_two[1][name])
+        assert close(of_two[0][name], torch.from_numpy(wanted)) < 1e-6
+    for rank, n_coils in enumerate(team_probe.shares(len(physics.csm))):
+        assert int(of_two[rank][f"{kind} n_coils"]) == n_coils
 
 
 def test_a_fit_is_shared_and_equal(of_two):

@@ -1,6 +1,6 @@
 """The processes of one run, which ``torchrun`` starts: work is shared among them, and what comes of it is told to all.
 
-Every process makes the whole run, in the same order, and does a part of what is large: views of X-rays, patches of a pass.
+Every process makes the whole run, in the same order, and does a part of what is large: views of X-rays, coils, patches of a pass.
 Alone, where there is one process, nothing is told. What fails in one is raised in all, so that none waits for it; that,
 and one tensor for all views, is why this is not ``deepinv.distributed``. Knows nothing of what is computed.
 """
@@ -19,7 +19,6 @@ from torch import distributed
 
 from napari_unroll.errors import UnrollError
 from napari_unroll.interrupt import shielded
-from napari_unroll.scratch import empty
 
 T = TypeVar("T")
 Batch = TypeVar("Batch")
@@ -89,34 +88,39 @@ def in_turn(batches: Iterable[Batch], apply: Callable[[Batch], T]) -> Iterator[t
         yield from zip(share, made, strict=False)
 
 
-def summed(work: Callable[[slice], np.ndarray], n: int) -> np.ndarray:
+def summed(work: Callable[[slice], torch.Tensor], n: int) -> torch.Tensor:
     """Σ over ``range(n)`` of what ``work`` makes of it, each process of a part; equal in all, up to rounding that of one."""
     if not has_others():
         return work(slice(0, n))
-    total = _share(work, n)
+    total = _share(work, n).contiguous()
     with shielded():
-        distributed.all_reduce(torch.from_numpy(total))
+        distributed.all_reduce(_numbers(total))
     return total
 
 
-def gathered(work: Callable[[slice], np.ndarray], n: int) -> np.ndarray:
+def gathered(work: Callable[[slice], torch.Tensor], n: int) -> torch.Tensor:
     """What ``work`` makes of ``range(n)``, an item of its first axis for each number; each process makes a part."""
     if not has_others():
         return work(slice(0, n))
     mine = _share(work, n)
-    whole = empty((n, *mine.shape[1:]), mine.dtype)
+    whole = torch.empty((n, *mine.shape[1:]), dtype=mine.dtype)
     shares = _shares(n)
     whole[shares[distributed.get_rank()]] = mine
     with shielded():
         for rank, share in enumerate(shares):
             if share.start < share.stop:
-                distributed.broadcast(torch.from_numpy(whole[share]), rank)
+                distributed.broadcast(_numbers(whole[share]), rank)
     return whole
 
 
-def _share(work: Callable[[slice], np.ndarray], n: int) -> np.ndarray:
+def _numbers(x: torch.Tensor) -> torch.Tensor:
+    """The real numbers of x, in its memory; gloo knows no complex ones."""
+    return torch.view_as_real(x) if x.is_complex() else x
+
+
+def _share(work: Callable[[slice], torch.Tensor], n: int) -> torch.Tensor:
     """What ``work`` makes of this process's part, once it is known that none failed."""
-    made: list[np.ndarray] = []
+    made: list[torch.Tensor] = []
     exchanged(lambda: made.append(work(_shares(n)[distributed.get_rank()])), n)
     return made[0]
 

@@ -69,11 +69,11 @@ class Coils(CoilPhysics):
         is_readout = bool((spectrum == spectrum[..., :1]).all())
         return torch.fft.ifftn(spectrum[..., :1] if is_readout else spectrum)[None], (True, True, True)
 
-    def _forward(self, x):
-        shifted = torch.fft.ifftshift(self._csm * x, dim=AXES)
+    def _samples(self, x, coils):
+        shifted = torch.fft.ifftshift(self._csm[coils] * x, dim=AXES)
         return self.mask * torch.fft.fftshift(torch.fft.fftn(shifted, dim=AXES, norm="ortho"), dim=AXES)
 
-    def _coil_images(self, y):
+    def _images(self, y):
         shifted = torch.fft.ifftshift(self.mask * y, dim=AXES)
         return torch.fft.fftshift(torch.fft.ifftn(shifted, dim=AXES, norm="ortho"), dim=AXES)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.fft
+import torch
 from numba import njit
 
 from napari_unroll.errors import ParameterError
@@ -36,7 +37,7 @@ def reconstruct(
     weights = angular_weights(geometry.angles_rad, 2 * np.pi if counts_pairs else np.pi)
     wide, columns = widened(geometry)
 
-    def spread(some_views: slice) -> np.ndarray:
+    def spread(some_views: slice) -> torch.Tensor:
         volume = zeros(grid.shape)
 
         def add(views: slice) -> None:
@@ -46,9 +47,9 @@ def reconstruct(
             _add(volume, grid, plane, _filtered(some, plane, window, weights[views]), n_threads)
 
         in_chunks(add, some_views, 4 * math.prod(wide.detector_shape))
-        return volume
+        return torch.from_numpy(volume)
 
-    return summed(spread, wide.n_views)
+    return summed(spread, wide.n_views).numpy()
 
 
 def _filtered(projections: np.ndarray, plane: _DetectorPlanes, window: str, weights: np.ndarray) -> np.ndarray:

@@ -32,7 +32,9 @@ def centred_ifft(y: torch.Tensor) -> torch.Tensor:
 
 
 def _each(transform: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """``transform`` of all images at once where they are small, one after the other where they are large."""
+    """``transform`` of all images at once where they are small, one after the other where they are large; there may be none."""
+    if x.numel() == 0:
+        return x
     if x.numel() <= PART:
         return transform(x, dim=AXES)
     return torch.stack([transform(image, dim=AXES) for image in x.reshape(-1, *x.shape[-3:])]).reshape(x.shape)
@@ -99,10 +101,10 @@ class CartesianMRI(CoilPhysics, MultiCoilMRI):
             spectrum = first if bool((spectrum == first).all()) else spectrum
         return torch.fft.ifftn(spectrum, dim=AXES)[None], (True, True, True)
 
-    def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mask * centred_fft(self.coil_maps * x)
+    def _samples(self, x: torch.Tensor, coils: slice) -> torch.Tensor:
+        return self.mask * centred_fft(self.csm[coils] * x)
 
-    def _coil_images(self, y: torch.Tensor) -> torch.Tensor:
+    def _images(self, y: torch.Tensor) -> torch.Tensor:
         return centred_ifft(self.mask * y)
 
     def noise(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:

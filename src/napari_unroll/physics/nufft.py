@@ -139,39 +139,36 @@ class NonCartesianMRI(CoilPhysics):
         weights = torch.tensor(self.sampling.weights, dtype=torch.float32, device=self.device)
         return y * torch.where(weights > 0, self.density / weights.clamp_min(1e-30), 0)
 
-    def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        images, y = _array(x), np.empty((len(x), *self.y_shape[1:]), np.complex64)
-        for item, coils in self._in_turn(len(x)):
-            samples = self.nufft.forward(self._maps[coils] * images[item])
-            np.multiply(samples.reshape(-1, *self._root.shape), self._root, out=y[item, coils], casting="same_kind")
+    def _samples(self, x: torch.Tensor, coils: slice) -> torch.Tensor:
+        images, maps = _array(x), self._maps[coils]
+        y = np.empty((len(x), len(maps), *self._root.shape), np.complex64)
+        for item, few in _few_at_once(len(x), len(maps)):
+            samples = self.nufft.forward(maps[few] * images[item])
+            np.multiply(samples.reshape(-1, *self._root.shape), self._root, out=y[item, few], casting="same_kind")
         return torch.from_numpy(y).to(x.device)
 
-    def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        samples, x = _array(y), np.zeros((len(y), *self.grid.shape), np.complex64)
-        for item, coils in self._in_turn(len(y)):
-            x[item] += (self._maps[coils].conj() * self._images(samples[item, coils])).sum(0)
+    def _combined(self, y: torch.Tensor, coils: slice) -> torch.Tensor:
+        samples, maps = _array(y), self._maps[coils]
+        x = np.zeros((len(y), *self.grid.shape), np.complex64)
+        for item, few in _few_at_once(len(y), len(maps)):
+            x[item] += (maps[few].conj() * self._spread(samples[item, few])).sum(0)
         return torch.from_numpy(x)[:, None].to(y.device)
 
-    def _coil_images(self, y: torch.Tensor) -> torch.Tensor:
-        samples, images = _array(y), np.empty((len(y), *self._maps.shape), np.complex64)
-        for item, coils in self._in_turn(len(y)):
-            images[item, coils] = self._images(samples[item, coils])
+    def _images(self, y: torch.Tensor) -> torch.Tensor:
+        samples, images = _array(y), np.empty((*y.shape[:2], *self.grid.shape), np.complex64)
+        for item, few in _few_at_once(*samples.shape[:2]):
+            images[item, few] = self._spread(samples[item, few])
         return torch.from_numpy(images).to(y.device)
 
-    def _normal(self, x: torch.Tensor) -> torch.Tensor:
+    def _normal_by(self, x: torch.Tensor, coils: slice) -> torch.Tensor:
         found = torch.zeros_like(x)
-        for coil in self.csm:
+        for coil in self.csm[coils]:
             found += coil.conj() * self._toeplitz(coil * x)
         return found
 
-    def _images(self, y: np.ndarray) -> np.ndarray:
+    def _spread(self, y: np.ndarray) -> np.ndarray:
+        """Images (coil, z, y, x) of samples (coil, shot, readout)."""
         return self.nufft.adjoint(np.multiply(y, self._root, dtype=np.complex128).reshape(len(y), -1))
-
-    def _in_turn(self, n_items: int) -> Iterator[tuple[int, slice]]:
-        """(item of the batch, as many coils as there are threads)."""
-        step = torch.get_num_threads()
-        for item, first in itertools.product(range(n_items), range(0, self.sampling.n_coils, step)):
-            yield item, slice(first, first + step)
 
     @cached_property
     def density(self) -> torch.Tensor:
@@ -207,6 +204,13 @@ class NonCartesianMRI(CoilPhysics):
 def _array(values: torch.Tensor) -> np.ndarray:
     """As numpy has it, on the CPU."""
     return values.detach().resolve_conj().cpu().numpy()
+
+
+def _few_at_once(n_items: int, n_coils: int) -> Iterator[tuple[int, slice]]:
+    """(item of the batch, as many coils as there are threads)."""
+    step = torch.get_num_threads()
+    for item, first in itertools.product(range(n_items), range(0, n_coils, step)):
+        yield item, slice(first, first + step)
 
 
 def doubled(shape: Sequence[int]) -> tuple[int, ...]:

@@ -113,28 +113,29 @@ class XRay(VolumePhysics):
 
     def _project(self, volume: torch.Tensor) -> torch.Tensor:
         array = _float32(volume)
-        lines = gathered(lambda views: self._lines(array, views), self.geometry.n_views)
-        return torch.from_numpy(lines).to(volume.device)
+        lines = gathered(lambda views: torch.from_numpy(self._lines(array, views)), self.geometry.n_views)
+        return lines.to(volume.device)
 
     def _backproject(self, projections: torch.Tensor) -> torch.Tensor:
         array = _float32(projections)
-        spread = summed(lambda views: self._spread(array[views], views), self.geometry.n_views)
-        return torch.from_numpy(spread).to(projections.device)
+        n_views = self.geometry.n_views
+        spread = summed(lambda views: torch.from_numpy(self._spread(array[views], views)), n_views)
+        return spread.to(projections.device)
 
     def _project_and_back(self, volume: torch.Tensor) -> torch.Tensor:
         """AᴴA, which never holds the projections of more than a chunk of views."""
         array = _float32(volume)
 
-        def back(some_views: slice) -> np.ndarray:
+        def back(some_views: slice) -> torch.Tensor:
             out = zeros(self.grid.shape)
 
             def add(views: slice) -> None:
                 self._spread(self._lines(array, views), views, out)
 
             in_chunks(add, some_views, 4 * math.prod(self.geometry.detector_shape))
-            return out
+            return torch.from_numpy(out)
 
-        return torch.from_numpy(summed(back, self.geometry.n_views)).to(volume.device)
+        return summed(back, self.geometry.n_views).to(volume.device)
 
     def _lines(self, volume: np.ndarray, views: slice) -> np.ndarray:
         """Line integrals of some ``views``."""
