@@ -172,6 +172,19 @@ def test_a_disk_that_fills_up_does_not_end_the_run(tmp_path, monkeypatch):
     ]
 
 
+def test_another_process_of_the_group_goes_on_from_it_and_writes_nothing(tmp_path):
+    plan, scan = planned("unrolled-pgd", tmp_path)
+    path = tmp_path / "r.ome.zarr"
+    assert killed_after(plan, scan, path, 6)
+    with resumed(path) as store, resumed(path, writes=False) as beside:
+        before = sorted((p, p.stat().st_mtime_ns) for p in path.rglob("*") if p.is_file())
+        *events, followed = run(plan, scan, kept=beside)
+        assert sorted((p, p.stat().st_mtime_ns) for p in path.rglob("*") if p.is_file()) == before
+        *others, finished = run(plan, scan, kept=store)
+    np.testing.assert_array_equal(followed.result, finished.result)
+    assert n_steps(events) == n_steps(others)
+
+
 def test_a_cancelled_run_leaves_nothing(tmp_path):
     plan, scan = planned("drunet", tmp_path)
     stop = Stop()

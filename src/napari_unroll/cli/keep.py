@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.repeat import run_of
 from napari_unroll.pipeline.run import run
 from napari_unroll.pipeline.telling import told
-from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, resumed
+from napari_unroll.pipeline.unfinished import UnfinishedRun, check_free, kept, record_of, resumed
 from napari_unroll.scan.scan import Scan
 from napari_unroll.team import exchanged, has_others
 
@@ -43,27 +45,44 @@ def check_place(out: Path, overwrite: bool) -> None:
 
 
 def keep(plan: Plan, scan: Scan, out: Path, overwrite: bool) -> None:
-    """Run and write; an OME-Zarr store holds the run while it goes. Processes of ``torchrun`` share it, and keep nothing."""
-    with joined(plan.device) as is_first:
-        plan = exchanged(lambda: plan, "plan")[0]  # of the first: memory that is free here may be another
+    """Run and write; an OME-Zarr store holds the run while it goes. Of processes of ``torchrun`` the first keeps and writes."""
+    with joined(plan.card or plan.device) as is_first, ExitStack() as stack:
+        plan, unfinished = _planned(plan, is_first), None
+        if _is_kept(out):
+            unfinished = _entered(stack, lambda: kept(out, plan, scan, overwrite) if is_first else nullcontext())
+        else:
+            check_result(out, overwrite, plan.result_bytes)
+        finished = _run(plan, scan, unfinished)
         if is_first:
-            print_facts(plan.facts)
-        if _is_kept(out) and not has_others():
-            with kept(out, plan, scan, overwrite) as unfinished:
-                _write(out, True, plan, scan, _run(plan, scan, unfinished))
-            return
-        check_result(out, overwrite, plan.result_bytes)
-        finished = _run(plan, scan, None)
-        if is_first:
-            _write(out, overwrite, plan, scan, finished)
+            _write(out, overwrite or _is_kept(out), plan, scan, finished)
 
 
 def go_on(path: Path) -> None:
     """Go on with the run that is kept at ``path``, and write its volume there."""
-    with resumed(path) as unfinished:
-        plan, scan = run_of(unfinished.record, path.name)
+    plan, scan = run_of(record_of(path), path.name)
+    with joined(plan.card or plan.device) as is_first, ExitStack() as stack:
+        plan = _planned(plan, is_first)
+        unfinished = _entered(stack, lambda: resumed(path, writes=is_first))
+        finished = _run(plan, scan, unfinished)
+        if is_first:
+            _write(path, True, plan, scan, finished)
+
+
+def _planned(plan: Plan, is_first: bool) -> Plan:
+    """The plan of the first process, which prints it: memory that is free here may be another."""
+    plan = exchanged(lambda: plan, "plan")[0]
+    if is_first:
         print_facts(plan.facts)
-        _write(path, True, plan, scan, _run(plan, scan, unfinished))
+    return plan
+
+
+def _entered(
+    stack: ExitStack, store: Callable[[], AbstractContextManager[UnfinishedRun | None]]
+) -> UnfinishedRun | None:
+    """The opened store; where that fails in one process, it is raised in all."""
+    opened: list[UnfinishedRun | None] = []
+    exchanged(lambda: opened.append(stack.enter_context(store())), "store")
+    return opened[0]
 
 
 def place_of(on: str, queue: dict[str, Any], out: Path) -> Place | None:
@@ -91,7 +110,9 @@ def _is_kept(out: Path) -> bool:
 
 
 def _run(plan: Plan, scan: Scan, unfinished: UnfinishedRun | None) -> Finished:
-    return run_with_progress(lambda stop: told(run(plan, scan, stop, kept=unfinished), unfinished, stop), plan.title)
+    """Processes of ``torchrun`` tell nothing to watchers: a wish of theirs would reach one process only."""
+    tells = None if has_others() else unfinished
+    return run_with_progress(lambda stop: told(run(plan, scan, stop, kept=unfinished), tells, stop), plan.title)
 
 
 def _write(out: Path, overwrite: bool, plan: Plan, scan: Scan, finished: Finished) -> None:

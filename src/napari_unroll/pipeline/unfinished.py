@@ -205,6 +205,26 @@ class UnfinishedRun(Journal):
         remove(self.path if self._is_alone else self._folder)
 
 
+class FollowedRun(UnfinishedRun):
+    """The same in a process whose group has another one that writes: it goes on from what was kept, and writes nothing."""
+
+    def add(self, patches: Sequence[Patch]) -> None:
+        """Nothing; the other process has them too."""
+
+    def shrink(self, plan: Plan) -> None:
+        """Nothing."""
+
+    def ended(self, finished: Finished) -> Finished:
+        """As it is."""
+        return finished
+
+    def _save(self, name: str | None) -> None:
+        self._pass = name
+
+    def _show(self, box: Box | None, values: np.ndarray) -> None:
+        pass
+
+
 def grid_of(record: Mapping[str, Any]) -> VolumeGrid:
     """The grid of the volume in a record."""
     return VolumeGrid(**{name: tuple(value) for name, value in record["grid"].items()})
@@ -238,22 +258,26 @@ def kept(path: Path, plan: Plan, scan: Scan, overwrite: bool = False) -> Iterato
 
 
 @contextmanager
-def resumed(path: Path) -> Iterator[UnfinishedRun]:
-    """Go on with the run that is kept at ``path``.
+def resumed(path: Path, writes: bool = True) -> Iterator[UnfinishedRun]:
+    """Go on with the run that is kept at ``path``; without ``writes`` beside the process of one's group that writes it.
 
     Raises FileFormatError where there is none or it is damaged, ParameterError where another process writes it.
     """
+    record, is_alone = record_of(path), is_unfinished(path)
+    check_folder(path)
+    if not writes:
+        yield FollowedRun(path, record, is_alone)
+        return
+    with locked(path / INSIDE / LOCK, path.name):
+        yield UnfinishedRun(path, record, is_alone)
+
+
+def record_of(path: Path) -> dict[str, Any]:
+    """The record of the run that is kept at ``path``; raises FileFormatError where there is none or it is damaged."""
     if not is_unfinished(path) and not (path / INSIDE / RECORD).is_file():
         raise FileFormatError(
             f"{path} holds no unfinished run; --resume takes the .ome.zarr of a run that was interrupted."
         )
-    check_folder(path)
-    with locked(path / INSIDE / LOCK, path.name):
-        yield UnfinishedRun(path, record_of(path), is_alone=is_unfinished(path))
-
-
-def record_of(path: Path) -> dict[str, Any]:
-    """The record of the run that is kept at ``path``; raises FileFormatError where it is damaged or missing."""
     try:
         found = json.loads((path / INSIDE / RECORD).read_text(encoding="utf-8"))
         record = json.loads(found["record"])
