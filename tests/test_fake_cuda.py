@@ -7,20 +7,26 @@ for a real GPU, so that they run on the device "meta", which does not mix with o
 
 import contextlib
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from napari_unroll.events import PatchDone
+from napari_unroll.methods import patchwise
+from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
-from napari_unroll.methods.algorithms.passes import clean
+from napari_unroll.methods.algorithms.passes import clean, prior_pass
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.layer import fixed_point
-from napari_unroll.methods.journal import Patch
+from napari_unroll.methods.journal import Journal, Patch
 from napari_unroll.methods.networks.dncnn import DnCNNConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
 from napari_unroll.methods.networks.unet import UNetConfig
+from napari_unroll.methods.patchwise import Stage
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.gradient import GradientStepConfig
 from napari_unroll.methods.steps.resolvent import ResolventStepConfig
@@ -245,6 +251,76 @@ def test_a_sliding_window_and_its_blending():
             blender.add(patch.box, patch.values)
     assert is_there(blender.values(), SHAPE)
     assert set(blenders) == {"cuda"}
+
+
+class Stream:
+    """Knows no time."""
+
+    def __init__(self, device=None):
+        self.device = torch.device(device or "cuda")
+
+    def wait_stream(self, other):
+        assert other.device.type == "cuda"
+
+    def record_event(self):
+        return SimpleNamespace(synchronize=lambda: None)
+
+
+@pytest.fixture
+def streams(monkeypatch):
+    """As if there were some, and memory that is pinned for them."""
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr(torch, "empty", partial(unpinned, torch.empty))
+
+
+def unpinned(empty, *shape, pin_memory=False, **layout):
+    return empty(*shape, **layout)
+
+
+@pytest.mark.parametrize("kind", ["unrolled", "half-quadratic"])
+@torch.no_grad()
+def test_an_iteration_with_its_volumes_in_memory_and_its_patches_on_the_card(kind, streams, likely, monkeypatch):
+    """Data steps on the one side, the network on the other; what is blended comes from pinned memory."""
+    network = network_on_cuda("cpu", **LEARNED[kind])
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    monkeypatch.setattr(patchwise, "as_values", lambda x: x)
+    network.split_to(torch.device("cuda"))
+    card = next(network.priors.parameters()).device
+    assert card.type == "cuda"
+    seen, data = [], data_for([tuple(slice(0, n) for n in SHAPE)], "cpu")
+    problem = SimpleNamespace(
+        network_device=card, shape=SHAPE, patch_size=PATCH, overlap=2, state={}, journal=Journal()
+    )
+    state = State(on_cuda(1, 1, *SHAPE, device="cpu"))
+    given = network.before(state, 0, data)
+    assert is_there(given, state.x.shape, "cpu")
+
+    def prior(x):
+        seen.append(x.device.type)
+        return clean(lambda u: network.denoise(u, 0), x, "float32", self_ensemble=True)
+
+    events = list(keep_result(prior_pass(problem, given, prior, Stage("iteration"), 1.0), kept := []))
+    (cleaned,) = kept
+    assert set(seen) == {"cuda"}
+    assert len(seen) == len(PatchGrid(SHAPE, PATCH, 2))
+    assert {e.values.device.type for e in events if isinstance(e, PatchDone)} == {"cpu"}
+    assert is_there(network.after(state, cleaned, 0, data).x, state.x.shape, "cpu")
+
+
+def moved(module, device):
+    """What ``to`` does with real tensors."""
+    for each in module.modules():
+        there = {name: torch.nn.Parameter(x.to(device)) for name, x in each._parameters.items() if x is not None}
+        each._parameters.update(there)
+    return module
+
+
+def keep_result(work, kept):
+    kept.append((yield from work))
 
 
 class Everywhere:

@@ -261,7 +261,7 @@ class ReconstructDock(parts.DockFrame):
         what = f"patches {patch}, overlap {plan.overlap}, " if registry.get(plan.method).patchwise else ""
         expected = plan.expected_with(self._factors(plan))
         memory = f"about {gib(plan.memory_bytes)} of {gib(plan.free_bytes)} free"
-        takes = f"{plan.device}: {what}{memory}, {expected.text}."
+        takes = f"{plan.place}: {what}{memory}, {expected.text}."
         self.memory.setText("\n".join([takes, *plan.cautions]))
         return plan
 

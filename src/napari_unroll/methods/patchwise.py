@@ -1,6 +1,6 @@
 """The one loop that cuts a volume into patches, does something to each, and blends what comes: sliding-window inference.
 
-Whoever uses it says what is done to a batch of boxes; events and blending are here.
+Whoever uses it says what is done to batches of boxes; events and blending are here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from napari_unroll.methods.journal import Journal, Patch
 from napari_unroll.methods.problem import Problem, as_values
 from napari_unroll.patches.blend import Blender
 from napari_unroll.patches.grid import PatchGrid
-from napari_unroll.team import in_turn
 
+Work = Callable[[list[list[Box]]], Iterator[tuple[list[Box], Sequence[Patch]]]]
+"""Makes patches of batches of boxes, in order; ``partial(in_turn, apply=…)`` where each batch stands for itself (see ``team``)."""
 WINDOW = "window"
 """Where the problem's state holds a pass under way."""
 
@@ -73,7 +74,7 @@ def batch_size(device: torch.device) -> int:
 def sliding_window(
     grid: PatchGrid,
     like: torch.Tensor,
-    apply: Callable[[list[Box]], Sequence[Patch]],
+    work: Work,
     stage: Stage,
     scale: float = 1.0,
     n_batch: int | None = None,
@@ -81,7 +82,7 @@ def sliding_window(
     halo: int = 0,
     problem: Problem | None = None,
 ) -> Generator[Event, None, torch.Tensor]:
-    """The patches of ``grid`` through ``apply``, blended; returns a volume (1, 1, z, y, x) of the type of ``like``.
+    """The patches of ``grid``, made by ``work`` and blended; returns a volume (1, 1, z, y, x) of the type of ``like``.
 
     ``scale`` turns values into the scan's units for events. What is in ``done`` is not made again; new patches are appended
     to it. Nor is what an earlier attempt of this pass has finished, which ``problem`` holds in its state or its journal.
@@ -97,7 +98,7 @@ def sliding_window(
     for finished in earlier:
         yield from _take(window, finished, scale, done)
     n_done = len(grid) - sum(map(len, grid.batches(1, window.boxes)))
-    for boxes, patches in in_turn(grid.batches(n_batch or batch_size(like.device), window.boxes), apply):
+    for boxes, patches in work(grid.batches(n_batch or batch_size(like.device), window.boxes)):
         journal.add(patches)
         yield from _take(window, patches, scale, done)
         n_done += len(boxes)

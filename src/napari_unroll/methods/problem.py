@@ -84,7 +84,8 @@ class Problem:
 
     ``physics`` is the operator A (see ``physics.build``); ``y`` its measurements with a batch axis;
     ``normal`` the fitted approximation of AᴴA or None; ``patch_size`` (z, y, x) and ``overlap`` (voxels) for
-    patchwise work; ``estimate`` is what a run that is asked to finish returns. ``state`` survives an
+    patchwise work; ``card`` the GPU through which patches go where volumes do not fit it, None where networks and volumes are
+    on one device; ``estimate`` is what a run that is asked to finish returns. ``state`` survives an
     attempt: after out-of-memory the pipeline calls ``solve`` again with smaller patches and the same ``state``,
     so a method that keeps its finished work there (say ``state["x"]``, ``state["iteration"]``) goes on from it; ``journal``
     hears of patches, so that a killed run goes on from ``state`` too.
@@ -97,14 +98,20 @@ class Problem:
     patch_size: tuple[int, int, int] = (48, 48, 48)
     overlap: int = 8
     precision: str = "float32"
+    card: torch.device | None = None
     estimate: Estimate = field(default_factory=Estimate)
     state: dict[str, Any] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors live."""
+        """Where volumes and measurements live."""
         return self.y.device
+
+    @property
+    def network_device(self) -> torch.device:
+        """Where networks live."""
+        return self.card or self.device
 
     @property
     def shape(self) -> tuple[int, int, int]:

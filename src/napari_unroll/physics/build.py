@@ -96,7 +96,7 @@ def _xray(scan: Scan, device: torch.device, backend: str) -> VolumePhysics:
 def astra_obstacle(device: torch.device) -> str:
     """Why ASTRA cannot serve ``device``, in words; empty where it can. Never makes a CUDA call without a GPU."""
     if device.type != "cuda":
-        return "there is no CUDA device" if not torch.cuda.is_available() else "the CPU was chosen"
+        return "there is no CUDA device" if not torch.cuda.is_available() else "volumes lie in the computer's memory"
     if importlib.util.find_spec("astra") is None:
         return "the package astra-toolbox is not installed"
     from napari_unroll.physics import xray_astra

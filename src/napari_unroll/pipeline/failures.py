@@ -19,7 +19,8 @@ def translate(error: BaseException, plan: Plan) -> str:
 
 def memory_advice(plan: Plan) -> str:
     """What to do when the work does not fit."""
+    card = f", or {plan.card} for patches ({gib(plan.card_bytes)})" if plan.card else ""
     return (
         f"{plan.title} needs more memory than {plan.device} has free ({gib(plan.free_bytes)} at the start; estimate "
-        f"{gib(plan.memory_bytes)}). Choose a region, a coarser grid, smaller patches or another device."
+        f"{gib(plan.memory_bytes)}){card}. Choose a region, a coarser grid, smaller patches or another device."
     )

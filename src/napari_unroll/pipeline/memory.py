@@ -12,6 +12,7 @@ from napari_unroll.errors import MemoryExceeded, WeightsError
 from napari_unroll.methods.memory import Shape, Sizes
 from napari_unroll.methods.patchwise import batch_size
 from napari_unroll.methods.problem import Method
+from napari_unroll.methods.streaming import N_IN_FLIGHT
 from napari_unroll.methods.weights import shipped
 from napari_unroll.physics.pool import views_at_once
 from napari_unroll.pipeline.devices import Device
@@ -77,20 +78,42 @@ def at_once(patch: Shape, shape: Shape, device: str) -> int:
 
 
 class Task(NamedTuple):
-    """What is to be run: a method on a scan, the grid of its result, and the number type inside networks."""
+    """What is to be run: a method on a scan, the grid of its result, and the number type inside networks.
+
+    ``card`` is the GPU through which patches go where volumes are not on it, None where all is on one device.
+    """
 
     method: Method
     params: Any
     scan: Scan
     grid: VolumeGrid
     precision: str = "float32"
+    card: Device | None = None
 
 
 def run_bytes(task: Task, patch: Shape, device: str = "cpu") -> int:
-    """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice."""
-    return base_bytes(task.scan, task.grid, device) + task.method.memory(
-        _sizes(task, patch, device), _with_weights(task)
-    )
+    """Estimated peak of a run with the weights that it will take, in bytes; complex volumes count twice.
+
+    On ``device``, where volumes are; what networks take elsewhere is ``card_bytes``.
+    """
+    own = task.method.memory(_sizes(task, patch, device), _with_weights(task))
+    return base_bytes(task.scan, task.grid, device) + own + _in_flight(task, patch)
+
+
+def card_bytes(task: Task, patch: Shape) -> int:
+    """On the task's card: what the network holds of a batch of patches, and those that are on their way."""
+    assert task.card is not None
+    sizes = _sizes(task._replace(card=None), patch, task.card.name)
+    networks = replace(sizes, volume=0, measurements=0, operator=0, residual=0, in_patches=0)
+    return task.method.memory(networks, _with_weights(task)) + _in_flight(task, patch)
+
+
+def _in_flight(task: Task, patch: Shape) -> int:
+    """Copies of patches on their way to a card and back, the same on both sides."""
+    if task.card is None:
+        return 0
+    itemsize = 8 if task.scan.modality == "mri" else 4
+    return 2 * N_IN_FLIGHT * at_once(patch, task.grid.shape, task.card.name) * itemsize * voxels(patch)
 
 
 def split_bytes(task: Task, patch: Shape) -> tuple[int, int]:
@@ -103,7 +126,7 @@ def split_bytes(task: Task, patch: Shape) -> tuple[int, int]:
     volumes = base_bytes(task.scan, task.grid) + method.memory(whole, known) - in_memory
     transforms = method.needs_normal is not None and method.needs_normal(task.params)
     slabs = N_SLABS * min(SLAB_BYTES, whole.volume) if transforms else 0
-    return in_memory + N_CHUNKS * _chunk_bytes(task.scan, whole) + slabs, volumes
+    return in_memory + N_CHUNKS * _chunk_bytes(task.scan, whole) + slabs + _in_flight(task, patch), volumes
 
 
 def _chunk_bytes(scan: Scan, sizes: Sizes) -> int:
@@ -123,7 +146,7 @@ def _sizes(task: Task, patch: Shape, device: str) -> Sizes:
         measurements=itemsize * scan.measurements.size,
         shape=grid.shape,
         patch=patch,
-        n_patches=at_once(patch, grid.shape, device),
+        n_patches=at_once(patch, grid.shape, device) if task.card is None else 0,
         operator=operator_bytes(scan),
         residual=0 if isinstance(scan.geometry, NonCartesianSampling) else None,
         in_patches=volume,

@@ -15,7 +15,17 @@ from napari_unroll.methods.networks.prior import PriorConfig
 from napari_unroll.methods.problem import Method
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.pipeline.devices import Device
-from napari_unroll.pipeline.memory import SHARE, Task, at_once, fewest_voxels, gib, run_bytes, split_bytes, voxels
+from napari_unroll.pipeline.memory import (
+    SHARE,
+    Task,
+    at_once,
+    card_bytes,
+    fewest_voxels,
+    gib,
+    run_bytes,
+    split_bytes,
+    voxels,
+)
 from napari_unroll.scan.scan import Scan
 
 MOST_OVERLAP = 16
@@ -90,18 +100,27 @@ def choose_patches(task: Task, device: Device, overlap: int, on_disk: bool = Fal
     """
     shape, prior = task.grid.shape, prior_of(task.method, task.params, task.scan)
     multiple = 1 if prior is None else prior.multiple
-    grids = _candidates(shape, overlap, largest_for(prior, device.name), device.name)
-    need = 0
+    network_device = (task.card or device).name
+    grids = _candidates(shape, overlap, largest_for(prior, network_device), network_device)
     if on_disk and max(shape) > SMALLEST:
         grids = (cut for cut in grids if voxels(cut.patch_shape) < fewest_voxels(shape))
     for cut in sorted(grids, key=lambda cut: work(cut, multiple)):
-        need = split_bytes(task, cut.patch_shape)[0] if on_disk else run_bytes(task, cut.patch_shape, device.name)
-        if need <= SHARE * device.free_bytes:
-            return cut.patch_shape, _why(cut, need, device)
+        needs = _needs(task, cut.patch_shape, device, on_disk)
+        short = [(need, where) for need, where in needs if need > SHARE * where.free_bytes]
+        if not short:
+            return cut.patch_shape, _why(cut, needs)
+    need, where = short[0]
     raise MemoryExceeded(
-        f"{task.method.title} needs about {gib(need)} for a volume of {shape}, but {device.name} has "
-        f"{gib(device.free_bytes)} free; choose a region, a coarser grid or another device."
+        f"{task.method.title} needs about {gib(need)} for a volume of {shape}, but {where.name} has "
+        f"{gib(where.free_bytes)} free; choose a region, a coarser grid or another device."
     )
+
+
+def _needs(task: Task, patch: Shape, device: Device, on_disk: bool) -> list[tuple[int, Device]]:
+    """Bytes, and where."""
+    here = split_bytes(task, patch)[0] if on_disk else run_bytes(task, patch, device.name)
+    there = [] if task.card is None else [(card_bytes(task, patch), task.card)]
+    return [(here, device), *there]
 
 
 def _candidates(shape: Shape, overlap: int, most: int, device: str) -> Iterator[PatchGrid]:
@@ -116,9 +135,10 @@ def _candidates(shape: Shape, overlap: int, most: int, device: str) -> Iterator[
             yield PatchGrid(shape, patch, shared)
 
 
-def _why(cut: PatchGrid, need: int, device: Device) -> str:
+def _why(cut: PatchGrid, needs: list[tuple[int, Device]]) -> str:
     size = " × ".join(map(str, cut.patch_shape))
     more = len(cut) * voxels(cut.patch_shape) / voxels(cut.shape)
     patches = f"One patch of {size} voxels" if len(cut) == 1 else f"{len(cut)} patches of {size} voxels"
     seen = "" if len(cut) == 1 else f" ({more:.1f} times the volume through the network)"
-    return f"{patches}{seen}: about {gib(need)} of {gib(device.free_bytes)} free on {device.name}."
+    where = " and ".join(f"{gib(need)} of {gib(device.free_bytes)} free on {device.name}" for need, device in needs)
+    return f"{patches}{seen}: about {where}."

@@ -1,16 +1,17 @@
 """Where the arrays of a run lie: patches that fit the memory, and whole volumes there too, those that do not fit on disk.
 
-Arithmetic on shapes only.
+Where whole volumes do not fit a GPU, they are placed as on a CPU, and the patches of networks go through the GPU. Arithmetic on
+shapes only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from napari_unroll.errors import MemoryExceeded
 from napari_unroll.methods.memory import Shape
 from napari_unroll.pipeline.devices import Device
-from napari_unroll.pipeline.memory import SHARE, Task, check_memory, gib, run_bytes, split_bytes
+from napari_unroll.pipeline.memory import SHARE, Task, card_bytes, check_memory, gib, run_bytes, split_bytes
 from napari_unroll.pipeline.patching import choose_patches
 
 COUNTED_SHARE = 0.9
@@ -19,33 +20,61 @@ COUNTED_SHARE = 0.9
 
 @dataclass(frozen=True)
 class Placement:
-    """The patches, why in words, and bytes of memory and disk.
+    """Patches, why in words, the device of whole volumes, and bytes of its memory and disk.
 
     ``volume_bytes`` of that memory are the most that whole volumes may take before they go to disk, None where nothing holds
-    them to it.
+    them to it. ``card``: through which GPU patches go where volumes do not fit it, and how much of it that takes.
     """
 
     patch_size: Shape
     why: str
+    device: Device
     memory_bytes: int
     volume_bytes: int | None = None
     disk_bytes: int = 0
+    card: Device | None = None
+    card_bytes: int = 0
 
-    def cautions(self, device: Device) -> list[str]:
-        """What to know of it before the run, at most one sentence."""
-        if not self.disk_bytes:
-            return []
-        return [
-            f"Not all whole volumes fit the memory: about {gib(self.disk_bytes)} of them go to disk, in {device.scratch} "
-            f"({gib(device.disk_bytes)} free)."
-        ]
+    @property
+    def cautions(self) -> list[str]:
+        """What to know of it before the run, a sentence each."""
+        said = []
+        if self.card is not None:
+            said.append(
+                f"The volumes of this run do not fit {self.card.name}: they stay in the computer's memory, patches go through "
+                "the card."
+            )
+        if self.disk_bytes:
+            said.append(
+                f"Not all whole volumes fit the memory: about {gib(self.disk_bytes)} of them go to disk, in {self.device.scratch} "
+                f"({gib(self.device.disk_bytes)} free)."
+            )
+        return said
 
 
-def place(asked: int | str, task: Task, device: Device, overlap: int) -> Placement:
+def place(asked: int | str, task: Task, device: Device, cpu: Device, overlap: int) -> Placement:
     """Where a run lies, in patches with the edge that was ``asked`` for, or the best ones; neighbours share ``overlap`` voxels.
 
-    Volumes of X-ray scans may go to disk, those that come when the memory is full; images of coils and what is on a GPU do not.
-    Raises MemoryExceeded where there is no room.
+    On the chosen ``device``, or with the networks of patches alone there and the rest on the ``cpu``. Raises MemoryExceeded where
+    there is no room.
+    """
+    may_split = device.name.startswith("cuda") and task.method.patchwise
+    try:
+        placed = _placed(asked, task, device, overlap)
+        if not may_split or placed.memory_bytes <= device.free_bytes:
+            return placed
+    except MemoryExceeded:
+        if not may_split:
+            raise
+    task = task._replace(card=device)
+    placed = _placed(asked, task, cpu, overlap)
+    return replace(placed, card=device, card_bytes=card_bytes(task, placed.patch_size))
+
+
+def _placed(asked: int | str, task: Task, device: Device, overlap: int) -> Placement:
+    """With whole volumes on ``device``.
+
+    Those of X-ray scans may go to disk, those that come when the memory is full; images of coils and what is on a GPU do not.
     """
     may_spill = task.scan.modality == "ct" and device.disk_bytes > 0
     try:
@@ -54,7 +83,7 @@ def place(asked: int | str, task: Task, device: Device, overlap: int) -> Placeme
         in_memory, (less, volumes) = run_bytes(task, patch, device.name), split_bytes(task, patch)
         is_small = in_memory <= max(less, SHARE * device.free_bytes)
         if is_small or not may_spill or volumes > device.disk_bytes:
-            return Placement(patch, why, in_memory)
+            return Placement(patch, why, device, in_memory)
     except MemoryExceeded:
         if not may_spill or split_bytes(task, task.grid.shape)[1] > device.disk_bytes:
             raise
@@ -66,7 +95,7 @@ def place(asked: int | str, task: Task, device: Device, overlap: int) -> Placeme
             f"{gib(device.free_bytes)} free; choose a region, fewer measurements or another device."
         )
     most = max(0, round(COUNTED_SHARE * device.free_bytes - need / SHARE))
-    return Placement(patch, why, need + min(volumes, most), most, max(0, volumes - most))
+    return Placement(patch, why, device, need + min(volumes, most), most, max(0, volumes - most))
 
 
 def _patches(asked: int | str, task: Task, device: Device, overlap: int, on_disk: bool) -> tuple[Shape, str]:

@@ -87,6 +87,8 @@ class Plan:
     """A resolved run. ``grid`` is the grid of the result; ``command`` repeats the run from a shell, ``script`` from Python.
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
+    Volumes and the operator are on ``device``. Where they do not fit the GPU that was chosen, that is the CPU, and ``card`` the GPU
+    through which the network's patches go, of which it then holds ``card_bytes``; empty elsewhere.
     ``volume_bytes`` of the memory are the most that whole volumes may take before they go to disk, None where they are not held
     to it; ``disk_bytes`` what is then foreseen in the folder ``scratch``.
     ``max_memory_gb`` is what the user allows, "auto" where that is not limited; what a limited run frees goes back to the system
@@ -107,6 +109,8 @@ class Plan:
     memory_bytes: int
     free_bytes: int
     command: str
+    card: str = ""
+    card_bytes: int = 0
     volume_bytes: int | None = None
     disk_bytes: int = 0
     scratch: Path = Path()
@@ -123,19 +127,25 @@ class Plan:
         return get(self.method).title
 
     @property
+    def place(self) -> str:
+        """Where it runs, in words."""
+        return f"{self.card} for patches, {self.device} for volumes" if self.card else self.device
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What a person wants to see before it runs."""
         changed = ", ".join(f"{k}={v}" for k, v in self.params.model_dump().items())
         on_disk = f"; volumes on disk: {gib(self.disk_bytes)} in {self.scratch}" if self.disk_bytes else ""
+        on_card = f"; on {self.card}: {gib(self.card_bytes)}" if self.card else ""
         patches = f"{self.patch_size}, overlap {self.overlap}" if get(self.method).patchwise else "none"
         return {
             "method": f"{self.title} ({self.method})",
             "parameters": changed or "none",
             "volume": self.grid.shape,
             "patches": patches,
-            "device": f"{self.device}, {self.precision}",
+            "device": f"{self.place}, {self.precision}",
             **({"caution": list(self.cautions)} if self.cautions else {}),
-            "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free{on_disk}",
+            "memory": f"about {gib(self.memory_bytes)} of {gib(self.free_bytes)} free{on_card}{on_disk}",
             "time": self.expected.text,
             "command": self.command,
         }
@@ -151,7 +161,7 @@ class Plan:
 
     def remember(self, scan: Scan, took: Sequence[StageTime]) -> None:
         """Keep what a completed run of this plan took, for the next one's ``expected``."""
-        remember(self.method, scan, self.device, self.roi is not None, self.work, took)
+        remember(self.method, scan, self.place, self.roi is not None, self.work, took)
 
     def smaller(self) -> Plan | None:
         """The plan with half the patch, or None when patches cannot shrink further."""
@@ -167,7 +177,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     Raises ParameterError or DeviceError where a choice does not fit the scan or the machine, ScanError where no ray
     meets the region, MemoryExceeded where the plan surely does not fit.
     """
-    device = _limited(choose(choices.device, probe() if devices is None else devices), choices.max_memory_gb)
+    devices = probe() if devices is None else devices
+    device, cpu = (_limited(d, choices.max_memory_gb) for d in (choose(choices.device, devices), devices[-1]))
     method, why_this = _method(choices.method, scan)
     params = _params(method, choices)
     box = None if choices.roi is None else roi_box(choices.roi, scan.grid.shape)
@@ -176,7 +187,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         check_volume(scan.geometry, grid)
     shared = overlap_for(prior_of(method, params, scan)) if choices.overlap == "auto" else choices.overlap
     precision = _precision(choices.precision, device, method, network_of(method, params, scan))
-    placed = place(choices.patch_size, Task(method, params, scan, grid, precision), device, shared)
+    placed = place(choices.patch_size, Task(method, params, scan, grid, precision), device, cpu, shared)
     patch = placed.patch_size
     edge = _cut_edge(patch, grid.shape)
     overlap = min(shared, edge // 2) if choices.overlap == "auto" else shared
@@ -189,36 +200,38 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         )
     needs_normal = bool(method.needs_normal and method.needs_normal(params))
     work = counted(method, params, scan, grid, patch, min(overlap, edge - 1))
-    return Plan(
+    plan = Plan(
         method=method.name,
         params=params,
         patch_size=patch,
         overlap=overlap,
-        device=device.name,
+        device=placed.device.name,
+        card=placed.card.name if placed.card else "",
+        card_bytes=placed.card_bytes,
         precision=precision,
         fit=fit_options(choices),
         needs_normal=needs_normal,
         roi=box,
         grid=grid,
         memory_bytes=placed.memory_bytes,
-        free_bytes=device.free_bytes,
+        free_bytes=placed.device.free_bytes,
         volume_bytes=placed.volume_bytes,
         disk_bytes=placed.disk_bytes,
-        scratch=device.scratch,
+        scratch=placed.device.scratch,
         max_memory_gb=choices.max_memory_gb,
         command=command(choices, method.name, params, scan),
         script=script(choices, method.name, params, scan),
         notes=(placed.why,) if placed.why else (),
         cautions=(
-            *placed.cautions(device),
+            *placed.cautions,
             *_slow_numbers(choices.precision, device),
             *_missing_angles(scan),
             *why_this,
             *foreign(method, scan, params),
         ),
         work=work,
-        expected=expected(method.name, scan, device.name, box is not None, work),
     )
+    return replace(plan, expected=expected(method.name, scan, plan.place, box is not None, work))
 
 
 def _limited(device: Device, gigabytes: float | str) -> Device:

@@ -43,7 +43,8 @@ def description(plan: Plan, scan: Scan) -> dict[str, Any]:
         "plan": {
             "patch_size": list(plan.patch_size),
             "overlap": plan.overlap,
-            "device": plan.device,
+            "device": plan.card or plan.device,
+            "volumes_on": plan.device,
             "precision": plan.precision,
             "max_memory_gb": plan.max_memory_gb,
             "normal_form": plan.fit.form if plan.needs_normal else None,

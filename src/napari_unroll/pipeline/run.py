@@ -175,6 +175,7 @@ def _work(
         patch_size=plan.patch_size,
         overlap=plan.overlap,
         precision=plan.precision,
+        card=torch.device(plan.card) if plan.card else None,
         journal=kept or Journal(),
     )
     if kept is not None:
@@ -283,21 +284,14 @@ def _solve(plan: Plan, problem: Problem, crop: Box | None, stop: Stop) -> Genera
         plan, problem = smaller, _shrunk(problem, smaller)
         if isinstance(problem.journal, UnfinishedRun):
             problem.journal.shrink(smaller)
-        yield Warned(f"{plan.device} ran out of memory; going on with patches of {plan.patch_size}.")
+        yield Warned(f"{plan.card or plan.device} ran out of memory; going on with patches of {plan.patch_size}.")
 
 
 def _shrunk(problem: Problem, plan: Plan) -> Problem:
     """The same problem, its state kept, with the plan's smaller patches."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return Problem(
-        **{
-            name: getattr(problem, name)
-            for name in ("scan", "physics", "y", "normal", "precision", "estimate", "state", "journal")
-        },
-        patch_size=plan.patch_size,
-        overlap=plan.overlap,
-    )
+    return replace(problem, patch_size=plan.patch_size, overlap=plan.overlap)
 
 
 def _ended(plan: Plan, wish: Cancelled | FinishNow) -> Finished:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from napari_unroll.normal.far import whole_normal
 from napari_unroll.patches.context import LocalProblem, cut
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.team import in_turn
 from napari_unroll.training.options import TrainOptions
 
 Volumes = dict[str, np.ndarray]
@@ -135,7 +137,7 @@ class Trajectory:
             return [Patch(box, values) for box, values in zip(boxes, cleaned, strict=True)]
 
         grid = PatchGrid((x.shape[-3], x.shape[-2], x.shape[-1]), PATCH, OVERLAP)
-        cleaned = result_of(sliding_window(grid, x, apply, Stage("trajectory"), n_batch=1))
+        cleaned = result_of(sliding_window(grid, x, partial(in_turn, apply=apply), Stage("trajectory"), n_batch=1))
         return network.after(state, cleaned, k, data)
 
 

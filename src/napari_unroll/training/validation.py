@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.patches.context import cut
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.scan.quality import psnr
+from napari_unroll.team import in_turn
 from napari_unroll.training.building import Operators
 from napari_unroll.training.dataset import SampleSpec
 from napari_unroll.training.tasks.denoise import noise_like
@@ -103,7 +105,7 @@ class NoisyVolumes:
 
         z, y, x = noisy.shape[-3:]
         grid = PatchGrid((z, y, x), VALIDATION_PATCH, VALIDATION_OVERLAP)
-        return result_of(sliding_window(grid, noisy, apply, Stage("validation")))
+        return result_of(sliding_window(grid, noisy, partial(in_turn, apply=apply), Stage("validation")))
 
 
 def middle_slice(volume: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from napari_unroll.methods.journal import Patch
 from napari_unroll.methods.patchwise import Stage, sliding_window
 from napari_unroll.patches.context import cut
 from napari_unroll.patches.grid import PatchGrid
+from napari_unroll.team import in_turn
 
 GRID = PatchGrid((4, 4, 8), 4)
 
@@ -21,7 +24,8 @@ def passes(history, given):
     def double(boxes):
         return [Patch(box, 2 * values) for box, values in zip(boxes, cut(given, boxes), strict=True)]
 
-    return result_of(history.watch(given, lambda done=None: sliding_window(GRID, given, double, Stage(""), done=done)))
+    work = partial(in_turn, apply=double)
+    return result_of(history.watch(given, lambda done=None: sliding_window(GRID, given, work, Stage(""), done=done)))
 
 
 def test_a_patch_rests_until_its_input_moved_by_more_than_the_bound_since_it_was_seen():

@@ -65,14 +65,14 @@ def find_denoiser(modality: Modality, params: HalfQuadraticParams) -> Weights:
 def solve(problem: Problem, params: HalfQuadraticParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x), from FDK or the zero-filled image."""
     weights = find_denoiser(problem.scan.modality, params)
-    network = load(weights, ("dpir",), problem.y.is_complex(), problem.device)
+    network = load(weights, ("dpir",), problem.y.is_complex(), problem.network_device)
     start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
     return (yield from half_quadratic(problem, params, network.prior(0), start))
 
 
 def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x), from FDK or the zero-filled image; the denoiser works slice by slice."""
-    denoiser = ram.load(ram.find(params.weights), problem.device)
+    denoiser = ram.load(ram.find(params.weights), problem.network_device)
     start = yield from first_estimate(problem, 0)
     return (yield from half_quadratic(problem, params, denoiser, start))
 

@@ -195,6 +195,15 @@ class Network(torch.nn.Module):
         """K."""
         return self.config.n_iterations
 
+    def split_to(self, device: torch.device) -> Network:
+        """The same network with its priors, and the noise that they are told, on ``device``; data steps stay where they are."""
+        self.priors.to(device)
+        for name in ("sigma", "noise_slope"):
+            told = getattr(self, name)
+            if told is not None:
+                setattr(self, name, torch.nn.Parameter(told.detach().to(device), told.requires_grad))
+        return self
+
     def before(self, state: State, k: int, data: Data | None) -> torch.Tensor:
         """What the prior of iteration k is given; ``data`` is None for a network without data steps."""
         return self.iteration.before(state, self._step(k, data))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 
 import torch
 
 from napari_unroll.events import Box, Event
 from napari_unroll.methods.journal import Patch
-from napari_unroll.methods.patchwise import Stage, grid_of, halo_of, sliding_window
+from napari_unroll.methods.patchwise import Stage, batch_size, grid_of, halo_of, sliding_window
 from napari_unroll.methods.problem import Problem
+from napari_unroll.methods.streaming import lane_between, through
 from napari_unroll.patches.context import cut
 
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-3,))
@@ -51,18 +53,20 @@ def prior_pass(
     done: list[Patch] | None = None,
     reach: int = 0,
 ) -> Generator[Event, None, torch.Tensor]:
-    """``prior`` over the volume ``given`` (1, 1, z, y, x), patch by patch; returns what it makes of it.
+    """``prior`` over the volume ``given`` (1, 1, z, y, x), patch by patch on its own device; returns what it makes of it.
 
     ``scale`` turns values into the scan's units for events, ``distance`` says how far a patch is from the data; what
     is in ``done`` is not made again (see ``sliding_window``). ``reach``: how far the prior sees, 0 where that is not known.
     """
+    there = problem.network_device
+    lane = lane_between(given.device, there)
 
-    def apply(boxes: list[Box]) -> list[Patch]:
-        return [Patch(b, v, distance(b)) for b, v in zip(boxes, prior(cut(given, boxes)), strict=True)]
+    def work(batches: list[list[Box]]) -> Iterator[tuple[list[Box], list[Patch]]]:
+        for boxes, cleaned in through(lane, batches, partial(cut, given), prior):
+            yield boxes, [Patch(b, v, distance(b)) for b, v in zip(boxes, cleaned, strict=True)]
 
-    grid = grid_of(problem)
-    halo = halo_of(problem, reach)
-    return (yield from sliding_window(grid, given, apply, stage, scale, done=done, halo=halo, problem=problem))
+    grid, n, halo = grid_of(problem), batch_size(there), halo_of(problem, reach)
+    return (yield from sliding_window(grid, given, work, stage, scale, n, done, halo, problem))
 
 
 def relative_size(gradient: torch.Tensor, adjoint: torch.Tensor, box: Box) -> float:

@@ -72,7 +72,7 @@ class PnPParams(NetworkParams):
 def solve(problem: Problem, params: PnPParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x), from the start that the network was trained for."""
     weights = select_weights(NETWORKS[0], problem.scan.modality, params.weights)
-    network = load(weights, NETWORKS, problem.y.is_complex(), problem.device)
+    network = load(weights, NETWORKS, problem.y.is_complex(), problem.network_device)
     start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
     prior = partial(network.denoise, k=0, noise=noise_told(network.config, problem.scan))
     return (yield from accelerated(problem, params, prior, start))

@@ -41,6 +41,7 @@ from napari_unroll.normal.far import whole_normal
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.record import FileName
 from napari_unroll.scan.scan import Modality
+from napari_unroll.team import in_turn
 
 
 class NetworkParams(MethodParams):
@@ -196,12 +197,13 @@ class _Run:
         return Data(local_problem(factors, context, residual, boxes), factors, boxes)
 
     def denoise(self, patch: torch.Tensor, k: int) -> torch.Tensor:
-        """D_θ of iteration k on a batch of patches; the fixed points in it report to ``reports``."""
+        """D_θ of iteration k on a batch of patches, wherever they are; the fixed points in it report to ``reports``."""
+        given = patch.to(self.problem.network_device)
         prior = partial(self.network.denoise, k=k, noise=self.noise)
         with hearing() as heard:
-            cleaned = clean(prior, patch, self.problem.precision, self.params.self_ensemble)
+            cleaned = clean(prior, given, self.problem.precision, self.params.self_ensemble)
         self.reports += heard
-        return cleaned
+        return cleaned.to(patch.device)
 
 
 def reconstruct(
@@ -339,7 +341,8 @@ def _refine(run: _Run, context: torch.Tensor) -> Generator[Event, None, torch.Te
 
     n_batch = 1 if run.steps.refine_operator == "exact" else None
     stage = Stage("refining patches")
-    return (yield from sliding_window(grid_of(problem), context, apply, stage, run.scale, n_batch, problem=problem))
+    work = partial(in_turn, apply=apply)
+    return (yield from sliding_window(grid_of(problem), context, work, stage, run.scale, n_batch, problem=problem))
 
 
 @torch.no_grad()
@@ -379,7 +382,7 @@ def learned(
 
     def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
         weights = select_weights(name, problem.scan.modality, params.weights)
-        trained = load(weights, (name,), problem.y.is_complex(), problem.device)
+        trained = load(weights, (name,), problem.y.is_complex(), problem.device).split_to(problem.network_device)
         start = yield from first_estimate(problem, trained.config.start_iterations, trained.config.follows_noise)
         return (yield from reconstruct(problem, params, trained, start))
 
