@@ -13,7 +13,8 @@ from typing import Any
 from napari_unroll.errors import WeightsError
 from napari_unroll.methods.problem import Method
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, ParallelBeam
-from napari_unroll.scan.noise import photons, relative_deviation
+from napari_unroll.scan.kspace_noise import relative_deviation
+from napari_unroll.scan.photon_counts import photons
 from napari_unroll.scan.scan import Scan
 
 GEOMETRIES = {
@@ -45,6 +46,11 @@ def _acceleration(scan: Scan) -> float | None:
     return scan.geometry.acceleration if isinstance(scan.geometry, CartesianSampling) else None
 
 
+def _photons(scan: Scan) -> float | None:
+    found = photons(scan)
+    return None if found is None else found.value
+
+
 QUANTITIES = {
     "views": _Quantity("views", 1.1, _views),
     "views_per_voxel": _Quantity("views per voxel across", 1.5, _density),
@@ -52,7 +58,7 @@ QUANTITIES = {
     "coils": _Quantity("coils", 1.0, lambda scan: float(len(scan.measurements)) if scan.modality == "mri" else None),
     "acceleration": _Quantity("times acceleration", 1.1, _acceleration),
     "voxel_mm": _Quantity("mm voxels in the plane", 1.1, lambda scan: max(scan.grid.spacing_mm[1:])),
-    "photons": _Quantity("photons per pixel", 2.0, photons),
+    "photons": _Quantity("photons per pixel", 2.0, _photons),
     "noise": _Quantity("of the brightest voxel as noise", 2.0, relative_deviation),
 }
 

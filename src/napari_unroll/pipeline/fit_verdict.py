@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from napari_unroll.physics.build import build_physics
+from napari_unroll.scan.estimate import percent
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.resample import block_mean
@@ -41,8 +42,9 @@ def verdict(scan: Scan, volume: np.ndarray, residual: float) -> str:
     grid = grid_share(scan, volume)
     ratio = residual / math.hypot(noise.share, grid)
     says = OVERFITTED if ratio < FITS[0] else UNDERFITTED if ratio > FITS[1] else FITTED
-    rest = f" (the scan's noise is {noise.share:.2%}, what such voxels cannot show about {grid:.2%})" if grid else ""
-    return f"{ratio:.2g} times what the true volume would leave{rest or ' by the noise of the scan'}: {says}"
+    own = percent(noise.share, noise.error)
+    rest = f" (the scan's noise is {own}, what such voxels cannot show about {grid:.2%})" if grid else ""
+    return f"{ratio:.2g} times what the true volume would leave{rest or f' by the noise of the scan, {own}'}: {says}"
 
 
 def grid_share(scan: Scan, volume: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Problem
 from napari_unroll.physics.laws import norm
 from napari_unroll.scan.geometry import CartesianSampling
-from napari_unroll.scan.noise import blurred_deviation
+from napari_unroll.scan.kspace_noise import blurred_deviation
 from napari_unroll.scan.scan import Scan
 
 STRENGTHS_OF_NOISE = (1e-3, 0.05)
