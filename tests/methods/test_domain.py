@@ -11,7 +11,7 @@ from napari_unroll.physics.samples import sample_cone_beam, sample_multicoil
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.verdicts import automatic
-from napari_unroll.scan import noise
+from napari_unroll.scan import kspace_noise
 from napari_unroll.scan.geometry import VolumeGrid
 from tests.methods import tiny
 
@@ -93,8 +93,8 @@ def test_shipped_networks_of_scanners_have_numbers_that_are_known():
 
 def test_the_noise_of_a_scan_is_measured_once(monkeypatch):
     scan, calls = sample_multicoil((2, 32, 32), n_coils=8, acceleration=5), []
-    found = noise.low_resolution_images
-    monkeypatch.setattr(noise, "low_resolution_images", lambda *given: calls.append(1) or found(*given))
+    found = kspace_noise.low_resolution_images
+    monkeypatch.setattr(kspace_noise, "low_resolution_images", lambda *given: calls.append(1) or found(*given))
     first = resolve(Choices(), scan, [Device("cpu", "CPU", 2**33)])
     n = len(calls)
     assert n > 0
