@@ -130,12 +130,12 @@ def test_what_does_not_fit_is_said() -> None:
 
 
 def test_a_measured_radial_brain_agrees_with_its_coil_maps(shared_data: Path) -> None:
-    """The maps' first axis runs along the real part of the trajectory, and the samples carry √density."""
+    """The maps' first axis runs along the real part of the trajectory, and the samples are stored without weights."""
     import h5py
 
     with h5py.File(shared_data / "pyqmri_radial" / "VFA_radial_smalltest.h5") as file:
         samples = file["real_dat"][0, :, 0] + 1j * file["imag_dat"][0, :, 0]
-        y = torch.from_numpy((samples / np.sqrt(file["dcf"][()])).astype(np.complex64))[None]
+        y = torch.from_numpy(samples.astype(np.complex64))[None]
         real, imaginary, maps = file["real_traj"][0], file["imag_traj"][0], file["Coils"][()]
     residuals = []
     for k in ([0 * real, real, imaginary], [0 * real, imaginary, real]):

@@ -1,8 +1,8 @@
 """k-space along a trajectory: pyqmri's HDF5, and .npz archives with a trajectory.
 
-pyqmri (Maier et al., JOSS 2020, doi:10.21105/joss.02727) stores real_dat and imag_dat (scan, coil, slice, spoke, sample) times
-√density, real_traj and imag_traj (scan, spoke, sample) in cycles per voxel, dcf and Coils (coil, slice, ., .). The maps'
-first axis runs along the real part of the trajectory.
+pyqmri (Maier et al., JOSS 2020, doi:10.21105/joss.02727) stores real_dat and imag_dat (scan, coil, slice, spoke, sample), times
+√density where the attribute data_normalized_with_dcf says so, real_traj and imag_traj (scan, spoke, sample) in cycles per voxel,
+dcf and Coils (coil, slice, ., .). The maps' first axis runs along the real part of the trajectory.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from napari_unroll.scan.trajectories import GOLDEN_ANGLE_RAD, NonCartesianSampli
 
 TURNS = ("full-turn", "half-turn", "golden")
 NEEDED = ("real_dat", "imag_dat", "real_traj", "imag_traj", "dcf")
+WEIGHTED = "data_normalized_with_dcf"
+"""The attribute that says whether samples are stored times √dcf; pyqmri itself weighs them otherwise."""
 
 
 class PyqmriOptions(CoilOptions):
@@ -107,14 +109,16 @@ def read_hdf5(path: Path, options: PyqmriOptions) -> Scan:
         traj = [load(file[name], 3)[min(options.index, file[name].shape[0] - 1)] for name in NEEDED[2:4]]
         density = load(file["dcf"], 2)
         csm = _maps(file, options.slice)
+        is_weighted = bool(np.any(file.attrs.get(WEIGHTED, 0)))
     k = np.stack([np.zeros_like(traj[0]), traj[0], traj[1]], axis=-1)
     notes = [
         f"Scan {options.index} of {n_scans}, slice {options.slice} of {n_slices}: {n_shots} spokes of {n_readout} samples.",
-        "The samples are weighted by the root of their density, as they are stored.",
+        f"The samples are weighted by the root of their density, {'as they are stored' if is_weighted else 'here'}.",
         f"Voxels of {options.voxel_mm:g} mm, which the file does not hold; set option 'voxel_mm'.",
     ]
     size = _size(csm, n_readout)
-    return along_trajectory(path, real + 1j * imaginary, k, density, csm, size, options.voxel_mm, notes, options)
+    samples = (real + 1j * imaginary) * (1 if is_weighted else np.sqrt(density))
+    return along_trajectory(path, samples, k, density, csm, size, options.voxel_mm, notes, options)
 
 
 def _maps(file: h5py.File, index: int) -> np.ndarray | None:
