@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.physics.simulate import simulate_mri
-from napari_unroll.scan.kspace_noise import blurred_deviation, relative_deviation, sample_deviation
-from napari_unroll.scan.phantoms import coil_maps, poisson_disc_mask
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.kspace_noise import blurred_deviation, noise_energy, relative_deviation, sample_deviation
+from napari_unroll.scan.phantoms import brain, coil_maps, poisson_disc_mask
+from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 
 
 def test_k_space_noise_is_found_from_its_border():
@@ -60,3 +65,59 @@ def test_what_is_told_of_chance_is_how_much_repeated_scans_differ():
     assert np.mean([f.error for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.35)
     near = [abs(f.value - 0.1 * np.sqrt(2)) < 2 * f.error for f in found]
     assert np.mean(near) > 0.8
+
+
+def along(k: np.ndarray, n_coils: int, noise: float, weights: np.ndarray | None = None, n: int = 48) -> Scan:
+    """A slice of a brain sampled at ``k``, with noise relative to its brightest voxel before the weights are applied."""
+    sampling = NonCartesianSampling(trajectory=k, shape=(1, n, n), n_coils=n_coils, weights=weights)
+    image, csm = brain((32, n, n), 5)[16:17], coil_maps((1, n, n), n_coils, 5)
+    image = image / np.abs(image).max()
+    y = NonCartesianMRI(sampling, csm).A(torch.from_numpy(image)[None, None])[0].numpy()
+    rng = np.random.default_rng(0)
+    white = (rng.standard_normal(y.shape) + 1j * rng.standard_normal(y.shape)) * noise / np.sqrt(2)
+    y = (y + white * np.sqrt(sampling.weights)).astype(np.complex64)
+    return Scan(measurements=y, geometry=sampling, grid=VolumeGrid(shape=(1, n, n)), csm=csm, truth=image)
+
+
+def arms(n_arms: int, n_samples: int) -> np.ndarray:
+    t = np.linspace(0, 1, n_samples)
+    angle = 2 * np.pi * (3 * t + np.arange(n_arms)[:, None] / n_arms)
+    return 0.5 * t[:, None] * np.stack([0 * angle, np.sin(angle), np.cos(angle)], axis=-1)
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.02])
+@pytest.mark.parametrize("n_coils", [1, 8])
+@pytest.mark.parametrize("k", [radial_2d(24, 96), arms(8, 600)], ids=["spokes", "spirals"])
+def test_along_trajectories_noise_is_found_where_readouts_see_beside_the_object(k, n_coils, noise):
+    scan = along(k, n_coils, noise)
+    found = sample_deviation(scan)
+    assert found.value == pytest.approx(noise, rel=0.12)
+    assert found.error < 0.1 * found.value
+    assert 0.75 * noise < relative_deviation(scan) < 1.5 * noise
+
+
+def test_coils_have_the_signal_in_common_where_readouts_are_no_finer_than_need_be():
+    assert sample_deviation(along(radial_2d(40, 48), 16, 0.01)).value == pytest.approx(0.01, rel=0.35)
+
+
+def test_weights_change_nothing_of_the_samples_noise():
+    k = radial_2d(24, 96)
+    weights = np.linalg.norm(k, axis=2)
+    assert (weights == 0).any()
+    plain, weighted = along(k, 8, 0.01), along(k, 8, 0.01, weights)
+    found = sample_deviation(weighted).value
+    assert found == pytest.approx(sample_deviation(plain).value, rel=0.25)
+    assert noise_energy(weighted, found) == pytest.approx(8 * weights.sum() * found**2)
+
+
+def test_what_receivers_filter_away_is_not_taken_for_quiet():
+    """The outer half of the frequencies of readouts that are sampled twice as finely as need be, as measured scans have it."""
+    scan = along(radial_2d(40, 128), 8, 0.01, n=32)
+    spectra = np.fft.fft(scan.measurements)
+    spectra[..., np.abs(np.fft.fftfreq(128)) > 0.32] *= 0.3
+    filtered = replace(scan, measurements=np.fft.ifft(spectra).astype(np.complex64))
+    assert sample_deviation(filtered).value == pytest.approx(0.01, rel=0.15)
+
+
+def test_readouts_of_a_few_samples_are_measured_at_the_border():
+    assert sample_deviation(along(radial_2d(300, 24), 8, 0.02, n=24)).value == pytest.approx(0.02, rel=0.5)

@@ -41,8 +41,7 @@ def jackknife(statistic: Callable[[np.ndarray], float], values: np.ndarray) -> E
     if len(edges) < 3:
         return Estimate(statistic(values), np.inf)
     without = [
-        statistic(np.concatenate([values[..., :a], values[..., b:]], axis=-1))
-        for a, b in itertools.pairwise(edges)
+        statistic(np.concatenate([values[..., :a], values[..., b:]], axis=-1)) for a, b in itertools.pairwise(edges)
     ]
     return Estimate(statistic(values), float(np.sqrt(len(without) - 1) * np.std(without)))
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import scipy.fft
 
 from napari_unroll.scan.estimate import Estimate, jackknife
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.preprocess_mri import low_resolution_images
 from napari_unroll.scan.scan import Scan, once_per_scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 OUTER = 0.1
 """Share of the samples of k-space, furthest from its middle, that hold little but noise."""
 MOST_SAMPLES = 1_000_000
 """Of all coils together that are looked at; of more only some are."""
+BANDS = 8
+"""Into which the frequencies along a readout are cut, of both signs."""
+FLAT = 0.25
+"""Cycles per sample up to which receivers let all noise pass. Two measured scans lose a sixth of it in the band beyond, two thirds
+at 0.5."""
+FEWEST_PER_BAND = 4
+"""Samples of a readout for every band, without which there are no bands."""
+MOST_REACH = 0.5
+"""Cycles per sample; there are no higher frequencies."""
+HANN_DEPENDENCE = 1 + 2 * ((2 / 3) ** 2 + (1 / 6) ** 2)
+"""Samples of white noise under a Hann window that say as much as one (Harris 1978, doi:10.1109/PROC.1978.10837)."""
 BLURRED = 16.0
 """Radius in samples of the middle of k-space that makes a blurred image."""
 LEAST_PER_COIL = 2
@@ -21,41 +36,97 @@ LEAST_PER_COIL = 2
 
 @once_per_scan
 def sample_deviation(scan: Scan) -> Estimate | None:
-    """Standard deviation σ of the noise of Cartesian k-space, E|n|² = σ²; None for other scans.
+    """Standard deviation σ of the noise of k-space, E|n|² = σ², of samples without weights; None for other scans.
 
     That of the combination of coils in which the tenth of the samples that lies furthest out is least: coils have the signal in
     common, so that little of it is left there even where small matrices end within the signal. It is the deviation of every
-    coil where their noise is independent. The standard error is that of chance alone.
+    coil where their noise is independent. Along trajectories it is that of the quietest band of frequencies along the readouts:
+    what lies beside the object is there, or nothing at all where readouts are sampled more finely than the volume needs.
+    The standard error is that of chance alone.
     """
-    samples = _outer_samples(scan)
-    return None if samples is None else jackknife(_quietest, samples)
+    if isinstance(scan.geometry, CartesianSampling):
+        return jackknife(_quietest, _outer_samples(scan.measurements, scan.geometry))
+    if not isinstance(scan.geometry, NonCartesianSampling):
+        return None
+    samples, radius = _without_weights(scan.measurements, scan.geometry)
+    reach = _reach(scan.geometry)
+    beyond = min(MOST_REACH, max(FLAT, reach) + MOST_REACH / BANDS)
+    candidates = [(band, HANN_DEPENDENCE) for band in _bands(samples, beyond)]
+    if reach == MOST_REACH or not candidates:  # else much of what samples hold was filtered by the receiver
+        candidates.append((_furthest(samples, radius), 1.0))
+    quietest, dependence = min(candidates, key=lambda candidate: _quietest(*candidate))
+    return jackknife(lambda values: _quietest(values, dependence), quietest)
 
 
-def _quietest(samples: np.ndarray) -> float:
+def _quietest(samples: np.ndarray, dependence: float = 1.0) -> float:
     """The deviation of (coil, sample) in the combination of coils in which it is least.
 
     The smallest eigenvalue of the covariance of n samples of c coils with unit noise is (1 − √(c/n))² (Marchenko and Pastur
-    1967). Never more than the median magnitude says, which is all that too few samples tell.
+    1967), with n fewer where so many samples as ``dependence`` say as much as one. Never more than the median magnitude says,
+    which is all that too few samples tell.
     """
     median = float(np.median(np.abs(samples))) / float(np.sqrt(np.log(2)))
-    n_coils, n = samples.shape
+    n_coils, n = samples.shape[0], samples.shape[1] / dependence
     if n < LEAST_PER_COIL * n_coils:
         return median
-    least = np.linalg.eigvalsh((samples @ samples.conj().T).astype(np.complex128) / n)[0]
+    least = np.linalg.eigvalsh((samples @ samples.conj().T).astype(np.complex128) / samples.shape[1])[0]
     return min(median, float(np.sqrt(max(least, 0.0)) / (1 - np.sqrt(n_coils / n))))
 
 
-def _outer_samples(scan: Scan) -> np.ndarray | None:
-    """Those (coil, sample) of Cartesian k-space that lie furthest out; None for other scans."""
-    geometry = scan.geometry
-    if not isinstance(geometry, CartesianSampling):
-        return None
+def _outer_samples(kspace: np.ndarray, geometry: CartesianSampling) -> np.ndarray:
+    """Those (coil, sample) of Cartesian ``kspace`` that lie furthest out."""
     axes = [np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in geometry.shape]
     z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
     radius = np.broadcast_to(z**2 + y**2 + x**2, geometry.shape)[geometry.mask]
     outer = np.flatnonzero(geometry.mask)[radius >= np.quantile(radius, 1 - OUTER)]
     outer = outer[:: -(-len(outer) * geometry.n_coils // MOST_SAMPLES)]
-    return np.asarray(scan.measurements.reshape(len(scan.measurements), -1)[:, outer])
+    return np.asarray(kspace.reshape(len(kspace), -1)[:, outer])
+
+
+def _without_weights(values: np.ndarray, geometry: NonCartesianSampling) -> tuple[np.ndarray, np.ndarray]:
+    """Samples (coil, shot, readout) of some shots as they were measured, and their distance from k = 0; 0 where unknown."""
+    some = slice(None, None, -(-values.size // (4 * MOST_SAMPLES)))
+    assert geometry.weights is not None
+    root = np.sqrt(geometry.weights[some])
+    samples = np.divide(values[:, some], root, out=np.zeros_like(values[:, some]), where=root > 0)
+    return samples, np.where(root > 0, np.linalg.norm(geometry.trajectory[some], axis=2), 0)
+
+
+def _furthest(samples: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Those (coil, sample) of (coil, shot, readout) whose ``radius`` (shot, readout) is largest."""
+    return np.asarray(samples[:, (radius >= np.quantile(radius, 1 - OUTER)) & (radius > 0)])
+
+
+def _reach(geometry: NonCartesianSampling) -> float:
+    """Largest frequency, in cycles per sample of a readout, of what lies within the volume."""
+    steps = np.diff(geometry.trajectory, axis=1) * geometry.shape
+    return min(MOST_REACH, 0.5 * float(np.linalg.norm(steps, axis=2).max(initial=0)))
+
+
+def _bands(samples: np.ndarray, reach: float) -> Iterator[np.ndarray]:
+    """(coil, sample) of white noise as strong as that of (coil, shot, readout), of every band of frequencies along readouts.
+
+    Frequencies go up to ``reach``.
+    """
+    n = samples.shape[2]
+    if n < BANDS * FEWEST_PER_BAND:
+        return
+    window = np.hanning(n + 2)[1:-1] * (samples != 0).any(axis=0)
+    window /= np.maximum(np.linalg.norm(window, axis=1, keepdims=True), 1e-30)
+    spectra = scipy.fft.fft(samples * window.astype(np.float32))
+    frequency = np.abs(scipy.fft.fftfreq(n))
+    order = np.argsort(frequency, kind="stable")[: np.count_nonzero(frequency <= reach)]
+    for band in np.array_split(order, round(BANDS * reach / MOST_REACH)):
+        yield spectra[..., band].reshape(len(spectra), -1)
+
+
+def noise_energy(scan: Scan, sigma: float) -> float:
+    """E‖noise‖² of measurements of k-space whose samples have the deviation ``sigma``."""
+    if isinstance(scan.geometry, CartesianSampling):
+        return scan.geometry.n_coils * int(scan.geometry.mask.sum()) * sigma**2
+    assert isinstance(scan.geometry, NonCartesianSampling)
+    assert scan.geometry.weights is not None
+    return scan.geometry.n_coils * float(scan.geometry.weights.sum()) * sigma**2
 
 
 @once_per_scan
@@ -78,7 +149,21 @@ def blurred_deviation(scan: Scan) -> float | None:
 
 def _brightest(scan: Scan, radius: float) -> float:
     """Of the image that samples within ``radius`` of the middle of k-space make, where there are any."""
-    energy = np.zeros(scan.measurements.shape[1:], np.float32)
-    for k in range(len(scan.measurements)):
-        energy += np.abs(low_resolution_images(scan.measurements[k : k + 1], radius)[0]) ** 2
+    energy = np.zeros(scan.grid.shape, np.float32)
+    for coil in _coils_on_grid(scan):
+        energy += np.abs(low_resolution_images(coil[None], radius)[0]) ** 2
     return max(float(np.sqrt(energy.max())), 1e-30)
+
+
+def _coils_on_grid(scan: Scan) -> Iterator[np.ndarray]:
+    """The k-space (z, y, x) of every coil; along trajectories the means of the samples nearest to each point, zero without any."""
+    if isinstance(scan.geometry, CartesianSampling):
+        yield from scan.measurements
+        return
+    assert isinstance(scan.geometry, NonCartesianSampling)
+    assert scan.geometry.weights is not None
+    measured = scan.geometry.weights > 0
+    number = np.maximum(scan.geometry.on_grid(measured), 1)
+    root = np.sqrt(np.where(measured, scan.geometry.weights, np.inf))
+    for coil in scan.measurements:
+        yield (scan.geometry.on_grid(coil.real / root) + 1j * scan.geometry.on_grid(coil.imag / root)) / number

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_unroll.scan.estimate import Estimate, percent, scientific
 from napari_unroll.scan.geometry import CartesianSampling
-from napari_unroll.scan.kspace_noise import blurred_deviation, relative_deviation, sample_deviation
+from napari_unroll.scan.kspace_noise import blurred_deviation, noise_energy, relative_deviation, sample_deviation
 from napari_unroll.scan.photon_counts import MOST, photons, some_views
 from napari_unroll.scan.scan import Scan, once_per_scan
 
@@ -46,13 +46,12 @@ def _counting(scan: Scan, n: Estimate) -> Noise:
 
 
 def _sampling(scan: Scan, sigma: Estimate) -> Noise:
-    assert isinstance(scan.geometry, CartesianSampling)
     level = relative_deviation(scan)
     assert level is not None
-    n_samples = scan.geometry.n_coils * int(scan.geometry.mask.sum())
-    share = _share(scan.measurements, n_samples * sigma.value**2)
+    share = _share(scan.measurements, noise_energy(scan, sigma.value))
     told = percent(level, level * sigma.relative_error)
-    text = f"{told} of the brightest voxel, or less (measured at the border of k-space)"
+    where = "at the border of k-space" if isinstance(scan.geometry, CartesianSampling) else "along the readouts"
+    text = f"{told} of the brightest voxel, or less (measured {where})"
     return Noise(text, share, share * sigma.relative_error)
 
 
@@ -62,7 +61,7 @@ def _share(y: np.ndarray, energy: float) -> float:
 
 def relative_noise(scan: Scan) -> float | None:
     """One number for networks: ``blurred_deviation`` of k-space, ‖noise‖ / ‖measurements‖ of X-rays, None where unknown."""
-    if isinstance(scan.geometry, CartesianSampling):
+    if scan.modality == "mri":
         return blurred_deviation(scan)
     found = measured_noise(scan)
     return None if found is None else found.share

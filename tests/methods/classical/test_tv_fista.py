@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,8 +9,13 @@ from napari_unroll.methods.classical.fdk import FDK
 from napari_unroll.methods.classical.tv_fista import STOP, TV_FISTA, TVParams
 from napari_unroll.methods.classical.tv_objective import DEFAULT_STRENGTH, auto_strength, objective
 from napari_unroll.methods.classical.zero_filled import ZERO_FILLED
+from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.pipeline.metrics import psnr
+from napari_unroll.scan.geometry import VolumeGrid
+from napari_unroll.scan.phantoms import coil_maps
+from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 from tests.methods import tiny
 
 
@@ -51,6 +57,29 @@ def test_the_strength_follows_the_noise_where_that_is_known():
     assert loud == pytest.approx(3 * quiet, rel=0.25)
     assert auto_strength(replace(scans[0], measurements=5 * scans[0].measurements)) == pytest.approx(quiet, rel=1e-3)
     assert auto_strength(tiny.cone()) == DEFAULT_STRENGTH["ct"]
+
+
+def test_along_trajectories_the_strength_follows_the_noise_of_gridded_images():
+    """Twice the spokes halve the variance there; weights that are all alike change nothing."""
+    few, many, weighted, loud = (
+        auto_strength(spokes(*given)) for given in ((24, 0.01), (48, 0.01), (24, 0.01, 4.0), (24, 0.03))
+    )
+    assert many == pytest.approx(few / 2**0.5, rel=0.15)
+    assert weighted == pytest.approx(few, rel=1e-3)
+    assert loud == pytest.approx(3 * few, rel=0.15)
+
+
+def spokes(n_spokes, noise, weight=1.0, n=32):
+    k = radial_2d(n_spokes, 2 * n)
+    sampling = NonCartesianSampling(trajectory=k, shape=(1, n, n), n_coils=4, weights=np.full(k.shape[:2], weight))
+    image = (np.hypot(*(np.indices((n, n)) - n // 2)) < 10).astype(np.complex64)[None]
+    csm = coil_maps((1, n, n), 4, 0)
+    y = NonCartesianMRI(sampling, csm).A(torch.from_numpy(image)[None, None])[0].numpy()
+    rng = np.random.default_rng(0)
+    white = (rng.standard_normal(y.shape) + 1j * rng.standard_normal(y.shape)) * noise * (weight / 2) ** 0.5
+    return Scan(
+        measurements=(y + white).astype(np.complex64), geometry=sampling, grid=VolumeGrid(shape=(1, n, n)), csm=csm
+    )
 
 
 def test_x_rays_stop_before_they_fit_what_no_voxels_can():

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -20,12 +22,13 @@ from napari_unroll.physics.laws import norm
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.kspace_noise import blurred_deviation
 from napari_unroll.scan.scan import Scan
+from napari_unroll.scan.trajectories import NonCartesianSampling
 
 STRENGTHS_OF_NOISE = (1e-3, 0.05)
-"""Limits of the strength for ``auto`` where the noise of Cartesian k-space is known."""
+"""Limits of the strength for ``auto`` where the noise of k-space is known."""
 ACCELERATION_OF_NOISE = 10.0
-"""Where the strength is that noise, relative to the brightest voxel. At lower accelerations R it is √(R / 10) of it, for the noise
-of a zero-filled image is 1 / √R of that of the samples, and μ is 1 / R (docs/decisions/regularisation_strength.md)."""
+"""Where the strength is that noise, relative to the brightest voxel. At lower accelerations R it is √(R / 10) of it, as the noise
+of Aᴴy / μ is √R of that of y (docs/decisions/regularisation_strength.md)."""
 DEFAULT_STRENGTH = {"ct": 0.1, "mri": 0.013, "image": 0.05}
 """λ for ``auto`` where the noise is not known, and of the starts of networks: the best of a grid in steps of about two on generated
 scans of the training seeds (CT: walnut and foam, 64³, 30, 50 and 100 views, data simulated on a grid twice as fine; MRI: brain,
@@ -40,7 +43,7 @@ class TVObjectiveParams(IterativeParams):
     strength: Strength = Field(
         default="auto",
         description="λ, the weight of total variation against the data; no unit. More is smoother; auto: by modality, for "
-        "Cartesian MRI by the noise of its samples.",
+        "MRI by the noise of its samples.",
     )
     positivity: bool = Field(
         default=True, description="Keep real values at or above zero; has no effect on complex images."
@@ -66,10 +69,19 @@ class TVObjective:
 def auto_strength(scan: Scan) -> float:
     """λ of a scan: what suits its noise where that can be told, else what suits its modality."""
     noise, (least, most) = blurred_deviation(scan), STRENGTHS_OF_NOISE
-    if noise is None or not isinstance(scan.geometry, CartesianSampling):
+    if noise is None:
         return DEFAULT_STRENGTH[scan.modality]
-    share = min(1.0, (scan.geometry.acceleration / ACCELERATION_OF_NOISE) ** 0.5)
+    share = min(1.0, _noise_of_images(scan) / ACCELERATION_OF_NOISE**0.5)
     return min(max(share * noise, least), most)
+
+
+def _noise_of_images(scan: Scan) -> float:
+    """Deviation of the noise of Aᴴy / μ over that of the samples of k-space: √R, for weights w √(n Σ w²) / Σ w with n voxels."""
+    if isinstance(scan.geometry, CartesianSampling):
+        return scan.geometry.acceleration**0.5
+    assert isinstance(scan.geometry, NonCartesianSampling)
+    weights = np.asarray(scan.geometry.weights)
+    return math.sqrt(math.prod(scan.grid.shape) * float(np.square(weights).sum())) / float(weights.sum())
 
 
 def objective(problem: Problem, params: TVObjectiveParams) -> Generator[Event, None, TVObjective]:
