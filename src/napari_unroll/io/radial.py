@@ -199,7 +199,8 @@ HDF5_READER = Reader(
     sniff=sniff_hdf5,
     read=read_hdf5,
     options=PyqmriOptions,
-    holds="`Coils`; options `index` (which scan of the series), `slice`, `voxel_mm`",
+    holds="`Coils`; times √dcf where `data_normalized_with_dcf` says so; options `index` (which scan of the series), "
+    "`slice`, `voxel_mm`",
 )
 NPZ_READER = Reader(
     name="trajectory-npz",
