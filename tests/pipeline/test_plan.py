@@ -133,6 +133,11 @@ def test_a_heavy_network_gets_smaller_patches_on_a_processor_so_that_it_can_be_s
     assert plan(larger_cone(128), (GPU,), **heavy).patch_size == (128, 128, 128)
 
 
+def test_an_apple_gpu_has_a_plan_too():
+    made = plan(larger_cone(64), (Device("mps", "Apple GPU", 8 * GIB), CPU), method="unrolled-pgd", device="mps")
+    assert (made.device, made.card) == ("mps", "")
+
+
 def test_neighbours_share_what_the_network_sees_up_to_a_limit():
     assert overlap_for(CNNConfig(layers=5)) == 10
     assert overlap_for(CNNConfig(layers=17)) == 16

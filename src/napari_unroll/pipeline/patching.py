@@ -37,7 +37,7 @@ MULTIPLE = 8
 LAYER_S = 1.0
 """Seconds that a network's heaviest layer may take, because a run is stopped between layers."""
 RATE = {"cpu": 1.5e10, "cuda": 1e12}
-"""Multiplications per second in convolutions, at least: of one processor core, and of a GPU."""
+"""Multiplications per second in convolutions, at least: of one processor core, and of a GPU; others count as the former."""
 MOST_VOXELS = 256**3
 """Of a patch: with some hundred channels its maps still have fewer than 2³¹ numbers."""
 PER_PATCH = 4096
@@ -71,7 +71,7 @@ def largest_for(prior: PriorConfig | None, device: str) -> int:
     """Voxels of the largest patch."""
     if prior is None:
         return MOST_VOXELS
-    return min(MOST_VOXELS, round(LAYER_S * RATE[device.partition(":")[0]] / prior.multiplications))
+    return min(MOST_VOXELS, round(LAYER_S * RATE.get(device.partition(":")[0], RATE["cpu"]) / prior.multiplications))
 
 
 def snug(shape: Shape, edge: int, overlap: int, multiple: int = MULTIPLE) -> Shape:
