@@ -12,6 +12,7 @@ from napari_unroll.physics.simulate import simulate_mri
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.kspace_noise import blurred_deviation, noise_energy, relative_deviation, sample_deviation
 from napari_unroll.scan.phantoms import brain, coil_maps, poisson_disc_mask
+from napari_unroll.scan.retrospective import line_mask
 from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 
@@ -65,6 +66,16 @@ def test_what_is_told_of_chance_is_how_much_repeated_scans_differ():
     assert np.mean([f.error for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.35)
     near = [abs(f.value - 0.1 * np.sqrt(2)) < 2 * f.error for f in found]
     assert np.mean(near) > 0.8
+
+
+@pytest.mark.parametrize("n_coils", [1, 2, 4])
+@pytest.mark.parametrize("n_planes", [1, 6])
+def test_few_coils_are_measured_beside_the_object_along_a_fully_sampled_axis(n_planes, n_coils):
+    """The border alone says more than twice as much: small matrices end within the signal."""
+    shape = (n_planes, 48, 64)
+    image, mask = brain((32, *shape[1:]), 5)[16 : 16 + n_planes], line_mask(shape[1:], 2.5)
+    scan = simulate_mri(image, coil_maps(shape, n_coils, 5), mask, noise=0.005)
+    assert sample_deviation(scan).value == pytest.approx(0.005 * np.abs(image).max(), rel=0.15)
 
 
 def along(k: np.ndarray, n_coils: int, noise: float, weights: np.ndarray | None = None, n: int = 48) -> Scan:

@@ -9,7 +9,7 @@ import scipy.fft
 
 from napari_unroll.scan.estimate import Estimate, jackknife
 from napari_unroll.scan.geometry import CartesianSampling
-from napari_unroll.scan.preprocess_mri import low_resolution_images
+from napari_unroll.scan.preprocess_mri import low_resolution_images, undersampled_axes
 from napari_unroll.scan.scan import Scan, once_per_scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 
@@ -38,24 +38,39 @@ LEAST_PER_COIL = 2
 def sample_deviation(scan: Scan) -> Estimate | None:
     """Standard deviation σ of the noise of k-space, E|n|² = σ², of samples without weights; None for other scans.
 
-    That of the combination of coils in which the tenth of the samples that lies furthest out is least: coils have the signal in
-    common, so that little of it is left there even where small matrices end within the signal. It is the deviation of every
-    coil where their noise is independent. Along trajectories it is that of the quietest band of frequencies along the readouts:
-    what lies beside the object is there, or nothing at all where readouts are sampled more finely than the volume needs.
-    The standard error is that of chance alone.
+    That of the combination of coils in which samples are least: coils have the signal in common, so that it drops out. It is the
+    deviation of every coil where their noise is independent. Samples are the tenth that lies furthest out, or a band of
+    frequencies along readouts or fully sampled axes, whichever is quietest: there is what lies beside the object, or nothing at
+    all where readouts are sampled more finely than the volume needs. The standard error is that of chance alone.
     """
     if isinstance(scan.geometry, CartesianSampling):
-        return jackknife(_quietest, _outer_samples(scan.measurements, scan.geometry))
-    if not isinstance(scan.geometry, NonCartesianSampling):
+        candidates = _on_grid(scan.measurements, scan.geometry)
+    elif isinstance(scan.geometry, NonCartesianSampling):
+        candidates = _along_trajectory(scan.measurements, scan.geometry)
+    else:
         return None
-    samples, radius = _without_weights(scan.measurements, scan.geometry)
-    reach = _reach(scan.geometry)
-    beyond = min(MOST_REACH, max(FLAT, reach) + MOST_REACH / BANDS)
-    candidates = [(band, HANN_DEPENDENCE) for band in _bands(samples, beyond)]
-    if reach == MOST_REACH or not candidates:  # else much of what samples hold was filtered by the receiver
-        candidates.append((_furthest(samples, radius), 1.0))
     quietest, dependence = min(candidates, key=lambda candidate: _quietest(*candidate))
     return jackknife(lambda values: _quietest(values, dependence), quietest)
+
+
+Candidates = list[tuple[np.ndarray, float]]
+"""Samples (coil, sample) that may hold no signal, and how many of them say as much as one."""
+
+
+def _on_grid(kspace: np.ndarray, geometry: CartesianSampling) -> Candidates:
+    lines = [_lines(kspace, geometry.mask, axis) for axis in {0, 1, 2} - set(undersampled_axes(geometry.mask))]
+    bands = [(band, HANN_DEPENDENCE) for along in lines for band in _bands(along, MOST_REACH)]
+    return [(_outer_samples(kspace, geometry), 1.0), *bands]
+
+
+def _along_trajectory(values: np.ndarray, geometry: NonCartesianSampling) -> Candidates:
+    samples, radius = _without_weights(values, geometry)
+    reach = _reach(geometry)
+    beyond = min(MOST_REACH, max(FLAT, reach) + MOST_REACH / BANDS)
+    bands = [(band, HANN_DEPENDENCE) for band in _bands(samples, beyond)]
+    if bands and reach < MOST_REACH:  # much of what single samples hold was filtered by the receiver
+        return bands
+    return [(_furthest(samples, radius), 1.0), *bands]
 
 
 def _quietest(samples: np.ndarray, dependence: float = 1.0) -> float:
@@ -81,6 +96,12 @@ def _outer_samples(kspace: np.ndarray, geometry: CartesianSampling) -> np.ndarra
     outer = np.flatnonzero(geometry.mask)[radius >= np.quantile(radius, 1 - OUTER)]
     outer = outer[:: -(-len(outer) * geometry.n_coils // MOST_SAMPLES)]
     return np.asarray(kspace.reshape(len(kspace), -1)[:, outer])
+
+
+def _lines(kspace: np.ndarray, mask: np.ndarray, axis: int) -> np.ndarray:
+    """Some of the sampled lines (coil, line, sample) along an axis that is fully sampled."""
+    lines = np.moveaxis(kspace, axis + 1, 3)[:, np.moveaxis(mask, axis, 2)[..., 0]]
+    return lines[:, :: -(-lines.size // (4 * MOST_SAMPLES))]
 
 
 def _without_weights(values: np.ndarray, geometry: NonCartesianSampling) -> tuple[np.ndarray, np.ndarray]:

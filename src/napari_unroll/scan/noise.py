@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_unroll.scan.estimate import Estimate, percent, scientific
-from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.kspace_noise import blurred_deviation, noise_energy, relative_deviation, sample_deviation
 from napari_unroll.scan.photon_counts import MOST, photons, some_views
 from napari_unroll.scan.scan import Scan, once_per_scan
@@ -50,8 +49,7 @@ def _sampling(scan: Scan, sigma: Estimate) -> Noise:
     assert level is not None
     share = _share(scan.measurements, noise_energy(scan, sigma.value))
     told = percent(level, level * sigma.relative_error)
-    where = "at the border of k-space" if isinstance(scan.geometry, CartesianSampling) else "along the readouts"
-    text = f"{told} of the brightest voxel, or less (measured {where})"
+    text = f"{told} of the brightest voxel, or less (measured where k-space holds least signal)"
     return Noise(text, share, share * sigma.relative_error)
 
 
