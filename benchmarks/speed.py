@@ -14,6 +14,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import speed_classical
 import speed_ct
 import speed_mri
 import speed_network
@@ -24,7 +25,7 @@ from napari_unroll.environment import machine, software
 from napari_unroll.io.atomic import write_text
 
 HERE = Path(__file__).resolve().parent
-ROWS = {**speed_mri.ROWS, **speed_ct.ROWS, **speed_network.ROWS}
+ROWS = {**speed_mri.ROWS, **speed_ct.ROWS, **speed_classical.ROWS, **speed_network.ROWS}
 
 
 def page(rows: list[Row]) -> str:

@@ -77,10 +77,17 @@ def _correlate(left: torch.Tensor, right: torch.Tensor, sizes: list[int]) -> tor
     return torch.fft.ifftn(f * g.conj(), dim=AXES)
 
 
+def spectrum_of(kernel: torch.Tensor) -> torch.Tensor:
+    """λ ≥ 0 of a kernel (k, z, y, x) of a Hermitian convolution; half of it for a real kernel."""
+    spectrum = torch.fft.fftn(kernel, dim=AXES) if kernel.is_complex() else torch.fft.rfftn(kernel, dim=AXES)
+    return spectrum.real.clamp_min(0)
+
+
 def kernel_of(spectrum: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The kernel of a real spectrum, real if ``like`` is."""
-    kernel = torch.fft.ifftn(spectrum, dim=AXES)
-    return kernel if like.is_complex() else kernel.real.contiguous()
+    """The kernel of a real spectrum, or of half of it where ``like`` is real, whose shape it has."""
+    if like.is_complex():
+        return torch.fft.ifftn(spectrum, dim=AXES)
+    return torch.fft.irfftn(spectrum, s=like.shape[1:], dim=AXES)
 
 
 def axes_of(factors: NormalFactors) -> list[tuple[int, int, bool]]:

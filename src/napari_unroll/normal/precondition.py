@@ -15,7 +15,7 @@ import torch
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.far import is_short, whole_spectrum, wrapped
-from napari_unroll.normal.one_convolution import as_one_convolution, axes_of, kernel_of, one_convolution
+from napari_unroll.normal.one_convolution import as_one_convolution, axes_of, kernel_of, one_convolution, spectrum_of
 from napari_unroll.normal.patch import PatchNormal, box_shape
 from napari_unroll.physics.autograd import Apply as Apply
 from napari_unroll.physics.convolution import AXES, Shape
@@ -63,7 +63,7 @@ def _resolvent(tau: float) -> Recipe:
 def _short(factors: NormalFactors, recipe: Recipe, form: str) -> NormalFactors:
     """The inverse on the grid of the kernel."""
     d, kernel = as_one_convolution(factors)
-    gain, weight = recipe(torch.fft.fftn(kernel, dim=AXES).real.clamp_min(0), d)
+    gain, weight = recipe(spectrum_of(kernel), d)
     return one_convolution(factors, kernel_of(gain, kernel), weight, form)
 
 
@@ -85,11 +85,11 @@ def regularised_preconditioner(factors: NormalFactors, alpha: float, boxes: Sequ
 
 
 def resolvent_preconditioner(factors: NormalFactors, tau: float, boxes: Sequence[Box] | None = None) -> Apply:
-    """:func:`resolvent_inverse` on the whole volume or on ``boxes``, as :func:`regularised_preconditioner`.
+    """:func:`resolvent_inverse` on ``boxes``; on the whole volume wrapped around a smaller grid, unless it wraps around itself.
 
     Made anew for every solve, which takes 2 % of it: kept, it would lie beside what a network holds.
     """
-    if boxes is None and is_short(factors):
+    if boxes is None and not any(factors.circular):
         return _whole(factors, _resolvent(tau)).apply
     return _on(resolvent_inverse(factors, tau), boxes)
 
