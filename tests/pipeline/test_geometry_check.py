@@ -14,6 +14,7 @@ from napari_unroll.pipeline.edits import shifted
 from napari_unroll.pipeline.geometry_check import check_geometry, reduced, stretched, with_axis
 from napari_unroll.scan.geometry import ParallelBeam, VolumeGrid
 from napari_unroll.scan.phantoms import random_volume
+from napari_unroll.scan.scan import Scan
 
 N = 24
 
@@ -108,10 +109,26 @@ def test_angles_over_a_wrong_range_are_named_and_not_the_axis(name, told, words)
     assert not found.axis_is_off
 
 
-def test_missing_angles_are_no_wrong_range():
-    geometry, grid = parallel_setup(30, np.deg2rad(100))
-    found = check(simulate_ct(random_volume((2 * N,) * 3, 1), geometry, grid, Exposure(photons=2e4), 1))
-    assert found.range_factor == 1
+def beside_the_axis(n_views: int, turn: float) -> Scan:
+    """Parallel views of an object whose centre of mass goes round."""
+    geometry, grid = parallel_setup(n_views, turn)
+    volume = random_volume((2 * N,) * 3, 1) * (np.arange(2 * N) > N)
+    return simulate_ct(volume.astype(np.float32), geometry, grid, Exposure(photons=2e4), 1)
+
+
+def test_half_a_turn_that_is_said_to_be_a_quarter_is_named():
+    scan = beside_the_axis(24, np.pi)
+    found = check(replace(scan, geometry=stretched(scan.geometry, 0.5)))
+    assert found.range_factor == 2
+    assert "twice the range" in found.verdict
+
+
+@pytest.mark.parametrize("seen_deg", [60, 90, 100, 140])
+def test_missing_angles_are_no_wrong_range(seen_deg):
+    geometry, grid = parallel_setup(30, np.deg2rad(seen_deg))
+    centred = simulate_ct(random_volume((2 * N,) * 3, 1), geometry, grid, Exposure(photons=2e4), 1)
+    assert check(centred).range_factor == 1
+    assert check(beside_the_axis(30, np.deg2rad(seen_deg))).range_factor == 1
 
 
 def test_noise_is_no_geometry():

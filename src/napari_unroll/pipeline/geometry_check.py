@@ -18,7 +18,7 @@ from napari_unroll.physics import fdk, joseph
 from napari_unroll.physics.pool import default_threads
 from napari_unroll.physics.redundancy import missing_arc
 from napari_unroll.pipeline.edits import CtGeometry, Edits, ct_geometry, edited, shifted
-from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
+from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from napari_unroll.scan.preprocess_ct import bin_view
 from napari_unroll.scan.scan import Scan
 
@@ -39,6 +39,8 @@ CLEARLY = 0.8
 """Of what is left unexplained: what another geometry may leave to be told of."""
 LITTLE_RAD = 0.2
 """Of a scan that may be missing without much of a gap."""
+STEADIER = 1 / 3
+"""Of what the centre of mass leaves unexplained at the angles as they are: what it may leave at twice the range to be told of."""
 UNTOLD = "Lengths that are all wrong by one factor, such as the pixel size of a parallel beam, views cannot tell."
 _N_STEPS = 12
 
@@ -197,8 +199,11 @@ def _is_reversed(scan: Scan, best: float, shift: float) -> bool:
 def _range_factor(scan: Scan, best: float, shift: float) -> float:
     """By how much the angles must be stretched for a fifth less to be left unexplained; 1 where neither half nor twice does so.
 
-    Twice is not tried where angles are missing, for views of any object fit better without that gap.
+    Twice is not tried so where angles are missing, for views of any object fit better without that gap; of parallel beams the
+    centre of mass tells then.
     """
+    if missing_arc(ct_geometry(scan)) >= LITTLE_RAD and _mass_turns_twice(scan):
+        return 2.0
     factors = (0.5, 2.0) if missing_arc(ct_geometry(scan)) < LITTLE_RAD else (0.5,)
     trials = {
         (factor, columns): replace(scan, geometry=stretched(shifted(ct_geometry(scan), columns), factor))
@@ -208,6 +213,29 @@ def _range_factor(scan: Scan, best: float, shift: float) -> float:
     found = {trial: correlation(scan.measurements, _reproject(tried)) for trial, tried in trials.items()}
     likeliest = max(found, key=lambda trial: found[trial])
     return likeliest[0] if 1 - found[likeliest] < CLEARLY * (1 - best) else 1.0
+
+
+def _mass_turns_twice(scan: Scan) -> bool:
+    """Whether the centre of mass of parallel views goes round twice as fast as the angles say.
+
+    It follows a + b cos θ + c sin θ for any object within the views (Helgason and Ludwig's condition of first order; Natterer,
+    The Mathematics of Computerized Tomography, 1986, sec. II.4).
+    """
+    if not isinstance(scan.geometry, ParallelBeam):
+        return False
+    columns = scan.measurements.sum(axis=1, dtype=np.float64)
+    mass, places = columns.sum(axis=1), np.arange(columns.shape[1]) - 0.5 * columns.shape[1]
+    if not (mass > 0).all():
+        return False
+    centre, angles = columns @ places / mass, np.unwrap(scan.geometry.angles_rad)
+    once, twice = (_unexplained(centre, factor * (angles - angles.mean())) for factor in (1, 2))
+    return bool(twice < STEADIER * once)
+
+
+def _unexplained(values: np.ndarray, angles: np.ndarray) -> float:
+    """Norm of what a + b cos θ + c sin θ leaves of ``values`` (view,)."""
+    waves = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
+    return float(np.linalg.norm(values - waves @ np.linalg.lstsq(waves, values, rcond=None)[0]))
 
 
 def stretched(geometry: CtGeometry, factor: float) -> CtGeometry:
