@@ -131,6 +131,21 @@ def test_a_killed_fit_goes_on_from_what_it_wrote(case, monkeypatch):
     assert next(e.iteration for e in events[begun:] if isinstance(e, IterationDone)) in (6, 7)
 
 
+def test_a_fit_that_is_killed_after_its_last_probe_takes_no_more(case, monkeypatch):
+    """It had ended because more of them gain little; what it wrote says so."""
+    monkeypatch.setattr(cache, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("napari_unroll.normal.fit.settled", lambda before, after: True)
+    whole = fit_now(case[1], LONG)
+    assert len(whole.info["history"]) == 4
+    events = cached_fit(*case, LONG)
+    while not (isinstance(event := next(events), IterationDone) and event.iteration == 8):
+        pass
+    del events
+    *_, last = cached_fit(*case, LONG)
+    assert last.result.info["history"] == whole.info["history"]
+    assert torch.equal(last.result.kernel, whole.kernel)
+
+
 def test_a_damaged_state_starts_anew(case):
     cancelled_after(case, LONG, 3)
     cache_path(*case, LONG).with_suffix(".unfinished").write_bytes(b"half")

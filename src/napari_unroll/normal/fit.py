@@ -94,7 +94,8 @@ class Sampler(Protocol):
 class FitState:
     """What a cancelled fit leaves behind; hand it to the next ``fit`` of the same physics to go on from there.
 
-    ``history`` has a row of numbers per report; ``stored`` is what another process left (see ``normal.cache``).
+    ``history`` has a row of numbers per report, of which the last one says whether more probes gain little (``is_settled``);
+    ``stored`` is what another process left (see ``normal.cache``).
     """
 
     sampler: Sampler | None = None
@@ -103,6 +104,7 @@ class FitState:
     test_calls: int = 0
     samples: dict[str, np.ndarray] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    is_settled: bool = False
     stored: dict[str, torch.Tensor] | None = None
 
     @property
@@ -280,18 +282,14 @@ def _coarse_weight(sampler: ImpulseFit, options: FitOptions) -> Generator[Event,
 
 def _iterate(sampler: Sampler, n: int, options: FitOptions, state: FitState) -> Generator[Event, None, NormalFactors]:
     first = 1 if state.patch is None else FIRST_REPORT
-    while sampler.done < n:
+    may_settle = options.early_stop and options.recipe == "impulse"
+    while sampler.done < n and not (may_settle and state.is_settled):
         sampler.step()
         if sampler.done == n or (sampler.done & (sampler.done - 1) == 0 and sampler.done >= first):
             before = state.samples
-            yield _report(sampler, n, state)
-            if (
-                options.early_stop
-                and options.recipe == "impulse"
-                and sampler.done >= 8
-                and settled(before, state.samples)
-            ):
-                break
+            report = _report(sampler, n, state)
+            state.is_settled = sampler.done >= 8 and settled(before, state.samples)
+            yield report
         else:
             yield IterationDone(sampler.done, n, metrics={"operator_calls": float(sampler.normal.calls)})
     return _solved(sampler, state)

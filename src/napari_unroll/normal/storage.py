@@ -70,7 +70,12 @@ def save_state(state: FitState, path: Path) -> None:
     """Write what an interrupted fit has learned, replacing what is there."""
     assert state.sampler is not None
     samples = {kind: values.tolist() for kind, values in state.samples.items()}
-    _write(path, STATE, {"history": state.history, "samples": samples}, state.sampler.tensors())
+    _write(
+        path,
+        STATE,
+        {"history": state.history, "samples": samples, "is_settled": state.is_settled},
+        state.sampler.tensors(),
+    )
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> FitState:
@@ -81,7 +86,8 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> FitState:
     header, tensors = _read(path, STATE, device)
     with _sound(path):
         samples = {kind: np.array(values) for kind, values in header["samples"].items()}
-        return FitState(stored=tensors, history=header["history"], samples=samples)
+        is_settled = bool(header.get("is_settled", False))
+        return FitState(stored=tensors, history=header["history"], samples=samples, is_settled=is_settled)
 
 
 def _parts(f: NormalFactors) -> dict[str, torch.Tensor]:
