@@ -51,7 +51,9 @@ def test_sample_data_loads_with_layers_and_facts(qtbot, dock, name):
     ended(qtbot, dock)
     scan = dock.session.scan
     assert scan.truth is not None
-    assert scan.name in dock.facts.text().replace("&nbsp;", " ")
+    facts = dock.facts.text().replace("&nbsp;", " ")
+    assert scan.name in facts
+    assert ("±" in facts) == (scan.modality != "image")  # the noise, with its standard error
     assert scan.provenance.source.startswith("sample:")
     assert np.ptp(dock.session.viewer.layers[-1].data) > 0
 
