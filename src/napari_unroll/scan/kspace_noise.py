@@ -100,8 +100,9 @@ def _outer_samples(kspace: np.ndarray, geometry: CartesianSampling) -> np.ndarra
 
 def _lines(kspace: np.ndarray, mask: np.ndarray, axis: int) -> np.ndarray:
     """Some of the sampled lines (coil, line, sample) along an axis that is fully sampled."""
-    lines = np.moveaxis(kspace, axis + 1, 3)[:, np.moveaxis(mask, axis, 2)[..., 0]]
-    return lines[:, :: -(-lines.size // (4 * MOST_SAMPLES))]
+    rows, columns = np.nonzero(np.moveaxis(mask, axis, 2)[..., 0])
+    some = slice(None, None, -(-len(rows) * len(kspace) * mask.shape[axis] // (4 * MOST_SAMPLES)))
+    return np.moveaxis(kspace, axis + 1, 3)[:, rows[some], columns[some]]
 
 
 def _without_weights(values: np.ndarray, geometry: NonCartesianSampling) -> tuple[np.ndarray, np.ndarray]:
