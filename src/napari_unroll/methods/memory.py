@@ -47,10 +47,16 @@ def holding(volumes: float, measurements: float = 0.0, residuals: float = 0.0) -
     return count
 
 
-def with_network(sizes: Sizes, activations: int, volumes: float, measurements: float = 0.0) -> int:
-    """Bytes of a run that applies in turn the operator and a network with ``activations`` bytes per patch in float32."""
+def with_network(
+    sizes: Sizes, activations: int, volumes: float, measurements: float = 0.0, transforms: float = 0.0
+) -> int:
+    """Bytes of a run that applies in turn the operator, a network with ``activations`` bytes per patch in float32, and transforms.
+
+    The latter take as many ``transforms`` of volumes beside those that are held all the time.
+    """
     network = sizes.n_patches * activations * sizes.itemsize // 4
-    return held_bytes(sizes, volumes, measurements) + max(sizes.operator, network)
+    in_turn = max(sizes.operator, network, round(transforms * sizes.volume))
+    return held_bytes(sizes, volumes, measurements) + in_turn
 
 
 def held_bytes(sizes: Sizes, volumes: float, measurements: float) -> int:

@@ -13,8 +13,8 @@ import torch
 from napari_unroll.physics.autograd import Apply
 from napari_unroll.physics.volume_physics import VolumePhysics
 
-PART = 1 << 19
-"""Numbers that are summed in double precision at once."""
+PART = 1 << 17
+"""Numbers that are summed in double precision at once; their copies take 3 MiB."""
 
 
 def random_like(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, seed: int) -> torch.Tensor:

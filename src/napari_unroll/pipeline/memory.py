@@ -21,6 +21,8 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling
 from napari_unroll.scratch import SLAB_BYTES
 
+OWN_BYTES = 2**20
+"""What a run takes whatever its size."""
 SHARE = 0.7
 """Part of the free memory that a plan may take; the rest is for fragmentation and other programs."""
 TOEPLITZ_GRIDS = 4
@@ -45,7 +47,7 @@ def base_bytes(scan: Scan, grid: VolumeGrid, device: str = "cpu") -> int:
     """What every run holds beside the scan: its result, and on a device of its own the scan too."""
     itemsize = 8 if scan.modality == "mri" else 4
     copied = 0 if device == "cpu" else scan.measurements.size * itemsize + _coil_images(scan)
-    return copied + itemsize * voxels(grid.shape)
+    return OWN_BYTES + copied + itemsize * voxels(grid.shape)
 
 
 def operator_bytes(scan: Scan) -> int:

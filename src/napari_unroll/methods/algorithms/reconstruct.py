@@ -109,6 +109,8 @@ class EquilibriumParams(NetworkParams):
 
 KEPT_VOLUMES = 4
 """Inputs and answers of all patches, which overlap, for those that may be left out."""
+TRANSFORMS = 39
+"""Volumes that a resolvent of real volumes takes for its transforms: of Ñ on a grid of twice the edge, of its inverse on 1.5."""
 ONE_PASS = UnrolledParams()
 """What a network without data steps does with the choices that it does not have."""
 
@@ -412,14 +414,26 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
     volumes, measurements = (_held(config) + mixed, 3) if config.has_data_steps else (8, 1)
     kept = KEPT_VOLUMES * sizes.in_patches if getattr(params, "skip_settled", False) else 0
-    return kept + with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements)
+    transforms = TRANSFORMS if is_resolvent(config) else 0
+    activations = config.prior.activation_bytes(sizes.patch)
+    return kept + weights_bytes(params) + with_network(sizes, activations, volumes, measurements, transforms)
 
 
 def _held(config: NetworkConfig) -> int:
     """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on."""
     if config.prior.complex_valued:
         return 22
-    return 12 if config.data_step is not None and config.data_step.kind == "resolvent" else 40
+    return 12 if is_resolvent(config) else 33
+
+
+def is_resolvent(config: NetworkConfig) -> bool:
+    """Whether its data steps are resolvents."""
+    return config.data_step is not None and config.data_step.kind == "resolvent"
+
+
+def weights_bytes(params: NetworkParams) -> int:
+    """What the chosen weights take in single precision: files may be half of that, and are read beside the network."""
+    return 0 if params.weights == "auto" else 2 * find(params.weights).path.stat().st_size
 
 
 def network_config(params: NetworkParams, default: NetworkConfig) -> NetworkConfig:

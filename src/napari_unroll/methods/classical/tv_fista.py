@@ -65,5 +65,5 @@ TV_FISTA = Method(
     source="Beck and Teboulle 2009, doi:10.1137/080716542 and doi:10.1109/TIP.2009.2028250",
     params=TVParams,
     solve=solve,
-    memory=holding(volumes=13.5, residuals=2),
+    memory=holding(volumes=10, residuals=2),
 )

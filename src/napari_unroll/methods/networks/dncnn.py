@@ -48,8 +48,8 @@ class StackConfig(PriorConfig):
         return f"{self.layers}×{self.width}"
 
     def activation_bytes(self, shape: tuple[int, int, int]) -> int:
-        """Three maps: of a layer, of the next, and of torch's convolution."""
-        return 3 * 4 * self.width * math.prod(shape)
+        """Two maps: of a layer and of the next."""
+        return 2 * 4 * self.width * math.prod(shape)
 
     def _stack(self, is_normalised: bool, bias: bool, has_batch_norm: bool = False) -> torch.nn.Module:
         """Convolution, activation, … convolution."""

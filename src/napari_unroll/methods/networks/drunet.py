@@ -15,8 +15,8 @@ from pydantic import Field
 
 from napari_unroll.methods.networks.prior import PriorConfig, Width
 
-SCRATCH_3D = 50 * 2**20
-"""Bytes that 3-D convolutions take on the CPU whatever the volume: measured at 48³ and 64³ (``benchmarks/memory.py``)."""
+SCRATCH_3D = 30 * 2**20
+"""Bytes that 3-D convolutions take on the CPU whatever the volume: measured at 64³ and 128³ (``benchmarks/memory.py``)."""
 
 
 class DRUNetConfig(PriorConfig):
@@ -61,9 +61,9 @@ class DRUNetConfig(PriorConfig):
         return _Network(self.seen, self.parts, nc=self.channels, nb=self.blocks, dim=self.dim, pretrained=None)
 
     def activation_bytes(self, shape: tuple[int, int, int]) -> int:
-        """Maps of the first level, four in 3-D and six in 2-D, and four copies of the input; in 3-D the scratch of oneDNN."""
-        maps, scratch = (4, SCRATCH_3D) if self.dim == 3 else (6, 0)
-        return scratch + 4 * (maps * self.channels[0] + 4 * self.seen) * math.prod(shape)
+        """Maps of the first level, over four in 3-D and six in 2-D, and four copies of the input; in 3-D the scratch of oneDNN."""
+        maps, scratch = (4.25, SCRATCH_3D) if self.dim == 3 else (6, 0)
+        return scratch + round(4 * (maps * self.channels[0] + 4 * self.seen) * math.prod(shape))
 
 
 class _Network(DRUNet):
