@@ -90,5 +90,5 @@ SIRT = Method(
     source="Gregor and Benson 2008, doi:10.1109/TMI.2008.923696; Landweber 1951, doi:10.2307/2372313",
     params=SIRTParams,
     solve=solve,
-    memory=holding(volumes=4.3, measurements=3),
+    memory=holding(volumes=4.2, measurements=2.5),
 )
