@@ -84,12 +84,11 @@ def total_variation(quick: bool) -> Row:
     def theirs(n_inner: int) -> Callable[[], Any]:
         return lambda: list(itertools.islice(plain_fista(goal, norm, n_inner), counts[n_inner]))
 
-    times = {n_inner: seconds(theirs(n_inner)) for n_inner in INNER}
-    best = min(times, key=times.__getitem__)
-    ours = seconds(lambda: solved(scan, physics, "tv-fista", **choices))
+    ours, *times = seconds(lambda: solved(scan, physics, "tv-fista", **choices), *map(theirs, INNER))
+    rival_s, best = min(zip(times, INNER, strict=True))
     name = f"{size(quick)}: total variation, {TV_STEPS} steps"
     rival = f"FISTA with scikit-image's map ({best} inner), {counts[best]} steps to the same objective"
-    return Row(name, rival, ours, times[best], None)
+    return Row(name, rival, ours, rival_s, None)
 
 
 def wavelets(quick: bool) -> Row:
@@ -120,8 +119,7 @@ def wavelets(quick: bool) -> Row:
     wanted = quality(solved(scan, physics, "wavelet-l1").numpy())
     found = {(w, name): reached(w, name, wanted) for w in SPARSITY for name in WAVELETS}
     (weight, wavelet), (best, steps) = max(found.items(), key=lambda item: (min(item[1][0], wanted), -item[1][1]))
-    theirs = seconds(lambda: app(weight, wavelet, steps).run())
-    ours = seconds(lambda: solved(scan, physics, "wavelet-l1"))
+    ours, theirs = seconds(lambda: solved(scan, physics, "wavelet-l1"), lambda: app(weight, wavelet, steps).run())
     z, y, x = scan.grid.shape
     name = f"multi-coil {z} × {y} × {x}, {len(maps)} coils: wavelet sparsity, {wanted:.1f} dB"
     return Row(name, f"sigpy's L1WaveletRecon, {wavelet}, {steps} steps to {best:.1f} dB", ours, theirs, None)

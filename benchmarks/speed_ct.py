@@ -170,7 +170,7 @@ def data_step(quick: bool) -> Row:
             torch.fft.irfftn(torch.fft.rfftn(u, s=shape, dim=(-3, -2, -1)), s=shape, dim=(-3, -2, -1))
 
     name = f"{size(quick)}: data step of a patch of {n}³, {terms} terms"
-    return Row(name, "their Fourier transforms alone", seconds(lambda: local.step(u, 0.5)), seconds(bare), None)
+    return Row(name, "their Fourier transforms alone", *seconds(lambda: local.step(u, 0.5), bare), None)
 
 
 def start(quick: bool) -> Row:

@@ -66,7 +66,7 @@ def nufft_adjoint(quick: bool, is_3d: bool = False) -> Row:
     images = torch.from_numpy(other()).reshape(physics.csm.shape) * scale
     expected = (physics.csm.conj() * images).sum(0)
     difference = norm(ours()[0, 0] - expected) / norm(expected)
-    return Row(f"{title(physics)}: Aᴴ", "finufft, all coils", seconds(ours), seconds(other), difference, 1.1)
+    return Row(f"{title(physics)}: Aᴴ", "finufft, all coils", *seconds(ours, other), difference, 1.1)
 
 
 def toeplitz(quick: bool, is_3d: bool = False) -> Row:

@@ -62,8 +62,8 @@ def training_step(quick: bool) -> Row:
     options = TrainOptions(**defaults() | {"patch_size": (edge,) * 3, "context": "start"})
     task = PatchTask(PatchSampler([(sample, 0)], (edge,) * 3, 0), [fitted(quick)], options)
     n_voxels = options.batch_size * edge**3
-    ours = seconds(stepped(network, lambda: task.loss(network, False))) / n_voxels
-    theirs = seconds(stepped(network, whole_volume(quick, network))) / scan.truth.size
+    both = stepped(network, lambda: task.loss(network, False)), stepped(network, whole_volume(quick, network))
+    ours, theirs = (s / n for s, n in zip(seconds(*both), (n_voxels, scan.truth.size), strict=True))
     name = f"{size(quick)}: training step, {options.batch_size} patches of {edge}³, per 1000 voxels"
     return Row(name, "deepinv's PGD(unfold=True), whole volume, float32", 1000 * ours, 1000 * theirs, None, 0.5)
 

@@ -11,7 +11,7 @@ import torch
 
 from napari_unroll.physics.laws import norm
 
-REPEATS = 3
+REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,15 @@ class Row:
         return self.ours_s / self.rival_s
 
 
-def seconds(run: Callable[[], Any]) -> float:
-    """Processor seconds, the least of some runs."""
-    times = []
+def seconds(*runs: Callable[[], Any]) -> list[float]:
+    """Processor seconds of each, the least of some calls, all in turn: a machine may be slower for a while."""
+    times: list[list[float]] = [[] for _ in runs]
     for _ in range(REPEATS):
-        begun = time.process_time()
-        run()
-        times.append(time.process_time() - begun)
-    return min(times)
+        for run, found in zip(runs, times, strict=True):
+            begun = time.process_time()
+            run()
+            found.append(time.process_time() - begun)
+    return [min(found) for found in times]
 
 
 def against(
@@ -56,4 +57,4 @@ def against(
     """A row from two ways to compute the same."""
     found, expected = ours(), torch.as_tensor(other())
     difference = norm(found.reshape(expected.shape) - expected) / norm(expected)
-    return Row(name, rival, seconds(ours), seconds(other), difference, target, close)
+    return Row(name, rival, *seconds(ours, other), difference, target, close)

@@ -423,7 +423,7 @@ def _held(config: NetworkConfig) -> int:
     """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on."""
     if config.prior.complex_valued:
         return 22
-    return 12 if is_resolvent(config) else 33
+    return 14 if is_resolvent(config) else 33
 
 
 def is_resolvent(config: NetworkConfig) -> bool:
