@@ -109,6 +109,7 @@ class EquilibriumParams(NetworkParams):
 
 KEPT_VOLUMES = 4
 """Inputs and answers of all patches, which overlap, for those that may be left out."""
+SPLIT_VOLUMES = 15
 TRANSFORMS = 39
 """Volumes that a resolvent of real volumes takes for its transforms: of Ñ on a grid of twice the edge, of its inverse on 1.5."""
 ONE_PASS = UnrolledParams()
@@ -420,10 +421,14 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
 
 
 def _held(config: NetworkConfig) -> int:
-    """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on."""
+    """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on.
+
+    ADMM's split volumes and multipliers come on top, as measured (``benchmarks/memory.py``).
+    """
+    split = SPLIT_VOLUMES if config.iteration == "admm" else 0
     if config.prior.complex_valued:
-        return 22
-    return 14 if is_resolvent(config) else 33
+        return split + 22
+    return split + (14 if is_resolvent(config) else 33)
 
 
 def is_resolvent(config: NetworkConfig) -> bool:

@@ -44,9 +44,9 @@ def solve(problem: Problem, params: ZeroFilledParams) -> Generator[Event, None, 
 
 
 def _memory(sizes: Sizes, params: ZeroFilledParams) -> int:
-    """An adjoint alone, which of samples on a grid is two thirds of what A and Aᴴ take."""
+    """An adjoint alone, which of samples on a grid takes less than A and Aᴴ."""
     is_on_grid = sizes.residual is None
-    return held_bytes(sizes, 1, 0) + (2 * sizes.operator // 3 if is_on_grid else sizes.operator)
+    return held_bytes(sizes, 1, 0) + (5 * sizes.operator // 6 if is_on_grid else sizes.operator)
 
 
 ZERO_FILLED = Method(
