@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from skimage.restoration import denoise_tv_chambolle
 from speed_ct import cone, size
-from speed_row import Row, seconds
+from speed_row import Row, seconds, solved
 
+from napari_unroll.events import result_of
 from napari_unroll.methods.classical.tv_objective import TVObjective, objective
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.registry import get
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.scan.quality import psnr
-from napari_unroll.scan.scan import Scan
 
 TV_STEPS = 20
 MOST_STEPS = 100
@@ -34,22 +34,6 @@ INNER = (10, 30)
 WAVELETS = ("db2", "db4")
 SPARSITY = (3e-4, 1e-3, 3e-3, 1e-2)
 """Weights of the rival's coefficients, for an image whose brightest voxel is 1."""
-
-
-def result_of(work: Any) -> Any:
-    """What a generator returns."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
-
-
-def solved(scan: Scan, physics: Any, name: str, **choices: Any) -> torch.Tensor:
-    """The volume (z, y, x) of a method, its norm and all else included."""
-    method = get(name)
-    problem = Problem(scan=scan, physics=physics, y=measured(scan, "cpu"))
-    return result_of(method.solve(problem, method.params(**choices)))
 
 
 def plain_fista(goal: TVObjective, norm: float, n_inner: int) -> Iterator[torch.Tensor]:

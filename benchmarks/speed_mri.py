@@ -7,10 +7,8 @@ from functools import cache
 import finufft
 import numpy as np
 import torch
-from speed_row import Row, against, seconds
+from speed_row import Row, against, seconds, solved
 
-from napari_unroll.methods.problem import Problem, measured
-from napari_unroll.methods.registry import get
 from napari_unroll.physics.laws import norm, random_like
 from napari_unroll.physics.nufft import TOLERANCE, NonCartesianMRI
 from napari_unroll.scan.geometry import VolumeGrid
@@ -95,14 +93,7 @@ def cg_sense(quick: bool, is_3d: bool = False) -> Row:
     scan = Scan(measurements=samples, geometry=fast.sampling, grid=grid, csm=maps)
 
     def solve(kind: type[NonCartesianMRI]) -> torch.Tensor:
-        method = get("cg-sense")
-        problem = Problem(scan=scan, physics=kind(fast.sampling, maps, grid), y=measured(scan, "cpu"))
-        work = method.solve(problem, method.params(n_iterations=10, tolerance=0))
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                return end.value
+        return solved(scan, kind(fast.sampling, maps, grid), "cg-sense", n_iterations=10, tolerance=0)
 
     name = f"{title(fast)}: CG-SENSE, 10 steps"
     return against(name, "steps through A and Aᴴ", lambda: solve(NonCartesianMRI), lambda: solve(ThroughA), close=1e-2)

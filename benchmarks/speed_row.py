@@ -9,7 +9,12 @@ from typing import Any
 
 import torch
 
+from napari_unroll.events import result_of
+from napari_unroll.methods.problem import Problem, measured
+from napari_unroll.methods.registry import get
 from napari_unroll.physics.laws import norm
+from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.scan.scan import Scan
 
 REPEATS = 5
 
@@ -58,3 +63,10 @@ def against(
     found, expected = ours(), torch.as_tensor(other())
     difference = norm(found.reshape(expected.shape) - expected) / norm(expected)
     return Row(name, rival, *seconds(ours, other), difference, target, close)
+
+
+def solved(scan: Scan, physics: VolumePhysics, name: str, **choices: Any) -> torch.Tensor:
+    """The volume (z, y, x) of a method, its norm and all else included."""
+    method = get(name)
+    problem = Problem(scan=scan, physics=physics, y=measured(scan, "cpu"))
+    return result_of(method.solve(problem, method.params(**choices)))

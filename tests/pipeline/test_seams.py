@@ -19,8 +19,9 @@ EDGE = 64
 SHIPPED = ("unet", "drunet", "pnp-pgd", "dpir", "modl", "mol-lr", "luser-dw", "unrolled-pgd")
 QUICK = ("unet", "drunet")
 WALNUT, EDGE_XRAY = "walnut_cwi_10view", 24
-SHIPPED_XRAY = ("unet", "drunet", "pnp-pgd", "dpir", "modl", "mol-lr", "luser-dw", "unrolled-pgd")
-QUICK_XRAY = ("unet", "drunet")
+of_every_method = pytest.mark.parametrize(
+    "method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
+)
 
 
 @cache
@@ -32,6 +33,13 @@ def measured_slice(path):
 def measured_cone(path):
     """Ten views of a walnut, on pixels of 16: a volume of 63³ voxels, with structure and streaks all over."""
     return read(path, bin=16)
+
+
+def in_patches_and_whole(scan, method, edge):
+    """The volume in patches, their grid, and the volume in a single piece."""
+    assert METHODS[method].patchwise
+    whole, _ = reconstructed(scan, method, 512)
+    return *reconstructed(scan, method, edge), whole
 
 
 def reconstructed(scan, method, edge):
@@ -62,35 +70,27 @@ def test_a_step_between_patches_is_seen():
     assert jumps(image, grid)[0] > 2
 
 
-@pytest.mark.parametrize(
-    "method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED]
-)
+@of_every_method
 def test_patches_leave_no_seams_on_a_measured_slice(method, shared_data):
     """Errors, so that edges of the object count little; in one piece there are no borders, so its jumps there are chance."""
-    assert METHODS[method].patchwise
     path = shared_data / SLICE
     if not path.is_file():
         pytest.skip(f"no {SLICE} here")
     scan = measured_slice(path)
-    cut, grid = reconstructed(scan, method, EDGE)
-    whole, _ = reconstructed(scan, method, 512)
+    cut, grid, whole = in_patches_and_whole(scan, method, EDGE)
     assert len(grid) >= 16
     truth = np.abs(scan.truth)
     at_borders, by_chance = (jumps(np.abs(image) - truth, grid) for image in (cut, whole))
     assert (at_borders < 1.1 * by_chance).all()
 
 
-@pytest.mark.parametrize(
-    "method", [name if name in QUICK_XRAY else pytest.param(name, marks=pytest.mark.slow) for name in SHIPPED_XRAY]
-)
+@of_every_method
 def test_patches_leave_no_seams_on_measured_views(method, shared_data):
     """No truth here, so jumps of the volume itself, beside those of the one that was made in a single piece."""
-    assert METHODS[method].patchwise
     path = shared_data / WALNUT
     if not path.is_dir():
         pytest.skip(f"no {WALNUT} here")
     scan = measured_cone(path)
-    cut, grid = reconstructed(scan, method, EDGE_XRAY)
-    whole, _ = reconstructed(scan, method, 512)
+    cut, grid, whole = in_patches_and_whole(scan, method, EDGE_XRAY)
     assert min(len(edges) for edges in grid.edges) > 4
     assert (jumps(cut, grid) < 1.05 * jumps(whole, grid)).all()
