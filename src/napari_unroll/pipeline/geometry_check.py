@@ -202,9 +202,10 @@ def _range_factor(scan: Scan, best: float, shift: float) -> float:
     Twice is not tried so where angles are missing, for views of any object fit better without that gap; of parallel beams the
     centre of mass tells then.
     """
-    if missing_arc(ct_geometry(scan)) >= LITTLE_RAD and _mass_turns_twice(scan):
+    has_gap = missing_arc(ct_geometry(scan)) >= LITTLE_RAD
+    if has_gap and _mass_turns_twice(scan):
         return 2.0
-    factors = (0.5, 2.0) if missing_arc(ct_geometry(scan)) < LITTLE_RAD else (0.5,)
+    factors = (0.5,) if has_gap else (0.5, 2.0)
     trials = {
         (factor, columns): replace(scan, geometry=stretched(shifted(ct_geometry(scan), columns), factor))
         for factor in factors

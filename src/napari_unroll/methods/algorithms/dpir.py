@@ -11,7 +11,7 @@ from pydantic import Field
 from napari_unroll.events import Event
 from napari_unroll.methods.algorithms.half_quadratic import HalfQuadraticParams, half_quadratic
 from napari_unroll.methods.algorithms.network import NetworkConfig
-from napari_unroll.methods.algorithms.reconstruct import network_config, weights_bytes
+from napari_unroll.methods.algorithms.reconstruct import network_bytes, network_config
 from napari_unroll.methods.memory import Sizes, with_network
 from napari_unroll.methods.networks import ram
 from napari_unroll.methods.networks.drunet import DRUNetConfig
@@ -80,8 +80,7 @@ def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, tor
 def _memory(sizes: Sizes, params: HalfQuadraticParams) -> int:
     """The estimate, Aᴴy, what conjugate gradients need, and their sums in double precision; one patch's activations."""
     config = network_config(params, _network("ct"))
-    activations = config.prior.activation_bytes(sizes.patch)
-    return weights_bytes(params) + with_network(sizes, activations, volumes=14, measurements=2)
+    return network_bytes(sizes, params, config, volumes=14, measurements=2)
 
 
 def _memory_ram(sizes: Sizes, params: RAMParams) -> int:

@@ -22,10 +22,10 @@ from napari_unroll.events import Event, IterationDone
 from napari_unroll.methods.algorithms.network import noise_told
 from napari_unroll.methods.algorithms.passes import Clean, clean, prior_pass, relative_size
 from napari_unroll.methods.algorithms.post_processing import drunet
-from napari_unroll.methods.algorithms.reconstruct import NetworkParams, network_config, weights_bytes
+from napari_unroll.methods.algorithms.reconstruct import NetworkParams, network_bytes, network_config
 from napari_unroll.methods.classical.momentum import Momentum
 from napari_unroll.methods.classical.strength import mean_eigenvalue
-from napari_unroll.methods.memory import Sizes, with_network
+from napari_unroll.methods.memory import Sizes
 from napari_unroll.methods.patchwise import Stage, grid_of
 from napari_unroll.methods.problem import Method, Problem, as_values
 from napari_unroll.methods.steps.final import with_final_step, with_memory_of_step
@@ -141,8 +141,7 @@ def _steps(problem: Problem, params: PnPParams, prior: Clean, start: torch.Tenso
 def _memory(sizes: Sizes, params: PnPParams) -> int:
     """Iterates, extrapolated point, Aᴴy, gradient, step, the blended volume and its weights; one patch's activations."""
     config = network_config(params, drunet("ct"))
-    activations = config.prior.activation_bytes(sizes.patch)
-    return weights_bytes(params) + with_network(sizes, activations, volumes=15, measurements=2)
+    return network_bytes(sizes, params, config, volumes=15, measurements=2)
 
 
 PNP_PGD = Method(

@@ -110,6 +110,7 @@ class EquilibriumParams(NetworkParams):
 KEPT_VOLUMES = 4
 """Inputs and answers of all patches, which overlap, for those that may be left out."""
 SPLIT_VOLUMES = 15
+"""What ADMM holds beside others, as measured (``benchmarks/memory.py``)."""
 TRANSFORMS = 39
 """Volumes that a resolvent of real volumes takes for its transforms: of Ñ on a grid of twice the edge, of its inverse on 1.5."""
 ONE_PASS = UnrolledParams()
@@ -415,30 +416,34 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
     volumes, measurements = (_held(config) + mixed, 3) if config.has_data_steps else (8, 1)
     kept = KEPT_VOLUMES * sizes.in_patches if getattr(params, "skip_settled", False) else 0
-    transforms = TRANSFORMS if is_resolvent(config) else 0
-    activations = config.prior.activation_bytes(sizes.patch)
-    return kept + weights_bytes(params) + with_network(sizes, activations, volumes, measurements, transforms)
+    transforms = TRANSFORMS if _is_resolvent(config) else 0
+    return kept + network_bytes(sizes, params, config, volumes, measurements, transforms)
 
 
 def _held(config: NetworkConfig) -> int:
-    """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on.
-
-    ADMM's split volumes and multipliers come on top, as measured (``benchmarks/memory.py``).
-    """
+    """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on."""
     split = SPLIT_VOLUMES if config.iteration == "admm" else 0
     if config.prior.complex_valued:
         return split + 22
-    return split + (14 if is_resolvent(config) else 33)
+    return split + (14 if _is_resolvent(config) else 33)
 
 
-def is_resolvent(config: NetworkConfig) -> bool:
+def _is_resolvent(config: NetworkConfig) -> bool:
     """Whether its data steps are resolvents."""
     return config.data_step is not None and config.data_step.kind == "resolvent"
 
 
-def weights_bytes(params: NetworkParams) -> int:
-    """What the chosen weights take in single precision: files may be half of that, and are read beside the network."""
-    return 0 if params.weights == "auto" else 2 * find(params.weights).path.stat().st_size
+def network_bytes(
+    sizes: Sizes,
+    params: NetworkParams,
+    config: NetworkConfig,
+    volumes: float,
+    measurements: float,
+    transforms: float = 0.0,
+) -> int:
+    """:func:`with_network`, and the chosen weights in single precision: files may be half of that, and are read beside them."""
+    weights = 0 if params.weights == "auto" else 2 * find(params.weights).path.stat().st_size
+    return weights + with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements, transforms)
 
 
 def network_config(params: NetworkParams, default: NetworkConfig) -> NetworkConfig:
