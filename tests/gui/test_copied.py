@@ -77,7 +77,7 @@ class Edits:
         )
         dock.layer_box.use_button.click()
         assert self.session.scan.provenance == Provenance(source="", format="napari layer")
-        self.docks.reconstruct._ask_scan_path = lambda: folder / "layer.h5"
+        self.docks.reconstruct.output._ask_scan_path = lambda: folder / "layer.h5"
 
     def open_mri(self, scan, folder):
         self.docks.scan.open_sample(list(jobs.SAMPLES)[1])
@@ -167,7 +167,7 @@ def edited(viewer, qtbot, tmp_path):
 def test_the_copied_command_in_a_shell_gives_the_values_of_the_window(edited, tmp_path, seed, origin):
     edits = edited(seed, origin)
     values, dock = edits.run(), edits.docks.reconstruct
-    command = edits.copied(dock.copy_button)
+    command = edits.copied(dock.output.copy_button)
     assert ("--fit" in command) == dock.runs.plan.needs_normal
     same(values, elsewhere(["bash", "-c", command], tmp_path / "shell"))
 
@@ -176,7 +176,7 @@ def test_the_copied_command_in_a_shell_gives_the_values_of_the_window(edited, tm
 def test_the_copied_script_in_python_gives_the_values_of_the_window(edited, tmp_path, seed, origin):
     edits = edited(seed, origin)
     values = edits.run()
-    script = edits.copied(edits.docks.reconstruct.python_button)
+    script = edits.copied(edits.docks.reconstruct.output.python_button)
     same(values, elsewhere([sys.executable, "-c", script], tmp_path / "python"))
 
 
@@ -186,4 +186,4 @@ def test_the_command_of_a_result_gives_its_values_whatever_was_clicked_since(edi
     dock.preview.region.setChecked(not dock.preview.region.isChecked())
     dock.choose("cgls")
     edits.session.layers.viewpoint.go_to(edits.session.scan.grid, (1, 0, 0))
-    same(values, elsewhere(["bash", "-c", edits.copied(dock.result_button)], tmp_path / "shell"))
+    same(values, elsewhere(["bash", "-c", edits.copied(dock.output.result_button)], tmp_path / "shell"))

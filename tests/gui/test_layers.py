@@ -328,6 +328,24 @@ def test_long_names_fit_their_tiles(viewer):
     assert shown[0].name_overlay.font_size == 10
 
 
+@needs_opengl
+def test_three_tiles_stand_in_a_column_where_their_names_do_not_fit_in_a_row(viewer):
+    writer = LayerWriter(viewer)
+    names = [f"walnut, cone beam, 50 views · {method}" for method in ("fdk", "tv-fista", "unrolled-pgd")]
+    grid = VolumeGrid(shape=(4, 8, 8))
+    shown = [writer.show_volume(name, np.ones(grid.shape, np.float32), grid)[0] for name in names]
+    canvas = viewer.window._qt_viewer.canvas
+    writer.side_by_side(shown)
+    for width, arranged in ((1900, (1, 3)), (560, (3, 1)), (1900, (1, 3))):
+        viewer.canvas.size = (600, width)
+        assert viewer.canvas.grid.actual_shape(viewer.layers) == arranged
+        canvas.on_draw(None)
+        visuals = canvas._layer_overlay_to_visual
+        widths = [v.x_size for layer in shown for name, v in visuals[layer].items() if name is layer.name_overlay]
+        assert len(widths) == len(shown)
+        assert max(widths) <= viewer.canvas.viewbox_size(viewer.layers)[1]
+
+
 def reach(viewer):
     """First and last place of the slider z, in mm, and how many there are."""
     low, high, _ = viewer.dims.range[0]

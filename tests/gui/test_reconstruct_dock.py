@@ -281,7 +281,7 @@ def test_a_large_result_is_kept_on_disk_only_and_saved_from_there(dock, qtbot, c
     assert in_memory() is None
     dock.session.layers.remove("result")
     gc.collect()
-    dock.save(tmp_path / "large.npy")
+    dock.output.save(tmp_path / "large.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "large.npy"), values)
 
 
@@ -341,7 +341,7 @@ def test_copy_as_command(dock, cone_scan, qtbot):
     dock.session.set_scan(cone_scan)
     dock.choose("tv-fista")
     dock.method.params.fields["n_iterations"].value = 7
-    dock.copy_button.click()
+    dock.output.copy_button.click()
     text = QApplication.clipboard().text()
     assert text.startswith("napari-unroll reconstruct")
     assert "--method tv-fista" in text
@@ -353,9 +353,9 @@ def test_results_are_saved_with_their_record(dock, qtbot, cone_scan, tmp_path):
     dock.choose("fdk")
     dock.run_button.click()
     finished = ended(qtbot, dock)
-    dock.save(tmp_path / "result.npy")
+    dock.output.save(tmp_path / "result.npy")
     assert np.array_equal(read_volume(tmp_path / "result.npy").values, finished.result)
-    dock.save(tmp_path / "result.xyz")
+    dock.output.save(tmp_path / "result.xyz")
     assert dock.message.kind == "error"
 
 
@@ -620,7 +620,7 @@ def test_a_store_that_the_dialog_asked_to_replace_is_replaced(dock, qtbot, cone_
 
 
 def test_the_command_of_a_result_is_that_of_its_run_whatever_is_shown_now(dock, qtbot, cone_scan):
-    dock.copy_result()
+    dock.output.copy_result()
     assert dock.message.kind == "warning"
     dock.session.set_scan(cone_scan)
     dock.choose("fdk")
@@ -632,15 +632,15 @@ def test_the_command_of_a_result_is_that_of_its_run_whatever_is_shown_now(dock, 
     made = dock.runs.result.record["command"]
     first = dock.session.viewer.layers.selection.active
     dock.session.layers.viewpoint.go_to(cone_scan.grid, (10, 8, 8))
-    dock.copy_command()
+    dock.output.copy_command()
     assert QApplication.clipboard().text() != made
-    dock.result_button.click()
+    dock.output.result_button.click()
     assert QApplication.clipboard().text() == made
     dock.preview.region.setChecked(False)
     dock.run_button.click()
     ended(qtbot, dock)
-    dock.result_button.click()
+    dock.output.result_button.click()
     assert QApplication.clipboard().text() == dock.runs.result.record["command"] != made
     dock.session.viewer.layers.selection.active = first
-    dock.result_button.click()
+    dock.output.result_button.click()
     assert QApplication.clipboard().text() == made

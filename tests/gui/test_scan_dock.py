@@ -374,11 +374,11 @@ def test_a_dropped_result_brings_back_its_scan_and_its_choices(dock, qtbot, tmp_
     assert reconstruct.method.list.currentData() == "tv-fista"
     assert reconstruct.method.params.fields["strength"].value == 0.02
     assert reconstruct.choices().params["n_iterations"] == 3
-    reconstruct.copy_button.click()
+    reconstruct.output.copy_button.click()
     command = QApplication.clipboard().text()
     assert "--option n_views=12" in command
     assert "'shape=[8, 16, 16]'" in command
-    reconstruct.python_button.click()
+    reconstruct.output.python_button.click()
     assert "open_scan('sample:cone-beam'" in QApplication.clipboard().text()
 
 
@@ -394,8 +394,8 @@ def test_a_scan_of_a_layer_is_saved_before_it_is_copied(dock, qtbot, tmp_path, c
     qtbot.addWidget(reconstruct)
     dock.session.set_scan(replace(cone_scan, provenance=replace(cone_scan.provenance, source="")))
     path = tmp_path / "layer.h5"
-    monkeypatch.setattr(reconstruct, "_ask_scan_path", lambda: path)
-    reconstruct.copy_button.click()
+    monkeypatch.setattr(reconstruct.output, "_ask_scan_path", lambda: path)
+    reconstruct.output.copy_button.click()
     with qtbot.waitSignal(dock.session.runner.run.finished, timeout=TIMEOUT_MS):
         pass
     assert str(path) in QApplication.clipboard().text()

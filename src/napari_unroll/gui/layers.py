@@ -36,6 +36,8 @@ SHARES_A_VIEW = 1000.0
 """How many times larger another layer may be and still be shown beside one."""
 NAME_POINTS, PX_PER_POINT = (5.0, 10.0), 0.97
 """Sizes of names in tiles, and the width of a letter in pixels per point of its size."""
+IN_A_LINE = 3
+"""So many tiles stand in one row or column, more in several."""
 
 
 class LayerWriter:
@@ -52,7 +54,7 @@ class LayerWriter:
         viewer.dims.events.range.connect(self._fit_sliders, position="last")
         for layer in viewer.layers:
             self._follow(layer)
-        viewer.canvas.events.size.connect(self._fit_names)
+        viewer.canvas.events.size.connect(self._fit_tiles)
 
     def _on_removed(self, event: Any) -> None:
         self.streamer.forget(event.value)
@@ -236,21 +238,31 @@ class LayerWriter:
             self.show_only(layers)
         for layer in self.ours():
             layer.name_overlay.visible = on and layer in layers
-        self.viewer.canvas.grid.shape = (1, -1) if len(layers) <= 3 else (-1, -1)
         self.viewer.canvas.grid.stride = -1
         self.viewer.canvas.grid.enabled = on
-        self._fit_names()
+        self._fit_tiles()
         self.viewer.reset_view()
 
-    def _fit_names(self, *_: Any) -> None:
-        """Write the names in tiles so small that the longest is not cut."""
+    def _fit_tiles(self, *_: Any) -> None:
+        """Tiles in a row, in a column where the smallest letters are cut there; names so small that the longest is not cut."""
         named = [layer for layer in self.ours() if layer.name_overlay.visible]
-        if named:
-            width = float(self.viewer.canvas.viewbox_size(self.viewer.layers)[1])
-            longest = max(len(layer.name) for layer in named)
-            points = float(np.clip(width / (PX_PER_POINT * longest), *NAME_POINTS))
-            for layer in named:
-                layer.name_overlay.font_size = points
+        if not named:
+            return
+        longest = PX_PER_POINT * max(len(layer.name) for layer in named)
+        row = self.viewer.canvas.size[1] / len(named)
+        line = (1, -1) if row >= longest * NAME_POINTS[0] else (-1, 1)
+        self._set_grid(line if len(named) <= IN_A_LINE else (-1, -1))
+        width = float(self.viewer.canvas.viewbox_size(self.viewer.layers)[1])
+        points = float(np.clip(width / longest, *NAME_POINTS))
+        for layer in named:
+            layer.name_overlay.font_size = points
+
+    def _set_grid(self, shape: tuple[int, int]) -> None:
+        """Rows and columns; the view is fitted to them where they are others than before."""
+        grid = self.viewer.canvas.grid
+        if grid.shape != shape:
+            grid.shape = shape
+            self.viewer.reset_view()
 
     def _add_phase(self, layer: Image, values: np.ndarray) -> None:
         active = self.viewer.layers.selection.active

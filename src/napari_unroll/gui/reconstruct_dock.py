@@ -5,12 +5,10 @@ Wires forms to ``pipeline.resolve`` and to what runs reconstructions; no numeric
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from qtpy.QtWidgets import QApplication, QCheckBox, QFileDialog
+from qtpy.QtWidgets import QCheckBox, QFileDialog
 from superqt.utils import QSignalDebouncer
 
 from napari_unroll.errors import ParameterError, UnrollError
@@ -20,15 +18,14 @@ from napari_unroll.gui.away_jobs import AwayRun, Found, begun, gone_on
 from napari_unroll.gui.curve import Curve
 from napari_unroll.gui.elsewhere import ElsewhereBox
 from napari_unroll.gui.forms import RecordForm
-from napari_unroll.gui.layers import RECORD
 from napari_unroll.gui.method_box import MethodBox
+from napari_unroll.gui.output_box import OutputBox
 from napari_unroll.gui.preferences import preferences
 from napari_unroll.gui.preview_box import LIVE_S, PreviewBox
 from napari_unroll.gui.reconstructions import Reconstructions
 from napari_unroll.gui.result_view import ResultView
 from napari_unroll.gui.store_dialog import ask_store
 from napari_unroll.gui.worker import Run
-from napari_unroll.io import writers
 from napari_unroll.methods import registry
 from napari_unroll.pipeline.choose import Verdict, choose
 from napari_unroll.pipeline.devices import probe
@@ -41,9 +38,6 @@ KEYS = {"run": "Ctrl+Return", "finish": "Ctrl+Shift+Return", "cancel": "Ctrl+."}
 """Button → shortcut; none of napari's own."""
 NO_SCAN = "There is no scan yet: open one in the Scan dock, or take the sample."
 NO_FILE = "This scan is in no file, so a run of it could not go on: save it first (Copy as command asks where)."
-NO_SOURCE = (
-    "The scan of this result was in no file, so no command can make it again; save the scan before the next run."
-)
 NO_STORE = "A run is kept in a store whose name ends with .ome.zarr;"
 
 
@@ -80,6 +74,7 @@ class ReconstructDock(parts.DockFrame):
         self.preview.changed.connect(self._later)
         self.preview.refresh_wanted.connect(self.refresh)
         self.elsewhere.taken_up.connect(self.go_on)
+        self.output.said.connect(self.message.say)
         self.runs.began.connect(self._on_began)
         self.runs.said.connect(self.message.say)
         self.runs.iterated.connect(self._draw_residual)
@@ -137,18 +132,9 @@ class ReconstructDock(parts.DockFrame):
             "Colour: relative distance of each patch from the data; dark is consistent, uncoloured has not arrived."
         )
         self.arrived.toggled.connect(self._show_arrived)
-        now = "what Run would do now, a preview about the slice that is shown now"
-        self.copy_button = parts.button("Copy as command", self.copy_command, f"The line that does in a shell {now}.")
-        self.python_button = parts.button("Copy as Python", self.copy_python, f"The lines that do in a script {now}.")
-        self.result_button = parts.button(
-            "Copy result's command", self.copy_result,
-            "The line that made the result whose layer is selected, else the last one, whatever is chosen now.",
-        )  # fmt: skip
-        self.save_button = parts.button("Save result…", self._ask_save, "OME-Zarr, TIFF or NPY, with its provenance.")
-        self.save_button.setEnabled(False)
+        self.output = OutputBox(self.session, self.runs, self.planned)
         self.body.addWidget(self.arrived)
-        self.body.addWidget(parts.row(self.copy_button, self.python_button, stretch=(1, 1)))
-        self.body.addWidget(parts.row(self.save_button, self.result_button, stretch=(1, 1)))
+        self.body.addWidget(self.output)
 
     # choices
 
@@ -246,14 +232,20 @@ class ReconstructDock(parts.DockFrame):
         """What the plan is expected to take with what is fitted already."""
         return plan.expected_with(self._factors(plan)).seconds
 
-    def estimate(self) -> Plan | None:
-        """Show what the choices mean: patch, memory, device. Returns the plan, None where the choices do not fit."""
+    def planned(self) -> Plan:
+        """What Run would do now; raises UnrollError where there is no scan, or the choices do not fit it."""
         scan = self.session.scan
         if scan is None:
+            raise ParameterError(NO_SCAN)
+        return resolve(self.choices(), scan, self._devices)
+
+    def estimate(self) -> Plan | None:
+        """Show what the choices mean: patch, memory, device. Returns the plan, None where the choices do not fit."""
+        if self.session.scan is None:
             self.memory.setText("")
             return None
         try:
-            plan = resolve(self.choices(), scan, self._devices)
+            plan = self.planned()
         except UnrollError as error:
             self.memory.setText(str(error))
             return None
@@ -286,8 +278,7 @@ class ReconstructDock(parts.DockFrame):
 
     def _run(self, scan: Scan, store: Path | None, overwrite: bool) -> None:
         try:
-            plan = resolve(self.choices(), scan, self._devices)
-            queue = self.elsewhere.queue()
+            plan, queue = self.planned(), self.elsewhere.queue()
         except UnrollError as error:
             self.message.error(error)
             return
@@ -308,7 +299,7 @@ class ReconstructDock(parts.DockFrame):
                 f"{path.name} exists already, and the scan would be saved there; choose another name.", "warning"
             )
         else:
-            self._save_scan(path, scan, lambda: self.run(store, overwrite=overwrite))
+            self.output.save_scan(path, scan, lambda: self.run(store, overwrite=overwrite))
 
     def go_on(self, store: Path) -> None:
         """Go on with the run that is kept in ``store``, on its own scan; one that another process is at is watched."""
@@ -356,7 +347,6 @@ class ReconstructDock(parts.DockFrame):
 
     def _on_ended(self, has_volume: bool) -> None:
         self.progress.end(complete=has_volume)
-        self.save_button.setEnabled(self.runs.result is not None)
         self._estimating.throttle()  # the time of the next run is known better now
 
     def compare(self) -> None:
@@ -405,79 +395,3 @@ class ReconstructDock(parts.DockFrame):
     def _show_arrived(self, on: bool) -> None:
         for layer in self.session.layers.ours("arrived"):
             layer.visible = on
-
-    # out
-
-    def copy_command(self) -> None:
-        """Put the command line of what Run would do on the clipboard."""
-        self._copy(lambda plan: plan.command)
-
-    def copy_python(self) -> None:
-        """Put the lines of Python of what Run would do on the clipboard."""
-        self._copy(lambda plan: plan.script)
-
-    def copy_result(self) -> None:
-        """Put the command line that made a result on the clipboard."""
-        record = self._record()
-        if "command" not in record:
-            self.message.say(
-                "There is no result yet: run a reconstruction, or select the layer of a result.", "warning"
-            )
-        elif not record["scan"]["source"]:
-            self.message.say(NO_SOURCE, "warning")
-        else:
-            QApplication.clipboard().setText(record["command"])
-            self.message.say(f"Copied: {record['command']}")
-
-    def _record(self) -> Mapping[str, Any]:
-        """How the result came about whose layer is selected, the last one where none is; empty where there is none."""
-        layer, last = self.session.viewer.layers.selection.active, self.runs.result
-        told = {} if layer is None else layer.metadata.get(RECORD)
-        return told or ({} if last is None else last.record)
-
-    def _copy(self, text: Callable[[Plan], str]) -> None:
-        """Copy what does the run; a scan that is in no file is saved first."""
-        plan, scan = self.estimate(), self.session.scan
-        if plan is None or scan is None:
-            self.message.say(self.memory.text() or NO_SCAN, "warning")
-        elif scan.provenance.source:
-            QApplication.clipboard().setText(text(plan))
-            self.message.say(f"Copied: {text(plan)}")
-        elif path := self._ask_scan_path():
-            self._save_scan(path, scan, lambda: self._copy(text))
-
-    def _ask_scan_path(self) -> Path | None:
-        """Where to keep a scan that came from a layer, None where the user wants no file."""
-        path, _ = QFileDialog.getSaveFileName(
-            self, "This scan is in no file yet; save it, so that it can be read again", "scan.h5", "Scans (*.h5)"
-        )
-        return Path(path) if path else None
-
-    def _save_scan(self, path: Path, scan: Scan, then: Callable[[], None]) -> None:
-        """Write the scan to a file, and then go on with it."""
-        run = self.session.runner.start(jobs.save_scan(path, scan), f"saving {path.name}")
-        run.finished.connect(lambda finished: self._on_scan_saved(finished, then))
-
-    def _on_scan_saved(self, finished: Finished, then: Callable[[], None]) -> None:
-        if finished.result is None:
-            self.message.ended(finished)
-            return
-        self.session.scan_saved(finished.result)
-        then()
-
-    def _ask_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save the result", "result.tif", "Volumes (*.tif *.npy *.ome.zarr)")
-        if path:
-            self.save(Path(path))
-
-    def save(self, path: Path) -> None:
-        """Write the last result with its provenance."""
-        result = self.runs.result
-        if result is None:
-            return
-        try:
-            writers.write(path, np.asarray(result.values), result.grid, result.record, overwrite=True)
-        except UnrollError as error:
-            self.message.error(error)
-            return
-        self.message.say(f"Saved {path.name}.", "good")
