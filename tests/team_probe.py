@@ -11,12 +11,18 @@ import torch
 from torch import distributed
 
 from napari_unroll import team
+from napari_unroll.events import Finished
+from napari_unroll.methods import streaming
+from napari_unroll.methods.algorithms import reconstruct
 from napari_unroll.normal.cache import cached_fit
 from napari_unroll.normal.fit import FitOptions
 from napari_unroll.physics import joseph, laws
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.fourier import CartesianMRI
 from napari_unroll.physics.xray import XRay
+from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.run import run
+from napari_unroll.scan.scan import Scan
 from tests.methods import tiny
 
 FIT = {"n_probes": 4, "n_test": 1, "support": 8}
@@ -59,6 +65,33 @@ def counted_coils(kind: str) -> int:
     physics._samples = lambda x, coils: seen.append(coils.stop - coils.start) or samples(x, coils)
     physics.A(torch.zeros(physics.x_shape, dtype=physics.dtype))
     return seen[0]
+
+
+IMAGES = {"blurred": tiny.blurred, "downsampled": tiny.downsampled}
+
+
+def image(scan: Scan, folder: Path) -> np.ndarray:
+    """Of two iterations of a network over patches, and a pass of refinement."""
+    params = tiny.quick_params(tiny.get("unrolled-pgd"), scan, folder)
+    chosen = Choices(method="unrolled-pgd", params=params, patch_size=12, overlap=4, precision="float32", device="cpu")
+    *_, last = run(resolve(chosen, scan), scan)
+    assert isinstance(last, Finished)
+    assert last.result is not None, last.advice
+    return last.result
+
+
+def counted_patches(scan: Scan, folder: Path) -> tuple[np.ndarray, list[int]]:
+    """The same, and of every pass how many patches this process makes, and how many there are."""
+    seen: list[list[int]] = []
+
+    def in_turn(batches, apply):  # type: ignore[no-untyped-def]
+        waiting, mine = list(batches), []
+        seen.append(mine)
+        yield from team.in_turn(waiting, lambda boxes: mine.append(len(boxes)) or apply(boxes))
+        mine[:] = [sum(mine), sum(map(len, waiting))]
+
+    streaming.in_turn = reconstruct.in_turn = in_turn
+    return image(scan, folder), [n for mine in seen for n in mine]
 
 
 def shares(n: int) -> tuple[int, int]:
@@ -107,6 +140,10 @@ def main(folder: Path) -> None:
     found["failure"] = failure()
     for kind in COILS:
         found |= of_coils(kind) | {f"{kind} n_coils": counted_coils(kind)}
+    own = folder / f"networks-{distributed.get_rank()}"
+    own.mkdir()
+    for kind, make in IMAGES.items():
+        found[kind], found[f"{kind} n_patches"] = counted_patches(make(), own)
     np.savez(folder / f"{distributed.get_rank()}.npz", **found)
 
 

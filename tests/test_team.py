@@ -121,6 +121,18 @@ def test_coils_are_shared_and_equal(kind, of_two):
         assert int(of_two[rank][f"{kind} n_coils"]) == n_coils
 
 
+@pytest.mark.parametrize("kind", team_probe.IMAGES)
+def test_patches_of_an_image_are_shared_and_equal(kind, of_two, tmp_path):
+    """Nothing else is: every process blurs the whole image, and has the values of one alone to the bit."""
+    wanted = team_probe.image(team_probe.IMAGES[kind](), tmp_path)
+    counts = [found[f"{kind} n_patches"].reshape(-1, 2) for found in of_two]
+    for found in of_two:
+        np.testing.assert_array_equal(found[kind], wanted)
+    np.testing.assert_array_equal(counts[0][:, 0] + counts[1][:, 0], counts[0][:, 1])
+    assert len(counts[0]) == 3
+    assert (abs(counts[0][:, 0] - counts[1][:, 0]) <= 2).all()  # a batch
+
+
 def test_a_fit_is_shared_and_equal(of_two):
     physics = team_probe.operator()
     x = laws.random_like(physics.x_shape, torch.float32, "cpu", 2)
