@@ -48,7 +48,7 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 
 HERE = Path(__file__).resolve().parent
-WARM_SIZE, N_VIEWS, N_ITERATIONS, N_EVALUATIONS = 24, 50, 3, 8
+WARM_SIZE, N_VIEWS, N_ITERATIONS, N_EVALUATIONS = 24, 50, 2, 7
 BAND = (0.9, 1.3)
 
 
@@ -79,10 +79,10 @@ SAMPLES: dict[str, Callable[[int], Scan]] = {
 
 
 def plan_for(name: str, scan: Scan, folder: Path) -> Plan:
-    """The method's defaults on the CPU, few iterations; untrained weights where none are shipped."""
+    """The method's defaults on the CPU, few iterations; untrained weights where none are shipped, or of an equilibrium."""
     method = get(name)
     params: dict[str, Any] = {"n_iterations": N_ITERATIONS} if "n_iterations" in method.params.model_fields else {}
-    if method.learning is not None and not is_shipped(method, scan):
+    if method.learning is not None and (seeks_fixed_points(method, scan) or not is_shipped(method, scan)):
         params["weights"] = str(untrained(method, scan, folder))
     return resolve(Choices(method=name, params=params, device="cpu"), scan)
 
@@ -97,18 +97,36 @@ def is_shipped(method: Method, scan: Scan) -> bool:
     return True
 
 
-def untrained(method: Method, scan: Scan, folder: Path) -> Path:
-    """Random weights of the method's own architecture, few evaluations where it is an equilibrium; memory is the same."""
+def own_network(method: Method, scan: Scan) -> NetworkConfig:
+    """The method's own architecture."""
     assert method.learning is not None
     config = method.learning.network(scan.modality)
     assert isinstance(config, NetworkConfig)
-    if config.equilibrium is not None:
-        few = config.equilibrium.model_copy(update={"max_evaluations": N_EVALUATIONS})
-        config = config.model_copy(update={"equilibrium": few})
+    return config
+
+
+def seeks_fixed_points(method: Method, scan: Scan) -> bool:
+    """Whether it takes many evaluations, which hold as much as a few."""
+    return own_network(method, scan).seeks_fixed_points
+
+
+def untrained(method: Method, scan: Scan, folder: Path) -> Path:
+    """Random weights of the method's own architecture, few evaluations where it is an equilibrium."""
+    config: NetworkConfig = with_few(own_network(method, scan))
+    if config.prior.kind == "shallow":
+        config = config.model_copy(update={"prior": with_few(config.prior)})
     torch.manual_seed(0)
     path = folder / f"{method.name}.safetensors"
     save_network(Network(config), path, method.name)
     return path
+
+
+def with_few(config: Any) -> Any:
+    """The same record with few evaluations: one more than the differences that Anderson mixing remembers, and one."""
+    if config.equilibrium is None:
+        return config
+    few = config.equilibrium.model_copy(update={"max_evaluations": N_EVALUATIONS})
+    return config.model_copy(update={"equilibrium": few})
 
 
 def fitted(plan: Plan, scan: Scan) -> NormalFactors | None:

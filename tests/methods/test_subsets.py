@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from napari_unroll.events import result_of
+from napari_unroll.events import IterationDone, result_of
 from napari_unroll.methods.classical.tv_fista import TV_FISTA, TVParams
 from napari_unroll.methods.classical.tv_objective import objective
 from napari_unroll.methods.subsets import LEAST_VIEWS, groups, n_subsets, subsets
@@ -45,3 +45,13 @@ def test_total_variation_comes_to_the_same_volume_in_a_fifth_of_the_projections(
     _, grouped = tiny.drain(TV_FISTA, tiny.problem(scan), tolerance=0, n_iterations=60)
     assert torch.linalg.vector_norm(grouped - whole) < 0.01 * torch.linalg.vector_norm(whole)
     assert goal.value(grouped) < 1.005 * goal.value(whole)
+
+
+def test_total_variation_stops_where_it_would_with_all_views():
+    scan = tiny.cone(32, 100)
+    steps = [
+        max(e.iteration for e in tiny.drain(TV_FISTA, tiny.problem(scan), subsets=n)[0] if isinstance(e, IterationDone))
+        for n in (1, 10)
+    ]
+    assert steps[0] < 60
+    assert steps[0] <= steps[1] <= steps[0] + 2

@@ -41,7 +41,7 @@ FDK = Method(
     source="Feldkamp, Davis, Kress 1984, doi:10.1364/JOSAA.1.000612",
     params=FDKParams,
     solve=solve,
-    memory=holding(volumes=0.7, measurements=0.4),
+    memory=holding(volumes=1.8, measurements=0.4),
     modalities=frozenset({"ct"}),
     iterative=False,
 )

@@ -41,7 +41,7 @@ def minimise(
         part = parts[k % len(parts)]
         r = part.residual_at(it.z)
         b = it.z + (len(parts) * step) * r.image()
-        change = it.move(prox(b[0, 0], step, k)[None, None])
+        change = it.move(prox(b[0, 0], step, k)[None, None], is_jerky=len(parts) > 1)
         done = change < tolerance
         yield step_done(problem, params, k, it.x, r.norm() / max(part.size, 1e-300), change, done)
         if done:

@@ -21,12 +21,25 @@ class Momentum:
     z: torch.Tensor
     t: float = 1.0
 
-    def move(self, x: torch.Tensor) -> float:
-        """Take the new iterate; returns ‖change‖ / ‖x‖. Momentum restarts when it points uphill."""
+    def move(self, x: torch.Tensor, is_jerky: bool = False) -> float:
+        """Take the new iterate; returns ‖change‖ / ‖x‖. Momentum restarts when it points uphill.
+
+        Steps that are ``is_jerky``, each with a gradient of its own group of views, also go to and fro: of their change only that
+        part counts which goes on as the last one did, √⟨change, last change⟩, as soon as there is momentum.
+        """
         change = x - self.x
-        if inner(self.z - x, change).real > 0:
+        uphill, size = float(inner(self.z - x, change).real), norm(change)
+        momentum = self._momentum
+        if is_jerky and momentum > 0:
+            size = max(0.0, (uphill + size**2) / momentum) ** 0.5  # z − x was the last change times the momentum
+        if uphill > 0:
             self.t = 1.0
         t = 0.5 * (1 + (1 + 4 * self.t**2) ** 0.5)
         self.z = x + ((self.t - 1) / t) * change
         self.x, self.t = x, t
-        return norm(change) / max(norm(x), 1e-300)
+        return size / max(norm(x), 1e-300)
+
+    @property
+    def _momentum(self) -> float:
+        """Of the last change in z: (t' − 1) / t, with t' before t; nothing at the start, where t is one."""
+        return max(0.0, ((self.t**2 - self.t) ** 0.5 - 1) / self.t)
