@@ -79,9 +79,13 @@ SAMPLES: dict[str, Callable[[int], Scan]] = {
 
 
 def plan_for(name: str, scan: Scan, folder: Path) -> Plan:
-    """The method's defaults on the CPU, few iterations; untrained weights where none are shipped, or of an equilibrium."""
+    """The method's defaults on the CPU, few iterations; untrained weights where none are shipped, or of an equilibrium.
+
+    A patch's mirror images take their turns in the same memory, so there are none.
+    """
     method = get(name)
-    params: dict[str, Any] = {"n_iterations": N_ITERATIONS} if "n_iterations" in method.params.model_fields else {}
+    few = {"n_iterations": N_ITERATIONS, "self_ensemble": False}
+    params: dict[str, Any] = {choice: value for choice, value in few.items() if choice in method.params.model_fields}
     if method.learning is not None and (seeks_fixed_points(method, scan) or not is_shipped(method, scan)):
         params["weights"] = str(untrained(method, scan, folder))
     return resolve(Choices(method=name, params=params, device="cpu"), scan)
