@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from napari_unroll.scan.random_fields import Space, rotation
+from napari_unroll.scan.phantoms import brain, leaves
+from napari_unroll.scan.random_fields import Space, one_plane, rotation
 
 
 def test_noise_has_unit_variance() -> None:
@@ -33,3 +34,8 @@ def test_a_window_covers_the_ball() -> None:
     ball = (space.z - 0.3) ** 2 + (space.y + 0.5) ** 2 + (space.x - 0.1) ** 2 < 0.4**2
     ball[space.window(centre, 0.4)] = False
     assert not ball.any()
+
+
+def test_one_plane_is_that_of_the_whole_volume() -> None:
+    for make in (brain, leaves):
+        np.testing.assert_allclose(one_plane(make, (12, 16, 14), 3, 5), make((12, 16, 14), 3)[5:6], atol=1e-5)

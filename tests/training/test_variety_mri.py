@@ -16,6 +16,7 @@ from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.scan.phantoms import brain
 from napari_unroll.training.building import Operators, build, local_problems
+from napari_unroll.training.card import model_card
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.plan import Noise, TrainingPlan
 from napari_unroll.training.samples import PatchSampler, SampleStore
@@ -130,3 +131,30 @@ def test_the_start_follows_the_noise(scans):
     usual, following = (result_of(first_estimate(Problem(**given), 3, flag)) for flag in (False, True))
     assert auto_strength(scan) < 0.01
     assert (usual != following).any()
+
+
+def test_slices_are_scans_of_one_plane_that_train_a_flat_network(tmp_path):
+    plan = TrainingPlan(modality="mri", size=40, levels=(2, 6), n_objects=3, n_held_out=1, variety=True, slices=True)
+    assert plan.network.prior.neighbours == 0
+    assert (plan.options.batch_size, plan.options.accumulate, plan.options.patch_size[0]) == (1, 4, 1)
+    split = split_dataset(plan)
+    assert {spec.make().grid.shape[0] for spec in split.training} == {1}
+    assert split.key != split_dataset(plan.model_copy(update={"slices": False})).key
+    assert model_card(plan, split, Network(plan.network))["domain"]["planes"] == [1, 1]
+
+
+def test_slices_are_of_mri_with_variety():
+    with pytest.raises(ValueError, match="slices are drawn for MRI"):
+        TrainingPlan(modality="mri", slices=True)
+    with pytest.raises(ValueError, match="slices are drawn for MRI"):
+        TrainingPlan(modality="ct", variety=True, slices=True)
+
+
+def test_a_network_of_slabs_begins_one_of_slices_as_what_it_does_to_equal_slices():
+    torch.manual_seed(0)
+    prior = NETWORK.prior.model_copy(update={"neighbours": 1})
+    slabs = Network(NETWORK.model_copy(update={"prior": prior}))
+    flat = grown(slabs, NETWORK, is_flat=True)
+    assert flat.config.prior.neighbours == 0
+    x = torch.randn(1, 1, 1, 16, 16, dtype=torch.complex64)
+    torch.testing.assert_close(flat.denoise(x, 0), slabs.denoise(x.expand(1, 1, 3, 16, 16), 0)[:, :, 1:2])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from inspect import unwrap
 from typing import Any, TypeVar
 
 import numpy as np
@@ -140,3 +141,8 @@ def in_slabs(make: Callable[[Space], Array]) -> Callable[..., Array]:
         return volume
 
     return whole
+
+
+def one_plane(make: Callable[..., Array], shape: Sequence[int], seed: int, plane: int) -> Array:
+    """The ``plane`` (..., 1, y, x) of the volume ``make(shape, seed)`` of a function that goes ``in_slabs``, without the others."""
+    return np.asarray(unwrap(make)(Space(shape, seed, slice(plane, plane + 1))))

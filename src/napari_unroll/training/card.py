@@ -42,6 +42,8 @@ def model_card(plan: TrainingPlan, split: DatasetSplit, network: Network, **fact
 
 def _data(plan: TrainingPlan, split: DatasetSplit) -> dict[str, Any]:
     objects = f"volumes in {plan.volumes}" if plan.volumes else "generated objects"
+    if plan.slices:
+        objects = f"generated images and sections of {objects}" if plan.volumes else "generated images"
     source = f"scans in {plan.scans}" if plan.scans else objects
     return {"scans": len(split.training), "objects": source, "scanners": list(split.scanners)}
 
@@ -63,7 +65,9 @@ def _domain(plan: TrainingPlan) -> dict[str, Any]:
             **photons,
         }
     coils = {"coils": [min(COILS), max(COILS)]} if plan.variety else {}
-    return {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma), **coils}
+    planes = {"planes": [1, 1]} if plan.slices else {}
+    kinds = {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma)}
+    return {**kinds, **coils, **planes}
 
 
 def _noise(plan: TrainingPlan) -> str:

@@ -30,6 +30,7 @@ from napari_unroll.training.scanners import (
     measured_scanner,
     multi_coil_scanner,
 )
+from napari_unroll.training.sections import sections
 from napari_unroll.training.variety_ct import drawn_xray_scanner
 from napari_unroll.training.variety_mri import DrawnCoilScanner
 
@@ -65,11 +66,7 @@ def split_dataset(plan: TrainingPlan, device: str = "cpu") -> DatasetSplit:
 def _of_objects(plan: TrainingPlan, device: str) -> DatasetSplit:
     """Object i is scanned by scanner i modulo their number; held-out objects by every level at least once."""
     scanners = _scanners(plan, device)
-    objects = (
-        from_folder(plan.volumes, plan.modality, plan.n_held_out)
-        if plan.volumes
-        else generated(plan.modality, plan.variety)
-    )
+    objects = _objects(plan)
     n = len(scanners)
 
     def spec(number: int, i: int) -> SampleSpec:
@@ -86,9 +83,17 @@ def _of_objects(plan: TrainingPlan, device: str) -> DatasetSplit:
     held = plan.n_held_out if plan.volumes else 0
     levels = plan.levels if plan.scanner else plan.chosen_levels
     parts = [plan.modality, levels, plan.size, plan.noise.model_dump_json(), files, scanner, held]
-    parts += ["variety"] * plan.variety
+    parts += ["variety"] * plan.variety + ["slices"] * plan.slices
     key = fingerprint(*parts, *_start(plan), plan.task)
     return DatasetSplit(tuple(p.name for p in scanners), training, held_out, key)
+
+
+def _objects(plan: TrainingPlan) -> Objects:
+    if plan.slices:
+        return sections(plan.volumes)
+    if plan.volumes:
+        return from_folder(plan.volumes, plan.modality, plan.n_held_out)
+    return generated(plan.modality, plan.variety)
 
 
 def _scan(scanner: Scanner, objects: Objects, number: int) -> Scan:
@@ -123,7 +128,7 @@ def _drawn(plan: TrainingPlan, device: str) -> list[Scanner]:
     seeds = range(plan.n_objects + plan.n_held_out)
     if plan.modality == "ct":
         return [drawn_xray_scanner(seed, plan.size, limits, plan.noise, device) for seed in seeds]
-    return [DrawnCoilScanner(seed, plan.size, limits, plan.noise) for seed in seeds]
+    return [DrawnCoilScanner(seed, plan.size, limits, plan.noise, is_flat=plan.slices) for seed in seeds]
 
 
 def _scanner(plan: TrainingPlan, device: str) -> list[Scanner]:

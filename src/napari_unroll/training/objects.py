@@ -60,7 +60,7 @@ def from_folder(folder: str, modality: Modality, n_held_out: int) -> Objects:
     def make(grid: VolumeGrid, number: int) -> np.ndarray:
         is_held_out = number >= FIRST_HELD_OUT
         own: Sequence[Path] = held_out if is_held_out else training
-        volume = _normalised(own[(number - FIRST_HELD_OUT if is_held_out else number) % len(own)])
+        volume = normalised(own[(number - FIRST_HELD_OUT if is_held_out else number) % len(own)])
         placed = place(volume, grid, number)
         if modality == "image":
             return np.asarray(np.abs(placed), np.float32)
@@ -72,7 +72,7 @@ def from_folder(folder: str, modality: Modality, n_held_out: int) -> Objects:
 
 
 @lru_cache(maxsize=4)
-def _normalised(path: Path) -> np.ndarray:
+def normalised(path: Path) -> np.ndarray:
     """The volume with its 0.1 % and 99.9 % quantiles at 0 and 1 (complex: magnitudes near 1 at most)."""
     volume = read_any_volume(path)
     some = volume.ravel()[:: max(1, volume.size // 1_000_000)]

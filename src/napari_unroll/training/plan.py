@@ -24,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "image": {"patch_size": (1, 64, 64), "batch_size": 8},
 }
 """Training options of every method: thin slabs for MRI, whose undersampling lies in (y, x), and slices for images."""
+OPTIONS_OF_SLICES: dict[str, Any] = {"patch_size": (1, 256, 256), "batch_size": 1, "accumulate": 4}
+"""Whole planes, every one of another scanner."""
 DEFAULT_METHOD = "unrolled-pgd"
 
 
@@ -86,6 +88,11 @@ class TrainingPlan(MethodParams):
         "parallel beams, short arcs, objects cut by the field of view, of more kinds. MRI: 1 to 32 coils, given or estimated "
         "maps, masks of points, lines or spokes, slices or slabs, any contrast.",
     )
+    slices: bool = Field(
+        False,
+        description="With variety, MRI: every scan is one plane with an image of its own: heads, leaves, grains, fibres and other "
+        "textures, and sections of the volumes where there are some.",
+    )
     network: NetworkConfig = Field(description="Architecture; method and modality decide its iteration and channels.")
     options: TrainOptions = Field(description="How long and how to train.")
     initial: FileName | None = Field(
@@ -108,10 +115,14 @@ class TrainingPlan(MethodParams):
         network, options = _plain(values.get("network", {})), _plain(values.get("options", {}))
         if modality not in OPTIONS or not isinstance(network, dict) or not isinstance(options, dict):
             return values
+        usual = OPTIONS[modality]
+        if values.get("slices"):
+            network = {**network, "prior": {"neighbours": 0, **_plain(network.get("prior", {}))}}
+            usual = {**usual, **OPTIONS_OF_SLICES}
         return {
             **values,
             "network": _architecture(learning, modality, network, bool(values.get("initial"))),
-            "options": {**OPTIONS[modality], **learning.options(modality), **options},
+            "options": {**usual, **learning.options(modality), **options},
         }
 
     @model_validator(mode="after")
@@ -122,6 +133,8 @@ class TrainingPlan(MethodParams):
             raise ValueError("variety is of generated scanners (ct, mri); leave out scans and scanner, or variety")
         if self.variety and self.task == "denoise":
             raise ValueError("variety is of scanners, and nothing is scanned for a denoiser; leave it out")
+        if self.slices and not (self.variety and self.modality == "mri"):
+            raise ValueError("slices are drawn for MRI with variety (variety=true); leave them out")
         if self.modality != "mri" and any(level % 1 for level in self.levels or ()):
             raise ValueError(
                 "levels are numbers of views for ct and downsampling factors for image, so they must be whole"

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from napari_unroll.errors import WeightsError
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
-from napari_unroll.methods.networks.inflate import inflate, with_neighbours
+from napari_unroll.methods.networks.inflate import inflate, with_neighbours, without_neighbours
 from napari_unroll.methods.networks.prior import Prior, PriorConfig
 from napari_unroll.methods.registry import get
 from napari_unroll.methods.weights import find, load_network
@@ -23,7 +23,8 @@ PER_ITERATION = {"data_step.stepsize", "data_step.log_strength", "sigma", "noise
 def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
     """The plan with the architecture of its initial weights, and their network; None where it starts anew.
 
-    2-D weights are inflated where the plan's prior is 3-D, and learn to see neighbouring slices where it has more of them;
+    2-D weights are inflated where the plan's prior is 3-D, and learn to see neighbouring slices where it has more of them, or
+    forget them where the plan is of single slices;
     iterations that they lack repeat their last one, and those that get a prior of their own begin with the shared one. Weights
     of another method lend their first prior: a denoiser begins an unrolled network (Efficient Unrolled Networks, arXiv
     2601.02141, appendix A.1), or the other way round. Raises WeightsError where one is real, the other complex.
@@ -39,7 +40,7 @@ def with_initial(plan: TrainingPlan) -> tuple[TrainingPlan, Network | None]:
     network = load_network(weights.path)
     if weights.method != plan.method:
         network = _with_prior(network.prior(0), plan)
-    network = grown(network, plan.network)
+    network = grown(network, plan.network, plan.slices)
     return plan.model_copy(update={"network": network.config}), network.requires_grad_(True)
 
 
@@ -58,10 +59,14 @@ def _with_prior(prior: Prior, plan: TrainingPlan) -> Network:
     return network
 
 
-def grown(network: Network, wanted: NetworkConfig) -> Network:
-    """A network that begins like ``network`` and has what ``wanted`` has more of: iterations, priors, slices seen, noise told."""
+def grown(network: Network, wanted: NetworkConfig, is_flat: bool = False) -> Network:
+    """A network that begins like ``network`` and has what ``wanted`` has more of: iterations, priors, slices seen, noise told.
+
+    With ``is_flat`` it is for single slices, of which those that saw neighbours see nothing else.
+    """
     has = network.config
-    changes: dict[str, Any] = {"prior": _seeing(network.prior(0), wanted.prior).config}
+    see = _alone if is_flat else _seeing
+    changes: dict[str, Any] = {"prior": see(network.prior(0), wanted.prior).config}
     changes["follows_noise"] = has.follows_noise or (wanted.follows_noise and has.prior.is_conditioned)
     if has.has_data_steps:
         changes |= {name: max(getattr(has, name), getattr(wanted, name)) for name in ("n_iterations", "n_priors")}
@@ -75,7 +80,7 @@ def grown(network: Network, wanted: NetworkConfig) -> Network:
         state[name] = torch.cat([state[name], state[name][-1:].expand(missing)])
     grown.load_state_dict(state, strict=False)
     for k in range(grown.n_iterations):
-        grown.prior(k).load_state_dict(_seeing(network.prior(k), wanted.prior).state_dict())
+        grown.prior(k).load_state_dict(see(network.prior(k), wanted.prior).state_dict())
     return grown
 
 
@@ -86,3 +91,8 @@ def _seeing(prior: Prior, wanted: PriorConfig) -> Prior:
     if prior.config.dim == 2 and wanted.neighbours > prior.config.neighbours:
         return with_neighbours(prior, wanted.neighbours)
     return prior
+
+
+def _alone(prior: Prior, wanted: PriorConfig) -> Prior:
+    """The prior of single slices."""
+    return _seeing(without_neighbours(prior), wanted)

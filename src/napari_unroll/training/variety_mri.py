@@ -49,6 +49,8 @@ class DrawnCoilScanner:
     limits: tuple[float, float]
     noise: Noise
     modality: Modality = "mri"
+    is_flat: bool = False
+    """Whether it sees one plane, and objects have no other."""
 
     @property
     def name(self) -> str:
@@ -62,13 +64,15 @@ class DrawnCoilScanner:
         low, high = round(0.75 * self.size), round(1.5 * self.size)
         y, x = (int(rng.integers(low, high + 1)) for _ in range(2))
         planes, wide = int(rng.choice(PLANES)), float(np.exp(rng.uniform(np.log(0.7), np.log(2.8))))
-        return VolumeGrid(shape=(planes, y, x), spacing_mm=(wide * rng.uniform(1, 4), wide, wide))
+        return VolumeGrid(
+            shape=(1 if self.is_flat else planes, y, x), spacing_mm=(wide * rng.uniform(1, 4), wide, wide)
+        )
 
     @property
     def object_grid(self) -> VolumeGrid:
         """The same planes and others beside them."""
         z, y, x = self.grid.shape
-        return replace(self.grid, shape=(max(OBJECT_PLANES, z), y, x))
+        return self.grid if self.is_flat else replace(self.grid, shape=(max(OBJECT_PLANES, z), y, x))
 
     def simulate(self, volume: np.ndarray, seed: int) -> Scan:
         """Sample the k-space of some planes of ``volume`` (z, y, x), in a contrast and phase of ``seed``, and add noise."""

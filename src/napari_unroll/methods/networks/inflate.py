@@ -1,4 +1,4 @@
-"""From a 2-D prior to a 2.5-D or 3-D one that starts where the 2-D one ended."""
+"""From a 2-D prior to a 2.5-D or 3-D one that starts where the 2-D one ended, and from 2.5-D back."""
 
 from __future__ import annotations
 
@@ -52,6 +52,19 @@ def with_neighbours(prior: Prior, n: int) -> Prior:
     head[:, known + wider.config.seen - prior.config.seen :] = first[:, known:]  # σ, where it is told
     wider.load_state_dict({**state, name: head})
     return wider
+
+
+def without_neighbours(prior: Prior) -> Prior:
+    """The 2-D prior that makes of a slice what ``prior`` makes of a volume of equal slices."""
+    if not prior.config.neighbours:
+        return prior
+    flat = Prior(prior.config.model_copy(update={"neighbours": 0}), prior.lipschitz)
+    state, wanted = prior.state_dict(), flat.state_dict()
+    (name,) = (name for name in state if state[name].shape != wanted[name].shape)  # the first convolution
+    seen = prior.config.seen
+    slices = state[name][:, :seen].unflatten(1, (-1, prior.config.parts)).sum(1)
+    flat.load_state_dict({**state, name: torch.cat([slices, state[name][:, seen:]], 1)})
+    return flat
 
 
 def _thick(kernel: torch.Tensor, is_upsampling: bool) -> torch.Tensor:
