@@ -95,7 +95,7 @@ def is_shipped(method: Method, scan: Scan) -> bool:
     """Whether the package has weights of the method for such scans."""
     assert method.find_weights is not None
     try:
-        method.find_weights(scan.modality, method.params())
+        method.find_weights(scan, method.params())
     except WeightsError:
         return False
     return True

@@ -26,7 +26,6 @@ from paper_tables import ABLATION, PAPERS, Row, Table
 from paper_training import Figures, in_own_process
 
 from napari_unroll.environment import machine, software
-from napari_unroll.errors import WeightsError
 from napari_unroll.events import Measured, Warned
 from napari_unroll.methods import registry, weights
 from napari_unroll.pipeline.evaluate import EvaluationPlan, evaluate
@@ -73,11 +72,8 @@ def quality(table: Table, row: Row, chosen: str, given: argparse.Namespace) -> d
 def shipped_seconds(row: Row, modality: str) -> float | None:
     """How long the shipped weights of a row were trained, by their card."""
     method = registry.get(row.method)
-    try:
-        found = weights.select_weights(method.networks[0], modality, "auto") if method.needs_weights else None
-    except WeightsError:
-        return None
-    return None if found is None else float(found.card.get("seconds", 0.0))
+    own = weights.shipped_for(method.networks[0], modality) if method.needs_weights else []
+    return float(own[0].card.get("seconds", 0.0)) if own else None
 
 
 def measure(table: Table, given: argparse.Namespace) -> list[Figures]:

@@ -10,6 +10,7 @@ from napari_unroll.errors import WeightsError
 from napari_unroll.methods import weights
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
+from tests.methods import tiny
 
 CONFIG = NetworkConfig(prior=DRUNetConfig(channels=(4, 4, 8, 8)), n_iterations=2)
 
@@ -90,9 +91,9 @@ def test_shipped_weights_load_and_have_cards():
 
 def test_shipped_weights_are_found_by_method_and_modality():
     assert {w.name for w in weights.shipped_for("unrolled-pgd")} == {"cone-beam", "multi-coil"}
-    assert weights.select_weights("drunet", "mri", "auto").name == "multi-coil-post-processing"
+    assert weights.select_weights("drunet", tiny.multicoil(), "auto").name == "multi-coil-post-processing"
     with pytest.raises(WeightsError, match="No lu-dncnn weights for CT are shipped; train some"):
-        weights.select_weights("lu-dncnn", "ct", "auto")
+        weights.select_weights("lu-dncnn", tiny.cone(), "auto")
 
 
 def test_weights_for_another_method_or_modality_are_refused():
@@ -136,3 +137,16 @@ def test_cards_that_are_no_cards_say_nothing(tmp_path, text):
 def test_names_beyond_the_file_system_are_no_weights():
     with pytest.raises(WeightsError):
         weights.find("n" * 300 + ".safetensors")
+
+
+def test_auto_takes_the_weights_in_whose_domain_the_scan_lies(monkeypatch):
+    path = weights.shipped()["multi-coil"].path
+    cards = {"slabs": [8, 1000], "slices": [1, 1]}
+    given = {n: weights.Weights(n, path, {"modality": "mri", "domain": {"planes": p}}) for n, p in cards.items()}
+    monkeypatch.setattr(weights, "shipped", lambda: given)
+    assert weights.select_weights("unrolled-pgd", tiny.slice_mri(), "auto").name == "slices"
+    assert weights.select_weights("unrolled-pgd", tiny.multicoil(), "auto").name == "slabs"
+    assert weights.select_weights("unrolled-pgd", tiny.multicoil(), "slices").name == "slices"
+    for card in cards:
+        given[card].card["domain"]["planes"] = [100, 200]
+    assert weights.select_weights("unrolled-pgd", tiny.slice_mri(), "auto").name == "slabs"

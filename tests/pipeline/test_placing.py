@@ -56,7 +56,7 @@ def test_the_network_is_the_cards_and_the_volumes_are_the_computers():
     method, scan, patch = tiny.get("drunet"), cone(64), (32, 32, 32)
     task = Task(method, method.params(), scan, scan.grid, card=card(200))
     in_flight = 4 * 4 * 32**3
-    weights = 2 * select_weights("drunet", "ct", "auto").path.stat().st_size
+    weights = 2 * select_weights("drunet", scan, "auto").path.stat().st_size
     network = card_bytes(task, patch) - in_flight - weights
     one = task._replace(card=None)
     assert run_bytes(task, patch) == run_bytes(one, patch) - 2 * network + in_flight  # two patches at once on a CPU

@@ -106,7 +106,7 @@ def foreign(method: Method, scan: Scan, params: Any = None) -> list[str]:
     if method.find_weights is None:
         return []
     try:
-        weights = method.find_weights(scan.modality, params or method.params())
+        weights = method.find_weights(scan, params or method.params())
     except WeightsError:
         return []
     return outside(dict(getattr(weights, "card", {})), scan)

@@ -234,7 +234,7 @@ class Method:
     ``refuses`` says why the method does not apply to a scan of one of its modalities, such as "fbp is for parallel
     beams", and is empty where it does.
     ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
-    ``find_weights`` is the checkpoint that (modality, params) would use, a ``weights.Weights``; it raises WeightsError where
+    ``find_weights`` is the checkpoint that (scan, params) would use, a ``weights.Weights``; it raises WeightsError where
     there is none. ``learning`` says how its network is trained, None where nothing is; ``network_of`` names the methods whose
     trained networks it uses, the preferred first, where that is not its own.
     """
@@ -252,7 +252,7 @@ class Method:
     iterative: bool = True
     memory: Memory = A_HANDFUL
     needs_normal: Callable[[Any], bool] | None = None
-    find_weights: Callable[[Modality, Any], Any] | None = None
+    find_weights: Callable[[Scan, Any], Any] | None = None
     learning: Learning | None = None
     network_of: tuple[str, ...] = ()
 

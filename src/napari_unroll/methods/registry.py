@@ -71,9 +71,7 @@ def _has_own_weights(method: Method, scan: Scan) -> bool:
     """Whether its default weights were trained for this modality: a denoiser of CT slices is a makeshift for images."""
     if not has_weights(method, scan) or method.find_weights is None:
         return False
-    return bool(
-        getattr(method.find_weights(scan.modality, method.params()), "modality", scan.modality) == scan.modality
-    )
+    return bool(getattr(method.find_weights(scan, method.params()), "modality", scan.modality) == scan.modality)
 
 
 def has_weights(method: Method, scan: Scan) -> bool:
@@ -81,7 +79,7 @@ def has_weights(method: Method, scan: Scan) -> bool:
     if not method.needs_weights or method.find_weights is None:
         return True
     try:
-        method.find_weights(scan.modality, method.params())
+        method.find_weights(scan, method.params())
     except WeightsError:
         return False
     return True

@@ -30,7 +30,8 @@ from napari_unroll.io.atomic import write_bytes, write_text
 from napari_unroll.io.checksums import digest, is_unchanged
 from napari_unroll.methods import weights_version_1
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
-from napari_unroll.scan.scan import MODALITIES, Modality
+from napari_unroll.methods.domain import outside
+from napari_unroll.scan.scan import MODALITIES, Modality, Scan
 
 MAX_BYTES = 2 * 1024**3
 SMALLEST_NUMBER = 2
@@ -84,9 +85,9 @@ def shipped() -> Mapping[str, Weights]:
 
 
 def shipped_for(method: str, modality: str | None = None) -> list[Weights]:
-    """The shipped checkpoints of a method, of one modality where it is given."""
-    own = (w for w in shipped().values() if w.method == method)
-    return [w for w in own if modality is None or w.modality == modality]
+    """The shipped checkpoints of a method, of one modality where it is given: the card's ``default`` first, then by name."""
+    own = (w for w in shipped().values() if w.method == method and modality in (None, w.modality))
+    return sorted(own, key=lambda w: not w.card.get("default"))
 
 
 def find(name_or_path: str) -> Weights:
@@ -102,20 +103,20 @@ def find(name_or_path: str) -> Weights:
     return Weights(path.stem, path, _card(path))
 
 
-def select_weights(method: str, modality: Modality, name: str) -> Weights:
-    """The weights of that name or file; auto: the shipped ones of this method and modality. Raises WeightsError.
+def select_weights(method: str, scan: Scan, name: str) -> Weights:
+    """The weights of that name or file; auto: shipped ones of this method for such scans. Raises WeightsError.
 
-    Of several shipped ones those are taken whose card says that they are the ``default``.
+    Of several (see ``shipped_for``) the first in whose domain the scan lies, or the very first where it lies in none.
     """
     if name != "auto":
         return find(name)
-    own = shipped_for(method, modality)
+    own = shipped_for(method, scan.modality)
     if not own:
         raise WeightsError(
-            f"No {method} weights for {MODALITIES[modality]} are shipped; train some (napari-unroll train --method {method}) "
-            "or choose a .safetensors file."
+            f"No {method} weights for {MODALITIES[scan.modality]} are shipped; train some (napari-unroll train --method "
+            f"{method}) or choose a .safetensors file."
         )
-    return next((w for w in own if w.card.get("default")), own[0])
+    return own[0] if len(own) == 1 else next((w for w in own if not outside(w.card, scan)), own[0])
 
 
 def load(weights: Weights, methods: Sequence[str], complex_valued: bool, device: torch.device | str) -> Network:

@@ -220,7 +220,7 @@ def _about(method: Method, scan: Scan, plan: EvaluationPlan, case: Case) -> Row:
         return {"weights": None, "ood": False, "domain": None}
     values = {} if plan.weights == "auto" else {"weights": plan.weights}
     try:
-        weights = method.find_weights(scan.modality, method.params(**values))
+        weights = method.find_weights(scan, method.params(**values))
     except WeightsError:
         return {"weights": None, "ood": True, "domain": None}
     domain = "out" if outside(weights.card, scan) else "in"

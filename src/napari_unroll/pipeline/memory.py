@@ -162,7 +162,7 @@ def _with_weights(task: Task) -> Any:
     if method.find_weights is None:
         return params
     try:
-        found = method.find_weights(task.scan.modality, params)
+        found = method.find_weights(task.scan, params)
         weights = found.name if shipped().get(found.name) == found else str(found.path)
     except WeightsError:
         weights = "auto"

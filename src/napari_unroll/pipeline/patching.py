@@ -49,7 +49,7 @@ def network_of(method: Method, params: Any, scan: Scan) -> Any:
     if method.find_weights is None:
         return None
     try:
-        return method.find_weights(scan.modality, params).config
+        return method.find_weights(scan, params).config
     except WeightsError:
         return None
 

@@ -69,7 +69,7 @@ def weights_of(plan: Plan, scan: Scan) -> dict[str, str] | None:
     if find is None:
         return None
     try:
-        weights = find(scan.modality, plan.params)
+        weights = find(scan, plan.params)
     except WeightsError:
         return None
     return {"name": str(weights.name), "sha256": str(weights.sha256)}

@@ -46,7 +46,8 @@ def sections(folder: str | None = None) -> Objects:
         if number >= HELD_OUT_SEED:
             raise ParameterError(f"Training seeds must be below {HELD_OUT_SEED}; the rest is held out for evaluation.")
         rng = np.random.default_rng([number, 13])
-        if files and number < FIRST_HELD_OUT and rng.random() < OF_VOLUMES:
+        is_of_volume = rng.random() < OF_VOLUMES
+        if files and number < FIRST_HELD_OUT and is_of_volume:
             image = _of_volume(files[int(rng.integers(len(files)))], grid, number, rng)
         else:
             image = GENERATED[int(rng.integers(len(GENERATED)))](grid, number, rng)

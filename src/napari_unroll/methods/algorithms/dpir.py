@@ -20,7 +20,7 @@ from napari_unroll.methods.steps.final import with_final_step, with_memory_of_st
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import Weights, load, select_weights, shipped_for
 from napari_unroll.record import FileName
-from napari_unroll.scan.scan import Modality
+from napari_unroll.scan.scan import Modality, Scan
 
 SOURCE = "Zhang et al. 2021, doi:10.1109/TPAMI.2021.3088914"
 
@@ -51,20 +51,20 @@ def _training(modality: Modality) -> dict[str, Any]:
     }
 
 
-def find_denoiser(modality: Modality, params: HalfQuadraticParams) -> Weights:
+def find_denoiser(scan: Scan, params: HalfQuadraticParams) -> Weights:
     """The weights that were asked for. Denoisers know nothing of scanners, so that of CT slices serves images too.
 
     Raises WeightsError where there are none.
     """
-    if modality == "image" and params.weights == "auto":
+    if scan.modality == "image" and params.weights == "auto":
         flat = [w for w in shipped_for("dpir", "ct") if w.config.prior.dim == 2]
-        return (shipped_for("dpir", "image") or flat or [select_weights("dpir", modality, "auto")])[0]
-    return select_weights("dpir", modality, params.weights)
+        return (shipped_for("dpir", "image") or flat or [select_weights("dpir", scan, "auto")])[0]
+    return select_weights("dpir", scan, params.weights)
 
 
 def solve(problem: Problem, params: HalfQuadraticParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x), from FDK or the zero-filled image."""
-    weights = find_denoiser(problem.scan.modality, params)
+    weights = find_denoiser(problem.scan, params)
     network = load(weights, ("dpir",), problem.y.is_complex(), problem.network_device)
     start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
     return (yield from half_quadratic(problem, params, network.prior(0), start))
@@ -111,5 +111,5 @@ DPIR_RAM = Method(
     needs_weights=True,
     patchwise=True,
     memory=with_memory_of_step(_memory_ram),
-    find_weights=lambda modality, params: ram.find(params.weights),
+    find_weights=lambda scan, params: ram.find(params.weights),
 )

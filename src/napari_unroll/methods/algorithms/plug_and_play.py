@@ -71,7 +71,7 @@ class PnPParams(NetworkParams):
 
 def solve(problem: Problem, params: PnPParams) -> Generator[Event, None, torch.Tensor]:
     """Volume (z, y, x), from the start that the network was trained for."""
-    weights = select_weights(NETWORKS[0], problem.scan.modality, params.weights)
+    weights = select_weights(NETWORKS[0], problem.scan, params.weights)
     network = load(weights, NETWORKS, problem.y.is_complex(), problem.network_device)
     start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
     prior = partial(network.denoise, k=0, noise=noise_told(network.config, problem.scan))
@@ -155,6 +155,6 @@ PNP_PGD = Method(
     needs_weights=True,
     patchwise=True,
     memory=with_memory_of_step(_memory),
-    find_weights=lambda modality, params: select_weights(NETWORKS[0], modality, params.weights),
+    find_weights=lambda scan, params: select_weights(NETWORKS[0], scan, params.weights),
     network_of=NETWORKS,
 )

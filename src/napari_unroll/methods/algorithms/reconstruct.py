@@ -48,7 +48,7 @@ class NetworkParams(MethodParams):
     """Choices of every reconstruction with a trained network."""
 
     weights: FileName = Field(
-        "auto", description="Name of shipped weights, a .safetensors file, or auto for this modality."
+        "auto", description="Name of shipped weights, a .safetensors file, or auto: shipped ones that know such scans."
     )
     self_ensemble: bool = Field(
         True,
@@ -385,7 +385,7 @@ def learned(
     """The row of a method whose network is trained: everything that such methods share is filled in."""
 
     def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
-        weights = select_weights(name, problem.scan.modality, params.weights)
+        weights = select_weights(name, problem.scan, params.weights)
         trained = load(weights, (name,), problem.y.is_complex(), problem.device).split_to(problem.network_device)
         start = yield from first_estimate(problem, trained.config.start_iterations, trained.config.follows_noise)
         return (yield from reconstruct(problem, params, trained, start))
@@ -405,7 +405,7 @@ def learned(
         iterative=iterative,
         memory=with_memory_of_step(memory),
         needs_normal=(lambda params: True) if network("ct").has_data_steps else None,
-        find_weights=lambda modality, params: select_weights(name, modality, params.weights),
+        find_weights=lambda scan, params: select_weights(name, scan, params.weights),
         learning=Learning(network=network, options=training),
     )
 
