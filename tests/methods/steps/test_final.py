@@ -12,7 +12,7 @@ from napari_unroll.methods.left_out import split
 from napari_unroll.methods.problem import MethodParams
 from napari_unroll.methods.registry import METHODS, get
 from napari_unroll.methods.steps import final
-from napari_unroll.methods.steps.final import data_step, left_out_errors, with_final_step
+from napari_unroll.methods.steps.final import best_share, data_step, left_out_errors, with_final_step
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.provenance import record
 from napari_unroll.pipeline.run import run
@@ -66,8 +66,8 @@ def test_auto_takes_a_small_error_and_mends_a_biased_method(name):
             x = end.value
             break
     (found,) = [e.row for e in events if isinstance(e, Measured)]
-    assert found["final_data_step"] in final.WEIGHTS
-    assert found["left_out_error"] < found["left_out_error_without"]
+    assert found["final_data_step"] in final.WEIGHTS or found["share_of_network"] < 1
+    assert found["left_out_error"] <= found["left_out_error_without"]
     assert given.residual(x[None, None]) < given.residual(result_of(smoothing(given, None))[None, None])
     shown = [e for e in events if isinstance(e, IterationDone)]
     assert shown[-1].residual == pytest.approx(given.residual(x[None, None]), rel=1e-4)
@@ -78,6 +78,43 @@ def test_of_weights_that_hardly_differ_the_gentlest_is_taken():
     assert final.gentlest(errors) == 3.0
     assert final.gentlest(errors | {"none": 0.902}) == "none"
     assert final.gentlest({"none": 0.0}) == "none"
+
+
+@pytest.mark.parametrize("name", ["one slice", "radial"])
+def test_total_variation_has_the_share_that_left_out_measurements_want(name):
+    kept, left = split(tiny.problem(SCANS[name]()))
+    good = kept.physics.A_dagger(kept.y)[0, 0]
+    wrong = good + 3 * good.roll(3, -1)
+    share = best_share(left, wrong, good)
+    errors = [left.error((good + a * (wrong - good))[None, None]) for a in np.linspace(0, 1, 201)]
+    least = min(errors)
+    assert 0 <= share < 1
+    assert left.error((good + share * (wrong - good))[None, None]) <= (1 + 1.01 * final.MARGIN) * least
+    nearer = [e for a, e in zip(np.linspace(0, 1, 201), errors, strict=True) if a < share - 0.005]
+    assert all(e > (1 + final.MARGIN) * least for e in nearer)
+
+
+@pytest.mark.parametrize("name", ["one slice", "radial"])
+def test_a_method_that_foretells_best_stays_alone(name):
+    kept, left = split(tiny.problem(SCANS[name]()))
+    good = kept.physics.A_dagger(kept.y)[0, 0]
+    assert best_share(left, good, 3 * good.roll(3, -1)) == 1
+    assert best_share(left, good, good) == 1
+
+
+def test_a_mixture_is_that_of_both_volumes(monkeypatch):
+    given = tiny.problem(tiny.slice_mri())
+    monkeypatch.setattr(final, "_found", lambda *_: iter_and_return((0.25, "none")))
+    x = result_of(with_final_step(smoothing)(given, Params()))
+    z = result_of(smoothing(given, None))
+    classical = result_of(final.first_estimate(tiny.problem(tiny.slice_mri()), final.N_CLASSICAL, True))[0, 0]
+    torch.testing.assert_close(x, classical + 0.25 * (z - classical))
+
+
+def iter_and_return(value):
+    """A generator without events."""
+    yield from ()
+    return value
 
 
 def test_a_method_that_is_resumed_keeps_its_weight():
@@ -126,6 +163,7 @@ def test_the_ordinary_run_tells_the_weight_in_its_record(name, tmp_path, monkeyp
     assert np.isfinite(finished.result).all()
     told = record(plan, scan, finished)["found"]
     assert told["final_data_step"] in (*final.WEIGHTS, "none")
+    assert 0 <= told["share_of_network"] <= 1
     assert told["left_out_error"] <= 1.01 * told["left_out_error_without"]
 
 
