@@ -45,7 +45,7 @@ MAX_STEPS, TOLERANCE = 12, 1e-4
 """Of conjugate gradients."""
 N_CLASSICAL = 60
 """FISTA steps of total variation, as many as networks begin with."""
-NAME = "final_data_step"
+NAME, FOUND = "final_data_step", "share and weight"
 QUICK = {NAME: "none", "self_ensemble": False, "refine": False}
 """Choices of the run without the left-out measurements; it only has to tell what the network does to the data."""
 
@@ -90,7 +90,9 @@ def data_step(problem: Problem, z: torch.Tensor, weight: float) -> Generator[Eve
 def _classical(problem: Problem) -> Generator[Event, None, torch.Tensor]:
     """Total variation (z, y, x) whose strength follows the noise; its iterates are not shown."""
     own = replace(problem, state=problem.state.setdefault("classical", {}))
-    return (yield from map_events(first_estimate(own, N_CLASSICAL, follows_noise=True), _as_progress))[0, 0]
+    x = yield from map_events(first_estimate(own, N_CLASSICAL, follows_noise=True), _as_progress)
+    problem.state.pop("classical")
+    return x[0, 0]
 
 
 def _as_progress(event: Event) -> Event | None:
@@ -106,10 +108,10 @@ def _towards_classical(problem: Problem, z: torch.Tensor, share: float) -> Gener
 
 def _remembered(problem: Problem, params: Any, solve: Solve) -> Generator[Event, None, Any]:
     """The share of the network and the weight for ``auto``, kept in the problem's state."""
-    if NAME not in problem.state:
-        problem.state[NAME] = yield from _found(problem, params, solve)
+    if FOUND not in problem.state:
+        problem.state[FOUND] = yield from _found(problem, params, solve)
         problem.state.pop("kept", None)
-    return problem.state[NAME]
+    return problem.state[FOUND]
 
 
 def _found(problem: Problem, params: Any, solve: Solve) -> Generator[Event, None, Any]:
