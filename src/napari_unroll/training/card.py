@@ -65,9 +65,9 @@ def _domain(plan: TrainingPlan) -> dict[str, Any]:
             **photons,
         }
     coils = {"coils": [min(COILS), max(COILS)]} if plan.variety else {}
-    planes = {"planes": [1, 1]} if plan.slices else {}
-    kinds = {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma)}
-    return {**kinds, **coils, **planes}
+    flat = {"planes": [1, 1]} if plan.slices else {}
+    known = {"geometries": ["CartesianSampling"], "acceleration": levels, "noise": list(plan.noise.sigma)}
+    return {**known, **coils, **flat}
 
 
 def _noise(plan: TrainingPlan) -> str:
