@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deepinv.physics import MultiCoilMRI
 
 from napari_unroll.errors import ScanError
-from napari_unroll.physics.fourier import CartesianMRI, centred_fft, centred_ifft
+from napari_unroll.physics.fourier import CartesianMRI
 from napari_unroll.physics.laws import adjoint_error, linearity_error, normal_norm, random_like
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.phantoms import coil_maps
@@ -32,12 +33,32 @@ def test_laws(shape: tuple[int, int, int], n_coils: int) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_transform_is_centred_and_orthonormal(shape: tuple[int, int, int]) -> None:
+    physics = CartesianMRI(np.ones(shape, bool), np.ones((1, *shape), np.complex64))
     constant = torch.ones(1, 1, *shape, dtype=torch.complex64)
-    spectrum = centred_fft(constant)
+    spectrum = physics.A(constant)
     peak = tuple(n // 2 for n in shape)
     assert spectrum[0, 0][peak].real.item() == pytest.approx(np.sqrt(np.prod(shape)), rel=1e-5)
     assert torch.linalg.vector_norm(spectrum).item() == pytest.approx(np.sqrt(np.prod(shape)), rel=1e-5)
-    torch.testing.assert_close(centred_ifft(spectrum), constant)
+    torch.testing.assert_close(physics.A_adjoint(spectrum), constant)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 1, 6), (3, 1, 2)])
+def test_it_is_what_deepinv_computes_from_two_channels(shape: tuple[int, int, int]) -> None:
+    ours = make(shape)
+    theirs = MultiCoilMRI(mask=ours.mask, coil_maps=ours.csm[None], three_d=True)
+    x = random_like(ours.x_shape, ours.dtype, "cpu", 1)
+    y = random_like(ours.y_shape, ours.dtype, "cpu", 2)
+    samples = theirs.A(torch.cat([x.real, x.imag], 1))
+    torch.testing.assert_close(ours.A(x), torch.complex(samples[:, 0], samples[:, 1]), atol=2e-6, rtol=1e-5)
+    image = theirs.A_adjoint(torch.stack([y.real, y.imag], 1))
+    torch.testing.assert_close(ours.A_adjoint(y), torch.complex(image[:, :1], image[:, 1:]), atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_normal_operator_is_the_product(shape: tuple[int, int, int]) -> None:
+    physics = make(shape, 4)
+    x = random_like(physics.x_shape, physics.dtype, "cpu", 1)
+    torch.testing.assert_close(physics.normal(x), physics.A_adjoint(physics.A(x)), atol=2e-6, rtol=1e-5)
 
 
 def test_matches_the_formula_written_out() -> None:

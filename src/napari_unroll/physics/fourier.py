@@ -1,11 +1,12 @@
 """Cartesian multi-coil Fourier sampling: deepinv's ``MultiCoilMRI`` with complex tensors at its border.
 
-y_c = M F S_c x with F the centred orthonormal FFT over (z, y, x). Knows no files.
+y_c = M F S_c x with F the centred orthonormal FFT over (z, y, x). An image whose middle lies at index n // 2 needs no turn to
+the corner first: that is a phase in k-space, which goes with the mask. Knows no files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,14 @@ PART = 1 << 22
 """Voxels above which images are transformed one by one, between which it can be stopped."""
 
 
-def centred_fft(x: torch.Tensor) -> torch.Tensor:
-    """Centred orthonormal FFT over the last three axes; k = 0 at index n // 2."""
-    return _each(MultiCoilMRI.fft, x)
+def fft(x: torch.Tensor) -> torch.Tensor:
+    """Orthonormal FFT over the last three axes, k = 0 at index 0."""
+    return _each(torch.fft.fftn, x)
 
 
-def centred_ifft(y: torch.Tensor) -> torch.Tensor:
-    """Inverse (and adjoint) of :func:`centred_fft`."""
-    return _each(MultiCoilMRI.ifft, y)
+def ifft(y: torch.Tensor) -> torch.Tensor:
+    """Inverse (and adjoint) of :func:`fft`."""
+    return _each(torch.fft.ifftn, y)
 
 
 def _each(transform: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -36,8 +37,21 @@ def _each(transform: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tens
     if x.numel() == 0:
         return x
     if x.numel() <= PART:
-        return transform(x, dim=AXES)
-    return torch.stack([transform(image, dim=AXES) for image in x.reshape(-1, *x.shape[-3:])]).reshape(x.shape)
+        return transform(x, dim=AXES, norm="ortho")
+    images = [transform(image, dim=AXES, norm="ortho") for image in x.reshape(-1, *x.shape[-3:])]
+    return torch.stack(images).reshape(x.shape)
+
+
+def middle_phase(shape: Sequence[int]) -> torch.Tensor:
+    """exp(2πi k·(n // 2) / n) on the centred grid of k-space, complex128 (z, y, x).
+
+    By as much the FFT of an image changes whose middle, at index n // 2, is turned to the corner; ±1 along even axes.
+    """
+    phase = torch.ones((), dtype=torch.complex128)
+    for n in shape:
+        turns = (torch.arange(n) - n // 2) * (n // 2) % n / n
+        phase = phase[..., None] * torch.polar(torch.ones(n, dtype=torch.float64), 2 * torch.pi * turns.double())
+    return phase
 
 
 class CartesianMRI(CoilPhysics, MultiCoilMRI):
@@ -51,6 +65,7 @@ class CartesianMRI(CoilPhysics, MultiCoilMRI):
     """
 
     y_axes = "k-space (batch, coil, z, y, x)"
+    _turned: torch.Tensor | None = None
 
     def __init__(
         self,
@@ -92,6 +107,17 @@ class CartesianMRI(CoilPhysics, MultiCoilMRI):
         """Replace ``mask`` (z, y, x) or ``coil_maps`` (coil, z, y, x) by ones of the same shape."""
         maps = None if coil_maps is None else self.check_coil_maps(coil_maps, three_d=True)
         LinearPhysics.update_parameters(self, mask=self.check_mask(mask), coil_maps=maps, **kwargs)
+        if mask is not None:
+            self._turned = None
+
+    @property
+    def turned_mask(self) -> torch.Tensor:
+        """The mask times :func:`middle_phase` (z, y, x), real where all axes are even."""
+        if self._turned is None:
+            phase = middle_phase(self.mask.shape).to(self.mask.device)
+            is_real = all(n % 2 == 0 or n == 1 for n in self.mask.shape)
+            self._turned = self.mask * (phase.real.float() if is_real else phase.to(torch.complex64))
+        return self._turned
 
     def normal_kernel(self) -> tuple[torch.Tensor, Circular]:
         """The circular kernel of Fᴴ M F, of length 1 along axes where M is constant."""
@@ -102,10 +128,14 @@ class CartesianMRI(CoilPhysics, MultiCoilMRI):
         return torch.fft.ifftn(spectrum, dim=AXES)[None], (True, True, True)
 
     def _samples(self, x: torch.Tensor, coils: slice) -> torch.Tensor:
-        return self.mask * centred_fft(self.csm[coils] * x)
+        return torch.fft.fftshift(fft(self.csm[coils] * x), dim=AXES) * self.turned_mask
 
     def _images(self, y: torch.Tensor) -> torch.Tensor:
-        return centred_ifft(self.mask * y)
+        return ifft(torch.fft.ifftshift(y * self.turned_mask.conj(), dim=AXES))
+
+    def _normal_by(self, x: torch.Tensor, coils: slice) -> torch.Tensor:
+        maps, mask = self.csm[coils], torch.fft.ifftshift(self.mask, dim=AXES)
+        return (maps.conj() * ifft(fft(maps * x) * mask**2)).sum(1, keepdim=True)
 
     def noise(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """The noise model applied to measured samples only."""
