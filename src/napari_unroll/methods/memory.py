@@ -33,6 +33,8 @@ class Sizes:
     itemsize: int = 4
 
 
+IN_ONE_PIECE = 4
+"""Volumes that a network takes which is given one whole: copies of its input, and its answer. Those of patches are small."""
 Memory = Callable[[Sizes, Any], int]
 """(sizes, params) → bytes beyond the scan, the result and a device's copies."""
 
@@ -52,8 +54,11 @@ def with_network(
 ) -> int:
     """Bytes of a run that applies in turn the operator, a network with ``activations`` bytes per patch in float32, and transforms.
 
-    The latter take as many ``transforms`` of volumes beside those that are held all the time.
+    The latter take as many ``transforms`` of volumes beside those that are held all the time, ``volumes`` where the network is
+    given whole ones.
     """
+    if sizes.patch != sizes.shape:
+        volumes -= IN_ONE_PIECE
     network = sizes.n_patches * activations * sizes.itemsize // 4
     in_turn = max(sizes.operator, network, round(transforms * sizes.volume))
     return held_bytes(sizes, volumes, measurements) + in_turn
