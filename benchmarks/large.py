@@ -35,22 +35,6 @@ from napari_unroll.scan.scan import Scan
 N_VIEWS, FAMILY, SEED = 50, "walnut", HELD_OUT_SEED
 ITERATED = "data steps and network"
 """The stage of a network's iterations; the start is what was there before."""
-PLANES = 128
-"""Of the fine object that are projected at once."""
-
-
-class InSlabs(XRay):
-    """The same rays, slab by slab, so that no second volume of the fine object is held."""
-
-    def _project(self, volume: torch.Tensor) -> torch.Tensor:
-        nz, ny, nx = volume.shape
-        total = torch.zeros(self.y_shape[2:])
-        for first in range(0, nz, PLANES):
-            z = slice(first, min(first + PLANES, nz))
-            slab = XRay(self.geometry, self.grid.restrict((z, slice(0, ny), slice(0, nx))), self.n_threads)
-            total += slab._project(volume[z])
-            print("projected", z.stop, "of", nz, flush=True)
-        return total
 
 
 def make(n: int, file: Path) -> None:
@@ -58,7 +42,7 @@ def make(n: int, file: Path) -> None:
     geometry, grid = cone_beam_setup(n, N_VIEWS)
     volume = FAMILIES[FAMILY]((2 * n,) * 3, SEED)
     print("object made", time.process_time(), flush=True)
-    projector = InSlabs(geometry, grid.resample(volume.shape))
+    projector = XRay(geometry, grid.resample(volume.shape))
     scan = simulate_ct(volume, geometry, grid, Exposure(), SEED, projector=projector)
     np.savez(file, measurements=scan.measurements, truth=scan.truth)
     print("made", time.process_time(), flush=True)

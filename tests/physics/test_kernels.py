@@ -84,14 +84,45 @@ def test_rays_stay_inside_whatever_the_geometry(kind, cone, checked):
             volume, volume_intact = guarded(tuple(sizes + 2))
             volume[1:-1, 1:-1, 1:-1] = rng.random(SHAPE)
             projections, projections_intact = guarded((N_VIEWS, *DETECTOR))
-            forward(volume.ravel(), vectors, cone, origin, spacing, sizes, strides, projections, 0, n_rows)
+            rows = joseph.rows_that_meet(vectors, cone, origin, spacing, SHAPE, DETECTOR[0])
+            forward(volume.ravel(), vectors, cone, origin, spacing, sizes, strides, projections, rows, 0, n_rows)
             assert np.isfinite(projections).all()
             volume[:] = 0
             views = np.ones_like(projections)
-            adjoint(views, vectors, cone, origin, spacing, sizes, strides, volume.ravel(), 0, n_rows)
+            adjoint(views, vectors, cone, origin, spacing, sizes, strides, volume.ravel(), rows, 0, n_rows)
             assert np.isfinite(volume).all()
             assert volume_intact()
             assert projections_intact()
+
+
+@pytest.mark.parametrize(("kind", "cone"), CASES)
+def test_rows_that_are_left_out_meet_nothing(kind, cone):
+    """Rays through the padding count as meeting it; of senseless numbers all rows are taken."""
+    sizes = np.array(SHAPE, np.int64)
+    every = np.tile([0, DETECTOR[0]], (N_VIEWS, 1))
+    for seed in range(60):
+        vectors, origin, spacing = scanner(kind, cone, seed)
+        if kind not in ("everything", "axis column 1e19"):
+            vectors[:, 9:12] *= 4.0  # some rows pass by
+        rows = joseph.rows_that_meet(vectors, cone, origin, spacing, SHAPE, DETECTOR[0])
+        assert ((rows >= 0) & (rows <= DETECTOR[0])).all()
+        padded, projections = np.ones(sizes + 2, np.float32), np.zeros((N_VIEWS, *DETECTOR), np.float32)
+        arguments = (
+            vectors,
+            cone,
+            origin,
+            spacing,
+            sizes,
+            joseph._strides(sizes),
+            projections,
+            every,
+            0,
+            every[:, 1].sum(),
+        )
+        joseph._forward(padded.ravel(), *arguments)
+        for view, (first, end) in zip(projections, rows, strict=True):
+            assert not view[:first].any()
+            assert not view[max(first, end) :].any()
 
 
 @pytest.mark.parametrize("cone", [True, False])

@@ -8,10 +8,11 @@ import torch
 
 from napari_unroll.errors import ScanError
 from napari_unroll.interrupt import stepwise
-from napari_unroll.physics import laws, pool
+from napari_unroll.physics import joseph, laws, pool
 from napari_unroll.physics.fdk import angular_weights, ramp_filter
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scratch import InScratch, Scratch
 
 
 def tilted(geometry):
@@ -225,7 +226,66 @@ def test_chunks_of_views_change_no_bit_of_filtered_back_projection(few_views, of
 
 def test_chunks_of_views_tell_how_far_they_are(few_views):
     seen = []
-    events = list(stepwise(lambda: pool.in_chunks(seen.append, slice(0, 7), 10), "views"))
+    events = list(stepwise(lambda: pool.in_chunks(seen.append, slice(0, 7), 10, 0), "views"))
     n_chunks = -(-7 // few_views)
     assert [e.step for e in events[1:-1] if e.n_steps == n_chunks] == list(range(n_chunks))
     assert [i for views in seen for i in range(views.start, views.stop)] == list(range(7))
+
+
+@pytest.fixture(params=[1, 2, 3])
+def planes(request, monkeypatch):
+    """Slabs of so many planes."""
+    monkeypatch.setattr(
+        joseph,
+        "slabs",
+        lambda shape: [slice(z, min(z + request.param, shape[0])) for z in range(0, shape[0], request.param)],
+    )
+    return request.param
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_slabs_change_nothing(geometry, grid, planes):
+    """Neither A nor Aᴴ, up to the rounding of sums; the pair stays matched."""
+    physics = XRay(geometry, grid, n_threads=2)
+    x, y = (laws.random_like(shape, torch.float32, "cpu", 0) for shape in (physics.x_shape, physics.y_shape))
+    in_slabs = physics.A(x), physics.A_adjoint(y)
+    assert laws.adjoint_error(physics) < 2e-8
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joseph, "slabs", lambda shape: [slice(0, shape[0])])
+        whole = physics.A(x), physics.A_adjoint(y)
+    for found, wanted in zip(in_slabs, whole, strict=True):
+        assert (found - wanted).abs().max() < 1e-6 * wanted.abs().max()
+
+
+def test_slabs_are_no_whole_volumes(planes, tmp_path):
+    """Of volumes that may lie on disk: A makes none, Aᴴ its result alone."""
+    physics, scratch = XRay(cone(), GRIDS[0], n_threads=1), Scratch(tmp_path, 512)
+    x, y = torch.ones(physics.x_shape), torch.ones(physics.y_shape)
+    with InScratch(scratch):
+        physics.A(x)
+        assert scratch.files.n_bytes == 0
+        found = physics.A_adjoint(y)
+        assert scratch.files.n_bytes == 4 * 512
+    assert found.shape == x.shape
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_slab_takes_some_rows_of_a_detector(geometry):
+    """Not all, or slabs would cost as many rays each as the volume; from within a slab all rows see it."""
+    physics = XRay(geometry, GRIDS[0].restrict((slice(0, 1), slice(0, 8), slice(0, 8))))
+    arguments = physics.is_cone, np.array(physics.grid.origin_mm), np.array(physics.grid.spacing_mm), physics.grid.shape
+    first, end = joseph.rows_that_meet(geometry.vectors, *arguments, 9).T
+    assert (end - first < 8).all()
+    inside = np.array(geometry.vectors)
+    inside[:, :3] = (0.0, 0.0, -3.5)
+    assert not physics.is_cone or (joseph.rows_that_meet(inside, *arguments, 9) == (0, 9)).all()
+
+
+def test_slabs_are_a_part_of_a_large_volume_and_all_of_a_small_one():
+    assert joseph.slabs((200, 200, 200)) == [slice(0, 200)]
+    for n, n_slabs in ((256, 3), (400, 7), (512, 16), (2048, 16)):
+        found = joseph.slabs((n, n, n))
+        assert [z for planes in found for z in range(planes.start, planes.stop)] == list(range(n))
+        assert len(found) == n_slabs
+    assert len(joseph.slabs((3, 9000, 9000))) == 3

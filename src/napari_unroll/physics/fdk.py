@@ -46,7 +46,7 @@ def reconstruct(
             plane = _DetectorPlanes(wide, views)
             _add(volume, grid, plane, _filtered(some, plane, window, weights[views]), n_threads)
 
-        in_chunks(add, some_views, 4 * math.prod(wide.detector_shape))
+        in_chunks(add, some_views, 4 * math.prod(wide.detector_shape), volume.nbytes)
         return torch.from_numpy(volume)
 
     return summed(spread, wide.n_views).numpy()

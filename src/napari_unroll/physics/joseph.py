@@ -3,7 +3,8 @@
 Joseph, "An improved algorithm for reprojecting rays through pixel images" (1982), doi:10.1109/TMI.1982.4307572:
 along the ray's dominant axis one bilinear sample per plane of voxels. The adjoint scatters with the same
 weights, so the pair is matched to rounding. Each adjoint task owns a slab of planes: no atomics, and the same
-bits in every run. Plain arrays in, plain arrays out; no torch, no geometry classes.
+bits in every run. Volumes are gone through slab by slab, each with the rays of all views that may meet it, so that one
+on disk is read or written once. Plain arrays in, plain arrays out; no torch, no geometry classes.
 
 The kernels never index outside their arrays, whatever numbers they are given: floats are compared, in the sense that
 NaN fails, before they are cast, because the integer of a float beyond 2⁶³ is undefined. A ray without a sound walk
@@ -12,13 +13,15 @@ gives zero.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numba import njit
 
-from napari_unroll.physics.pool import parts, run_tasks
-from napari_unroll.scratch import zeros
+from napari_unroll.physics.pool import PASSES, one_by_one, parts, run_tasks
+from napari_unroll.scratch import SLAB_BYTES, zeros
 
 LONGEST_STEP_MM = 1e30
 """Per plane; rays that go further are taken to miss, so that float32 sums stay finite."""
@@ -144,28 +147,28 @@ def _weights_along(first, n, walk, sizes, strides, value, at, weights):  # type:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections, first, end):  # type: ignore[no-untyped-def]
-    """Detector rows ``first`` to ``end``, counted on from view to view."""
+def _forward(volume, vectors, cone, origin, spacing, sizes, strides, projections, rows, first, end):  # type: ignore[no-untyped-def]
+    """Added to detector rows ``first`` to ``end``, counted on from view to view, those of each view within its ``rows``."""
     walk = np.empty(14)
     n_rows, n_cols = projections.shape[1], projections.shape[2]
     for v in range(first // n_rows, -(-end // n_rows)):
         view = vectors[v]
-        for r in range(max(0, first - v * n_rows), min(n_rows, end - v * n_rows)):
+        for r in range(max(rows[v, 0], first - v * n_rows), min(rows[v, 1], end - v * n_rows)):
             for q in range(n_cols):
                 _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, walk)
-                projections[v, r, q] = _sum_along(volume, walk, sizes, strides) * walk[6]
+                projections[v, r, q] += _sum_along(volume, walk, sizes, strides) * walk[6]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _adjoint(projections, vectors, cone, origin, spacing, sizes, strides, volume, first, end):  # type: ignore[no-untyped-def]
-    """Detector rows ``first`` to ``end``, counted on from view to view."""
+def _adjoint(projections, vectors, cone, origin, spacing, sizes, strides, volume, rows, first, end):  # type: ignore[no-untyped-def]
+    """Of detector rows ``first`` to ``end``, counted on from view to view, those of each view within its ``rows``."""
     walk = np.empty(14)
     at = np.empty(PLANES, np.int64)
     weights = np.empty((4, PLANES), np.float32)
     n_rows, n_cols = projections.shape[1], projections.shape[2]
     for v in range(first // n_rows, -(-end // n_rows)):
         view = vectors[v]
-        for r in range(max(0, first - v * n_rows), min(n_rows, end - v * n_rows)):
+        for r in range(max(rows[v, 0], first - v * n_rows), min(rows[v, 1], end - v * n_rows)):
             for q in range(n_cols):
                 _ray(view, r - 0.5 * (n_rows - 1), q - 0.5 * (n_cols - 1), cone, origin, spacing, sizes, strides, walk)
                 _, sb, sc, _, _ = _axes(int(walk[7]), sizes, strides)
@@ -185,6 +188,43 @@ def _strides(sizes: np.ndarray) -> np.ndarray:
     return np.array([(sizes[1] + 2) * (sizes[2] + 2), sizes[2] + 2, 1], dtype=np.int64)
 
 
+def slabs(shape: tuple[int, ...]) -> list[slice]:
+    """Planes of a volume (z, y, x) that are in memory at once: of SLAB_BYTES, or of a part of the volume where that is more.
+
+    All of a volume of less than twice SLAB_BYTES, else no half of one, which would count as a volume (see ``scratch``).
+    """
+    n_wanted = min(PASSES, 4 * math.prod(shape) // SLAB_BYTES)
+    n_slabs = min(shape[0], max(3, n_wanted)) if n_wanted > 1 else 1
+    edges = np.linspace(0, shape[0], n_slabs + 1).astype(int)
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+
+
+def rows_that_meet(
+    vectors: np.ndarray, cone: bool, origin: np.ndarray, spacing: np.ndarray, shape: tuple[int, ...], n_rows: int
+) -> np.ndarray:
+    """First and end detector rows (view, 2) between which lie all rays that meet a grid.
+
+    They lie between the images of its padded corners. Of a view where these do not all lie on one side of the source, and
+    where numbers are senseless, all rows.
+    """
+    ends = [(start - step, start + n * step) for start, step, n in zip(origin, spacing, shape, strict=True)]
+    corners = np.array(list(itertools.product(*ends)))[None, :, ::-1]
+    source, centre, u, v = (vectors[:, None, i : i + 3] for i in (0, 3, 6, 9))
+    start, ray = (source, corners - source) if cone else (corners, source)
+    with np.errstate(all="ignore"):
+        normal = np.cross(u, v)
+        depth = (ray * normal).sum(-1)
+        along = ((centre - start) * normal).sum(-1) / depth
+        at = start + along[..., None] * ray - centre
+        row = (at * np.cross(normal, u)).sum(-1) / (normal**2).sum(-1) + 0.5 * (n_rows - 1)
+        one_side = abs(depth).min(1) > 1e-6 * abs(depth).max(1)
+        one_side &= (depth > 0).all(1) | (depth < 0).all(1)
+        sound = one_side & np.isfinite(row).all(1)
+        first = np.where(sound, np.clip(np.floor(row.min(1)) - 1, 0, n_rows), 0)
+        end = np.where(sound, np.clip(np.ceil(row.max(1)) + 2, 0, n_rows), n_rows)
+    return np.stack([first, end], 1).astype(np.int64)
+
+
 def forward(
     volume: np.ndarray,
     vectors: np.ndarray,
@@ -198,18 +238,23 @@ def forward(
 
     ``vectors`` (view, 12), ``origin`` and ``spacing`` (z, y, x) in mm; see ``scan.geometry``.
     """
-    padded = zeros([n + 2 for n in volume.shape])
-    padded[1:-1, 1:-1, 1:-1] = volume
-    flat = padded.ravel()
-    sizes = np.array(volume.shape, dtype=np.int64)
-    projections = np.empty((len(vectors), *detector_shape), np.float32)
+    projections = np.zeros((len(vectors), *detector_shape), np.float32)
 
-    def task(first: int, end: int) -> Iterator[None]:
-        for a, b in parts(first, end, detector_shape[1] * max(volume.shape)):
-            _forward(flat, vectors, cone, origin, spacing, sizes, _strides(sizes), projections, a, b)
-            yield
+    def add(planes: slice) -> None:
+        slab, start = volume[planes], _moved(origin, spacing, planes.start)
+        padded = zeros([n + 2 for n in slab.shape])
+        padded[1:-1, 1:-1, 1:-1] = slab
+        flat, sizes = padded.ravel(), np.array(slab.shape, dtype=np.int64)
+        rows = rows_that_meet(vectors, cone, start, spacing, slab.shape, detector_shape[0])
 
-    run_tasks(task, len(vectors) * detector_shape[0], n_threads)
+        def task(first: int, end: int) -> Iterator[None]:
+            for a, b in parts(first, end, detector_shape[1] * max(slab.shape)):
+                _forward(flat, vectors, cone, start, spacing, sizes, _strides(sizes), projections, rows, a, b)
+                yield
+
+        run_tasks(task, len(vectors) * detector_shape[0], n_threads)
+
+    one_by_one(slabs(volume.shape), add)
     return projections
 
 
@@ -229,19 +274,31 @@ def adjoint(
     """
     out = zeros(shape) if volume is None else volume
     n_views, n_rows, n_cols = projections.shape
-    edges = np.linspace(0, shape[0], min(shape[0], n_threads) + 1).astype(int)
-    slabs = zeros((shape[0] + 2 * (len(edges) - 1), shape[1] + 2, shape[2] + 2))
 
-    def task(which: int, _: int) -> Iterator[None]:
-        first, end = edges[which : which + 2]
-        sizes = np.array([end - first, *shape[1:]], dtype=np.int64)
-        slab_origin = origin + np.array([first * spacing[0], 0.0, 0.0])
-        slab = slabs[first + 2 * which : end + 2 * which + 2]
-        flat = slab.ravel()
-        for a, b in parts(0, n_views * n_rows, n_cols * int(max(sizes))):
-            _adjoint(projections, vectors, cone, slab_origin, spacing, sizes, _strides(sizes), flat, a, b)
-            yield
-        out[first:end] += slab[1:-1, 1:-1, 1:-1]
+    def add(planes: slice) -> None:
+        n_planes = planes.stop - planes.start
+        edges = np.linspace(0, n_planes, min(n_planes, n_threads) + 1).astype(int)
+        padded = zeros((n_planes + 2 * (len(edges) - 1), shape[1] + 2, shape[2] + 2))
 
-    run_tasks(task, len(edges) - 1, n_threads, per_thread=1)
+        def task(which: int, _: int) -> Iterator[None]:
+            first, end = edges[which : which + 2]
+            sizes = np.array([end - first, *shape[1:]], dtype=np.int64)
+            start = _moved(origin, spacing, planes.start + first)
+            own = padded[first + 2 * which : end + 2 * which + 2]
+            flat = own.ravel()
+            rows = rows_that_meet(vectors, cone, start, spacing, tuple(sizes), n_rows)
+            for a, b in parts(0, n_views * n_rows, n_cols * int(max(sizes))):
+                _adjoint(projections, vectors, cone, start, spacing, sizes, _strides(sizes), flat, rows, a, b)
+                yield
+            out[planes][first:end] += own[1:-1, 1:-1, 1:-1]
+
+        run_tasks(task, len(edges) - 1, n_threads, per_thread=1)
+
+    one_by_one(slabs(shape), add)
     return out
+
+
+def _moved(origin: np.ndarray, spacing: np.ndarray, plane: int) -> np.ndarray:
+    """The origin of a grid that begins at this plane."""
+    with np.errstate(all="ignore"):
+        return origin + np.array([plane * spacing[0], 0.0, 0.0])

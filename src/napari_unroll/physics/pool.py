@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Event
@@ -22,7 +22,9 @@ PART = 10_000_000
 LOOK_S = 0.05
 """Seconds between two looks of the calling thread while others compute."""
 CHUNK_BYTES, LEAST_VIEWS = 2**24, 16
-"""Of a chunk of views: fewer would not pay for the copy of the volume that a projection makes."""
+"""Of a chunk of views: fewer would not pay for going through the volume once more."""
+PASSES = 16
+"""A chunk of views may take this part of a volume, so that not many of them are needed; and so may a slab."""
 
 
 def default_threads() -> int:
@@ -48,24 +50,28 @@ def parts(first: int, end: int, cost: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + length, end)) for start in range(first, end, length))
 
 
-def views_at_once(n_views: int, view_bytes: int) -> int:
-    """Most views of a chunk: those of CHUNK_BYTES, or LEAST_VIEWS where these take more."""
-    return min(n_views, max(LEAST_VIEWS, CHUNK_BYTES // view_bytes))
+def views_at_once(n_views: int, view_bytes: int, volume_bytes: int) -> int:
+    """Most views of a chunk: those of CHUNK_BYTES, or of a part of a volume, or LEAST_VIEWS, whichever are more."""
+    return min(n_views, max(LEAST_VIEWS, max(CHUNK_BYTES, volume_bytes // PASSES) // view_bytes))
 
 
-def in_chunks(work: Callable[[slice], None], views: slice, view_bytes: int) -> None:
-    """``work`` on one chunk of views after the other, of nearly one size; several tell how far they are."""
+def in_chunks(work: Callable[[slice], None], views: slice, view_bytes: int, volume_bytes: int) -> None:
+    """``work`` on one chunk of views after the other, of nearly one size, with a volume; several tell how far they are."""
     n_views = views.stop - views.start
-    n_chunks = -(-n_views // max(1, views_at_once(n_views, view_bytes)))
+    n_chunks = -(-n_views // max(1, views_at_once(n_views, view_bytes, volume_bytes)))
     edges = np.linspace(views.start, views.stop, n_chunks + 1).astype(int)
-    chunks = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
-    if len(chunks) == 1:
-        work(chunks[0])
+    one_by_one([slice(int(a), int(b)) for a, b in itertools.pairwise(edges)], work)
+
+
+def one_by_one(some: Sequence[slice], work: Callable[[slice], None]) -> None:
+    """``work`` on each; several tell how far they are."""
+    if len(some) == 1:
+        work(some[0])
         return
-    with stage(len(chunks)) as done:
-        for k, views in enumerate(chunks):
+    with stage(len(some)) as done:
+        for k, each in enumerate(some):
             done(k)
-            work(views)
+            work(each)
 
 
 def run_tasks(task: Callable[[int, int], Iterator[None]], n: int, n_threads: int, per_thread: int = 4) -> None:

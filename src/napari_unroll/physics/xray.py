@@ -1,7 +1,7 @@
 """X-ray transform on the CPU, for arbitrary cone and parallel views.
 
-Processes of one run share the views. Another back end for the same rays overrides ``_project``, ``_backproject`` and
-``_project_and_back``.
+Processes of one run share the views. Another back end for the same rays overrides ``_lines`` and ``_spread`` where arrays are
+in the computer's memory, else ``_project``, ``_backproject`` and ``_project_and_back``.
 """
 
 from __future__ import annotations
@@ -78,24 +78,25 @@ class XRay(VolumePhysics):
 
     def restrict(self, box: Box) -> XRay:
         """A Pᵀ for the patch ``box``: the same rays through a smaller grid."""
-        return self._through(self.grid.restrict(box))
+        return self._like(self.geometry, self.grid.restrict(box))
 
     def coarsen(self, factor: int) -> XRay:
         """The same rays through ``factor`` times larger voxels."""
         nz, ny, nx = (max(1, -(-n // factor)) for n in self.grid.shape)
-        return self._through(self.grid.resample((nz, ny, nx)))
+        return self._like(self.geometry, self.grid.resample((nz, ny, nx)))
 
     def thin(self, factor: int) -> XRay:
         """The rays to pixels ``factor`` times larger through the same grid; of small detectors fewer times."""
         most = max(1, min(self.geometry.detector_shape) // LEAST_PIXELS)
-        return type(self)(bin_geometry(self.geometry, min(factor, most)), self.grid, self.n_threads, self.device)
+        return self._like(bin_geometry(self.geometry, min(factor, most)), self.grid)
 
     def of_views(self, views: Sequence[int]) -> XRay:
         """The rays of some ``views`` (indices) through the same grid."""
-        return type(self)(self.geometry.subset(list(views)), self.grid, self.n_threads, self.device)
+        return self._like(self.geometry.subset(list(views)), self.grid)
 
-    def _through(self, grid: VolumeGrid) -> XRay:
-        return type(self)(self.geometry, grid, self.n_threads, self.device)
+    def _like(self, geometry: ConeBeam | ParallelBeam, grid: VolumeGrid) -> XRay:
+        """Other rays or another grid in the same place."""
+        return type(self)(geometry, grid, self.n_threads, self.device)
 
     def A_dagger(self, y: torch.Tensor, window: str = "ram-lak", **kwargs: Any) -> torch.Tensor:
         """Filtered back-projection: FDK for cone beams, FBP for parallel beams (see ``physics.fdk``)."""
@@ -132,7 +133,7 @@ class XRay(VolumePhysics):
             def add(views: slice) -> None:
                 self._spread(self._lines(array, views), views, out)
 
-            in_chunks(add, some_views, 4 * math.prod(self.geometry.detector_shape))
+            in_chunks(add, some_views, 4 * math.prod(self.geometry.detector_shape), out.nbytes)
             return torch.from_numpy(out)
 
         return summed(back, self.geometry.n_views).to(volume.device)

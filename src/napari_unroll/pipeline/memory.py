@@ -14,6 +14,7 @@ from napari_unroll.methods.patchwise import batch_size
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.streaming import N_IN_FLIGHT
 from napari_unroll.methods.weights import shipped
+from napari_unroll.physics.joseph import slabs
 from napari_unroll.physics.pool import views_at_once
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
@@ -126,9 +127,16 @@ def split_bytes(task: Task, patch: Shape) -> tuple[int, int]:
     method, whole, known = task.method, _sizes(task, patch, "cpu"), _with_weights(task)
     in_memory = method.memory(replace(whole, volume=0), known)
     volumes = base_bytes(task.scan, task.grid) + method.memory(whole, known) - in_memory
-    transforms = method.needs_normal is not None and method.needs_normal(task.params)
-    slabs = N_SLABS * min(SLAB_BYTES, whole.volume) if transforms else 0
-    return in_memory + N_CHUNKS * _chunk_bytes(task.scan, whole) + slabs + _in_flight(task, patch), volumes
+    chunks = N_CHUNKS * _chunk_bytes(task.scan, whole)
+    return in_memory + chunks + _slab_bytes(task, whole) + _in_flight(task, patch), volumes
+
+
+def _slab_bytes(task: Task, whole: Sizes) -> int:
+    """Of planes that transforms or a projection hold at once; of small volumes a projection holds all, as one more volume."""
+    needs_normal, n_slabs = task.method.needs_normal, len(slabs(task.grid.shape))
+    transforms = needs_normal is not None and needs_normal(task.params)
+    of_transforms = N_SLABS * min(SLAB_BYTES, whole.volume) if transforms else 0
+    return max(of_transforms, whole.volume // n_slabs if n_slabs > 1 else 0)
 
 
 def _chunk_bytes(scan: Scan, sizes: Sizes) -> int:
@@ -136,7 +144,7 @@ def _chunk_bytes(scan: Scan, sizes: Sizes) -> int:
     if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         return sizes.measurements
     view = sizes.measurements // scan.geometry.n_views
-    return view * views_at_once(scan.geometry.n_views, view)
+    return view * views_at_once(scan.geometry.n_views, view, sizes.volume)
 
 
 def _sizes(task: Task, patch: Shape, device: str) -> Sizes:
