@@ -5,9 +5,11 @@ import pytest
 from napari_unroll.cli.team import joined
 from napari_unroll.errors import MemoryExceeded, ParameterError
 from napari_unroll.methods.weights import select_weights
+from napari_unroll.physics.xray_astra import Cards
 from napari_unroll.pipeline.devices import Device
 from napari_unroll.pipeline.memory import Task, base_bytes, card_bytes, run_bytes, split_bytes
 from napari_unroll.pipeline.plan import Choices, resolve
+from napari_unroll.pipeline.run import run
 from tests.methods import tiny
 
 MIB = 2**20
@@ -49,6 +51,28 @@ def test_patches_alone_go_through_a_card_that_is_smaller():
     assert made.facts["device"] == "cuda:0 for patches, cpu for volumes, bfloat16"
     assert "on cuda:0" in made.facts["memory"]
     assert "free on cpu and" in made.notes[0]
+
+
+def test_rays_go_through_all_cards_of_a_kind_unless_one_was_asked_for():
+    """Each gives what the network leaves of the smallest of them; neither k-space nor volumes on a card have any."""
+    one, other = card(200), Device("cuda:1", "GPU", 160 * MIB, has_bfloat16=True)
+    another = Device("cuda:2", "another GPU", 100 * MIB, has_bfloat16=True)
+    made = plan((one, other, another, cpu()))
+    assert made.rays.numbers == (0, 1)
+    assert made.rays.n_bytes == round(0.7 * (160 * MIB - made.card_bytes))
+    assert plan((one, other, cpu()), device="cuda:1").rays.numbers == (1,)
+    limited = plan((one, other, cpu(disk=8000)), device="cuda:0", max_memory_gb=0.15)
+    assert limited.rays == Cards((0,), round(0.7 * (150_000_000 - limited.card_bytes)))
+    assert plan((card(24000), cpu())).rays is None
+    assert plan((card(30), cpu()), tiny.multicoil((16, 64, 64))).rays is None
+
+
+def test_a_run_asks_for_the_plans_cards(monkeypatch):
+    asked = []
+    monkeypatch.setattr("napari_unroll.pipeline.run.build_physics", lambda *args, **more: asked.append((args[1], more)))
+    made = plan((card(200), cpu()))
+    list(run(made, cone()))
+    assert asked == [("cpu", {"cards": made.rays})]
 
 
 def test_the_network_is_the_cards_and_the_volumes_are_the_computers():

@@ -14,6 +14,7 @@ from napari_unroll.physics.memory import require
 from napari_unroll.physics.nufft import NonCartesianMRI, estimate_csm_along
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.physics.xray import XRay
+from napari_unroll.physics.xray_astra import AstraXRay, Cards, XRayThroughCards, is_usable
 from napari_unroll.scan.blurring import BlurredSampling
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
@@ -37,11 +38,12 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
-def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> VolumePhysics:
+def build_physics(scan: Scan, device: str = "auto", backend: str = "auto", cards: Cards | None = None) -> VolumePhysics:
     """The physics of ``scan``; its ``reason`` says which back end was picked, and why.
 
     ``backend`` chooses the X-ray projector: "auto" takes ASTRA on a CUDA device where it works, else the CPU
-    projector, which has a matched adjoint. Coil maps that a scan lacks are estimated from its calibration centre.
+    projector, which has a matched adjoint. Where volumes are in the computer's memory, rays may go through ``cards``.
+    Coil maps that a scan lacks are estimated from its calibration centre.
 
     Raises MemoryExceeded where not even a volume, its adjoint, coil maps and the measurements fit the device.
     """
@@ -58,7 +60,7 @@ def build_physics(scan: Scan, device: str = "auto", backend: str = "auto") -> Vo
         return _along_trajectory(scan, scan.geometry, chosen)
     if isinstance(scan.geometry, BlurredSampling):
         return DownsampledBlur(scan.geometry, scan.grid, chosen)
-    return _xray(scan, chosen, backend)
+    return _xray(scan, chosen, backend, cards)
 
 
 def _cartesian(scan: Scan, device: torch.device) -> CartesianMRI:
@@ -80,25 +82,24 @@ def _along_trajectory(scan: Scan, sampling: NonCartesianSampling, device: torch.
     return NonCartesianMRI(sampling, csm, scan.grid, device, reason)
 
 
-def _xray(scan: Scan, device: torch.device, backend: str) -> VolumePhysics:
-    obstacle = "it was asked for" if backend == "cpu" else astra_obstacle(device)
-    if not obstacle:
-        from napari_unroll.physics.xray_astra import AstraXRay
-
-        return AstraXRay(scan.geometry, scan.grid)  # type: ignore[arg-type]
+def _xray(scan: Scan, device: torch.device, backend: str, cards: Cards | None) -> VolumePhysics:
+    obstacle = "it was asked for" if backend == "cpu" else astra_obstacle(device, cards)
+    geometry, grid = scan.geometry, scan.grid
+    if not obstacle and cards is None:
+        return AstraXRay(geometry, grid, device=device)  # type: ignore[arg-type]
+    if not obstacle and cards is not None:
+        return XRayThroughCards(geometry, grid, cards)  # type: ignore[arg-type]
     if backend == "astra":
         raise DeviceError(f"ASTRA cannot be used because {obstacle}; choose the back end 'auto' or 'cpu'.")
-    physics = XRay(scan.geometry, scan.grid)  # type: ignore[arg-type]
+    physics = XRay(geometry, grid)  # type: ignore[arg-type]
     physics.reason = f"{XRay.reason}, because {obstacle}"
     return physics
 
 
-def astra_obstacle(device: torch.device) -> str:
-    """Why ASTRA cannot serve ``device``, in words; empty where it can. Never makes a CUDA call without a GPU."""
-    if device.type != "cuda":
+def astra_obstacle(device: torch.device, cards: Cards | None = None) -> str:
+    """Why ASTRA cannot serve ``device``, or volumes in memory by ``cards``, in words; empty where it can. Makes no CUDA call."""
+    if device.type != "cuda" and cards is None:
         return "there is no CUDA device" if not torch.cuda.is_available() else "volumes lie in the computer's memory"
     if importlib.util.find_spec("astra") is None:
         return "the package astra-toolbox is not installed"
-    from napari_unroll.physics import xray_astra
-
-    return "" if xray_astra.is_usable() else "ASTRA finds no usable CUDA device"
+    return "" if is_usable() else "ASTRA finds no usable CUDA device"

@@ -2,11 +2,15 @@
 
 ASTRA 2.5 imports without a GPU, but any 3-D CUDA call then ends the process with a signal that nothing can catch:
 every call here is guarded by :func:`is_usable`. Its ray-driven projector and voxel-driven back-projector are no exact pair, so
-``laws.adjoint_error`` is shown to the user. Not yet run on a GPU by us; see docs/gpu.md.
+``laws.adjoint_error`` is shown to the user. Volumes are on one card, or in the computer's memory beside one or more. Not yet run
+on a GPU by us; see docs/gpu.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -14,8 +18,13 @@ import numpy as np
 import torch
 
 from napari_unroll.errors import DeviceError
+from napari_unroll.physics.pool import in_chunks
 from napari_unroll.physics.xray import XRay
 from napari_unroll.scan.geometry import ConeBeam, ParallelBeam, VolumeGrid
+from napari_unroll.scratch import zeros
+
+MIDDLE, FEW_VIEWS = 64, 16
+"""Voxels along each axis, and views, by which the scale of ASTRA's back-projection is found where volumes are large."""
 
 
 @cache
@@ -28,6 +37,14 @@ def is_usable() -> bool:
     except ImportError:
         return False
     return bool(astra.use_cuda())
+
+
+@dataclass(frozen=True)
+class Cards:
+    """GPUs by their numbers, all of one kind, and how many bytes of each may be taken."""
+
+    numbers: tuple[int, ...]
+    n_bytes: int
 
 
 class AstraXRay(XRay):
@@ -45,18 +62,14 @@ class AstraXRay(XRay):
         n_threads: int | None = None,
         device: torch.device | str = "cuda",
     ) -> None:
-        if not is_usable():
-            raise DeviceError("ASTRA needs a CUDA device and the package astra-toolbox; choose the back end 'cpu'.")
+        _require()
         super().__init__(geometry, grid, n_threads, device)
 
     @cached_property
     def _projector(self) -> Any:
         import astra
 
-        rows, cols = self.geometry.detector_shape
-        kind = "cone_vec" if self.is_cone else "parallel3d_vec"
-        rays = astra.create_proj_geom(kind, rows, cols, np.array(self.geometry.vectors))
-        return astra.create_projector("cuda3d", rays, _volume_geometry(self.grid))
+        return astra.create_projector("cuda3d", _rays(self.geometry), _volume_geometry(self.grid))
 
     @cached_property
     def _scale(self) -> float:
@@ -89,7 +102,8 @@ class AstraXRay(XRay):
         links = [
             astra.pythonutils.GPULink(t.data_ptr(), *reversed(t.shape), t.shape[2] * 4) for t in (volume, projections)
         ]
-        astra.experimental.direct_FPBP3D(self._projector, *links, 1, mode)
+        with _working_on([volume.device.index]):
+            astra.experimental.direct_FPBP3D(self._projector, *links, 1, mode)
         return volume, projections
 
     def __del__(self) -> None:
@@ -97,6 +111,103 @@ class AstraXRay(XRay):
             import astra
 
             astra.projector3d.delete(self.__dict__["_projector"])
+
+
+class XRayThroughCards(XRay):
+    """The same of volumes and views in the computer's memory, which ASTRA takes through ``cards`` in parts that fit these.
+
+    What it makes it splits into slabs of planes or of detector rows, of which each card has its share; for each it reads what
+    that needs, in parts too (``CCompositeGeometryManager::splitJobs`` in src/CompositeGeometryManager.cpp of
+    astra-toolbox/astra-toolbox). Its order of views is another, so that a chunk of them is copied at a time.
+
+    Raises DeviceError where ASTRA or a GPU is missing.
+    """
+
+    reason = "ASTRA on CUDA, volumes in the computer's memory (unmatched adjoint)"
+
+    def __init__(
+        self, geometry: ConeBeam | ParallelBeam, grid: VolumeGrid, cards: Cards, n_threads: int | None = None
+    ) -> None:
+        _require()
+        super().__init__(geometry, grid, n_threads)
+        self.cards = cards
+
+    def _like(self, geometry: ConeBeam | ParallelBeam, grid: VolumeGrid) -> XRayThroughCards:
+        return type(self)(geometry, grid, self.cards, self.n_threads)
+
+    @cached_property
+    def _scale(self) -> float:
+        """As :attr:`AstraXRay._scale`, by some views of the middle of the volume; one where they do not see it."""
+        middle = [slice((n - m) // 2, (n - m) // 2 + m) for n in self.grid.shape for m in [min(n, MIDDLE)]]
+        n_views = self.geometry.n_views
+        views = range(0, n_views, -(-n_views // FEW_VIEWS))
+        few = self._like(self.geometry.subset(list(views)), self.grid.restrict((middle[0], middle[1], middle[2])))
+        every = slice(0, len(views))
+        lines = few._lines(np.ones(few.grid.shape, np.float32), every)
+        back = np.zeros(few.grid.shape, np.float32)
+        few._call("accumulate_BP", back, np.ascontiguousarray(lines.transpose(1, 0, 2)), every)
+        seen = float(back.sum(dtype=np.float64))
+        return float(np.square(lines, dtype=np.float64).sum()) / seen if seen > 0 else 1.0
+
+    def _lines(self, volume: np.ndarray, views: slice) -> np.ndarray:
+        n_rows, n_cols = self.geometry.detector_shape
+        out = np.empty((views.stop - views.start, n_rows, n_cols), np.float32)
+
+        def project(some: slice) -> None:
+            rows = np.zeros((n_rows, some.stop - some.start, n_cols), np.float32)
+            self._call("accumulate_FP", volume, rows, some)
+            out[some.start - views.start : some.stop - views.start] = rows.transpose(1, 0, 2)
+
+        in_chunks(project, views, out[0].nbytes, volume.nbytes)
+        return out
+
+    def _spread(self, projections: np.ndarray, views: slice, volume: np.ndarray | None = None) -> np.ndarray:
+        out = zeros(self.grid.shape) if volume is None else volume
+
+        def add(some: slice) -> None:
+            chunk = projections[some.start - views.start : some.stop - views.start]
+            self._call("accumulate_BP", out, np.multiply(chunk.transpose(1, 0, 2), self._scale, order="C"), some)
+
+        in_chunks(add, views, projections[0].nbytes, out.nbytes)
+        return out
+
+    def _call(self, what: str, volume: np.ndarray, rows: np.ndarray, views: slice) -> None:
+        """``what`` of ``astra.experimental``, between a volume and some views (row, view, column); it adds to one of both."""
+        import astra
+        import astra.experimental
+
+        grid, rays = _volume_geometry(self.grid), _rays(self.geometry, views)
+        projector = astra.create_projector("cuda3d", rays, grid)
+        linked = [astra.data3d.link("-vol", grid, volume), astra.data3d.link("-sino", rays, rows)]
+        try:
+            with _working_on(self.cards.numbers, self.cards.n_bytes):
+                getattr(astra.experimental, what)(projector, *linked)
+        finally:
+            astra.data3d.delete(linked)
+            astra.projector3d.delete(projector)
+
+
+def _require() -> None:
+    if not is_usable():
+        raise DeviceError("ASTRA needs a CUDA device and the package astra-toolbox; choose the back end 'cpu'.")
+
+
+@contextmanager
+def _working_on(cards: Sequence[int], n_bytes: int = 0) -> Iterator[None]:
+    """ASTRA takes these cards meanwhile, ``n_bytes`` of each or what is free; that choice is one for the whole process."""
+    import astra
+
+    with torch.cuda.device(cards[0]):
+        astra.set_gpu_index(list(cards), memory=n_bytes)
+        yield
+
+
+def _rays(geometry: ConeBeam | ParallelBeam, views: slice = slice(None)) -> Any:
+    """ASTRA's geometry of some views."""
+    import astra
+
+    kind = "cone_vec" if isinstance(geometry, ConeBeam) else "parallel3d_vec"
+    return astra.create_proj_geom(kind, *geometry.detector_shape, np.array(geometry.vectors[views]))
 
 
 def _volume_geometry(grid: VolumeGrid) -> Any:

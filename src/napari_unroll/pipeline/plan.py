@@ -23,11 +23,12 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, Form
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.redundancy import missing_arc
+from napari_unroll.physics.xray_astra import Cards
 from napari_unroll.pipeline.devices import Device, choose, probe
-from napari_unroll.pipeline.memory import Task, gib
+from napari_unroll.pipeline.memory import SHARE, Task, gib
 from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import network_of, overlap_for, prior_of
-from napari_unroll.pipeline.placing import place
+from napari_unroll.pipeline.placing import Placement, place
 from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
 from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
 from napari_unroll.pipeline.verdicts import automatic
@@ -88,7 +89,8 @@ class Plan:
 
     ``cautions`` are what to know before it runs, a sentence each: missing angles, scans unlike those that the weights know.
     Volumes and the operator are on ``device``. Where they do not fit the GPU that was chosen, that is the CPU, and ``card`` the GPU
-    through which the network's patches go, of which it then holds ``card_bytes``; empty elsewhere.
+    through which the network's patches go, of which it then holds ``card_bytes``; empty elsewhere. ``rays``: the cards through
+    which X-ray projections then go where ASTRA works, all of one kind with ``card`` unless one was asked for by its number.
     ``volume_bytes`` of the memory are the most that whole volumes may take before they go to disk, None where they are not held
     to it; ``disk_bytes`` what is then foreseen in the folder ``scratch``.
     ``max_memory_gb`` is what the user allows, "auto" where that is not limited; what a limited run frees goes back to the system
@@ -111,6 +113,7 @@ class Plan:
     command: str
     card: str = ""
     card_bytes: int = 0
+    rays: Cards | None = None
     volume_bytes: int | None = None
     disk_bytes: int = 0
     scratch: Path = Path()
@@ -208,6 +211,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         device=placed.device.name,
         card=placed.card.name if placed.card else "",
         card_bytes=placed.card_bytes,
+        rays=_rays(placed, choices, scan, devices),
         precision=precision,
         fit=fit_options(choices),
         needs_normal=needs_normal,
@@ -232,6 +236,18 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         work=work,
     )
     return replace(plan, expected=expected(method.name, scan, plan.place, box is not None, work))
+
+
+def _rays(placed: Placement, choices: Choices, scan: Scan, devices: Sequence[Device]) -> Cards | None:
+    """Cards for X-ray projections, and what the network leaves of the smallest one, with the usual reserve."""
+    card = placed.card
+    if card is None or scan.modality != "ct":
+        return None
+    of_a_kind = [d for d in devices if d.name.startswith("cuda") and d.title == card.title]
+    several = of_a_kind if choices.device in ("auto", "cuda") else [card]
+    free = min(_limited(d, choices.max_memory_gb).free_bytes for d in several)
+    numbers = tuple(int(d.name.partition(":")[2]) for d in several)
+    return Cards(numbers, max(1, round(SHARE * (free - placed.card_bytes))))
 
 
 def _limited(device: Device, gigabytes: float | str) -> Device:

@@ -200,7 +200,7 @@ def _restricted(
 
 
 def _physics(plan: Plan, scan: Scan) -> Generator[Event, None, VolumePhysics]:
-    return (yield from stepwise(lambda: build_physics(scan, plan.device), "building the operator"))
+    return (yield from stepwise(lambda: build_physics(scan, plan.device, cards=plan.rays), "building the operator"))
 
 
 def _region(plan: Plan, scan: Scan, physics: VolumePhysics) -> Generator[Event, None, tuple[Scan, Box | None]]:
