@@ -207,7 +207,7 @@ def _memory(sizes: Sizes, params: ImplicitParams) -> int:
     shapes = level_shapes(sizes.shape, params.n_levels, params.finest, params.growth)
     vertices = sum(math.prod(s) for s in shapes) * params.n_features
     own = 4 * (min(math.prod(sizes.shape), SLAB_VOXELS) * per_voxel + 5 * vertices)
-    return own + holding(volumes=7, measurements=2)(sizes, params)
+    return own + holding(volumes=7, measurements=1)(sizes, params)
 
 
 INR = Method(
