@@ -27,7 +27,7 @@ def inner(a: torch.Tensor, b: torch.Tensor) -> complex:
     """⟨a, b⟩ = Σ conj(a) b in double precision, part by part, so that no copy of either is made."""
     wide = torch.complex128 if (a.is_complex() or b.is_complex()) else torch.float64
     pairs = zip(a.reshape(-1).split(PART), b.reshape(-1).split(PART), strict=True)
-    return complex(sum(torch.vdot(x.to(wide), y.to(wide)) for x, y in pairs).item())
+    return complex(sum(torch.vdot(x.to(wide), y.to(wide)).item() for x, y in pairs))
 
 
 def norm(a: torch.Tensor) -> float:
