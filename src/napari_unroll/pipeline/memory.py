@@ -30,8 +30,8 @@ TOEPLITZ_GRIDS = 4
 """Doubled complex64 grids of AᴴA along trajectories: its spectrum, and the steps of a convolution (or of making it)."""
 N_SLABS, N_CHUNKS = 3, 3
 """Slabs, and copies of a chunk of views, that are there at once beside volumes that may go to disk."""
-COIL_IMAGES = 6
-"""Stacks of coil images at once: maps, masked samples, the steps of a centred transform, and their products."""
+COIL_IMAGES = 5
+"""Stacks of coil images at once: maps, masked samples, the steps of a transform, and their products."""
 
 
 def voxels(shape: Shape) -> int:

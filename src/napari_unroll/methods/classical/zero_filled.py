@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from napari_unroll.events import Event, IterationDone
-from napari_unroll.methods.memory import Sizes, held_bytes
+from napari_unroll.methods.memory import holding
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_values
 
 
@@ -43,12 +43,6 @@ def solve(problem: Problem, params: ZeroFilledParams) -> Generator[Event, None, 
     return x
 
 
-def _memory(sizes: Sizes, params: ZeroFilledParams) -> int:
-    """An adjoint alone, which of samples on a grid takes less than A and Aᴴ."""
-    is_on_grid = sizes.residual is None
-    return held_bytes(sizes, 1, 0) + (5 * sizes.operator // 6 if is_on_grid else sizes.operator)
-
-
 ZERO_FILLED = Method(
     name="zero-filled",
     title="Zero-filled",
@@ -56,7 +50,7 @@ ZERO_FILLED = Method(
     source="Roemer et al. 1990, doi:10.1002/mrm.1910160203 (combination of coils)",
     params=ZeroFilledParams,
     solve=solve,
-    memory=_memory,
+    memory=holding(volumes=1),
     modalities=frozenset({"mri"}),
     iterative=False,
 )
