@@ -25,6 +25,7 @@ from napari_unroll.methods.memory import Memory, Sizes, held_bytes, holding
 from napari_unroll.methods.problem import Problem, Solve, as_values
 from napari_unroll.methods.steps.prox import proximal_steps
 from napari_unroll.methods.steps.start import first_estimate
+from napari_unroll.physics.laws import inner
 from napari_unroll.physics.solvers import lanczos
 
 FinalStep = Annotated[float, Field(ge=1e-4, le=1e6)] | Literal["auto", "none"]
@@ -152,7 +153,7 @@ def best_share(left: LeftOut, z: torch.Tensor, classical: torch.Tensor) -> float
     """
     wrong = left.samples(left.physics.A(z[None, None]) - left.y)
     back = left.samples(left.physics.A((classical - z)[None, None]))
-    a, b, c = _inner(back, back), _inner(back, wrong), _inner(wrong, wrong)
+    a, b, c = (inner(p, q).real for p, q in ((back, back), (back, wrong), (wrong, wrong)))
     if a == 0:
         return 1.0
     least = min(max(-b / a, 0.0), 1.0)  # share of the classical one
@@ -161,11 +162,6 @@ def best_share(left: LeftOut, z: torch.Tensor, classical: torch.Tensor) -> float
         return 1.0
     most = (-b + max(b * b - a * (c - enough), 0.0) ** 0.5) / a
     return 1.0 - min(most, 1.0)
-
-
-def _inner(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Re⟨a, b⟩ in double precision."""
-    return float((a.conj() * b).real.sum(dtype=torch.float64))
 
 
 def gentlest(errors: Mapping[float | str, float]) -> float | str:
