@@ -11,7 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QApplication, QFileDialog, QVBoxLayout, QWidget
 
 from napari_unroll.errors import UnrollError
-from napari_unroll.events import Finished, Outcome
+from napari_unroll.events import Finished
 from napari_unroll.gui import jobs, parts
 from napari_unroll.gui.layers import RECORD
 from napari_unroll.gui.reconstructions import Reconstructions
@@ -106,7 +106,7 @@ class OutputBox(QWidget):
 
     def _on_scan_saved(self, finished: Finished, then: Callable[[], None]) -> None:
         if finished.result is None:
-            self.said.emit(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.said.emit(*parts.ending(finished))
             return
         self._session.scan_saved(finished.result)
         then()

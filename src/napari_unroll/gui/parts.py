@@ -126,7 +126,7 @@ class Message(QLabel):
 
     def ended(self, finished: Finished) -> None:
         """Say how a run ended, as an error where it failed."""
-        self.say(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+        self.say(*ending(finished))
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
@@ -142,6 +142,11 @@ class Message(QLabel):
     def error(self, error: object) -> None:
         """Show an error's sentence."""
         self.say(str(error) or type(error).__name__, "error")
+
+
+def ending(finished: Finished) -> tuple[str, str]:
+    """How a run ended, in words, and the kind of such a sentence (see :class:`Message`)."""
+    return finished.advice, "error" if finished.outcome is Outcome.FAILED else "info"
 
 
 class Section(QGroupBox):

@@ -78,7 +78,7 @@ class Reconstructions(QObject):
         self.away = None
         if not isinstance(finished.result, Found):
             self.ended.emit(False)
-            self.said.emit(finished.advice, "error" if finished.outcome is Outcome.FAILED else "info")
+            self.said.emit(*parts.ending(finished))
             self.unwatched.emit()
 
     def finish_now(self) -> None:

@@ -70,7 +70,11 @@ class CoilPhysics(VolumePhysics):
 
     def _combined(self, y: torch.Tensor, coils: slice) -> torch.Tensor:
         """Sᴴ Eᴴ y (batch, 1, z, y, x), y of these coils."""
-        return (self.csm[coils].conj() * self._images(y)).sum(1, keepdim=True)
+        return self._joined(self._images(y), coils)
+
+    def _joined(self, images: torch.Tensor, coils: slice) -> torch.Tensor:
+        """Sᴴ of coil images (batch, 1, z, y, x)."""
+        return (self.csm[coils].conj() * images).sum(1, keepdim=True)
 
     def _normal_by(self, x: torch.Tensor, coils: slice) -> torch.Tensor:
         """Sᴴ Eᴴ E S x (batch, 1, z, y, x) of these coils."""

@@ -134,8 +134,8 @@ class CartesianMRI(CoilPhysics, MultiCoilMRI):
         return ifft(torch.fft.ifftshift(y * self.turned_mask.conj(), dim=AXES))
 
     def _normal_by(self, x: torch.Tensor, coils: slice) -> torch.Tensor:
-        maps, mask = self.csm[coils], torch.fft.ifftshift(self.mask, dim=AXES)
-        return (maps.conj() * ifft(fft(maps * x) * mask**2)).sum(1, keepdim=True)
+        at_corner = torch.fft.ifftshift(self.mask**2, dim=AXES)
+        return self._joined(ifft(fft(self.csm[coils] * x) * at_corner), coils)
 
     def noise(self, x: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """The noise model applied to measured samples only."""

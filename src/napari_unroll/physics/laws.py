@@ -27,14 +27,14 @@ def inner(a: torch.Tensor, b: torch.Tensor) -> complex:
     """⟨a, b⟩ = Σ conj(a) b in double precision, part by part, so that no copy of either is made."""
     wide = torch.complex128 if (a.is_complex() or b.is_complex()) else torch.float64
     pairs = zip(a.reshape(-1).split(PART), b.reshape(-1).split(PART), strict=True)
-    return complex(sum(torch.vdot(x.to(wide), y.to(wide)).item() for x, y in pairs))
+    return complex(torch.stack([torch.vdot(x.to(wide), y.to(wide)) for x, y in pairs]).sum().item())
 
 
 def norm(a: torch.Tensor) -> float:
     """‖a‖₂ in double precision, part by part as well."""
     numbers = torch.view_as_real(a.resolve_conj()) if a.is_complex() else a
     parts = numbers.reshape(-1).split(PART)
-    return float(sum(torch.linalg.vector_norm(part, dtype=torch.float64) ** 2 for part in parts)) ** 0.5
+    return float(torch.stack([torch.linalg.vector_norm(part, dtype=torch.float64) for part in parts]).norm())
 
 
 def adjoint_error(physics: VolumePhysics, seeds: Sequence[int] = (0, 1, 2)) -> float:

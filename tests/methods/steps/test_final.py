@@ -68,6 +68,8 @@ def test_auto_takes_a_small_error_and_mends_a_biased_method(name):
     (found,) = [e.row for e in events if isinstance(e, Measured)]
     assert found["final_data_step"] in final.WEIGHTS or found["share_of_network"] < 1
     assert found["left_out_error"] <= found["left_out_error_without"]
+    kept, left = split(tiny.problem(scan))
+    assert found["left_out_error"] < left.error(result_of(smoothing(kept, None))[None, None])
     assert given.residual(x[None, None]) < given.residual(result_of(smoothing(given, None))[None, None])
     shown = [e for e in events if isinstance(e, IterationDone)]
     assert shown[-1].residual == pytest.approx(given.residual(x[None, None]), rel=1e-4)
