@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from napari_unroll.methods.registry import METHODS
 from napari_unroll.normal.report import NORMS
 from napari_unroll.physics.samples import sample_cone_beam
 from napari_unroll.pipeline import away
+from napari_unroll.pipeline.edits import shifted
 from tests.methods import tiny
 
 SAMPLE = ["sample:cone-beam", "-o", "n=16", "-o", "n_views=6"]
@@ -60,6 +62,22 @@ def test_info_tells_facts_as_text_and_json():
     assert "volume" in invoke("info", *SAMPLE).stdout
     facts = json.loads(invoke("info", *SAMPLE, "--json").stdout)
     assert facts["measurements"][0] == 6
+
+
+def test_info_checks_the_geometry_where_asked(tmp_path):
+    scan = sample_cone_beam(24, 24, oversample=1)
+    right, off = tmp_path / "right.h5", tmp_path / "off.h5"
+    write_scan(right, scan)
+    write_scan(off, replace(scan, geometry=shifted(scan.geometry, 3.0)))
+    said = invoke("info", right, "--check-geometry").stdout
+    assert "axis is right" in said
+    assert "cannot tell" in said
+    assert "pixel size" in said
+    found = json.loads(invoke("info", off, "--check-geometry", "--json").stdout)["geometry check"]
+    assert "axis seems" in found["verdict"]
+    mended = float(found["mended by"].removeprefix("reconstruct --edit axis_shift_px="))
+    assert mended == pytest.approx(-3.0, abs=0.7)
+    assert invoke("info", "sample:deblur", "--check-geometry").exit_code == 2
 
 
 def test_fit_reports_its_error_and_saves(tmp_path):

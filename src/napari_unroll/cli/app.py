@@ -66,6 +66,9 @@ def info(
     file: File,
     option: Options = [],  # noqa: B006 (typer reads the default)
     allow_links: AllowLinks = False,
+    check_geometry: Annotated[
+        bool, typer.Option("--check-geometry", help="Project a quick reconstruction over the views (X-rays).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """What a file holds: format; what was read, given, inferred, assumed or is missing; contradictions; options."""
@@ -74,6 +77,8 @@ def info(
     from napari_unroll.pipeline.sources import describe
 
     facts = describe(file, _options(option, allow_links))
+    if check_geometry:
+        facts["geometry check"] = _checked_geometry(_open(file, option, allow_links))
     if as_json:
         typer.echo(json.dumps(facts, indent=2, default=str))
     else:
@@ -298,6 +303,17 @@ def _open(file: str, option: list[str], allow_links: bool) -> Any:
     if not file:
         raise ParameterError("Expected a scan file or a sample such as sample:cone-beam; got nothing.")
     return open_scan(file, _options(option, allow_links))
+
+
+def _checked_geometry(scan: Any) -> dict[str, Any]:
+    """What the geometry check says, and what would mend the axis."""
+    from napari_unroll.cli.progress import run_with_progress
+    from napari_unroll.pipeline.geometry_check import check_geometry
+
+    found = run_with_progress(lambda stop: check_geometry(scan, stop), "geometry check").result
+    facts = {"verdict": found.verdict, "correlation": found.correlation, "residual": found.residual}
+    mend = {"mended by": f"reconstruct --edit axis_shift_px={found.shift_px:.2f}"}
+    return facts | (mend if found.axis_is_off and not found.reversed_ else {})
 
 
 def _edge(text: str) -> int | str:

@@ -41,7 +41,7 @@ LITTLE_RAD = 0.2
 """Of a scan that may be missing without much of a gap."""
 STEADIER = 1 / 3
 """Of what the centre of mass leaves unexplained at the angles as they are: what it may leave at twice the range to be told of."""
-UNTOLD = "Lengths that are all wrong by one factor, such as the pixel size of a parallel beam, views cannot tell."
+UNTOLD = "Views cannot tell lengths that are all wrong by one factor, nor, of a parallel beam, pixel size and sense of rotation."
 _N_STEPS = 12
 
 
