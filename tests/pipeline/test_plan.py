@@ -2,6 +2,7 @@ import math
 import shlex
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from napari_unroll.errors import DeviceError, MemoryExceeded, ParameterError
@@ -12,9 +13,13 @@ from napari_unroll.methods.registry import METHODS, get
 from napari_unroll.methods.weights import save_network
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.samples import sample_multicoil
+from napari_unroll.pipeline import patching
 from napari_unroll.pipeline.devices import Device, choose, probe
 from napari_unroll.pipeline.patching import largest_for, overlap_for
 from napari_unroll.pipeline.plan import Choices, parse_roi, resolve
+from napari_unroll.scan import photon_counts
+from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
+from napari_unroll.scan.scan import Scan
 from tests.methods import tiny
 
 GIB = 2**30
@@ -123,6 +128,27 @@ def test_patches_are_smaller_where_memory_is():
     assert tight.patch_size[0] < 128
     assert tight.memory_bytes <= 0.7 * tight.free_bytes
     assert through_the_network(tight) < 2
+
+
+def test_a_volume_2048_voxels_across_is_planned_by_a_few_dozen_estimates(monkeypatch):
+    """Not one for every edge, no list of its patches, and of its views only some are looked at."""
+    n = 2048
+    geometry = ConeBeam.circular(
+        angles_rad=np.arange(8) * np.pi / 4, source_origin_mm=4.0 * n, source_detector_mm=6.0 * n, detector_shape=(n, n),
+        pixel_mm=(1.6, 1.6),
+    )  # fmt: skip
+    views = np.broadcast_to(np.float32(0), geometry.measurement_shape)
+    scan = Scan(measurements=views, geometry=geometry, grid=VolumeGrid(shape=(n, n, n)))
+    tried, looked = [], []
+    needs, some_views = patching._needs, photon_counts.some_views
+    monkeypatch.setattr(patching, "_needs", lambda *args: tried.append(args[1]) or needs(*args))
+    monkeypatch.setattr(photon_counts, "some_views", lambda p: looked.append(some_views(p)) or looked[-1])
+    monkeypatch.setattr(PatchGrid, "boxes", property(lambda grid: pytest.fail("A plan needs no list of patches.")))
+    assert plan(scan, (replace(CPU, free_bytes=2000 * GIB),), method="unrolled-pgd").patch_size == (96, 96, 96)
+    with pytest.raises(MemoryExceeded, match="for a volume of"):
+        plan(scan, (replace(CPU, free_bytes=80 * GIB),), method="unrolled-pgd")
+    assert len(tried) < 40
+    assert [p.size for p in looked] == [n * n]
 
 
 def test_a_heavy_network_gets_smaller_patches_on_a_processor_so_that_it_can_be_stopped(tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Literal, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -48,6 +48,32 @@ def once_per_scan(function: Callable[[Scan], T]) -> Callable[[Scan], T]:
         return known[scan]
 
     return remembered
+
+
+def once_per_array(holds: Callable[[np.ndarray], bool]) -> Callable[[np.ndarray], bool]:
+    """The same question, asked once of every array of which it holds.
+
+    Copies of a scan on another grid or geometry share its arrays, which may be tens of GB in a file, and none changes them.
+    """
+    known: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()
+
+    @wraps(holds)
+    def remembered(array: np.ndarray) -> bool:
+        if known.get(id(array)) is not array and holds(array):
+            known[id(array)] = array
+        return known.get(id(array)) is array
+
+    return remembered
+
+
+@once_per_array
+def _is_finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all())
+
+
+@once_per_array
+def _is_within_limits(measurements: np.ndarray) -> bool:
+    return all((np.abs(part) <= LARGEST_VALUE).all() for part in measurements)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +130,11 @@ class Scan:
         maps = (self.measurements.shape[0], *self.grid.shape)
         if self.csm is not None and self.csm.shape != maps:
             raise ScanError(f"Coil maps must have the shape (coil, z, y, x) = {maps}; got {self.csm.shape}.")
-        if self.csm is not None and not (np.isfinite(self.csm).all() and np.any(self.csm)):
+        if self.csm is not None and not (_is_finite(self.csm) and np.any(self.csm)):
             raise ScanError("The coil maps hold NaN, infinity or only zeros; leave them out, and they are estimated.")
         if self.truth is not None and tuple(self.truth.shape) != self.grid.shape:
             raise ScanError(f"The truth has shape {self.truth.shape} but the grid is {self.grid.shape}.")
-        if self.truth is not None and not np.isfinite(self.truth).all():
+        if self.truth is not None and not _is_finite(self.truth):
             raise ScanError("The truth holds NaN or infinity; correct it, or leave it out.")
 
     def _check_measurements(self) -> None:
@@ -123,7 +149,7 @@ class Scan:
             raise ScanError(
                 f"The measurements must be {numbers} numbers; got type {m.dtype}. Is it another kind of scan?"
             )
-        if not all((np.abs(part) <= LARGEST_VALUE).all() for part in m):
+        if not _is_within_limits(m):
             raise ScanError(
                 f"The measurements hold NaN, infinity or values beyond {LARGEST_VALUE:g}; repair dead pixels, check the flat and "
                 "dark fields, or scale them."
