@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,22 @@ def test_machine_and_software_are_named():
 def test_large_tensors_lie_on_large_pages():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 64 * MIB / 4096 / 4
+
+
+def spins(**given):
+    """How often a thread of torch's OpenMP looks before it sleeps, as that library itself says in a fresh process."""
+    told = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    words = [sys.executable, "-c", "import napari_unroll, torch"]
+    env = {**told, **given, "OMP_DISPLAY_ENV": "VERBOSE"}
+    said = subprocess.run(words, capture_output=True, text=True, check=True, env=env).stderr
+    found = [line.split("'")[1] for line in said.splitlines() if "GOMP_SPINCOUNT" in line]
+    return found[0] if found else pytest.skip("torch is not built with GNU OpenMP here")
+
+
+def test_threads_that_wait_for_each_other_leave_the_processor_to_others():
+    assert int(spins()) <= 1000
+
+
+def test_who_has_chosen_how_threads_wait_is_left_alone():
+    assert spins(GOMP_SPINCOUNT="7") == "7"
+    assert int(spins(OMP_WAIT_POLICY="active")) > 1000
