@@ -104,5 +104,5 @@ TV_PDHG = Method(
     source="Chambolle and Pock 2011, doi:10.1007/s10851-010-0251-1, algorithm 1",
     params=PDHGParams,
     solve=solve,
-    memory=holding(volumes=16, measurements=3),
+    memory=holding(volumes=14, measurements=3),
 )
