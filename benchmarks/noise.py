@@ -146,7 +146,7 @@ def rows(kind: str, n: int, repeats: int, correlation: float) -> Iterator[Taken]
         told = np.mean([f.error for f in taken.found])
         print(
             f"{seed} {taken.kind}: true {taken.true:.3g}, found {ratio:.3f} of it, "
-            f"told error {told / taken.true:.3%}, spread {spread / taken.true:.3%}",
+            f"told error {told / taken.true:.3%}, spread {spread / taken.true:.3%}{', a limit' * is_limit(taken)}",
             flush=True,
         )
         yield taken
@@ -155,6 +155,11 @@ def rows(kind: str, n: int, repeats: int, correlation: float) -> Iterator[Taken]
 def ratio_of(taken: Taken) -> float:
     """Found over true, the mean of the repeats."""
     return float(np.mean([f.value for f in taken.found])) / taken.true
+
+
+def is_limit(taken: Taken) -> bool:
+    """Whether any of the repeats says so."""
+    return any(f.is_limit for f in taken.found)
 
 
 def summary(taken: list[Taken]) -> str:
@@ -187,7 +192,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--correlation", type=float, default=0.0)
     asked = parser.parse_args()
-    print(summary(list(rows(asked.kind, asked.scans, asked.repeats, asked.correlation))))
+    found = list(rows(asked.kind, asked.scans, asked.repeats, asked.correlation))
+    print(summary(found))
+    numbers = [t for t in found if not is_limit(t)]
+    print(f"No limits: {summary(numbers)}" if numbers else "All are limits.")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 
 from napari_unroll.physics.nufft import NonCartesianMRI
 from napari_unroll.physics.samples import sample_multicoil
-from napari_unroll.physics.simulate import simulate_mri
+from napari_unroll.physics.simulate import coil_factor, simulate_mri
 from napari_unroll.scan.geometry import VolumeGrid
 from napari_unroll.scan.kspace_noise import blurred_deviation, noise_energy, relative_deviation, sample_deviation
 from napari_unroll.scan.phantoms import brain, coil_maps, poisson_disc_mask
@@ -132,3 +132,26 @@ def test_what_receivers_filter_away_is_not_taken_for_quiet():
 
 def test_readouts_of_a_few_samples_are_measured_at_the_border():
     assert sample_deviation(along(radial_2d(300, 24), 8, 0.02, n=24)).value == pytest.approx(0.02, rel=0.5)
+
+
+@pytest.mark.parametrize("n_coils", [4, 12])
+def test_where_nothing_but_noise_is_coils_may_have_it_in_common(n_coils):
+    """The quietest combination of coils alone would say three quarters."""
+    quiet, rng = along(radial_2d(40, 96), n_coils, 0.0), np.random.default_rng(0)
+    white = rng.standard_normal(quiet.measurements.shape) + 1j * rng.standard_normal(quiet.measurements.shape)
+    steps = np.abs(np.subtract.outer(np.arange(n_coils), np.arange(n_coils)))
+    noise = np.tensordot(coil_factor(0.4**steps, n_coils), 0.01 / np.sqrt(2) * white, axes=1)
+    found = sample_deviation(replace(quiet, measurements=(quiet.measurements + noise).astype(np.complex64)))
+    assert found.value == pytest.approx(0.01, rel=0.06)
+    assert not found.is_limit
+
+
+@pytest.mark.parametrize("n_coils", [1, 8])
+def test_what_may_hold_signal_is_called_a_limit(n_coils):
+    """The border of a small matrix, readouts that are no finer than need be, and gaps that make signal look white."""
+    k = radial_2d(24, 96)
+    gaps = np.linalg.norm(k, axis=2)
+    border = sample_multicoil((1, 64, 64), n_coils=n_coils, acceleration=4)
+    scans = [border, along(radial_2d(40, 48), n_coils, 0.01), along(k, n_coils, 0.01, gaps)]
+    assert [sample_deviation(scan).is_limit for scan in scans] == [True] * 3
+    assert not sample_deviation(along(k, n_coils, 0.01, gaps + 0.005)).is_limit

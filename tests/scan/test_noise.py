@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from napari_unroll.physics.samples import sample_cone_beam, sample_deblur, sample_multicoil
-from napari_unroll.physics.simulate import Exposure, simulate_ct
+from napari_unroll.physics.simulate import Exposure, simulate_ct, simulate_mri
 from napari_unroll.scan.geometry import ConeBeam, VolumeGrid
 from napari_unroll.scan.kspace_noise import sample_deviation
 from napari_unroll.scan.noise import measured_noise
+from napari_unroll.scan.phantoms import brain, coil_maps
 from napari_unroll.scan.photon_counts import photons
+from napari_unroll.scan.retrospective import line_mask
 
 
 def test_the_share_is_the_residual_of_the_truth():
@@ -54,7 +56,14 @@ def test_the_share_of_quiet_k_space_is_the_residual_of_the_truth():
     loud, quiet = (sample_multicoil((8, 64, 64), n_coils=16, acceleration=4, noise=n) for n in (0.003, 0.0))
     noise = np.linalg.norm(loud.measurements - quiet.measurements) / np.linalg.norm(loud.measurements)
     assert measured_noise(loud).share == pytest.approx(noise, rel=0.3)
-    told = re.match(r"(\d\.\d+)% ± (0\.\d+)% of the brightest voxel, or less", measured_noise(loud).text)
+    told = re.match(r"(\d\.\d+)% ± (0\.\d+)% of the brightest zero-filled voxel, or less", measured_noise(loud).text)
     assert float(told[2]) / float(told[1]) == pytest.approx(
         measured_noise(loud).error / measured_noise(loud).share, rel=0.3
     )
+
+
+def test_noise_beside_the_object_is_a_number_no_limit():
+    image = brain((32, 64, 64), 5)[16:17]
+    scan = simulate_mri(image, coil_maps(image.shape, 8, 5), line_mask((64, 64), 2.5), noise=0.01)
+    told = re.match(r"about (\d\.\d+)% ± 0\.\d+% of the brightest zero-filled voxel", measured_noise(scan).text)
+    assert float(told[1]) == pytest.approx(1.0, rel=0.2)

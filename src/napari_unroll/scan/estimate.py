@@ -19,10 +19,14 @@ MOST_DECIMALS = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its standard error, which is what chance does; infinite where values are too few to tell."""
+    """A number and its standard error, which is what chance does; infinite where values are too few to tell.
+
+    ``is_limit`` where it holds more than what is asked for, and how much more is not known.
+    """
 
     value: float
     error: float
+    is_limit: bool = False
 
     @property
     def relative_error(self) -> float:

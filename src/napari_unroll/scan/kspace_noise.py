@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import scipy.fft
@@ -24,6 +25,8 @@ FLAT = 0.25
 at 0.5."""
 FEWEST_PER_BAND = 4
 """Samples of a readout for every band, without which there are no bands."""
+UNEVEN = 1.1
+"""By how much one half of a band without signal may be louder than the other (docs/decisions/noise_told.md)."""
 MOST_REACH = 0.5
 """Cycles per sample; there are no higher frequencies."""
 HANN_DEPENDENCE = 1 + 2 * ((2 / 3) ** 2 + (1 / 6) ** 2)
@@ -38,39 +41,60 @@ LEAST_PER_COIL = 2
 def sample_deviation(scan: Scan) -> Estimate | None:
     """Standard deviation σ of the noise of k-space, E|n|² = σ², of samples without weights; None for other scans.
 
-    That of the combination of coils in which samples are least: coils have the signal in common, so that it drops out. It is the
-    deviation of every coil where their noise is independent. Samples are the tenth that lies furthest out, or a band of
-    frequencies along readouts or fully sampled axes, whichever is quietest: there is what lies beside the object, or nothing at
-    all where readouts are sampled more finely than the volume needs. The standard error is that of chance alone.
+    The root mean square of a band of frequencies along readouts or fully sampled axes, where that is flat: what lies beside the
+    object is there, or nothing at all where readouts are sampled more finely than the volume needs. Elsewhere it is a limit,
+    that of the combination of coils in which samples are least: coils have the signal in common, so that it drops out. Samples
+    are then the tenth that lies furthest out or a band, whichever is quietest. The standard error is that of chance alone.
     """
     if isinstance(scan.geometry, CartesianSampling):
-        candidates = _on_grid(scan.measurements, scan.geometry)
+        others, bands = _on_grid(scan.measurements, scan.geometry)
     elif isinstance(scan.geometry, NonCartesianSampling):
-        candidates = _along_trajectory(scan.measurements, scan.geometry)
+        others, bands = _along_trajectory(scan.measurements, scan.geometry)
     else:
         return None
+    quiet = min(bands, key=_root_mean_square, default=None)
+    if quiet is not None and _is_flat(quiet):
+        return jackknife(_root_mean_square, _as_samples(quiet))
+    candidates = others + [(_as_samples(band), HANN_DEPENDENCE) for band in bands]
     quietest, dependence = min(candidates, key=lambda candidate: _quietest(*candidate))
-    return jackknife(lambda values: _quietest(values, dependence), quietest)
+    return replace(jackknife(lambda values: _quietest(values, dependence), quietest), is_limit=True)
 
 
-Candidates = list[tuple[np.ndarray, float]]
-"""Samples (coil, sample) that may hold no signal, and how many of them say as much as one."""
+Candidates = tuple[list[tuple[np.ndarray, float]], list[np.ndarray]]
+"""What may hold no signal: samples (coil, sample) with how many of them say as much as one, and bands (coil, line, frequency)."""
 
 
 def _on_grid(kspace: np.ndarray, geometry: CartesianSampling) -> Candidates:
     lines = [_lines(kspace, geometry.mask, axis) for axis in {0, 1, 2} - set(undersampled_axes(geometry.mask))]
-    bands = [(band, HANN_DEPENDENCE) for along in lines for band in _bands(along, MOST_REACH)]
-    return [(_outer_samples(kspace, geometry), 1.0), *bands]
+    return [(_outer_samples(kspace, geometry), 1.0)], [band for along in lines for band in _bands(along, MOST_REACH)]
 
 
 def _along_trajectory(values: np.ndarray, geometry: NonCartesianSampling) -> Candidates:
     samples, radius = _without_weights(values, geometry)
     reach = _reach(geometry)
-    beyond = min(MOST_REACH, max(FLAT, reach) + MOST_REACH / BANDS)
-    bands = [(band, HANN_DEPENDENCE) for band in _bands(samples, beyond)]
-    if bands and reach < MOST_REACH:  # much of what single samples hold was filtered by the receiver
-        return bands
-    return [(_furthest(samples, radius), 1.0), *bands]
+    bands = list(_bands(samples, min(MOST_REACH, max(FLAT, reach) + MOST_REACH / BANDS)))
+    # where bands go beyond the volume, much of what single samples hold was filtered by the receiver
+    others = [] if bands and reach < MOST_REACH else [(_furthest(samples, radius), 1.0)]
+    assert geometry.weights is not None
+    if (geometry.weights > 0).all():
+        return others, bands
+    return others + [(_as_samples(band), HANN_DEPENDENCE) for band in bands], []  # a gap makes signal look white
+
+
+def _is_flat(band: np.ndarray) -> bool:
+    """Whether the halves of (coil, line, frequency) with the lower and the higher frequencies are about as loud."""
+    half = band.shape[2] // 2
+    lower, higher = _root_mean_square(band[..., :half]), _root_mean_square(band[..., half:])
+    return max(lower, higher) < UNEVEN * min(lower, higher)
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(np.abs(values)), dtype=np.float64)))
+
+
+def _as_samples(band: np.ndarray) -> np.ndarray:
+    """(coil, sample) of (coil, line, frequency)."""
+    return band.reshape(len(band), -1)
 
 
 def _quietest(samples: np.ndarray, dependence: float = 1.0) -> float:
@@ -126,9 +150,9 @@ def _reach(geometry: NonCartesianSampling) -> float:
 
 
 def _bands(samples: np.ndarray, reach: float) -> Iterator[np.ndarray]:
-    """(coil, sample) of white noise as strong as that of (coil, shot, readout), of every band of frequencies along readouts.
+    """(coil, shot, frequency) of every band along readouts, of white noise as strong as that of (coil, shot, readout).
 
-    Frequencies go up to ``reach``.
+    Frequencies of both signs go up to ``reach``, the lowest first.
     """
     n = samples.shape[2]
     if n < BANDS * FEWEST_PER_BAND:
@@ -139,7 +163,7 @@ def _bands(samples: np.ndarray, reach: float) -> Iterator[np.ndarray]:
     frequency = np.abs(scipy.fft.fftfreq(n))
     order = np.argsort(frequency, kind="stable")[: np.count_nonzero(frequency <= reach)]
     for band in np.array_split(order, round(BANDS * reach / MOST_REACH)):
-        yield spectra[..., band].reshape(len(spectra), -1)
+        yield spectra[..., band]
 
 
 def noise_energy(scan: Scan, sigma: float) -> float:

@@ -49,7 +49,11 @@ def _sampling(scan: Scan, sigma: Estimate) -> Noise:
     assert level is not None
     share = _share(scan.measurements, noise_energy(scan, sigma.value))
     told = percent(level, level * sigma.relative_error)
-    text = f"{told} of the brightest voxel, or less (measured where k-space holds least signal)"
+    text = (
+        f"{told} of the brightest zero-filled voxel, or less (measured where k-space holds least signal)"
+        if sigma.is_limit
+        else f"about {told} of the brightest zero-filled voxel (measured beside the object)"
+    )
     return Noise(text, share, share * sigma.relative_error)
 
 
