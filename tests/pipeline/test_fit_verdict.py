@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup, sample_multicoil
 from napari_unroll.physics.simulate import Exposure, simulate_ct
-from napari_unroll.pipeline.fit_verdict import FITTED, OVERFITTED, UNDERFITTED, grid_share, verdict
+from napari_unroll.pipeline.fit_verdict import FITTED, OVERFITTED, UNDERFITTED, UNLESS, grid_share, verdict
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.phantoms_wide import WIDE_FAMILIES
 from napari_unroll.scan.resample import block_mean
@@ -61,3 +61,10 @@ def test_k_space_of_an_image_leaves_nothing():
     scan = sample_multicoil((4, 32, 32), n_coils=4)
     assert grid_share(scan, scan.truth) == 0
     assert "by the noise of the scan" in verdict(scan, scan.truth, measured_noise(scan).share)
+
+
+def test_noise_that_is_a_limit_convicts_nothing():
+    scan = sample_multicoil((1, 48, 48), n_coils=4, acceleration=3)
+    assert measured_noise(scan).is_limit
+    assert verdict(scan, scan.truth, 0.3 * measured_noise(scan).share).endswith(OVERFITTED + UNLESS)
+    assert verdict(scan, scan.truth, measured_noise(scan).share).endswith(FITTED)

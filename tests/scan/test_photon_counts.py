@@ -44,6 +44,14 @@ def test_one_row_detectors_that_a_sharp_object_fills_are_measured_between_views_
     assert least * n < photons(fan(40, 720, n)).value < 1.2 * n
 
 
+def test_photons_are_a_limit_where_the_object_is_everywhere():
+    """With few views sharp objects that fill the detector pass for noise."""
+    assert not photons(fan(80, 120, 1e5)).is_limit
+    filled = photons(fan(40, 30, 1e6))
+    assert filled.is_limit
+    assert filled.value + 2 * filled.error < 0.5e6
+
+
 def test_pixels_that_saw_next_to_nothing_do_not_count_as_quiet():
     scan = fan(40, 200, 1e5)
     counts = np.random.default_rng(0).poisson(1e3 * np.exp(-4 * scan.measurements.astype(np.float64)))

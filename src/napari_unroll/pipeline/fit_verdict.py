@@ -27,6 +27,7 @@ PER_DOUBLING = 2.3
 FITS = (0.7, 1.7)
 """Of a residual over that of the true volume: below, the volume holds some of the noise; above, it misses some of the data."""
 OVERFITTED = "the volume holds some of the noise"
+UNLESS = ", unless the noise is less than that"
 FITTED = "the volume fits the data"
 UNDERFITTED = "the volume may be too smooth, or geometry or coil maps inexact"
 
@@ -42,6 +43,7 @@ def verdict(scan: Scan, volume: np.ndarray, residual: float) -> str:
     grid = grid_share(scan, volume)
     ratio = residual / math.hypot(noise.share, grid)
     says = OVERFITTED if ratio < FITS[0] else UNDERFITTED if ratio > FITS[1] else FITTED
+    says += UNLESS * (says == OVERFITTED and noise.is_limit)
     own = percent(noise.share, noise.error)
     rest = f" (the scan's noise is {own}, what such voxels cannot show about {grid:.2%})" if grid else ""
     return f"{ratio:.2g} times what the true volume would leave{rest or f' by the noise of the scan, {own}'}: {says}"

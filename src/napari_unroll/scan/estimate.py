@@ -21,7 +21,7 @@ MOST_DECIMALS = 3
 class Estimate:
     """A number and its standard error, which is what chance does; infinite where values are too few to tell.
 
-    ``is_limit`` where it holds more than what is asked for, and how much more is not known.
+    ``is_limit`` where what is not noise may have added to it: of a deviation the truth is that or less, of photons that or more.
     """
 
     value: float

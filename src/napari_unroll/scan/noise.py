@@ -16,12 +16,13 @@ from napari_unroll.scan.scan import Scan, once_per_scan
 class Noise:
     """What was found: in words, and ``share`` = ‖noise‖ / ‖measurements‖, the residual that the true volume would have.
 
-    ``error`` is the standard error of the share, as far as chance goes.
+    ``error`` is the standard error of the share, as far as chance goes; the share is that or less where ``is_limit``.
     """
 
     text: str
     share: float
     error: float
+    is_limit: bool = False
 
 
 @once_per_scan
@@ -40,8 +41,9 @@ def _counting(scan: Scan, n: Estimate) -> Noise:
     p = some_views(scan.measurements)
     energy = np.exp(np.clip(p, -2, np.log(n.value))).sum(dtype=np.float64) / n.value  # beyond log n no photon arrives
     share = _share(p, energy)
-    text = f"as of {scientific(n.value, n.error)} photons per pixel without an object (measured)"
-    return Noise(text, share, share * n.relative_error / 2)
+    told = f"{'at least' if n.is_limit else 'about'} {scientific(n.value, n.error)}"
+    text = f"as of {told} photons per pixel without an object (measured)"
+    return Noise(text, share, share * n.relative_error / 2, n.is_limit)
 
 
 def _sampling(scan: Scan, sigma: Estimate) -> Noise:
@@ -54,7 +56,7 @@ def _sampling(scan: Scan, sigma: Estimate) -> Noise:
         if sigma.is_limit
         else f"about {told} of the brightest zero-filled voxel (measured beside the object)"
     )
-    return Noise(text, share, share * sigma.relative_error)
+    return Noise(text, share, share * sigma.relative_error, sigma.is_limit)
 
 
 def _share(y: np.ndarray, energy: float) -> float:

@@ -16,6 +16,8 @@ NORMAL_MAD = 0.6745
 """Median of |x| over its standard deviation, of a normal x."""
 THIN = 0.1
 """Share of the rays that photons are counted on: those that met least, where the object shows least."""
+AIR = 0.02
+"""Of the thickest ray: what all of those may have met at most for them to have passed beside the object."""
 THICKEST = 3.0
 """Nepers beyond which so few photons arrive that their square root varies less than it should."""
 BLOCK, QUIET = 8, 0.03
@@ -32,7 +34,8 @@ def photons(scan: Scan) -> Estimate | None:
     """Photons per pixel without an object that would give such noise, of line integrals; None for other scans.
 
     What differences hold of the object comes on top of the noise, so that the smaller of both estimates is taken; photons are
-    rather too few, of rough objects that fill the detector most. The standard error is that of chance alone.
+    rather too few, of rough objects that fill the detector most: without rays beside the object they are a limit. The standard
+    error is that of chance alone.
     """
     if not isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         return None
@@ -41,7 +44,7 @@ def photons(scan: Scan) -> Estimate | None:
         return None
     deviation = min(_on_thin_rays(p), _in_quiet_blocks(p), key=lambda found: found.value)
     n = min(deviation.value**-2, MOST) if deviation.value > 0 else MOST
-    return Estimate(n, 2 * n * deviation.relative_error) if n >= FEWEST else None
+    return Estimate(n, 2 * n * deviation.relative_error, is_limit=not _sees_air(p)) if n >= FEWEST else None
 
 
 def some_views(p: np.ndarray) -> np.ndarray:
@@ -55,6 +58,12 @@ def _on_thin_rays(p: np.ndarray) -> Estimate:
     thin = mean <= np.quantile(mean, THIN)
     white = np.abs(detail[thin] * np.exp(-0.5 * np.clip(mean[thin], -2, 20))) / NORMAL_MAD
     return jackknife(lambda values: float(np.median(values)), white)
+
+
+def _sees_air(p: np.ndarray) -> bool:
+    """Whether the thin rays passed beside the object."""
+    _, mean = _differences(p)
+    return bool(np.quantile(mean, THIN) <= AIR * mean.max())
 
 
 def _differences(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
