@@ -73,7 +73,7 @@ class NetworkConfig(MethodParams):
     follows_noise: bool = Field(
         False,
         description="Whether the strength of the start and the σ that priors are told follow the noise measured in the scan "
-        "(X-rays, Cartesian k-space).",
+        "(X-rays, k-space).",
     )
 
     @model_validator(mode="before")
