@@ -38,6 +38,7 @@ from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import find, load, select_weights
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.far import whole_normal
+from napari_unroll.normal.sampling import default_support
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.record import FileName
 from napari_unroll.scan.scan import Modality
@@ -109,10 +110,11 @@ class EquilibriumParams(NetworkParams):
 
 KEPT_VOLUMES = 4
 """Inputs and answers of all patches, which overlap, for those that may be left out."""
-SPLIT_VOLUMES = 15
-"""What ADMM holds beside others, as measured (``benchmarks/memory.py``)."""
-TRANSFORMS = 39
-"""Volumes that a resolvent of real volumes takes for its transforms: of Ñ on a grid of twice the edge, of its inverse on 1.5."""
+SPLIT_VOLUMES = {"real": 20, "complex": 2}
+"""What ADMM holds beside others; as all counts here as measured (``benchmarks/memory.py``)."""
+TRANSFORMS = {"resolvent": 28, "norm": 30}
+"""Real volumes that are transformed at once: by the inverse of a resolvent, on a grid of 1.5 times the edge, and by Ñ of all lags,
+of twice the edge, for its norm."""
 ONE_PASS = UnrolledParams()
 """What a network without data steps does with the choices that it does not have."""
 
@@ -411,21 +413,29 @@ def learned(
 
 
 def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
-    """Blending and iterates of the whole volume, the preconditioner's padded transform, one patch's activations."""
+    """Blending and iterates of the whole volume, transforms of it, one patch's activations."""
     config = network_config(params, default)
     mixed = config.equilibrium.volumes if config.equilibrium is not None else 0
-    volumes, measurements = (_held(config) + mixed, 3) if config.has_data_steps else (8, 1)
+    all_lags = default_support(sizes.shape, "other", None) == sizes.shape
+    volumes, measurements = (_held(config, all_lags) + mixed, 3) if config.has_data_steps else (8, 1)
     kept = KEPT_VOLUMES * sizes.in_patches if getattr(params, "skip_settled", False) else 0
-    transforms = TRANSFORMS if _is_resolvent(config) else 0
-    return kept + network_bytes(sizes, params, config, volumes, measurements, transforms)
+    return kept + network_bytes(sizes, params, config, volumes, measurements, _transformed(config, all_lags))
 
 
-def _held(config: NetworkConfig) -> int:
-    """Volumes beside the activations; a resolvent step has let go of its transforms before the network goes on."""
-    split = SPLIT_VOLUMES if config.iteration == "admm" else 0
+def _held(config: NetworkConfig, all_lags: bool) -> int:
+    """Volumes beside the activations and transforms; ``all_lags``: the kernel of Ñ has those of the volume."""
+    split = SPLIT_VOLUMES if config.iteration == "admm" else {"real": 0, "complex": 0}
     if config.prior.complex_valued:
-        return split + 22
-    return split + (14 if _is_resolvent(config) else 33)
+        return split["complex"] + 22
+    preconditioned = getattr(config.data_step, "preconditioner", None) is not None
+    return split["real"] + 14 + (19 if preconditioned else 5 * (all_lags and not _is_resolvent(config)))
+
+
+def _transformed(config: NetworkConfig, all_lags: bool) -> int:
+    """Volumes that transforms take beside those that are held."""
+    if config.prior.complex_valued or not config.has_data_steps:
+        return 0
+    return TRANSFORMS["resolvent"] if _is_resolvent(config) else TRANSFORMS["norm"] * all_lags
 
 
 def _is_resolvent(config: NetworkConfig) -> bool:
