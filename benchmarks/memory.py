@@ -32,8 +32,9 @@ from napari_unroll.errors import WeightsError
 from napari_unroll.events import Finished, Outcome
 from napari_unroll.io.atomic import write_text
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig
-from napari_unroll.methods.problem import Method
+from napari_unroll.methods.problem import Method, MethodParams
 from napari_unroll.methods.registry import METHODS, get
+from napari_unroll.methods.steps.resolvent import ResolventStepConfig
 from napari_unroll.methods.weights import save_network
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.fit import FitOptions, fit_now
@@ -48,7 +49,18 @@ from napari_unroll.scan.scan import Scan
 from napari_unroll.scan.trajectories import NonCartesianSampling, radial_2d
 
 HERE = Path(__file__).resolve().parent
-WARM_SIZE, N_VIEWS, N_ITERATIONS, N_EVALUATIONS = 24, 50, 2, 7
+WARM_SIZE, N_VIEWS, N_ITERATIONS = 24, 50, 2
+LEAST = {
+    "start_iterations": 3,
+    "n_iterations": N_ITERATIONS,
+    "n_priors": 2,
+    "max_steps": 3,
+    "layers": 3,
+    "max_evaluations": 7,
+}
+"""Of a network: evaluations are one more than the differences that Anderson mixing remembers, and one; a convolution is neither
+first nor last."""
+
 BAND = (0.9, 1.3)
 
 
@@ -79,14 +91,15 @@ SAMPLES: dict[str, Callable[[int], Scan]] = {
 
 
 def plan_for(name: str, scan: Scan, folder: Path) -> Plan:
-    """The method's defaults on the CPU, few iterations; untrained weights where none are shipped, or of an equilibrium.
+    """The method's defaults on the CPU, few iterations; untrained weights where none are shipped, or of networks that solve.
 
     A patch's mirror images take their turns in the same memory, so there are none.
     """
     method = get(name)
-    few = {"n_iterations": N_ITERATIONS, "self_ensemble": False}
+    is_search = method.learning is not None and own_network(method, scan).equilibrium is not None
+    few = {"n_iterations": LEAST["max_evaluations"] if is_search else N_ITERATIONS, "self_ensemble": False}
     params: dict[str, Any] = {choice: value for choice, value in few.items() if choice in method.params.model_fields}
-    if method.learning is not None and (seeks_fixed_points(method, scan) or not is_shipped(method, scan)):
+    if method.learning is not None and (solves(method, scan) or not is_shipped(method, scan)):
         params["weights"] = str(untrained(method, scan, folder))
     return resolve(Choices(method=name, params=params, device="cpu"), scan)
 
@@ -109,28 +122,26 @@ def own_network(method: Method, scan: Scan) -> NetworkConfig:
     return config
 
 
-def seeks_fixed_points(method: Method, scan: Scan) -> bool:
-    """Whether it takes many evaluations, which hold as much as a few."""
-    return own_network(method, scan).seeks_fixed_points
+def solves(method: Method, scan: Scan) -> bool:
+    """Whether it seeks fixed points, or solves for its data steps: in many steps, which hold as much as a few."""
+    config = own_network(method, scan)
+    return config.seeks_fixed_points or isinstance(config.data_step, ResolventStepConfig)
 
 
 def untrained(method: Method, scan: Scan, folder: Path) -> Path:
-    """Random weights of the method's own architecture, few evaluations where it is an equilibrium."""
-    config: NetworkConfig = with_few(own_network(method, scan))
-    if config.prior.kind == "shallow":
-        config = config.model_copy(update={"prior": with_few(config.prior)})
+    """Random weights of the method's own architecture, shortened."""
     torch.manual_seed(0)
     path = folder / f"{method.name}.safetensors"
-    save_network(Network(config), path, method.name)
+    save_network(Network(shortened(own_network(method, scan))), path, method.name)
     return path
 
 
-def with_few(config: Any) -> Any:
-    """The same record with few evaluations: one more than the differences that Anderson mixing remembers, and one."""
-    if config.equilibrium is None:
-        return config
-    few = config.equilibrium.model_copy(update={"max_evaluations": N_EVALUATIONS})
-    return config.model_copy(update={"equilibrium": few})
+def shortened(config: Any) -> Any:
+    """The same record, also within, with loops that run as few times as hold what they hold in the end."""
+    fields = {name: getattr(config, name) for name in type(config).model_fields}
+    few = {name: min(value, LEAST[name]) for name, value in fields.items() if name in LEAST}
+    within = {name: shortened(value) for name, value in fields.items() if isinstance(value, MethodParams)}
+    return config.model_copy(update=few | within)
 
 
 def fitted(plan: Plan, scan: Scan) -> NormalFactors | None:
