@@ -80,7 +80,7 @@ def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, tor
 def _memory(sizes: Sizes, params: HalfQuadraticParams) -> int:
     """The estimate, Aᴴy, what conjugate gradients need, and their sums in double precision; one patch's activations."""
     config = network_config(params, _network("ct"))
-    return network_bytes(sizes, params, config, volumes=14, measurements=2)
+    return network_bytes(sizes, params, config, volumes=14, measurements=1)
 
 
 def _memory_ram(sizes: Sizes, params: RAMParams) -> int:
