@@ -33,6 +33,7 @@ from napari_unroll.methods.problem import Learning, Method, MethodParams, Proble
 from napari_unroll.methods.residual import Residual
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.methods.steps.final import DESCRIPTION, FinalStep, with_final_step, with_memory_of_step
+from napari_unroll.methods.steps.gradient import GradientStepConfig
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.methods.weights import find, load, select_weights
@@ -110,8 +111,13 @@ class EquilibriumParams(NetworkParams):
 
 KEPT_VOLUMES = 4
 """Inputs and answers of all patches, which overlap, for those that may be left out."""
+HELD = {"real": 14, "complex": 22}
+"""Volumes that networks with data steps hold beside activations and transforms; as all counts here as measured
+(``benchmarks/memory.py``)."""
+FOR_INVERSE, FOR_ALL_LAGS = 19, 5
+"""What gradient steps of real volumes hold more: with a preconditioner, and with an Ñ whose kernel has all lags of the volume."""
 SPLIT_VOLUMES = {"real": 20, "complex": 2}
-"""What ADMM holds beside others; as all counts here as measured (``benchmarks/memory.py``)."""
+"""What ADMM holds more."""
 TRANSFORMS = {"resolvent": 28, "norm": 30}
 """Real volumes that are transformed at once: by the inverse of a resolvent, on a grid of 1.5 times the edge, and by Ñ of all lags,
 of twice the edge, for its norm."""
@@ -424,11 +430,11 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
 
 def _held(config: NetworkConfig, all_lags: bool) -> int:
     """Volumes beside the activations and transforms; ``all_lags``: the kernel of Ñ has those of the volume."""
-    split = SPLIT_VOLUMES if config.iteration == "admm" else {"real": 0, "complex": 0}
-    if config.prior.complex_valued:
-        return split["complex"] + 22
-    preconditioned = getattr(config.data_step, "preconditioner", None) is not None
-    return split["real"] + 14 + (19 if preconditioned else 5 * (all_lags and not _is_resolvent(config)))
+    kind, step = "complex" if config.prior.complex_valued else "real", config.data_step
+    volumes = HELD[kind] + (SPLIT_VOLUMES[kind] if config.iteration == "admm" else 0)
+    if kind == "complex" or not isinstance(step, GradientStepConfig):
+        return volumes
+    return volumes + (FOR_ALL_LAGS * all_lags if step.preconditioner is None else FOR_INVERSE)
 
 
 def _transformed(config: NetworkConfig, all_lags: bool) -> int:
