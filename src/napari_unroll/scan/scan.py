@@ -51,14 +51,17 @@ def once_per_scan(function: Callable[[Scan], T]) -> Callable[[Scan], T]:
 
 
 def once_per_array(holds: Callable[[np.ndarray], bool]) -> Callable[[np.ndarray], bool]:
-    """The same question, asked once of every array of which it holds.
+    """The same question, asked once of every array of which it holds and that nobody can write.
 
-    Copies of a scan on another grid or geometry share its arrays, which may be tens of GB in a file, and none changes them.
+    Copies of a scan on another grid or geometry share its arrays, which may be tens of GB in a file. Others may have changed
+    meanwhile, such as those of layers.
     """
     known: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()
 
     @wraps(holds)
     def remembered(array: np.ndarray) -> bool:
+        if array.flags.writeable:
+            return holds(array)
         if known.get(id(array)) is not array and holds(array):
             known[id(array)] = array
         return known.get(id(array)) is array
