@@ -42,9 +42,12 @@ def photons(scan: Scan) -> Estimate | None:
     p = some_views(scan.measurements)
     if p.shape[2] < 5:
         return None
-    deviation = min(_on_thin_rays(p), _in_quiet_blocks(p), key=lambda found: found.value)
+    detail, mean = _differences(p)
+    thinnest = np.quantile(mean, THIN)
+    deviation = min(_on_thin_rays(detail, mean, thinnest), _in_quiet_blocks(p), key=lambda found: found.value)
     n = min(deviation.value**-2, MOST) if deviation.value > 0 else MOST
-    return Estimate(n, 2 * n * deviation.relative_error, is_limit=not _sees_air(p)) if n >= FEWEST else None
+    sees_air = bool(thinnest <= AIR * mean.max())
+    return Estimate(n, 2 * n * deviation.relative_error, is_limit=not sees_air) if n >= FEWEST else None
 
 
 def some_views(p: np.ndarray) -> np.ndarray:
@@ -52,18 +55,11 @@ def some_views(p: np.ndarray) -> np.ndarray:
     return p[:: -(-p.size // MOST_PIXELS)]
 
 
-def _on_thin_rays(p: np.ndarray) -> Estimate:
-    """1 / √N from the differences of pixels where these mean least."""
-    detail, mean = _differences(p)
-    thin = mean <= np.quantile(mean, THIN)
+def _on_thin_rays(detail: np.ndarray, mean: np.ndarray, thinnest: float) -> Estimate:
+    """1 / √N from the differences of pixels where these mean ``thinnest`` at most."""
+    thin = mean <= thinnest
     white = np.abs(detail[thin] * np.exp(-0.5 * np.clip(mean[thin], -2, 20))) / NORMAL_MAD
     return jackknife(lambda values: float(np.median(values)), white)
-
-
-def _sees_air(p: np.ndarray) -> bool:
-    """Whether the thin rays passed beside the object."""
-    _, mean = _differences(p)
-    return bool(np.quantile(mean, THIN) <= AIR * mean.max())
 
 
 def _differences(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
