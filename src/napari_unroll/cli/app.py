@@ -313,7 +313,7 @@ def _checked_geometry(scan: Any) -> dict[str, Any]:
     found = run_with_progress(lambda stop: check_geometry(scan, stop), "geometry check").result
     facts = {"verdict": found.verdict, "correlation": found.correlation, "residual": found.residual}
     mend = {"mended by": f"reconstruct --edit axis_shift_px={found.shift_px:.2f}"}
-    return facts | (mend if found.axis_is_off and not found.reversed_ else {})
+    return facts | (mend if found.axis_is_off else {})
 
 
 def _edge(text: str) -> int | str:

@@ -50,7 +50,7 @@ class GeometryBox(parts.Section):
         self.check = check
         for widget in (self.verdict, self.view, self.numbers):
             widget.setVisible(check is not None)
-        self.correct.setVisible(check is not None and check.axis_is_off and not check.reversed_)
+        self.correct.setVisible(check is not None and check.axis_is_off)
         if check is None:
             self.overlay.show_images({})
             return

@@ -76,7 +76,7 @@ class GeometryCheck:
     @property
     def axis_is_off(self) -> bool:
         """Whether another place of the axis fits better than the search can err, at angles that are right."""
-        return abs(self.shift_px) > self.tolerance_px and self.range_factor == 1
+        return abs(self.shift_px) > self.tolerance_px and self.range_factor == 1 and not self.reversed_
 
     @property
     def verdict(self) -> str:
