@@ -96,11 +96,12 @@ def plan_for(name: str, scan: Scan, folder: Path) -> Plan:
     A patch's mirror images take their turns in the same memory, so there are none.
     """
     method = get(name)
-    is_search = method.learning is not None and own_network(method, scan).equilibrium is not None
+    network = None if method.learning is None else own_network(method, scan)
+    is_search = network is not None and network.equilibrium is not None
     few = {"n_iterations": LEAST["max_evaluations"] if is_search else N_ITERATIONS, "self_ensemble": False}
     params: dict[str, Any] = {choice: value for choice, value in few.items() if choice in method.params.model_fields}
-    if method.learning is not None and (solves(method, scan) or not is_shipped(method, scan)):
-        params["weights"] = str(untrained(method, scan, folder))
+    if network is not None and (solves(network) or not is_shipped(method, scan)):
+        params["weights"] = str(untrained(network, name, folder))
     return resolve(Choices(method=name, params=params, device="cpu"), scan)
 
 
@@ -122,17 +123,16 @@ def own_network(method: Method, scan: Scan) -> NetworkConfig:
     return config
 
 
-def solves(method: Method, scan: Scan) -> bool:
+def solves(config: NetworkConfig) -> bool:
     """Whether it seeks fixed points, or solves for its data steps: in many steps, which hold as much as a few."""
-    config = own_network(method, scan)
     return config.seeks_fixed_points or isinstance(config.data_step, ResolventStepConfig)
 
 
-def untrained(method: Method, scan: Scan, folder: Path) -> Path:
-    """Random weights of the method's own architecture, shortened."""
+def untrained(config: NetworkConfig, name: str, folder: Path) -> Path:
+    """Random weights of the architecture, shortened."""
     torch.manual_seed(0)
-    path = folder / f"{method.name}.safetensors"
-    save_network(Network(shortened(own_network(method, scan))), path, method.name)
+    path = folder / f"{name}.safetensors"
+    save_network(Network(shortened(config)), path, name)
     return path
 
 
