@@ -48,7 +48,8 @@ from napari_unroll.pipeline.summary import paragraph
 from napari_unroll.scan.phantoms import HELD_OUT_SEED, random_volume
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.options import TrainOptions
-from napari_unroll.training.samples import PatchSampler, SampleStore, build_sample
+from napari_unroll.training.sampler import PatchSampler
+from napari_unroll.training.samples import SampleStore, build_sample
 from napari_unroll.training.tasks.patch import PatchTask
 from napari_unroll.training.trainer import Trainer, new_network
 

@@ -14,7 +14,8 @@ from napari_unroll.pipeline.params import build
 from napari_unroll.training import session, trainer
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.sampler import PatchSampler
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.tasks.patch import PatchTask
 from napari_unroll.training.tasks.task import Task
 

@@ -22,7 +22,8 @@ from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import sample_cone_beam
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.training.options import TrainOptions
-from napari_unroll.training.samples import PatchSampler, build_sample
+from napari_unroll.training.sampler import PatchSampler
+from napari_unroll.training.samples import build_sample
 from napari_unroll.training.tasks.patch import PatchTask
 
 WEIGHTS = "cone-beam"

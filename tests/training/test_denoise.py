@@ -19,7 +19,7 @@ from napari_unroll.training.building import clean_volumes
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.samples import PatchSampler
+from napari_unroll.training.sampler import PatchSampler
 from napari_unroll.training.session import train
 from napari_unroll.training.symmetries import CUBE
 from napari_unroll.training.tasks.denoise import DenoiseTask, noise_like

@@ -20,7 +20,8 @@ from napari_unroll.training.contexts import Contexts, Trajectory
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.sampler import PatchSampler
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.session import train
 from napari_unroll.training.tasks.patch import PatchTask
 from napari_unroll.training.trainer import Trainer

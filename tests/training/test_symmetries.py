@@ -8,7 +8,8 @@ from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
 from napari_unroll.physics.samples import cone_beam_setup
 from napari_unroll.physics.xray import XRay
-from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.sampler import PatchSampler
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.scanners import cone_beam_scanner, generated_scan, multi_coil_scanner
 from napari_unroll.training.symmetries import CUBE, IDENTITY, Symmetry, find_symmetries
 

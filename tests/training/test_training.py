@@ -27,7 +27,8 @@ from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.plan import TrainingPlan
 from napari_unroll.training.precision import low_precision
-from napari_unroll.training.samples import Batch, PatchSampler, SampleStore
+from napari_unroll.training.sampler import Batch, PatchSampler
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.scanners import cone_beam_scanner, generated_scan, multi_coil_scanner
 from napari_unroll.training.tasks.patch import InContext, PatchTask
 from napari_unroll.training.trainer import Trainer, new_network, schedule

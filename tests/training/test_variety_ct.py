@@ -18,7 +18,8 @@ from napari_unroll.training.card import model_card
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.objects import GENERATORS, generated
 from napari_unroll.training.plan import Noise, TrainingPlan
-from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.sampler import PatchSampler
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.scanners import XRayScanner, generated_scan
 from napari_unroll.training.variety_ct import BEAMS, CUT, VOXEL_MM, drawn_xray_scanner
 

@@ -19,7 +19,8 @@ from napari_unroll.training.building import Operators, build, local_problems
 from napari_unroll.training.card import model_card
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.plan import Noise, TrainingPlan
-from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.sampler import PatchSampler
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.scanners import generated_scan
 from napari_unroll.training.start_from import grown
 from napari_unroll.training.variety_mri import DrawnCoilScanner, recoloured, with_estimated_maps

@@ -58,7 +58,7 @@ class TrainingState:
         """Write the state."""
         state = {name: getattr(trainer, name).state_dict() for name in MODULES}
         state |= {name: getattr(trainer, name) for name in NUMBERS}
-        state |= {"rng": json.dumps(trainer.task.rng.bit_generator.state), "torch_rng": torch.get_rng_state()}
+        state |= {"sampler": trainer.task.sampler.state_dict(), "torch_rng": torch.get_rng_state()}
         with replacing(self.path, overwrite=True) as new:
             write_sealed(new, MARK, state)
             if self.path.is_file():
@@ -82,8 +82,10 @@ class TrainingState:
                 continue
             content = _content(path)
             if content is not None:
-                _restore(trainer, content, path)
-                return f"{' and '.join(damaged)} is damaged; going on from step {trainer.step}." if damaged else ""
+                n_lost = _restore(trainer, content, path)
+                lost = [f"{n_lost} of the volumes in use are damaged; others are drawn."] if n_lost else []
+                before = [f"{' and '.join(damaged)} is damaged; going on from step {trainer.step}."] if damaged else []
+                return " ".join(before + lost)
             damaged.append(path.name)
         return f"{' and '.join(damaged)} cannot be read, it is damaged: training begins anew." if damaged else ""
 
@@ -98,14 +100,15 @@ def _content(path: Path) -> bytes | None:
     return content
 
 
-def _restore(trainer: Resumable, content: bytes, path: Path) -> None:
+def _restore(trainer: Resumable, content: bytes, path: Path) -> int:
+    """Go on from what was saved; returns how many of the sampler's open volumes were lost."""
     try:
         state = torch.load(io.BytesIO(content), map_location=trainer.device, weights_only=True)
         for name in MODULES:
             getattr(trainer, name).load_state_dict(state[name])
         for name in NUMBERS:
             setattr(trainer, name, type(getattr(trainer, name))(state[name]))
-        trainer.task.rng.bit_generator.state = json.loads(state["rng"])
         torch.set_rng_state(state["torch_rng"].cpu())
+        return trainer.task.sampler.load_state_dict(state["sampler"] if "sampler" in state else {"rng": state["rng"]})
     except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path.name} is no training state of this network; remove it to start anew.") from error

@@ -1,4 +1,4 @@
-"""Training samples: pairs of volumes from which local problems are cut at random patches.
+"""Training samples: the volumes that local problems are cut from, and their store.
 
 A sample for local problems holds the truth x* and the start x_0 (FDK, zero-filled or a short total-variation run) with
 their residual images r* = Aᴴ(y − A x*) and r_0 = Aᴴ(y − A x_0), from which the contexts of its local problems follow (see
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ import torch
 import zarr
 
 from napari_unroll.errors import FileFormatError, ScanError, UnrollError
-from napari_unroll.events import Box, result_of
+from napari_unroll.events import result_of
 from napari_unroll.interrupt import check
 from napari_unroll.io.atomic import replacing, write_text
 from napari_unroll.io.checksums import digest, is_unchanged
-from napari_unroll.methods.algorithms.network import USUAL_NOISE, NetworkConfig, noise_told
+from napari_unroll.methods.algorithms.network import NetworkConfig, noise_told
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
@@ -32,28 +31,11 @@ from napari_unroll.normal import storage
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.scan.scan import Scan
-from napari_unroll.training.contexts import NO_CONTEXTS, TRUE_CONTEXTS, Contexts, Volumes, noise_of
+from napari_unroll.training.contexts import Volumes
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
 
 Sample = tuple[Volumes, int]
 """The volumes of a sample by name, and its scanner."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Local problems of one scanner: tensors (batch, 1, z, y, x) divided by each scan's intensity scale.
-
-    ``contexts`` and ``residuals`` hold one tensor per iteration; the last one stands for all later iterations.
-    """
-
-    scanner: int
-    boxes: list[Box]
-    truth: torch.Tensor
-    start: torch.Tensor
-    contexts: list[torch.Tensor]
-    residuals: list[torch.Tensor]
-    noise: torch.Tensor | float = USUAL_NOISE
-    """Of every scan, relative to its brightest voxel: (batch, 1, 1, 1, 1)."""
 
 
 def build_sample(scan: Scan, physics: VolumePhysics, network: NetworkConfig, factors: NormalFactors) -> Volumes:
@@ -167,102 +149,3 @@ class SampleStore:
             return tuple(Symmetry(tuple(axes), tuple(flips)) for axes, flips in kept["symmetries"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise FileFormatError(f"{path} is damaged ({error}); the scanner is fitted again.") from error
-
-
-class PatchSampler:
-    """Draws batches of random patches, all of one scanner, from the samples that there are; they may become more.
-
-    ``symmetries`` are those of each scanner; without them samples are used as they are. Complex samples also get a
-    random global phase then.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        patch_size: Sequence[int],
-        seed: int,
-        symmetries: Sequence[Sequence[Symmetry]] | None = None,
-    ) -> None:
-        self._samples = samples
-        self._by_scanner: dict[int, list[int]] = {}
-        self._n_known = 0
-        self._patch_size = patch_size
-        self._symmetries = symmetries
-        self._open: dict[tuple[int, int], _Visit] = {}
-        self.rng = np.random.default_rng(seed)
-
-    def draw(self, batch_size: int, device: torch.device | str = "cpu", contexts: Contexts = TRUE_CONTEXTS) -> Batch:
-        """A batch from a random scanner, patches at uniformly random places."""
-        scanner, boxes, noise, (truth, start, *rest) = self._draw(batch_size, device, contexts)
-        return Batch(scanner, boxes, truth, start, rest[: len(rest) // 2], rest[len(rest) // 2 :], noise)
-
-    def draw_clean(self, batch_size: int, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Patches of true volumes alone, (batch, 1, z, y, x)."""
-        _, _, _, (truth,) = self._draw(batch_size, device, NO_CONTEXTS)
-        return truth
-
-    def _draw(
-        self, batch_size: int, device: torch.device | str, contexts: Contexts
-    ) -> tuple[int, list[Box], torch.Tensor, list[torch.Tensor]]:
-        self._look_for_more()
-        scanner = int(self.rng.choice(sorted(self._by_scanner)))
-        boxes, cuts, noise = [], [], []
-        for _ in range(batch_size):
-            visit = self._visit(scanner, contexts)
-            noise.append(visit.noise)
-            box, patch = self._patch(visit.volumes, scanner)
-            boxes.append(box)
-            # a copy: numpy calls a flipped axis of one voxel contiguous, torch does not
-            cuts.append([torch.from_numpy(values.copy()) for values in patch])
-        told = torch.tensor(noise, dtype=torch.float32, device=device).reshape(-1, 1, 1, 1, 1)
-        return scanner, boxes, told, [torch.stack(parts)[:, None].to(device) for parts in zip(*cuts, strict=True)]
-
-    def _look_for_more(self) -> None:
-        """Samples that came since the last batch. Raises ScanError where there are none at all."""
-        for i in range(self._n_known, len(self._samples)):
-            self._by_scanner.setdefault(self._samples[i][1], []).append(i)
-        self._n_known = len(self._samples)
-        if not self._n_known:
-            raise ScanError("There are no training samples; build some first.")
-
-    def _visit(self, scanner: int, contexts: Contexts) -> _Visit:
-        """One of the open samples, or of a new one where it was used up."""
-        place = int(self.rng.integers(contexts.n_open))
-        visit = self._open.get((scanner, place))
-        if visit is None or visit.left < 1:
-            volumes, _ = self._samples[int(self.rng.choice(self._by_scanner[scanner]))]
-            estimates, residuals = contexts.make(volumes, scanner)
-            known = [volumes[name] for name in ("truth", "start") if name in volumes]
-            noise = noise_of(volumes)
-            visit = _Visit([*known, *estimates, *residuals], contexts.uses, noise)
-            self._open[scanner, place] = visit
-        visit.left -= 1
-        return visit
-
-    def _patch(self, volumes: Sequence[np.ndarray], scanner: int) -> tuple[Box, list[np.ndarray]]:
-        """A random box of the volumes, all turned alike."""
-        box = self._random_box(volumes[0].shape)
-        if self._symmetries is None:
-            return box, [v[box] for v in volumes]
-        known = self._symmetries[scanner]
-        turn = known[int(self.rng.integers(len(known)))]
-        patch = [turn.apply(v)[box] for v in volumes]
-        if volumes[0].dtype.kind == "c":
-            phase = np.complex64(np.exp(2j * np.pi * self.rng.random()))
-            patch = [phase * values for values in patch]
-        return box, patch
-
-    def _random_box(self, shape: Sequence[int]) -> Box:
-        sides = [min(p, n) for p, n in zip(self._patch_size, shape, strict=True)]
-        starts = [int(self.rng.integers(0, n - p + 1)) for p, n in zip(sides, shape, strict=True)]
-        z, y, x = (slice(s, s + p) for s, p in zip(starts, sides, strict=True))
-        return (z, y, x)
-
-
-@dataclass
-class _Visit:
-    """Truth, start, contexts and residuals of a sample, how many patches may still be cut from them, and the scan's noise."""
-
-    volumes: list[np.ndarray]
-    left: int
-    noise: float

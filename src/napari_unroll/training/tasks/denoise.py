@@ -13,7 +13,7 @@ import torch
 from napari_unroll.methods.algorithms.network import Network
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.precision import low_precision
-from napari_unroll.training.samples import PatchSampler
+from napari_unroll.training.sampler import PatchSampler
 
 
 class DenoiseTask:
@@ -22,7 +22,6 @@ class DenoiseTask:
     def __init__(self, sampler: PatchSampler, options: TrainOptions, device: str = "cpu") -> None:
         self.sampler, self.options, self.device = sampler, options, device
         self.low_precision = low_precision(options.precision, device)
-        self.rng = sampler.rng
 
     def begin(self, average: Network) -> None:
         """It needs nothing of the averaged network."""
@@ -31,7 +30,7 @@ class DenoiseTask:
         """Mean absolute error of the cleaned patches, each divided by its σ so that all levels weigh alike."""
         truth = self.sampler.draw_clean(self.options.batch_size, self.device)
         sigma = self._levels(len(truth)).to(truth.device)
-        noisy = truth + sigma * noise_like(truth, int(self.rng.integers(2**63)))
+        noisy = truth + sigma * noise_like(truth, int(self.sampler.rng.integers(2**63)))
         low = self.low_precision
         with torch.autocast(torch.device(self.device).type, low, enabled=low is not None):
             cleaned = network.prior(0)(noisy, sigma)
@@ -40,7 +39,7 @@ class DenoiseTask:
     def _levels(self, n: int) -> torch.Tensor:
         """σ (batch, 1, 1, 1, 1)."""
         low, high = (math.log(level) for level in self.options.noise_levels)
-        drawn = torch.from_numpy(self.rng.uniform(low, high, n)).float().exp()
+        drawn = torch.from_numpy(self.sampler.rng.uniform(low, high, n)).float().exp()
         return drawn[:, None, None, None, None]
 
 

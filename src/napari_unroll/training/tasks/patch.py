@@ -20,7 +20,7 @@ from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.training.contexts import START_CONTEXTS, TRUE_CONTEXTS, Contexts, Trajectory, follows_trajectory
 from napari_unroll.training.options import TrainOptions
 from napari_unroll.training.precision import low_precision
-from napari_unroll.training.samples import Batch, PatchSampler
+from napari_unroll.training.sampler import Batch, PatchSampler
 
 N_OPEN = 4
 """Samples per scanner whose trajectories are held at a time."""
@@ -59,7 +59,6 @@ class PatchTask:
         self.factors = [f.to(device) for f in factors]
         self.operators = operators_for(options.partition, self.factors, physics)
         self.low_precision = low_precision(options.precision, device)
-        self.rng = sampler.rng
         self._contexts = START_CONTEXTS if options.context == "start" else TRUE_CONTEXTS
 
     def begin(self, average: Network) -> None:

@@ -10,7 +10,8 @@ from napari_unroll.training.building import Operators, SamplePool, build, clean_
 from napari_unroll.training.contexts import follows_trajectory
 from napari_unroll.training.dataset import DatasetSplit
 from napari_unroll.training.plan import TrainingPlan
-from napari_unroll.training.samples import PatchSampler, SampleStore
+from napari_unroll.training.sampler import PatchSampler, VisitFiles
+from napari_unroll.training.samples import SampleStore
 from napari_unroll.training.symmetries import CUBE, Symmetry
 from napari_unroll.training.tasks.denoise import DenoiseTask
 from napari_unroll.training.tasks.patch import PatchTask
@@ -49,7 +50,7 @@ def _patches(
     is_damaged = not all(operators.is_known(i) for i in scanners)
     is_needed = follows_trajectory(plan.network, options) or options.partition != "approximated" or is_damaged
     physics = operators.all_physics(used) if is_needed else ()
-    sampler = _sampler(plan, pool, [operators.symmetries(i) for i in scanners])
+    sampler = _sampler(plan, store, pool, [operators.symmetries(i) for i in scanners])
     task = PatchTask(sampler, [operators.factors(i) for i in scanners], options, physics, device)
     return Prepared(task, HeldOut(held_out), making)
 
@@ -62,7 +63,7 @@ def _volumes(
     making = build(store, split.training, clean_volumes, pool)
     yield from _one_of_each(making, split)
     flips = tuple(s for s in CUBE if s.axes == (0, 1, 2))
-    sampler = _sampler(plan, pool, [flips] * len(split.scanners))
+    sampler = _sampler(plan, store, pool, [flips] * len(split.scanners))
     held_out = []
     for i, spec in enumerate(split.held_out):
         held_out.append(clean_volumes(spec)["truth"])
@@ -79,10 +80,13 @@ def _one_of_each(making: Iterator[Progress | Warned], split: DatasetSplit) -> It
             return
 
 
-def _sampler(plan: TrainingPlan, samples: SamplePool, symmetries: Sequence[tuple[Symmetry, ...]]) -> PatchSampler:
+def _sampler(
+    plan: TrainingPlan, store: SampleStore, samples: SamplePool, symmetries: Sequence[tuple[Symmetry, ...]]
+) -> PatchSampler:
     options = plan.options
     size = WHOLE if options.partition == "global" else options.patch_size
-    return PatchSampler(samples, size, options.seed, symmetries if options.augment else None)
+    turns, files = symmetries if options.augment else None, VisitFiles(store.folder / "visits")
+    return PatchSampler(samples, size, options.seed, turns, files)
 
 
 PREPARE: dict[str, Prepare] = {"patch": _patches, "denoise": _volumes}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from napari_unroll.methods.algorithms.network import Network
+from napari_unroll.training.sampler import PatchSampler
 
 
 class Task(Protocol):
-    """Draws batches and judges a network by them. ``rng`` is the state that a resumed training goes on from."""
+    """Draws batches and judges a network by them. What ``sampler`` is at, a resumed training goes on from."""
 
-    rng: np.random.Generator
+    sampler: PatchSampler
 
     def begin(self, average: Network) -> None:
         """The averaged network, which lags behind the trained one, for tasks that show it what it makes itself."""
