@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -191,6 +192,18 @@ def blurred_deviation(scan: Scan) -> float | None:
     """
     sigma = sample_deviation(scan)
     return None if sigma is None else sigma.value / _brightest(scan, BLURRED)
+
+
+def noise_of_images(scan: Scan) -> float:
+    """Deviation of the noise of Aᴴy / μ, μ the mean eigenvalue of AᴴA, over that of the samples of k-space, without weights.
+
+    √R, for weights w √(n Σ w²) / Σ w with n voxels.
+    """
+    if isinstance(scan.geometry, CartesianSampling):
+        return float(scan.geometry.acceleration**0.5)
+    assert isinstance(scan.geometry, NonCartesianSampling)
+    weights = np.asarray(scan.geometry.weights)
+    return math.sqrt(math.prod(scan.grid.shape) * float(np.square(weights).sum())) / float(weights.sum())
 
 
 def _brightest(scan: Scan, radius: float) -> float:

@@ -16,9 +16,13 @@ from napari_unroll.methods.algorithms.half_quadratic import (
     data_weight,
     half_quadratic,
     noise_levels,
+    noise_of,
+    strength_of,
 )
 from napari_unroll.methods.classical.strength import mean_eigenvalue
 from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.physics.samples import sample_multicoil
+from napari_unroll.scan.kspace_noise import blurred_deviation
 from tests.methods import tiny
 
 TIGHT = {"tolerance": 1e-6, "n_inner": 200, "noise": 0.05, "strength": 0.23}
@@ -69,6 +73,22 @@ def test_levels_fall_and_weights_rise(n):
     weights = [data_weight(0.23, 3.0, 0.01, level) for level in levels]
     assert all(b > a for a, b in pairwise(weights))
     assert weights[-1] == pytest.approx(0.23 * 3.0)
+
+
+def test_the_last_level_follows_the_noise_of_k_space_and_the_weight_its_acceleration():
+    """w_k = 0.23 μ R (σ_n / σ_k)²: of samples whose AᴴA has eigenvalues 0 and 1, that of the paper."""
+    noisy, noisier = (sample_multicoil((1, 32, 32), acceleration=4, noise=noise) for noise in (0.01, 0.04))
+    assert 2.5 < noise_of(noisier) / noise_of(noisy) < 4.5
+    assert noise_of(noisy) == pytest.approx(0.8 * blurred_deviation(noisy))
+    mean = mean_eigenvalue(tiny.problem(noisy).physics)
+    assert strength_of(noisy) * mean == pytest.approx(0.23, rel=0.05)
+    assert noise_of(tiny.cone()) == 0.02
+    assert strength_of(tiny.cone()) == 100
+
+
+def test_levels_stay_where_denoisers_were_trained():
+    quiet, loud = (sample_multicoil((1, 64, 64), acceleration=2, noise=noise) for noise in (0, 1))
+    assert [noise_of(quiet), noise_of(loud)] == [0.003, 0.1]
 
 
 @pytest.mark.parametrize("name", ["ct", "mri"])

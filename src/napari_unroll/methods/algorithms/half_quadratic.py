@@ -24,16 +24,24 @@ from napari_unroll.methods.algorithms.reconstruct import NetworkParams
 from napari_unroll.methods.classical.strength import mean_eigenvalue
 from napari_unroll.methods.patchwise import Stage, grid_of
 from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.steps.final import DESCRIPTION, FinalStep
 from napari_unroll.methods.steps.prox import proximal_steps
 from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.scan.kspace_noise import blurred_deviation, noise_of_images
+from napari_unroll.scan.scan import Scan
 
 FIRST_NOISE = 49 / 255
 """σ_0 of the paper, for images between 0 and 1."""
 DEFAULT_NOISE = {"ct": 0.02, "mri": 0.02, "image": 0.01}
+"""σ_n for ``auto`` where the noise is not measured."""
+SHARE_OF_NOISE, NOISE_LEVELS = 0.8, (0.003, 0.1)
+"""σ_n for ``auto`` over the measured noise of k-space, relative to the brightest voxel of a blurred image, and its limits
+(docs/decisions/denoiser_noise.md)."""
 DEFAULT_STRENGTH = {"ct": 100.0, "mri": 0.23, "image": 2.0}
-"""λ for ``auto``: that of the paper for MRI, whose AᴴA is near a projection. A cone beam's AᴴA has many small eigenvalues, along
-which a data step of little weight is noise; of 0.23, 2, 10, 30, 100 and 500, with σ_n of 0.01 to 0.03, the fifth was best
-(one walnut, 48³, 50 views). Images (96², one seed): of 0.23, 2, 10 and 30 with σ_n of 0.01 to 0.04 the second with 0.01."""
+"""λ for ``auto``. For MRI that of the paper, times R, for σ_n is the noise of the samples and that of Aᴴy / μ is √R of it. A cone
+beam's AᴴA has many small eigenvalues, along which a data step of little weight is noise; of 0.23, 2, 10, 30, 100 and 500, with σ_n
+of 0.01 to 0.03, the fifth was best (one walnut, 48³, 50 views). Images (96², one seed): of 0.23, 2, 10 and 30 with σ_n of 0.01 to
+0.04 the second with 0.01."""
 
 
 class Denoiser(Protocol):
@@ -46,6 +54,8 @@ class Denoiser(Protocol):
 class HalfQuadraticParams(NetworkParams):
     """Choices of half-quadratic splitting with a denoiser."""
 
+    final_data_step: FinalStep = Field("auto", description=DESCRIPTION)
+
     self_ensemble: bool = Field(
         False,
         description="Every pass of the denoiser is the mean over the patch and its three mirror images, in four times its time.",
@@ -54,7 +64,7 @@ class HalfQuadraticParams(NetworkParams):
     noise: Annotated[float, Field(gt=0, le=1)] | Literal["auto"] = Field(
         "auto",
         description="σ of the noise that the data leave in the volume, relative to the volume's scale: the denoiser's last "
-        "level. More is smoother.",
+        "level. More is smoother; auto: by modality, for MRI by the noise of its samples.",
     )
     first_noise: float = Field(
         round(FIRST_NOISE, 4), gt=0, le=1, description="The denoiser's first level, relative to the volume's scale."
@@ -71,6 +81,18 @@ class HalfQuadraticParams(NetworkParams):
 def noise_levels(n: int, first: float, last: float) -> list[float]:
     """σ_0 … σ_{n−1}, falling geometrically; one iteration has the last level."""
     return [float(s) for s in np.geomspace(max(first, last), last, n)] if n > 1 else [last]
+
+
+def noise_of(scan: Scan) -> float:
+    """σ_n for ``auto``: what suits the scan's noise where k-space tells it, else what suits the modality."""
+    noise, (least, most) = blurred_deviation(scan), NOISE_LEVELS
+    return DEFAULT_NOISE[scan.modality] if noise is None else min(max(SHARE_OF_NOISE * noise, least), most)
+
+
+def strength_of(scan: Scan) -> float:
+    """λ for ``auto``."""
+    strength = DEFAULT_STRENGTH[scan.modality]
+    return strength * noise_of_images(scan) ** 2 if scan.modality == "mri" else strength
 
 
 def data_weight(strength: float, mean: float, noise: float, level: float) -> float:
@@ -93,7 +115,7 @@ class _Splitting:
     def noise(self) -> float:
         """σ_n."""
         asked = self.params.noise
-        return DEFAULT_NOISE[self.problem.scan.modality] if asked == "auto" else asked
+        return noise_of(self.problem.scan) if asked == "auto" else asked
 
     @property
     def levels(self) -> list[float]:
@@ -103,7 +125,7 @@ class _Splitting:
     def weight(self, k: int) -> float:
         """w_k."""
         asked = self.params.strength
-        strength = DEFAULT_STRENGTH[self.problem.scan.modality] if asked == "auto" else asked
+        strength = strength_of(self.problem.scan) if asked == "auto" else asked
         return data_weight(strength, self.mean, self.noise, self.levels[k])
 
     def data_step(self, z: torch.Tensor, k: int) -> Generator[Event, None, torch.Tensor]:

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -19,10 +17,8 @@ from napari_unroll.methods.classical.strength import Strength, mean_eigenvalue, 
 from napari_unroll.methods.classical.total_variation import TotalVariation
 from napari_unroll.methods.problem import Problem
 from napari_unroll.physics.laws import norm
-from napari_unroll.scan.geometry import CartesianSampling
-from napari_unroll.scan.kspace_noise import blurred_deviation
+from napari_unroll.scan.kspace_noise import blurred_deviation, noise_of_images
 from napari_unroll.scan.scan import Scan
-from napari_unroll.scan.trajectories import NonCartesianSampling
 
 STRENGTHS_OF_NOISE = (1e-3, 0.05)
 """Limits of the strength for ``auto`` where the noise of k-space is known."""
@@ -71,17 +67,8 @@ def auto_strength(scan: Scan) -> float:
     noise, (least, most) = blurred_deviation(scan), STRENGTHS_OF_NOISE
     if noise is None:
         return DEFAULT_STRENGTH[scan.modality]
-    share = min(1.0, _noise_of_images(scan) / ACCELERATION_OF_NOISE**0.5)
+    share = min(1.0, noise_of_images(scan) / ACCELERATION_OF_NOISE**0.5)
     return min(max(share * noise, least), most)
-
-
-def _noise_of_images(scan: Scan) -> float:
-    """Deviation of the noise of Aᴴy / μ over that of the samples of k-space: √R, for weights w √(n Σ w²) / Σ w with n voxels."""
-    if isinstance(scan.geometry, CartesianSampling):
-        return scan.geometry.acceleration**0.5
-    assert isinstance(scan.geometry, NonCartesianSampling)
-    weights = np.asarray(scan.geometry.weights)
-    return math.sqrt(math.prod(scan.grid.shape) * float(np.square(weights).sum())) / float(weights.sum())
 
 
 def objective(problem: Problem, params: TVObjectiveParams) -> Generator[Event, None, TVObjective]:
