@@ -1,11 +1,13 @@
 """Scanners drawn widely, and networks that are told the noise."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from napari_unroll.events import result_of
-from napari_unroll.methods.algorithms.network import USUAL_NOISE, Network, NetworkConfig, noise_told
+from napari_unroll.methods.algorithms.network import USUAL_NOISE, Network, NetworkConfig
 from napari_unroll.methods.classical.tv_objective import auto_strength
 from napari_unroll.methods.networks.dncnn import DnCNNConfig
 from napari_unroll.methods.networks.drunet import DRUNetConfig
@@ -14,13 +16,15 @@ from napari_unroll.methods.steps.gradient import GradientStepConfig
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.physics.build import build_physics
+from napari_unroll.scan.kspace_noise import blurred_deviation, sample_deviation
+from napari_unroll.scan.noise import relative_noise
 from napari_unroll.scan.phantoms import brain
 from napari_unroll.training.building import Operators, build, local_problems
 from napari_unroll.training.card import model_card
 from napari_unroll.training.dataset import split_dataset
 from napari_unroll.training.plan import Noise, TrainingPlan
 from napari_unroll.training.sampler import PatchSampler
-from napari_unroll.training.samples import SampleStore
+from napari_unroll.training.samples import SampleStore, build_sample
 from napari_unroll.training.scanners import generated_scan
 from napari_unroll.training.start_from import grown
 from napari_unroll.training.variety_mri import DrawnCoilScanner, recoloured, with_estimated_maps
@@ -92,10 +96,27 @@ def test_samples_know_the_noise_that_is_told(tmp_path):
     assert len(split.scanners) == 3
     assert {spec.scanner for spec in split.held_out}.isdisjoint({spec.scanner for spec in split.training})
     list(build(store, split.training, local_problems(Operators(store, "cpu"), plan.network)))
-    told = [noise_told(plan.network, spec.make()) for spec in split.training]
+    told = [put_in(spec.make()) for spec in split.training]
     batch = PatchSampler([store.load(i) for i in range(2)], (1, 16, 16), 0).draw(1)
     assert batch.noise.shape == (1, 1, 1, 1, 1)
-    assert float(batch.noise) == pytest.approx(told[batch.scanner])
+    assert float(batch.noise) == pytest.approx(told[batch.scanner], rel=1e-3)
+
+
+def test_samples_hold_the_noise_that_was_put_in_not_what_would_be_measured(scans):
+    """Of one coil k-space cannot tell its noise from signal; a training knows it, and its network learns to follow it."""
+    scan = max(scans, key=lambda scan: relative_noise(scan) / put_in(scan))
+    assert relative_noise(scan) > 1.5 * put_in(scan)
+    physics = build_physics(scan, "cpu")
+    sample = build_sample(scan, physics, NETWORK, fit_now(physics, FitOptions(n_test=0)))
+    assert float(sample["noise"]) == pytest.approx(put_in(scan), rel=1e-3)
+
+
+def put_in(scan):
+    """The noise of the samples of a scan, errors of its coil maps among it, as networks are told it."""
+    physics = build_physics(scan, "cpu")
+    noise = measured(scan, "cpu") - physics.A(torch.from_numpy(scan.truth)[None, None])
+    sigma = float(noise.norm()) / math.sqrt(len(scan.csm) * scan.geometry.mask.sum())
+    return blurred_deviation(scan) * sigma / sample_deviation(scan).value
 
 
 def test_the_prior_is_told_more_where_the_scan_is_noisier():

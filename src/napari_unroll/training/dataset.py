@@ -173,7 +173,7 @@ def _of_scans(plan: TrainingPlan) -> DatasetSplit:
 
 def _start(plan: TrainingPlan) -> tuple[object, ...]:
     """What of the network decides how samples begin."""
-    return (plan.network.start_iterations, *("follows noise",) * plan.network.follows_noise)
+    return (plan.network.start_iterations, *("the noise put in",) * plan.network.follows_noise)
 
 
 def _of_file(file: Path, scanner: int) -> SampleSpec:

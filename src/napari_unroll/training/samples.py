@@ -23,13 +23,14 @@ from napari_unroll.events import result_of
 from napari_unroll.interrupt import check
 from napari_unroll.io.atomic import replacing, write_text
 from napari_unroll.io.checksums import digest, is_unchanged
-from napari_unroll.methods.algorithms.network import NetworkConfig, noise_told
+from napari_unroll.methods.algorithms.network import MOST_NOISE, NetworkConfig, noise_told
 from napari_unroll.methods.problem import Problem, measured
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.normal import storage
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.volume_physics import VolumePhysics
+from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.contexts import Volumes
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
@@ -47,13 +48,29 @@ def build_sample(scan: Scan, physics: VolumePhysics, network: NetworkConfig, fac
     truth = torch.as_tensor(true_volume(scan)).to(physics.device, physics.dtype)[None, None]
     problem = Problem(scan=scan, physics=physics, y=y, normal=factors)
     start = result_of(first_estimate(problem, network.start_iterations, network.follows_noise))
+    noise = y - physics.A(truth)
     volumes = {
         "truth": truth,
         "start": start,
-        "residual_truth": physics.A_adjoint(y - physics.A(truth)),
+        "residual_truth": physics.A_adjoint(noise),
         "residual_start": physics.A_adjoint(y - physics.A(start)),
     }
-    return _scaled(volumes, intensity_scale(start)) | {"noise": np.array(noise_told(network, scan), np.float32)}
+    return _scaled(volumes, intensity_scale(start)) | {
+        "noise": np.array(_known_noise(network, scan, noise), np.float32)
+    }
+
+
+def _known_noise(network: NetworkConfig, scan: Scan, noise: torch.Tensor) -> float:
+    """What a network is told, with the ``noise`` that k-space is known to have in training, errors of its coil maps among it.
+
+    K-space itself often tells a limit only, from which nothing is learned (docs/decisions/noise_known.md); X-rays tell their
+    photons, while what the truth leaves of them holds more than noise.
+    """
+    told, found = noise_told(network, scan), measured_noise(scan)
+    if scan.modality != "mri" or not network.follows_noise or found is None or not found.share:
+        return told
+    share = float(noise.norm()) / float(np.linalg.norm(scan.measurements))
+    return min(MOST_NOISE, told * share / found.share)
 
 
 def build_clean_sample(truth: np.ndarray) -> Volumes:
