@@ -180,3 +180,11 @@ def test_a_network_of_slabs_begins_one_of_slices_as_what_it_does_to_equal_slices
     assert flat.config.prior.neighbours == 0
     x = torch.randn(1, 1, 1, 16, 16, dtype=torch.complex64)
     torch.testing.assert_close(flat.denoise(x, 0), slabs.denoise(x.expand(1, 1, 3, 16, 16), 0)[:, :, 1:2])
+
+
+def test_a_card_counts_many_scanners():
+    plan = TrainingPlan(
+        modality="mri", size=40, levels=(2, 6), n_objects=30, n_held_out=1, variety=True, network=NETWORK
+    )
+    card = model_card(plan, split_dataset(plan), Network(plan.network))
+    assert card["trained_on"]["scanners"] == ["31, from drawn coils and mask 0 to drawn coils and mask 30"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from napari_unroll.environment import machine, software
@@ -12,6 +13,8 @@ from napari_unroll.training.variety_mri import COILS
 
 MANY_PLANES = 1000
 """Thicker volumes than those of the training are no other ones: they are cut into patches. Thinner ones are."""
+MOST_NAMES = 20
+"""Of scanners that a card lists."""
 
 
 def model_card(plan: TrainingPlan, split: DatasetSplit, network: Network, **facts: Any) -> dict[str, Any]:
@@ -45,7 +48,12 @@ def _data(plan: TrainingPlan, split: DatasetSplit) -> dict[str, Any]:
     if plan.slices:
         objects = f"generated images and sections of {objects}" if plan.volumes else "generated images"
     source = f"scans in {plan.scans}" if plan.scans else objects
-    return {"scans": len(split.training), "objects": source, "scanners": list(split.scanners)}
+    return {"scans": len(split.training), "objects": source, "scanners": _some(split.scanners)}
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    """The names, or of many how many, the first and the last."""
+    return list(names) if len(names) <= MOST_NAMES else [f"{len(names)}, from {names[0]} to {names[-1]}"]
 
 
 def _domain(plan: TrainingPlan) -> dict[str, Any]:
