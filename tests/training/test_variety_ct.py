@@ -128,7 +128,7 @@ def test_samples_know_the_noise_that_is_told(tmp_path):
     assert len(split.scanners) == 4
     assert {spec.scanner for spec in split.held_out}.isdisjoint({spec.scanner for spec in split.training})
     list(build(store, split.training, local_problems(Operators(store, "cpu"), plan.network)))
-    told = [noise_told(plan.network, spec.make()) for spec in split.training]
+    told = [noise_told(plan.network, spec.make(), 1.0) for spec in split.training]
     assert len(set(told)) == 3
     batch = PatchSampler([store.load(i) for i in range(3)], (1, 16, 16), 0).draw(1)
     assert float(batch.noise) == pytest.approx(told[batch.scanner])
@@ -137,10 +137,10 @@ def test_samples_know_the_noise_that_is_told(tmp_path):
 def test_networks_are_told_the_share_of_the_noise():
     few, many = (XRayScanner("s", s.geometry, s.grid, Noise(photons=(n, n))) for s in [drawn(2)] for n in (1e4, 1e6))
     scans = [generated_scan(s, 2) for s in (few, many)]
-    told = [noise_told(NETWORK, scan) for scan in scans]
+    told = [noise_told(NETWORK, scan, 1.0) for scan in scans]
     assert told[0] == pytest.approx(measured_noise(scans[0]).share)
     assert told[0] == pytest.approx(10 * told[1], rel=0.3)
-    assert noise_told(NETWORK.model_copy(update={"follows_noise": False}), scans[0]) == USUAL_NOISE
+    assert noise_told(NETWORK.model_copy(update={"follows_noise": False}), scans[0], 1.0) == USUAL_NOISE
 
 
 def test_the_card_names_the_wider_domain():

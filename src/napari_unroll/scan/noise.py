@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_unroll.scan.estimate import Estimate, percent, scientific
-from napari_unroll.scan.kspace_noise import blurred_deviation, noise_energy, relative_deviation, sample_deviation
+from napari_unroll.scan.kspace_noise import noise_energy, relative_deviation, sample_deviation
 from napari_unroll.scan.photon_counts import MOST, photons, some_views
 from napari_unroll.scan.scan import Scan, once_per_scan
 
@@ -63,9 +63,13 @@ def _share(y: np.ndarray, energy: float) -> float:
     return float(np.sqrt(energy)) / max(float(np.linalg.norm(y)), 1e-30)
 
 
-def relative_noise(scan: Scan) -> float | None:
-    """One number for networks: ``blurred_deviation`` of k-space, ‖noise‖ / ‖measurements‖ of X-rays, None where unknown."""
+def relative_noise(scan: Scan, scale: float) -> float | None:
+    """One number for networks, None where unknown: of k-space the deviation of a sample over ``scale``, how bright the volume is.
+
+    Of X-rays ‖noise‖ / ‖measurements‖.
+    """
     if scan.modality == "mri":
-        return blurred_deviation(scan)
+        sigma = sample_deviation(scan)
+        return None if sigma is None else sigma.value / scale
     found = measured_noise(scan)
     return None if found is None else found.share

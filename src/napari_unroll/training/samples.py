@@ -10,6 +10,7 @@ sample into several. Arrays live in a zarr store.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.normal import storage
 from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.physics.volume_physics import VolumePhysics
-from napari_unroll.scan.noise import measured_noise
+from napari_unroll.scan.kspace_noise import noise_energy
 from napari_unroll.scan.scan import Scan
 from napari_unroll.training.contexts import Volumes
 from napari_unroll.training.symmetries import IDENTITY, Symmetry
@@ -55,22 +56,20 @@ def build_sample(scan: Scan, physics: VolumePhysics, network: NetworkConfig, fac
         "residual_truth": physics.A_adjoint(noise),
         "residual_start": physics.A_adjoint(y - physics.A(start)),
     }
-    return _scaled(volumes, intensity_scale(start)) | {
-        "noise": np.array(_known_noise(network, scan, noise), np.float32)
-    }
+    scale = intensity_scale(start)
+    known = _known_noise(network, scan, noise, scale)
+    return _scaled(volumes, scale) | {"noise": np.array(known, np.float32)}
 
 
-def _known_noise(network: NetworkConfig, scan: Scan, noise: torch.Tensor) -> float:
+def _known_noise(network: NetworkConfig, scan: Scan, noise: torch.Tensor, scale: float) -> float:
     """What a network is told, with the ``noise`` that k-space is known to have in training, errors of its coil maps among it.
 
     K-space itself often tells a limit only, from which nothing is learned (docs/decisions/noise_known.md); X-rays tell their
     photons, while what the truth leaves of them holds more than noise.
     """
-    told, found = noise_told(network, scan), measured_noise(scan)
-    if scan.modality != "mri" or not network.follows_noise or found is None or not found.share:
-        return told
-    share = float(noise.norm()) / float(np.linalg.norm(scan.measurements))
-    return min(MOST_NOISE, told * share / found.share)
+    if scan.modality != "mri" or not network.follows_noise:
+        return noise_told(network, scan, scale)
+    return min(MOST_NOISE, float(noise.norm()) / math.sqrt(noise_energy(scan, 1.0)) / scale)
 
 
 def build_clean_sample(truth: np.ndarray) -> Volumes:

@@ -33,7 +33,7 @@ from napari_unroll.scan.scan import Scan
 WITHOUT_FIXED_POINT = ("one-pass", "admm")
 """Iterations without one: nothing is repeated, or more than the iterate is."""
 USUAL_NOISE = 0.01
-"""Relative to the brightest voxel: where σ_k alone is told to priors that follow the noise."""
+"""Relative to the intensity scale: where σ_k alone is told to priors that follow the noise."""
 MOST_NOISE = 0.1
 """More than that is not told."""
 AnyDataStep = Annotated[GradientStepConfig | ResolventStepConfig, Field(discriminator="kind")]
@@ -156,12 +156,13 @@ class NetworkConfig(MethodParams):
         return f"K = {self.n_iterations} iterations{shared} {self.prior.title}"
 
 
-def noise_told(config: NetworkConfig, scan: Scan) -> float:
+def noise_told(config: NetworkConfig, scan: Scan, scale: float) -> float:
     """The noise of a scan for networks that follow it; the usual one otherwise or unknown.
 
-    Of k-space relative to the brightest voxel, of X-rays ‖noise‖ / ‖measurements‖: about a hundredth of usual scans both.
+    Of k-space relative to the intensity ``scale`` that the network divides by, of X-rays ‖noise‖ / ‖measurements‖: about a
+    hundredth of usual scans both.
     """
-    found = relative_noise(scan) if config.follows_noise else None
+    found = relative_noise(scan, scale) if config.follows_noise else None
     return USUAL_NOISE if found is None else min(found, MOST_NOISE)
 
 
@@ -211,7 +212,7 @@ class Network(torch.nn.Module):
     def denoise(self, x: torch.Tensor, k: int, noise: torch.Tensor | float = USUAL_NOISE) -> torch.Tensor:
         """D_θ of iteration k, told σ_k and, where it follows the ``noise`` of the scans, by how much they leave the usual.
 
-        ``noise`` is relative to the brightest voxel, one number or one per volume (batch, 1, 1, 1, 1).
+        ``noise`` is that of ``noise_told``, one number or one per volume (batch, 1, 1, 1, 1).
         """
         if self.sigma is None:
             return self.prior(k)(x, 0.0)

@@ -74,7 +74,8 @@ def solve(problem: Problem, params: PnPParams) -> Generator[Event, None, torch.T
     weights = select_weights(NETWORKS[0], problem.scan, params.weights)
     network = load(weights, NETWORKS, problem.y.is_complex(), problem.network_device)
     start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
-    prior = partial(network.denoise, k=0, noise=noise_told(network.config, problem.scan))
+    noise = noise_told(network.config, problem.scan, intensity_scale(start))
+    prior = partial(network.denoise, k=0, noise=noise)
     return (yield from accelerated(problem, params, prior, start))
 
 

@@ -152,7 +152,7 @@ class _Run:
         self.start = self.unscaled_start / self.scale
         self.steps = _steps_of(self.params)
         self.adjoint = self.problem.adjoint / self.scale if self.network.config.has_data_steps else None
-        self.noise = noise_told(self.network.config, self.problem.scan)
+        self.noise = noise_told(self.network.config, self.problem.scan, self.scale)
 
     @property
     def n_iterations(self) -> int:
