@@ -10,6 +10,7 @@ import torch
 from deepinv.optim.dpir import get_DPIR_params
 
 from napari_unroll.events import IterationDone, PatchDone, Progress, map_events, result_of
+from napari_unroll.methods.algorithms.dpir import DPIR
 from napari_unroll.methods.algorithms.half_quadratic import (
     FIRST_NOISE,
     HalfQuadraticParams,
@@ -20,6 +21,7 @@ from napari_unroll.methods.algorithms.half_quadratic import (
     strength_of,
 )
 from napari_unroll.methods.classical.strength import mean_eigenvalue
+from napari_unroll.methods.memory import Sizes
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.physics.samples import sample_multicoil
 from napari_unroll.scan.kspace_noise import blurred_deviation
@@ -89,6 +91,15 @@ def test_the_last_level_follows_the_noise_of_k_space_and_the_weight_its_accelera
 def test_levels_stay_where_denoisers_were_trained():
     quiet, loud = (sample_multicoil((1, 64, 64), acceleration=2, noise=noise) for noise in (0, 1))
     assert [noise_of(quiet), noise_of(loud)] == [0.003, 0.1]
+
+
+@pytest.mark.parametrize(("weights", "counts"), [("denoiser-ct-3d", False), ("denoiser-mri-2d", True)])
+def test_memory_of_a_last_step_is_counted_where_auto_may_make_one(weights, counts):
+    sizes = Sizes(volume=8 * 32**3, measurements=8 * 32**3, shape=(32, 32, 32), patch=(32, 32, 32))
+    auto = HalfQuadraticParams(weights=weights)
+    none, one = (auto.model_copy(update={"final_data_step": step}) for step in ("none", 1.0))
+    assert (DPIR.memory(sizes, auto) > DPIR.memory(sizes, none)) is counts
+    assert DPIR.memory(sizes, one) > DPIR.memory(sizes, none)
 
 
 @pytest.mark.parametrize("name", ["ct", "mri"])

@@ -79,8 +79,11 @@ def solve_ram(problem: Problem, params: RAMParams) -> Generator[Event, None, tor
 
 def _memory(sizes: Sizes, params: HalfQuadraticParams) -> int:
     """The estimate, Aᴴy, what conjugate gradients need, and their sums in double precision; one patch's activations."""
-    config = network_config(params, _network("ct"))
-    return network_bytes(sizes, params, config, volumes=14, measurements=1)
+    return network_bytes(sizes, params, _config(params), volumes=14, measurements=1)
+
+
+def _config(params: HalfQuadraticParams) -> NetworkConfig:
+    return network_config(params, _network("ct"))
 
 
 def _memory_ram(sizes: Sizes, params: RAMParams) -> int:
@@ -96,7 +99,7 @@ DPIR = Method(
     solve=with_final_step(solve),
     needs_weights=True,
     patchwise=True,
-    memory=with_memory_of_step(_memory),
+    memory=with_memory_of_step(_memory, lambda params: _config(params).prior.complex_valued),
     find_weights=find_denoiser,
     learning=Learning(network=_network, options=_training, task="denoise"),
 )

@@ -9,7 +9,7 @@ add detail of their training's objects to others. Wraps a method's ``solve``; kn
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -66,13 +66,18 @@ def with_final_step(solve: Solve) -> Solve:
     return stepped
 
 
-def with_memory_of_step(memory: Memory) -> Memory:
-    """What a method with such a step holds: that of the method, beside what the run before it leaves, or the step alone."""
+def with_memory_of_step(memory: Memory, is_foretold: Callable[[Any], bool] = lambda params: True) -> Memory:
+    """What a method with such a step holds: that of the method, beside what the run before it leaves, or the step alone.
+
+    ``is_foretold`` says of the params whether ``auto`` may make one.
+    """
     alone = holding(volumes=MAX_STEPS + 13, measurements=4)
 
     def stepped(sizes: Sizes, params: Any) -> int:
-        own = memory(sizes, params)
-        return own if getattr(params, NAME) == "none" else max(own + held_bytes(sizes, 5, 3), alone(sizes, params))
+        own, weight = memory(sizes, params), getattr(params, NAME)
+        if weight == "none" or (weight == "auto" and not is_foretold(params)):
+            return own
+        return max(own + held_bytes(sizes, 5, 3), alone(sizes, params))
 
     return stepped
 
