@@ -41,7 +41,7 @@ class Batch:
     contexts: list[torch.Tensor]
     residuals: list[torch.Tensor]
     noise: torch.Tensor | float = USUAL_NOISE
-    """Of every scan, relative to its brightest voxel: (batch, 1, 1, 1, 1)."""
+    """Of every scan, as networks are told it: (batch, 1, 1, 1, 1)."""
 
 
 @dataclass
