@@ -30,7 +30,7 @@ from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import network_of, overlap_for, prior_of
 from napari_unroll.pipeline.placing import Placement, place
 from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
-from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
+from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, n_adaptation, remember
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import FileName, Record
 from napari_unroll.scan.field_of_view import check_volume
@@ -162,9 +162,18 @@ class Plan:
         """What it will take where these are the fitted normal operator already."""
         return self.expected if factors is None else self.expected.without_fit()
 
+    def with_expected(self, scan: Scan) -> Plan:
+        """With what earlier runs tell of its time."""
+        return replace(self, expected=expected(self._timed_as, scan, self.place, self.roi is not None, self.work))
+
+    @property
+    def _timed_as(self) -> str:
+        """Runs with and without adaptation have different stages."""
+        return f"{self.method}, adapted" if n_adaptation(self.params) else self.method
+
     def remember(self, scan: Scan, took: Sequence[StageTime]) -> None:
         """Keep what a completed run of this plan took, for the next one's ``expected``."""
-        remember(self.method, scan, self.place, self.roi is not None, self.work, took)
+        remember(self._timed_as, scan, self.place, self.roi is not None, self.work, took)
 
     def smaller(self) -> Plan | None:
         """The plan with half the patch, or None when patches cannot shrink further."""
@@ -235,7 +244,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
         ),
         work=work,
     )
-    return replace(plan, expected=expected(method.name, scan, plan.place, box is not None, work))
+    return plan.with_expected(scan)
 
 
 def _rays(placed: Placement, choices: Choices, scan: Scan, devices: Sequence[Device]) -> Cards | None:

@@ -50,6 +50,8 @@ OVERHEAD_S, N_ONCE, N_FIT = 0.3, 8, 40
 """Of every run; applications of A and Aᴴ before and after the iterations, and in a fit."""
 ENSEMBLE = 4
 """Passes of the self-ensemble."""
+TRAINING = 4
+"""How many times longer than a network's answer a step of its adaptation takes: the answer twice, and gradients."""
 SIMILAR = 0.05
 """Runs whose amounts of work differ by less than this part are of one size."""
 N_PARTS = 8
@@ -192,17 +194,23 @@ def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Sh
     pair = 2 * _operator_s(scan, n)
     start = int(getattr(config, "start_iterations", 0) or 0)
     prior = getattr(config, "prior", None)
-    network = 0.0
+    network = adaptation = 0.0
     if prior is not None:
         per_voxel = LAYERS * prior.multiplications / RATE["cpu"]
+        adaptation = n_adaptation(params) * TRAINING * config.n_iterations * (per_voxel * n + pair)
         network = per_voxel * work(PatchGrid(grid.shape, patch, overlap), prior.multiple)
         network *= ENSEMBLE if getattr(params, "self_ensemble", False) else 1
-    once = OVERHEAD_S + (N_ONCE + start / start_subsets(scan)) * pair + start * VOXEL_S * n
+    once = OVERHEAD_S + (N_ONCE + start / start_subsets(scan)) * pair + start * VOXEL_S * n + adaptation
     fit = N_FIT * pair if method.needs_normal and method.needs_normal(params) else 0.0
     if not method.iterative:
         return Counted(once + network, fit)
     each = pair / n_subsets(scan, getattr(params, "subsets", 1)) + VOXEL_S * n + network
     return Counted(once, fit, each, _iterations(params, config, scan))
+
+
+def n_adaptation(params: Any) -> int:
+    """Training steps before the run."""
+    return int(getattr(params, "adaptation_steps", 0))
 
 
 def _iterations(params: Any, config: Any, scan: Scan) -> int:

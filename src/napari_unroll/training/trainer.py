@@ -18,8 +18,8 @@ import torch
 
 from napari_unroll.errors import Cancelled, FinishNow
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop, Warned
-from napari_unroll.interrupt import check, interruptible, shielded, stepwise
-from napari_unroll.methods.algorithms.network import Network, NetworkConfig
+from napari_unroll.interrupt import interruptible, shielded, stepwise
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig, look_in_every_layer
 from napari_unroll.methods.equilibrium.report import hearing, metrics
 from napari_unroll.training.checkpoint import TrainingState
 from napari_unroll.training.meter import Meter
@@ -255,19 +255,6 @@ class Trainer:
             with shielded():
                 self.state.save(self)
         self._saved_at = self.elapsed
-
-
-def look_in_every_layer(network: torch.nn.Module) -> None:
-    """Look for a wish to stop in every layer of both passes: the backward one makes no calls of torch that do."""
-
-    def passed(layer: torch.nn.Module, given: Any, made: torch.Tensor) -> None:
-        check()
-        if made.requires_grad:
-            made.register_hook(lambda gradient: check())
-
-    for layer in network.modules():
-        if not any(layer.children()):
-            layer.register_forward_hook(passed)
 
 
 def schedule(step: int, progress: float, warmup: int) -> float:

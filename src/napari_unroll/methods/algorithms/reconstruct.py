@@ -19,6 +19,7 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, FixedPoint, IterationDone
+from napari_unroll.methods.algorithms.adaptation import adapt, adaptation_bytes
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig, noise_told
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
@@ -74,6 +75,13 @@ class UnrolledParams(NetworkParams):
         description="Operator of the whole-volume data step: AᴴA, its approximation, or AᴴA every few iterations.",
     )
     exact_every: int = Field(2, ge=1, le=50, description="With mixed: iterations between exact steps.")
+    adaptation_steps: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="MRI: training steps of the network on this scan's own samples before the run; 40 suit slices that are unlike "
+        "what it was trained for. Needs the volume in one piece.",
+    )
     refine: bool = Field(
         False,
         description="Second stage: solve every patch again, with the first result as its context (paper, algorithm 1).",
@@ -379,6 +387,14 @@ def _normal_of(problem: Problem) -> NormalFactors:
     return problem.normal
 
 
+def _from_start(
+    network: Network, problem: Problem, params: NetworkParams
+) -> Generator[Event, None, torch.Tensor]:
+    """Both stages with a given network from the start that it was trained for."""
+    start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
+    return (yield from reconstruct(problem, params, network, start))
+
+
 def learned(
     *,
     name: str,
@@ -395,8 +411,9 @@ def learned(
     def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
         weights = select_weights(name, problem.scan, params.weights)
         trained = load(weights, (name,), problem.y.is_complex(), problem.device).split_to(problem.network_device)
-        start = yield from first_estimate(problem, trained.config.start_iterations, trained.config.follows_noise)
-        return (yield from reconstruct(problem, params, trained, start))
+        if n_steps := getattr(params, "adaptation_steps", 0):
+            yield from adapt(problem, trained, n_steps)
+        return (yield from with_final_step(partial(_from_start, trained))(problem, params))
 
     def memory(sizes: Sizes, params: NetworkParams) -> int:
         return _memory(sizes, params, network("ct"))
@@ -407,7 +424,7 @@ def learned(
         summary=summary,
         source=source,
         params=params,
-        solve=with_final_step(solve),
+        solve=solve,
         needs_weights=True,
         patchwise=True,
         iterative=iterative,
@@ -425,7 +442,10 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     all_lags = default_support(sizes.shape, "other", None) == sizes.shape
     volumes, measurements = (_held(config, all_lags) + mixed, 3) if config.has_data_steps else (8, 1)
     kept = KEPT_VOLUMES * sizes.in_patches if getattr(params, "skip_settled", False) else 0
-    return kept + network_bytes(sizes, params, config, volumes, measurements, _transformed(config, all_lags))
+    own = kept + network_bytes(sizes, params, config, volumes, measurements, _transformed(config, all_lags))
+    if not getattr(params, "adaptation_steps", 0):
+        return own
+    return max(own, adaptation_bytes(sizes, config, _weights_bytes(params)))
 
 
 def _held(config: NetworkConfig, all_lags: bool) -> int:
@@ -458,8 +478,12 @@ def network_bytes(
     transforms: float = 0.0,
 ) -> int:
     """:func:`with_network`, and the chosen weights in single precision: files may be half of that, and are read beside them."""
-    weights = 0 if params.weights == "auto" else 2 * find(params.weights).path.stat().st_size
-    return weights + with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements, transforms)
+    return _weights_bytes(params) + with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements, transforms)
+
+
+def _weights_bytes(params: NetworkParams) -> int:
+    """Of the chosen weights."""
+    return 0 if params.weights == "auto" else 2 * find(params.weights).path.stat().st_size
 
 
 def network_config(params: NetworkParams, default: NetworkConfig) -> NetworkConfig:

@@ -1,0 +1,183 @@
+"""Training a network on, before it is used, by the measurements of the one scan that it is used for.
+
+    min_θ Σ_j ‖r_j‖₂ / ‖y_Λj‖₂ + ‖r_j‖₁ / ‖y_Λj‖₁,    r_j = A_Λj x_θ(y_Θj) − y_Λj
+
+Every draw j cuts the measurements in two: what the network is given, Θ_j, and what its volume must foretell, Λ_j. Some
+are in no draw; the weights that foretell these best are used, so that what the scan's noise would teach is not. Zero-shot
+self-supervised learning: Yaman, Hosseini, Akçakaya, arXiv 2102.07737; its loss: Yaman et al. 2020, doi:10.1002/mrm.28378.
+No truth and no other scan is needed. Networks that see the volume in one piece only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+
+from napari_unroll.errors import ParameterError
+from napari_unroll.events import Event, IterationDone, Measured, Progress, result_of
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig, look_in_every_layer, noise_told
+from napari_unroll.methods.left_out import LeftOut, split
+from napari_unroll.methods.memory import Sizes, held_bytes
+from napari_unroll.methods.problem import Problem, as_values
+from napari_unroll.methods.steps.data import Data
+from napari_unroll.methods.steps.final import FORETOLD
+from napari_unroll.methods.steps.scale import intensity_scale
+from napari_unroll.methods.steps.start import first_estimate
+from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.far import whole_normal
+from napari_unroll.normal.fit import FitOptions, fit_now
+from napari_unroll.patches.context import LocalProblem
+
+DRAWS = (0.2, 0.25, 0.3, 0.35, 0.4)
+"""Part of the measurements that the network's volume must foretell, one per draw."""
+LEARNING_RATE, WARMUP, LAST_RATE = 3e-4, 5, 0.05
+"""Of Adam: after a few steps, and which part of it is left at the end of a cosine."""
+CLIP = 1.0
+"""Norm of a gradient at most."""
+LOOK_EVERY, PATIENCE = 10, 3
+"""Steps between two looks at the samples in no draw, and how many looks in a row may find nothing better."""
+MEMORY = 0.9
+"""Decay of the averaged weights per step, which are what is looked at and used."""
+HELD_VOLUMES, WITH_GRADIENT, COPIES = 10, 3, 7
+"""Of memory: volumes per draw and iterate, activations of an iteration with gradient over those without, and sets of weights."""
+KEY = "adapted"
+PREPARING, ADAPTING = "drawing what the network is adapted by", "adapting the network to this scan"
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The data term of a whole volume, exact and differentiable; measurements divided by the network's intensity ``scale``."""
+
+    problem: Problem
+    factors: NormalFactors
+    scale: float
+
+    def at(self, x: torch.Tensor, k: int) -> Data:
+        """Around x, in every iteration."""
+        normal = self.problem.physics.normal
+        left = self.problem.adjoint / self.scale - normal(x)
+        return Data(LocalProblem(whole_normal(self.factors), x, left), self.factors, operator=normal)
+
+
+class _Draw:
+    """Measurements in two parts, and the start of the network from one of them."""
+
+    def __init__(self, problem: Problem, left: LeftOut, start: torch.Tensor, network: Network) -> None:
+        self.left, self._scale = left, intensity_scale(start)
+        self._start, self._precision = start / self._scale, problem.precision
+        factors = fit_now(problem.physics, FitOptions(n_test=0))
+        self._source = _Whole(problem, factors, self._scale) if network.config.has_data_steps else None
+        self._noise = noise_told(network.config, problem.scan, self._scale)
+
+    def volume(self, network: Network) -> torch.Tensor:
+        """What the network makes of the part that it is given, (1, 1, z, y, x) in the scan's units."""
+        low = torch.bfloat16 if self._precision == "bfloat16" else None  # float16 would need its loss scaled
+        with torch.autocast(self._start.device.type, low, enabled=low is not None):
+            trace = network(self._start, self._source, torch.is_grad_enabled(), self._noise)
+        return trace.iterates[-1] * self._scale
+
+    def loss(self, network: Network) -> torch.Tensor:
+        """How wrong the other part is foretold."""
+        wrong = self.left.samples(self.left.physics.A(self.volume(network)) - self.left.y)
+        known = self.left.samples(self.left.y)
+        norm = torch.linalg.vector_norm
+        return norm(wrong) / norm(known) + wrong.abs().sum() / known.abs().sum()
+
+
+def adapt(problem: Problem, network: Network, n_steps: int) -> Generator[Event, None, None]:
+    """Train ``network`` (in place) by at most ``n_steps`` steps on the problem's measurements; the weights stay in its state.
+
+    Raises ParameterError where that makes no sense, ScanError where too few measurements are there to be cut in two.
+    """
+    if problem.scan.modality not in FORETOLD:
+        raise ParameterError(
+            "Networks are adapted to k-space only, where samples that were left out tell which weights are better; choose "
+            "adaptation_steps 0."
+        )
+    if problem.network_device != problem.device:
+        raise ParameterError(
+            f"The volume does not fit {problem.network_device}, which adaptation needs; choose adaptation_steps 0 or the CPU."
+        )
+    yield from problem.find_quick()  # something to look at
+    if KEY not in problem.state:
+        problem.state[KEY] = yield from _search(problem, network, n_steps)
+    network.load_state_dict(problem.state[KEY])
+
+
+def _search(problem: Problem, network: Network, n_steps: int) -> Generator[Event, None, dict[str, torch.Tensor]]:
+    """The weights that best foretell the samples in no draw."""
+    unseen, *draws = yield from _drawn(problem, network)
+    trained, average = deepcopy(network).requires_grad_(True), deepcopy(network)
+    look_in_every_layer(trained)
+    optimiser = torch.optim.Adam(trained.parameters(), lr=LEARNING_RATE)
+    first = least = unseen.left.error(_shown(unseen, network))
+    best, best_step = deepcopy(network.state_dict()), 0
+    for k in range(n_steps):
+        _step(optimiser, draws[k % len(draws)].loss(trained), _rate(k, n_steps))
+        _follow(average, trained, min(MEMORY, (k + 1) / (k + 10)))
+        yield Progress(k + 1, n_steps, ADAPTING)
+        if (k + 1) % LOOK_EVERY and k + 1 < n_steps:
+            continue
+        x = _shown(unseen, average)
+        error = unseen.left.error(x)
+        yield IterationDone(k + 1, n_steps, None, as_values(x))
+        if error < least:
+            least, best, best_step = error, deepcopy(average.state_dict()), k + 1
+        if not math.isfinite(error) or k + 1 - best_step >= PATIENCE * LOOK_EVERY:
+            break
+    yield Progress(n_steps, n_steps, ADAPTING)
+    text = f"adapted by {best_step} steps: error of left-out measurements {least:.3%}, before {first:.3%}"
+    yield Measured({"adaptation_steps": best_step, "adapted_error": least, "error_before": first}, text)
+    return best
+
+
+def _drawn(problem: Problem, network: Network) -> Generator[Event, None, list[_Draw]]:
+    """What is in no draw and the rest of the measurements; then the draws, which cut that rest."""
+    rest, unseen = split(problem)
+    pairs = [(rest, unseen), *(split(rest, part, seed) for seed, part in enumerate(DRAWS, start=1))]
+    draws = []
+    for i, (kept, left) in enumerate(pairs):
+        yield Progress(i, len(pairs), PREPARING)
+        start = result_of(first_estimate(kept, network.config.start_iterations, network.config.follows_noise))
+        draws.append(_Draw(kept, left, start, network))
+    yield Progress(len(pairs), len(pairs), PREPARING)
+    return draws
+
+
+@torch.no_grad()
+def _shown(draw: _Draw, network: Network) -> torch.Tensor:
+    return draw.volume(network)
+
+
+def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+        torch.nn.utils.clip_grad_norm_(group["params"], CLIP)
+    optimiser.step()
+
+
+def _rate(k: int, n: int) -> float:
+    """Of step k (from 0): a linear warm-up, then a cosine."""
+    fall = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * k / n))
+    return LEARNING_RATE * min(1.0, (k + 1) / WARMUP) * fall
+
+
+@torch.no_grad()
+def _follow(average: Network, network: Network, decay: float) -> None:
+    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+
+
+def adaptation_bytes(sizes: Sizes, config: NetworkConfig, weights: int) -> int:
+    """Peak of the search for a network whose weights take so many bytes; what whole volumes take counts wherever they lie."""
+    activations = WITH_GRADIENT * config.prior.activation_bytes(sizes.shape)
+    volume = math.prod(sizes.shape) * (8 if config.prior.complex_valued else 4)
+    n_draws = len(DRAWS) + 1
+    volumes = HELD_VOLUMES + 3 * n_draws + 3 * config.n_iterations
+    return held_bytes(sizes, 0, 2 * n_draws) + volumes * volume + COPIES * weights + max(activations, sizes.operator)
