@@ -235,7 +235,8 @@ class Method:
     beams", and is empty where it does.
     ``needs_normal`` says from the params whether a fitted normal operator is needed; None means never.
     ``find_weights`` is the checkpoint that (scan, params) would use, a ``weights.Weights``; it raises WeightsError where
-    there is none. ``learning`` says how its network is trained, None where nothing is; ``network_of`` names the methods whose
+    there is none. ``settle`` fills in what the params leave open and the scan decides; it raises WeightsError too.
+    ``learning`` says how its network is trained, None where nothing is; ``network_of`` names the methods whose
     trained networks it uses, the preferred first, where that is not its own.
     """
 
@@ -253,6 +254,7 @@ class Method:
     memory: Memory = A_HANDFUL
     needs_normal: Callable[[Any], bool] | None = None
     find_weights: Callable[[Scan, Any], Any] | None = None
+    settle: Callable[[Scan, Any], Any] | None = None
     learning: Learning | None = None
     network_of: tuple[str, ...] = ()
 

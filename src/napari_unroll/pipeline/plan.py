@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from napari_unroll.errors import ParameterError
+from napari_unroll.errors import ParameterError, WeightsError
 from napari_unroll.events import Box
+from napari_unroll.methods.algorithms.adaptation import n_adaptation
 from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
@@ -30,7 +32,7 @@ from napari_unroll.pipeline.params import build
 from napari_unroll.pipeline.patching import network_of, overlap_for, prior_of
 from napari_unroll.pipeline.placing import Placement, place
 from napari_unroll.pipeline.spoken import FIT_IN_A_RUN, command, script
-from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, n_adaptation, remember
+from napari_unroll.pipeline.times import Counted, Expected, StageTime, counted, expected, remember
 from napari_unroll.pipeline.verdicts import automatic
 from napari_unroll.record import FileName, Record
 from napari_unroll.scan.field_of_view import check_volume
@@ -192,7 +194,7 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     devices = probe() if devices is None else devices
     device, cpu = (_limited(d, choices.max_memory_gb) for d in (choose(choices.device, devices), devices[-1]))
     method, why_this = _method(choices.method, scan)
-    params = _params(method, choices)
+    params = _settled(method, _params(method, choices), scan)
     box = None if choices.roi is None else roi_box(choices.roi, scan.grid.shape)
     grid = scan.grid if box is None else scan.grid.restrict(box)
     if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
@@ -324,6 +326,15 @@ def _params(method: Method, choices: Choices) -> MethodParams:
     if "weights" in method.params.model_fields and choices.weights != "auto":
         values.setdefault("weights", choices.weights)
     return build(method.params, values, f"The method {method.name}")
+
+
+def _settled(method: Method, params: MethodParams, scan: Scan) -> MethodParams:
+    """With what the scan decides; as they are where there are no weights, which the run will say."""
+    if method.settle is None:
+        return params
+    with suppress(WeightsError):
+        params = method.settle(scan, params)
+    return params
 
 
 def _cut_edge(patch: Shape, shape: Shape) -> int:

@@ -23,6 +23,7 @@ from pydantic import Field, TypeAdapter
 
 from napari_unroll.events import duration
 from napari_unroll.io.atomic import write_bytes
+from napari_unroll.methods.algorithms.adaptation import n_adaptation
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.steps.start import start_subsets
@@ -206,11 +207,6 @@ def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Sh
         return Counted(once + network, fit)
     each = pair / n_subsets(scan, getattr(params, "subsets", 1)) + VOXEL_S * n + network
     return Counted(once, fit, each, _iterations(params, config, scan))
-
-
-def n_adaptation(params: Any) -> int:
-    """Training steps before the run."""
-    return int(getattr(params, "adaptation_steps", 0))
 
 
 def _iterations(params: Any, config: Any, scan: Scan) -> int:

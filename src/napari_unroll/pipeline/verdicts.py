@@ -8,6 +8,7 @@ from typing import Any
 
 from napari_unroll.io.atomic import write_text
 from napari_unroll.io.checksums import digest
+from napari_unroll.methods.algorithms.adaptation import n_adaptation
 from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.registry import METHODS, classical_default, default_for
@@ -51,7 +52,7 @@ def best_known(scan: Scan) -> Method | None:
 def automatic(scan: Scan) -> tuple[Method, list[str]]:
     """What ``auto`` means, and why where it is not the registry's default: the best of a comparison on this scan, if any.
 
-    A network is the default only where the scan is like those that it was trained on.
+    A network is the default only where the scan is like those that it was trained on, or where it is adapted to it.
     """
     known = best_known(scan)
     if known is not None:
@@ -60,4 +61,11 @@ def automatic(scan: Scan) -> tuple[Method, list[str]]:
     reasons = foreign(default, scan)
     if not reasons:
         return default, []
+    if is_adapted(default, scan):
+        return default, [*reasons, f"So auto adapts {default.name} to the scan's own samples first."]
     return classical, [*reasons, f"So auto takes {classical.name}, not {default.name}."]
+
+
+def is_adapted(method: Method, scan: Scan) -> bool:
+    """Whether the method, left to its defaults, trains its network on by the scan's own measurements."""
+    return method.settle is not None and n_adaptation(method.settle(scan, method.params())) > 0

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 

@@ -14,12 +14,15 @@ import math
 from collections.abc import Generator
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 
-from napari_unroll.errors import ParameterError
-from napari_unroll.events import Event, IterationDone, Measured, Progress, result_of
+from napari_unroll.errors import ParameterError, ScanError
+from napari_unroll.events import Event, IterationDone, Measured, Progress, Warned, result_of
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig, look_in_every_layer, noise_told
+from napari_unroll.methods.domain import outside
 from napari_unroll.methods.left_out import LeftOut, split
 from napari_unroll.methods.memory import Sizes, held_bytes
 from napari_unroll.methods.problem import Problem, as_values
@@ -31,7 +34,16 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.far import whole_normal
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import LocalProblem
+from napari_unroll.scan.scan import Scan
 
+AdaptationSteps = Annotated[int, Field(ge=0, le=10_000)] | Literal["auto"]
+"""Training steps, or how many are found."""
+DESCRIPTION = (
+    "MRI: training steps of the network on this scan's own samples before the run; the volume must be in one piece. auto: 40 for "
+    "slices that are unlike what the network was trained for, else 0."
+)
+AUTO_STEPS, AUTO_VOXELS = 40, 2**17
+"""For ``auto``: steps, and voxels of a scan for which they take a few minutes on two processor cores."""
 DRAWS = (0.2, 0.25, 0.3, 0.35, 0.4)
 """Part of the measurements that the network's volume must foretell, one per draw."""
 LEARNING_RATE, WARMUP, LAST_RATE = 3e-4, 5, 0.05
@@ -44,7 +56,7 @@ MEMORY = 0.9
 """Decay of the averaged weights per step, which are what is looked at and used."""
 HELD_VOLUMES, WITH_GRADIENT, COPIES = 10, 3, 7
 """Of memory: volumes per draw and iterate, activations of an iteration with gradient over those without, and sets of weights."""
-KEY = "adapted"
+PARAM, KEY = "adaptation_steps", "adapted"
 PREPARING, ADAPTING = "drawing what the network is adapted by", "adapting the network to this scan"
 
 
@@ -88,10 +100,23 @@ class _Draw:
         return norm(wrong) / norm(known) + wrong.abs().sum() / known.abs().sum()
 
 
+def n_adaptation(params: Any) -> int:
+    """How many steps a method's params ask for; 0 where they have no such choice, or leave it open."""
+    asked = getattr(params, PARAM, 0)
+    return asked if isinstance(asked, int) else 0
+
+
+def steps_for(scan: Scan, card: dict[str, Any]) -> int:
+    """How many ``auto`` means for a scan and the card of the network's weights."""
+    can = scan.modality in FORETOLD and math.prod(scan.grid.shape) <= AUTO_VOXELS
+    return AUTO_STEPS if can and outside(card, scan) else 0
+
+
 def adapt(problem: Problem, network: Network, n_steps: int) -> Generator[Event, None, None]:
     """Train ``network`` (in place) by at most ``n_steps`` steps on the problem's measurements; the weights stay in its state.
 
-    Raises ParameterError where that makes no sense, ScanError where too few measurements are there to be cut in two.
+    Where too few measurements are there to be cut in two it stays as it is, with a warning. Raises ParameterError where this
+    makes no sense.
     """
     if problem.scan.modality not in FORETOLD:
         raise ParameterError(
@@ -104,7 +129,11 @@ def adapt(problem: Problem, network: Network, n_steps: int) -> Generator[Event, 
         )
     yield from problem.find_quick()  # something to look at
     if KEY not in problem.state:
-        problem.state[KEY] = yield from _search(problem, network, n_steps)
+        try:
+            problem.state[KEY] = yield from _search(problem, network, n_steps)
+        except ScanError as error:
+            yield Warned(f"{error} So the network is not adapted.")
+            return
     network.load_state_dict(problem.state[KEY])
 
 
@@ -174,7 +203,7 @@ def _follow(average: Network, network: Network, decay: float) -> None:
         mean.lerp_(value, 1 - decay)
 
 
-def adaptation_bytes(sizes: Sizes, config: NetworkConfig, weights: int) -> int:
+def memory(sizes: Sizes, config: NetworkConfig, weights: int) -> int:
     """Peak of the search for a network whose weights take so many bytes; what whole volumes take counts wherever they lie."""
     activations = WITH_GRADIENT * config.prior.activation_bytes(sizes.shape)
     volume = math.prod(sizes.shape) * (8 if config.prior.complex_valued else 4)

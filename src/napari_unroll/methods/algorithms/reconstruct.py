@@ -19,7 +19,8 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError
 from napari_unroll.events import Box, Event, FixedPoint, IterationDone
-from napari_unroll.methods.algorithms.adaptation import adapt, adaptation_bytes
+from napari_unroll.methods.algorithms import adaptation
+from napari_unroll.methods.algorithms.adaptation import AdaptationSteps, adapt, n_adaptation
 from napari_unroll.methods.algorithms.iterations import State
 from napari_unroll.methods.algorithms.network import Network, NetworkConfig, noise_told
 from napari_unroll.methods.algorithms.passes import Distance, clean, prior_pass, relative_size, unknown
@@ -43,7 +44,7 @@ from napari_unroll.normal.far import whole_normal
 from napari_unroll.normal.sampling import default_support
 from napari_unroll.patches.context import LocalProblem, cut, exact_local_problem, local_problem, residual_image
 from napari_unroll.record import FileName
-from napari_unroll.scan.scan import Modality
+from napari_unroll.scan.scan import Modality, Scan
 from napari_unroll.team import in_turn
 
 
@@ -75,13 +76,7 @@ class UnrolledParams(NetworkParams):
         description="Operator of the whole-volume data step: AᴴA, its approximation, or AᴴA every few iterations.",
     )
     exact_every: int = Field(2, ge=1, le=50, description="With mixed: iterations between exact steps.")
-    adaptation_steps: int = Field(
-        0,
-        ge=0,
-        le=10_000,
-        description="MRI: training steps of the network on this scan's own samples before the run; 40 suit slices that are unlike "
-        "what it was trained for. Needs the volume in one piece.",
-    )
+    adaptation_steps: AdaptationSteps = Field("auto", description=adaptation.DESCRIPTION)
     refine: bool = Field(
         False,
         description="Second stage: solve every patch again, with the first result as its context (paper, algorithm 1).",
@@ -387,9 +382,7 @@ def _normal_of(problem: Problem) -> NormalFactors:
     return problem.normal
 
 
-def _from_start(
-    network: Network, problem: Problem, params: NetworkParams
-) -> Generator[Event, None, torch.Tensor]:
+def _from_start(network: Network, problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
     """Both stages with a given network from the start that it was trained for."""
     start = yield from first_estimate(problem, network.config.start_iterations, network.config.follows_noise)
     return (yield from reconstruct(problem, params, network, start))
@@ -409,11 +402,17 @@ def learned(
     """The row of a method whose network is trained: everything that such methods share is filled in."""
 
     def solve(problem: Problem, params: NetworkParams) -> Generator[Event, None, torch.Tensor]:
-        weights = select_weights(name, problem.scan, params.weights)
+        weights, params = select_weights(name, problem.scan, params.weights), settle(problem.scan, params)
         trained = load(weights, (name,), problem.y.is_complex(), problem.device).split_to(problem.network_device)
-        if n_steps := getattr(params, "adaptation_steps", 0):
+        if n_steps := n_adaptation(params):
             yield from adapt(problem, trained, n_steps)
         return (yield from with_final_step(partial(_from_start, trained))(problem, params))
+
+    def settle(scan: Scan, params: NetworkParams) -> NetworkParams:
+        if getattr(params, adaptation.PARAM, 0) != "auto":
+            return params
+        card = select_weights(name, scan, params.weights).card
+        return params.model_copy(update={adaptation.PARAM: adaptation.steps_for(scan, card)})
 
     def memory(sizes: Sizes, params: NetworkParams) -> int:
         return _memory(sizes, params, network("ct"))
@@ -431,6 +430,7 @@ def learned(
         memory=with_memory_of_step(memory),
         needs_normal=(lambda params: True) if network("ct").has_data_steps else None,
         find_weights=lambda scan, params: select_weights(name, scan, params.weights),
+        settle=settle,
         learning=Learning(network=network, options=training),
     )
 
@@ -443,9 +443,9 @@ def _memory(sizes: Sizes, params: NetworkParams, default: NetworkConfig) -> int:
     volumes, measurements = (_held(config, all_lags) + mixed, 3) if config.has_data_steps else (8, 1)
     kept = KEPT_VOLUMES * sizes.in_patches if getattr(params, "skip_settled", False) else 0
     own = kept + network_bytes(sizes, params, config, volumes, measurements, _transformed(config, all_lags))
-    if not getattr(params, "adaptation_steps", 0):
+    if not n_adaptation(params):
         return own
-    return max(own, adaptation_bytes(sizes, config, _weights_bytes(params)))
+    return max(own, adaptation.memory(sizes, config, _weights_bytes(params)))
 
 
 def _held(config: NetworkConfig, all_lags: bool) -> int:
@@ -478,7 +478,9 @@ def network_bytes(
     transforms: float = 0.0,
 ) -> int:
     """:func:`with_network`, and the chosen weights in single precision: files may be half of that, and are read beside them."""
-    return _weights_bytes(params) + with_network(sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements, transforms)
+    return _weights_bytes(params) + with_network(
+        sizes, config.prior.activation_bytes(sizes.patch), volumes, measurements, transforms
+    )
 
 
 def _weights_bytes(params: NetworkParams) -> int:

@@ -47,7 +47,7 @@ MAX_STEPS, TOLERANCE = 12, 1e-4
 N_CLASSICAL = 60
 """FISTA steps of total variation, as many as networks begin with."""
 NAME, FOUND = "final_data_step", "share and weight"
-QUICK = {NAME: "none", "self_ensemble": False, "refine": False}
+QUICK = {NAME: "none", "self_ensemble": False, "refine": False, "adaptation_steps": 0}
 """Choices of the run without the left-out measurements; it only has to tell what the network does to the data."""
 
 
