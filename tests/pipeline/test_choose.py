@@ -44,7 +44,9 @@ def test_the_method_that_fits_better_wins_and_is_taken_by_auto():
 
 
 def test_a_network_runs_quickly_first_and_then_with_its_defaults():
-    assert quick_params(get("unrolled-pgd")) == {"self_ensemble": False, "final_data_step": "none"}
+    assert quick_params(get("unrolled-pgd")) == {
+        "self_ensemble": False, "final_data_step": "none", "adaptation_steps": 0
+    }  # fmt: skip
     assert quick_params(get("zero-filled")) == {}
     assert quick_params(get("tv-fista"))["n_iterations"] == 50
     plan = ChoosePlan(methods=("zero-filled", "tv-fista"), device="cpu")

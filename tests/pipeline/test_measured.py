@@ -10,6 +10,7 @@ from napari_unroll.events import Warned
 from napari_unroll.pipeline.evaluate import EvaluationPlan, cases, evaluate
 from napari_unroll.pipeline.held_out import Case
 from napari_unroll.pipeline.measured import disc, lines, measured_cases, of_slice
+from napari_unroll.pipeline.summary import score
 from napari_unroll.scan.left_out import leave_out
 from napari_unroll.scan.retrospective import combined
 from tests.methods import tiny
@@ -30,7 +31,10 @@ def test_the_reference_is_the_image_of_full_k_space(tmp_path):
     )
     np.testing.assert_allclose(combined(image, scan.csm), scan.truth, atol=1e-4 * np.abs(scan.truth).max())
     np.savez(tmp_path / "a.npz", kspace=image, csm=scan.csm)
-    made = of_slice(tmp_path / "a.npz", lambda shape: disc(3.0, shape))
+    parts = of_slice(tmp_path / "a.npz", lambda shape: disc(3.0, shape))
+    made = parts.kept
+    assert not (made.geometry.mask & parts.left_out.geometry.mask).any()
+    assert (made.geometry.mask | parts.left_out.geometry.mask).all()
     assert made.geometry.acceleration == pytest.approx(3.0, rel=0.01)
     assert made.measurements.shape == given.scan.measurements.shape
 
@@ -49,7 +53,9 @@ def test_the_measured_scans_are_made(shared_data):
     assert {case.part for case in found} == {"measured"}
     undersampled = [case for case in found if "pyqmri" in case.data]
     assert [case.level for case in undersampled] == [5, 3, 10, 4]
-    scan = undersampled[-1].make()
+    parts = undersampled[-1].make()
+    scan = parts.kept
+    assert 0.1 < parts.noise < 0.2
     assert scan.geometry.acceleration == pytest.approx(4.0)
     assert np.abs(scan.truth).max() > 0
 
@@ -97,3 +103,28 @@ def test_a_scan_that_cannot_be_made_is_a_warning_and_the_others_go_on(monkeypatc
     *events, last = evaluate(EvaluationPlan(methods=("fdk",), device="cpu"))
     assert any(isinstance(e, Warned) and "centre of k-space" in e.text for e in events)
     assert [row["scan"] for row in last.result] == ["tiny"]
+
+
+def test_a_measured_reference_has_both_figures_and_the_noise_of_what_was_hidden(tmp_path, monkeypatch):
+    """The noise is what was put in, and no volume gets under it."""
+    scan = tiny.multicoil((1, 64, 64))
+    rng = np.random.default_rng(3)
+    clean = np.fft.fftshift(
+        np.fft.fft2(np.fft.ifftshift(scan.csm * scan.truth, axes=(-2, -1)), norm="ortho"), axes=(-2, -1)
+    )
+    sigma = 0.03 * np.abs(scan.truth).max()
+    noise = (rng.normal(size=clean.shape) + 1j * rng.normal(size=clean.shape)) * sigma / 2**0.5
+    np.savez(tmp_path / "a.npz", kspace=clean + noise, csm=scan.csm)
+    made = of_slice(tmp_path / "a.npz", lambda shape: disc(2.0, shape))
+    hidden = made.left_out.geometry.mask
+    true = (np.abs(noise[:, hidden]) ** 2).sum() / (np.abs((clean + noise)[:, hidden]) ** 2).sum()
+    case = Case("multi-coil", 2, "tiny", "tiny", lambda: replace(made, noise=made.noise or true), part="measured")
+    monkeypatch.setattr("napari_unroll.pipeline.evaluate.cases", lambda plan: [case])
+    *_, last = evaluate(EvaluationPlan(methods=("zero-filled", "tv-fista"), device="cpu"))
+    zero, tv = last.result
+    assert made.noise is None or made.noise == pytest.approx(true, rel=0.2)
+    assert tv["psnr"] > zero["psnr"]
+    assert 0.9 * true < tv["left_out"] < zero["left_out"]
+    assert tv["left_out_noise"] > 0
+    assert score(tv) > score(zero)
+    assert tv["adapted"] is False

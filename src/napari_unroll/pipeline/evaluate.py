@@ -18,6 +18,7 @@ from napari_unroll.environment import PeakMemory
 from napari_unroll.errors import Cancelled, FinishNow, ParameterError, ScanError, WeightsError
 from napari_unroll.events import Event, Finished, Measured, Outcome, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, stepwise
+from napari_unroll.methods.algorithms.adaptation import n_adaptation
 from napari_unroll.methods.domain import outside
 from napari_unroll.methods.left_out import LeftOut, of_scan
 from napari_unroll.methods.problem import Method, MethodParams, Problem, as_tensor, measured
@@ -90,8 +91,9 @@ def cases(plan: EvaluationPlan) -> list[Case]:
 def evaluate(plan: EvaluationPlan, stop: Stop | None = None) -> Iterator[Event]:
     """Reconstruct and measure: a Measured event per row; the last event is Finished with all, also those before a stop.
 
-    A row: part, task, views or acceleration, data, scan, noise (in words), method, weights, ood, domain, then psnr (dB), ssim and
-    nrmse, or where there is no truth left_out = ‖A x − y‖² / ‖y‖² of measurements that the method did not see; residual
+    A row: part, task, views or acceleration, data, scan, noise (in words), method, weights, ood, domain, then where there is a
+    truth psnr (dB), ssim and nrmse, and of measured scans left_out = ‖A x − y‖² / ‖y‖² of measurements that the method did not see
+    with left_out_noise, the part of it that is noise, where that is known; adapted, whether the network was to the scan; residual
     ‖A x − y‖ / ‖y‖, converged (fixed points only), seconds, peak_memory_mib. A cancelled evaluation keeps its rows too. Raises
     UnrollError before anything runs where the plan cannot work.
     """
@@ -131,7 +133,8 @@ def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, in
     """One scan with every method; rows are appended as they come."""
     try:
         made = case.make()
-        scan, unseen = (made, None) if isinstance(made, Scan) else (made.kept, of_scan(made.left_out, plan.device))
+        scan = made if isinstance(made, Scan) else made.kept
+        unseen = None if isinstance(made, Scan) else of_scan(made.left_out, plan.device)
         physics = build_physics(scan, plan.device)
     except ScanError as error:
         yield Warned(f"{case.title}: {error}")
@@ -148,17 +151,19 @@ def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, in
             yield Warned(f"{case.title}, {method.name}: {row}")
         else:
             about = _about(method, scan, plan, case)
+            floor = None if isinstance(made, Scan) else made.noise
             level = int(case.level) if case.level == int(case.level) else case.level
             noise = measured_noise(scan)
             rows.append({"part": case.part, "task": case.task, case.level_name: level, "method": method.name,
                          "data": case.data, "scan": case.scan, "noise": noise.text if noise else None,
-                         **about, **row})  # fmt: skip
+                         **about, **row, **({} if floor is None else {"left_out_noise": floor})})  # fmt: skip
             yield Measured(rows[-1], f"{case.title}, {method.name}: {quality(rows[-1])}")
 
 
 def quality(row: Row) -> str:
-    """The row's figure of merit in words."""
-    return f"{row['psnr']:.2f} dB" if "psnr" in row else f"{row['left_out']:.3%} of what was left out"
+    """The row's figures of merit in words."""
+    against_truth = [f"{row['psnr']:.2f} dB"] if "psnr" in row else []
+    return ", ".join([*against_truth, *([f"{row['left_out']:.3%} of what was left out"] if "left_out" in row else [])])
 
 
 def _methods(scan: Scan, plan: EvaluationPlan) -> list[Method]:
@@ -191,7 +196,9 @@ def _measure(
         return finished.advice
     volume = finished.result
     return {
-        **(_against_truth(volume, np.asarray(scan.truth)) if unseen is None else _against_unseen(volume, unseen)),
+        **({} if scan.truth is None else _against_truth(volume, np.asarray(scan.truth))),
+        **({} if unseen is None else _against_unseen(volume, unseen)),
+        "adapted": n_adaptation(chosen.params) > 0,
         "residual": residual(physics, scan, volume),
         "converged": finished.fixed_point.converged if finished.fixed_point else None,
         "seconds": finished.seconds,

@@ -1,7 +1,8 @@
 """Measured scans that the suite ``real`` is made of. Files come from a folder of the user's; what it lacks is left out.
 
-k-space that was measured in full is undersampled (see scan/retrospective.py), with the image of all samples as reference. All
-other scans have no truth: methods see a part of them and foretell the rest.
+k-space that was measured in full is undersampled (see scan/retrospective.py), with the image of all samples as reference; that
+shares its noise with what methods see, so they foretell the other samples too, whose noise is known. All other scans have no
+truth: methods see a part of them and foretell the rest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from napari_unroll.methods.left_out import with_coil_maps
 from napari_unroll.physics.build import build_physics
 from napari_unroll.pipeline.held_out import FIRST_SEED, Case, Task
 from napari_unroll.scan.geometry import CartesianSampling, ConeBeam, VolumeGrid
+from napari_unroll.scan.kspace_noise import noise_energy, sample_deviation
 from napari_unroll.scan.left_out import Parts, leave_out
 from napari_unroll.scan.retrospective import line_mask, undersampled
 from napari_unroll.scan.sampling_masks import poisson_disc_mask
@@ -126,8 +128,8 @@ def lines(acceleration: float, shape: tuple[int, int]) -> np.ndarray:
     return line_mask(shape, acceleration, CALIBRATION, FIRST_SEED)
 
 
-def of_slice(path: Path, mask: Callable[[tuple[int, int]], np.ndarray]) -> Scan:
-    """The scan of an ``.npz`` with full ``kspace`` (coil, 1, y, x) and ``csm``, seen through ``mask``."""
+def of_slice(path: Path, mask: Callable[[tuple[int, int]], np.ndarray]) -> Parts:
+    """The scan of an ``.npz`` with full ``kspace`` (coil, 1, y, x) and ``csm``, seen through ``mask``, and all that it hides."""
     with np.load(path) as file:
         kspace, csm = file["kspace"].astype(np.complex64), file["csm"].astype(np.complex64)
     shape = kspace.shape[1:]
@@ -139,4 +141,14 @@ def of_slice(path: Path, mask: Callable[[tuple[int, int]], np.ndarray]) -> Scan:
         name=path.stem,
         provenance=Provenance(source=str(path), format="retrospective undersampling"),
     )
-    return undersampled(whole, mask((shape[1], shape[2])))
+    seen = mask((shape[1], shape[2]))
+    hidden = undersampled(whole, ~seen)
+    return Parts(undersampled(whole, seen), hidden, _share_of_noise(whole, hidden))
+
+
+def _share_of_noise(whole: Scan, part: Scan) -> float | None:
+    """The part of ‖y‖² that is noise; None where the whole scan only tells a limit."""
+    found = sample_deviation(whole)
+    if found is None or found.is_limit:
+        return None
+    return noise_energy(part, found.value) / float(np.sum(np.abs(part.measurements) ** 2, dtype=np.float64))

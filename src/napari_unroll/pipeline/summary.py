@@ -21,6 +21,8 @@ RIVAL = "tv-fista"
 """What a learned method has to be better than."""
 DIGITS = {"psnr": 3, "left_out": 6, "ssim": 4, "nrmse": 4, "residual": 5, "seconds": 2, "peak_memory_mib": 1}
 WITH_DEVIATION = ("psnr", "left_out", "ssim", "nrmse")
+LEAST_ERROR = 0.01
+"""Of the noise of left-out measurements: less cannot be told from none."""
 LEVEL_FORMATS = {
     "cone-beam": "{:g} views",
     "parallel-beam": "{:g} views",
@@ -35,8 +37,14 @@ def level(row: Row) -> float:
 
 
 def score(row: Row) -> float:
-    """dB, more is better: the PSNR, or of the error of left-out measurements −10 log₁₀."""
-    return float(row["psnr"]) if "psnr" in row else -10 * math.log10(max(row["left_out"], 1e-30))
+    """dB, more is better: of the error of left-out measurements −10 log₁₀, without their noise where it is known; else the PSNR.
+
+    A measured reference shares its noise with what methods see, so that a PSNR against it praises those that keep it.
+    """
+    if "left_out" not in row:
+        return float(row["psnr"])
+    noise = row.get("left_out_noise", 0.0)
+    return -10 * math.log10(max(row["left_out"] - noise, LEAST_ERROR * noise, 1e-30))
 
 
 def _key(row: Row) -> tuple[Any, ...]:
@@ -152,10 +160,12 @@ def _cell(rows: Sequence[Row], method: str, at: float) -> str:
     if row is None:
         return ""
     lost = ", not converged" if row.get("converged") is False else ""
+    cost = f"{row['residual']:.2%} / {row['seconds']:.1f} s{lost}"
+    left_out = f"{row['left_out']:.3%} / " if "left_out" in row else ""
     if "psnr" not in row:
-        return f"{row['left_out']:.3%} / {row['residual']:.2%} / {row['seconds']:.1f} s{lost}"
+        return f"{left_out}{cost}"
     spread = "" if row["psnr_std"] is None else f" ± {row['psnr_std']:.2f}"
-    return f"{row['psnr']:.2f}{spread} / {row['ssim']:.3f} / {row['residual']:.2%} / {row['seconds']:.1f} s{lost}"
+    return f"{row['psnr']:.2f}{spread} / {row['ssim']:.3f} / {left_out}{cost}"
 
 
 def _format_gain(g: Row) -> str:

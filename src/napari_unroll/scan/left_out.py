@@ -24,10 +24,11 @@ CENTRE = 16.0
 
 @dataclass(frozen=True)
 class Parts:
-    """A scan in two: what a run sees, and what it does not."""
+    """A scan in two: what a run sees, and what it does not; ``noise`` is the part of ‖y‖² left out that is noise, if known."""
 
     kept: Scan
     left_out: Scan
+    noise: float | None = None
 
 
 def leave_out(scan: Scan, fraction: float = FRACTION, seed: int = 0) -> Parts:

@@ -78,6 +78,27 @@ def test_the_gradient_in_the_weights_is_that_of_finite_differences(make, name, t
     assert along == pytest.approx((losses[0] - losses[1]) / 4e-3, rel=0.05, abs=2e-3)
 
 
+def test_the_middle_of_k_space_is_given_and_must_be_kept(tmp_path, monkeypatch):
+    """What lies there alone, such as a brightness that wrong coil maps ask for, raises the loss."""
+    problem, network = given(tiny.odd_multicoil, tmp_path)
+    _, draw, *_ = result_of(adaptation._drawn(problem, network))
+    mask = torch.tensor(draw.problem.scan.geometry.mask)
+    assert not (draw._middle & ~mask).any()
+    far = [i**2 for i in torch.meshgrid(*(torch.arange(n) - n // 2 for n in mask.shape), indexing="ij")]
+    assert ((mask & (sum(far) <= adaptation.MIDDLE**2)) == draw._middle).all()
+    x = draw.volume(network).detach()
+    losses = []
+    for wrong in (0.0, 0.1):
+        monkeypatch.setattr(draw, "volume", lambda network, wrong=wrong: x + wrong * x.abs().mean())
+        losses.append(float(draw.loss(network)))
+    monkeypatch.setattr(draw, "_middle", None)
+    without = float(draw.loss(network))
+    assert losses[1] > losses[0]
+    assert losses[1] - without > 0.01
+    radial, other = given(tiny.radial, tmp_path)
+    assert result_of(adaptation._drawn(radial, other))[1]._middle is None
+
+
 @every_scan
 def test_samples_that_nothing_saw_are_foretold_better(make, tmp_path, monkeypatch):
     monkeypatch.setattr(adaptation, "LEARNING_RATE", 3e-3)  # the network has no training

@@ -1,11 +1,12 @@
 """Training a network on, before it is used, by the measurements of the one scan that it is used for.
 
-    min_θ Σ_j ‖r_j‖₂ / ‖y_Λj‖₂ + ‖r_j‖₁ / ‖y_Λj‖₁,    r_j = A_Λj x_θ(y_Θj) − y_Λj
+    min_θ Σ_j ‖r_j‖₂ / ‖y_Λj‖₂ + ‖r_j‖₁ / ‖y_Λj‖₁ + ‖c_j‖₂ / ‖y_C‖₂,    r_j = A_Λj x_θ(y_Θj) − y_Λj,  c_j = A_C x_θ(y_Θj) − y_C
 
-Every draw j cuts the measurements in two: what the network is given, Θ_j, and what its volume must foretell, Λ_j. Some
-are in no draw; the weights that foretell these best are used, so that what the scan's noise would teach is not. Zero-shot
-self-supervised learning: Yaman, Hosseini, Akçakaya, arXiv 2102.07737; its loss: Yaman et al. 2020, doi:10.1002/mrm.28378.
-No truth and no other scan is needed. Networks that see the volume in one piece only.
+Every draw j cuts the measurements in two: what the network is given, Θ_j, and what its volume must foretell, Λ_j. The
+middle C of k-space, which holds the brightness and hardly any noise, is always given and must be kept: coil maps that are
+wrong would otherwise be made up for by a darker image. Some samples are in no draw; the weights that foretell these best
+are used. Zero-shot self-supervised learning: Yaman, Hosseini, Akçakaya, arXiv 2102.07737; the first two terms: Yaman et
+al. 2020, doi:10.1002/mrm.28378. No truth and no other scan is needed. Networks see the volume in one piece.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from napari_unroll.normal.factors import NormalFactors
 from napari_unroll.normal.far import whole_normal
 from napari_unroll.normal.fit import FitOptions, fit_now
 from napari_unroll.patches.context import LocalProblem
+from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
 
 AdaptationSteps = Annotated[int, Field(ge=0, le=10_000)] | Literal["auto"]
@@ -46,6 +48,8 @@ AUTO_STEPS, AUTO_VOXELS = 40, 2**17
 """For ``auto``: steps, and voxels of a scan for which they take a few minutes on two processor cores."""
 DRAWS = (0.2, 0.25, 0.3, 0.35, 0.4)
 """Part of the measurements that the network's volume must foretell, one per draw."""
+MIDDLE = 8
+"""Radius of C in samples."""
 LEARNING_RATE, WARMUP, LAST_RATE = 3e-4, 5, 0.05
 """Of Adam: after a few steps, and which part of it is left at the end of a cosine."""
 CLIP = 1.0
@@ -54,7 +58,7 @@ LOOK_EVERY, PATIENCE = 10, 3
 """Steps between two looks at the samples in no draw, and how many looks in a row may find nothing better."""
 MEMORY = 0.9
 """Decay of the averaged weights per step, which are what is looked at and used."""
-HELD_VOLUMES, WITH_GRADIENT, COPIES = 10, 3, 7
+HELD_VOLUMES, WITH_GRADIENT, COPIES = 10, 3, 8
 """Of memory: volumes per draw and iterate, activations of an iteration with gradient over those without, and sets of weights."""
 PARAM, KEY = "adaptation_steps", "adapted"
 PREPARING, ADAPTING = "drawing what the network is adapted by", "adapting the network to this scan"
@@ -79,7 +83,8 @@ class _Draw:
     """Measurements in two parts, and the start of the network from one of them."""
 
     def __init__(self, problem: Problem, left: LeftOut, start: torch.Tensor, network: Network) -> None:
-        self.left, self._scale = left, intensity_scale(start)
+        self.problem, self.left, self._scale = problem, left, intensity_scale(start)
+        self._middle = _middle(problem)
         self._start, self._precision = start / self._scale, problem.precision
         factors = fit_now(problem.physics, FitOptions(n_test=0))
         self._source = _Whole(problem, factors, self._scale) if network.config.has_data_steps else None
@@ -93,11 +98,14 @@ class _Draw:
         return trace.iterates[-1] * self._scale
 
     def loss(self, network: Network) -> torch.Tensor:
-        """How wrong the other part is foretold."""
-        wrong = self.left.samples(self.left.physics.A(self.volume(network)) - self.left.y)
-        known = self.left.samples(self.left.y)
-        norm = torch.linalg.vector_norm
-        return norm(wrong) / norm(known) + wrong.abs().sum() / known.abs().sum()
+        """How wrong the other part is foretold, and the middle of what was given kept."""
+        x, norm = self.volume(network), torch.linalg.vector_norm
+        wrong, known = self.left.samples(self.left.physics.A(x) - self.left.y), self.left.samples(self.left.y)
+        loss = norm(wrong) / norm(known) + wrong.abs().sum() / known.abs().sum()
+        if self._middle is None:
+            return loss
+        y = self.problem.y[..., self._middle]
+        return loss + norm(self.problem.physics.A(x)[..., self._middle] - y) / norm(y)
 
 
 def n_adaptation(params: Any) -> int:
@@ -175,6 +183,17 @@ def _drawn(problem: Problem, network: Network) -> Generator[Event, None, list[_D
         draws.append(_Draw(kept, left, start, network))
     yield Progress(len(pairs), len(pairs), PREPARING)
     return draws
+
+
+def _middle(problem: Problem) -> torch.Tensor | None:
+    """Where (z, y, x) Cartesian k-space has samples near its middle; None for other samples, of which all reach there."""
+    geometry = problem.scan.geometry
+    if not isinstance(geometry, CartesianSampling):
+        return None
+    mask = torch.tensor(geometry.mask, device=problem.device)
+    offsets = torch.meshgrid(*(torch.arange(n, device=problem.device) - n // 2 for n in mask.shape), indexing="ij")
+    found = mask & (sum(d**2 for d in offsets) <= MIDDLE**2)
+    return found if bool(found.any()) else None
 
 
 @torch.no_grad()
