@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from napari_unroll.methods.algorithms import adaptation
+from napari_unroll.methods.algorithms.adaptation import n_adaptation
 from napari_unroll.methods.domain import QUANTITIES, foreign, outside
 from napari_unroll.methods.registry import get
 from napari_unroll.methods.weights import shipped
@@ -37,9 +39,22 @@ def test_every_difference_is_a_sentence():
     coils, acceleration = foreign(get("unrolled-pgd"), scan)
     assert coils == "The network was trained for 8 coils; this scan has 4."
     assert acceleration == "The network was trained for 5 to 10 times acceleration; this scan has 3."
-    method, why = automatic(scan)
-    assert method is get("tv-fista")
-    assert why[-1] == "So auto takes tv-fista, not unrolled-pgd."
+
+
+@pytest.mark.parametrize(("planes", "method", "so"), [
+    (4, "unrolled-pgd", "So auto adapts unrolled-pgd to the scan's own samples first."),
+    (40, "tv-fista", "So auto takes tv-fista, not unrolled-pgd."),
+])  # fmt: skip
+def test_auto_adapts_to_what_is_outside_where_that_takes_minutes_only(planes, method, so):
+    scan = sample_multicoil((planes, 64, 64), n_coils=4, acceleration=3)
+    found, why = automatic(scan)
+    assert found is get(method)
+    assert why[:-1] == foreign(get("unrolled-pgd"), scan)
+    assert why[-1] == so
+    plan = resolve(Choices(), scan, [Device("cpu", "CPU", 2**33)])
+    assert n_adaptation(plan.params) == (adaptation.AUTO_STEPS if planes == 4 else 0)
+    inside = resolve(Choices(), sample_multicoil((4, 64, 64), n_coils=8, acceleration=5), [Device("cpu", "CPU", 2**33)])
+    assert (inside.method, n_adaptation(inside.params)) == ("unrolled-pgd", 0)
 
 
 def test_another_geometry_and_other_views_are_outside():
