@@ -42,19 +42,24 @@ def test_every_difference_is_a_sentence():
 
 
 @pytest.mark.parametrize(("planes", "method", "so"), [
-    (4, "unrolled-pgd", "So auto adapts unrolled-pgd to the scan's own samples first."),
+    (4, "unrolled-pgd", "So it is first adapted to the scan's own samples, in 40 steps."),
     (40, "tv-fista", "So auto takes tv-fista, not unrolled-pgd."),
 ])  # fmt: skip
 def test_auto_adapts_to_what_is_outside_where_that_takes_minutes_only(planes, method, so):
     scan = sample_multicoil((planes, 64, 64), n_coils=4, acceleration=3)
-    found, why = automatic(scan)
-    assert found is get(method)
-    assert why[:-1] == foreign(get("unrolled-pgd"), scan)
-    assert why[-1] == so
+    assert automatic(scan)[0] is get(method)
     plan = resolve(Choices(), scan, [Device("cpu", "CPU", 2**33)])
     assert n_adaptation(plan.params) == (adaptation.AUTO_STEPS if planes == 4 else 0)
+    assert plan.cautions[-3:] == (*foreign(get("unrolled-pgd"), scan), so)
     inside = resolve(Choices(), sample_multicoil((4, 64, 64), n_coils=8, acceleration=5), [Device("cpu", "CPU", 2**33)])
     assert (inside.method, n_adaptation(inside.params)) == ("unrolled-pgd", 0)
+
+
+def test_single_slices_are_adapted_to_inside_too():
+    scan = sample_multicoil((1, 64, 64), n_coils=8, acceleration=5)
+    plan = resolve(Choices(), scan, [Device("cpu", "CPU", 2**33)])
+    assert (plan.method, n_adaptation(plan.params)) == ("unrolled-pgd", adaptation.AUTO_STEPS)
+    assert foreign(get("unrolled-pgd"), scan) == list(plan.cautions) == []
 
 
 def test_another_geometry_and_other_views_are_outside():

@@ -242,11 +242,17 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
             *_slow_numbers(choices.precision, device),
             *_missing_angles(scan),
             *why_this,
-            *foreign(method, scan, params),
+            *_unlike_training(method, scan, params),
         ),
         work=work,
     )
     return plan.with_expected(scan)
+
+
+def _unlike_training(method: Method, scan: Scan, params: MethodParams) -> list[str]:
+    """What of the scan the network was not trained for, and what is done about it."""
+    unlike, n = foreign(method, scan, params), n_adaptation(params)
+    return [*unlike, f"So it is first adapted to the scan's own samples, in {n} steps."] if unlike and n else unlike
 
 
 def _rays(placed: Placement, choices: Choices, scan: Scan, devices: Sequence[Device]) -> Cards | None:

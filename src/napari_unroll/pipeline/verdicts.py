@@ -62,7 +62,7 @@ def automatic(scan: Scan) -> tuple[Method, list[str]]:
     if not reasons:
         return default, []
     if is_adapted(default, scan):
-        return default, [*reasons, f"So auto adapts {default.name} to the scan's own samples first."]
+        return default, []
     return classical, [*reasons, f"So auto takes {classical.name}, not {default.name}."]
 
 

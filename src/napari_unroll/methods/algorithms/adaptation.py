@@ -42,7 +42,7 @@ AdaptationSteps = Annotated[int, Field(ge=0, le=10_000)] | Literal["auto"]
 """Training steps, or how many are found."""
 DESCRIPTION = (
     "MRI: training steps of the network on this scan's own samples before the run; the volume must be in one piece. auto: 40 for "
-    "slices that are unlike what the network was trained for, else 0."
+    "single slices and small volumes that are unlike what the network was trained for, else 0."
 )
 AUTO_STEPS, AUTO_VOXELS = 40, 2**17
 """For ``auto``: steps, and voxels of a scan for which they take a few minutes on two processor cores."""
@@ -115,9 +115,10 @@ def n_adaptation(params: Any) -> int:
 
 
 def steps_for(scan: Scan, card: dict[str, Any]) -> int:
-    """How many ``auto`` means for a scan and the card of the network's weights."""
-    can = scan.modality in FORETOLD and math.prod(scan.grid.shape) <= AUTO_VOXELS
-    return AUTO_STEPS if can and outside(card, scan) else 0
+    """How many ``auto`` means for a scan and the card of the network's weights; without a card none."""
+    if scan.modality not in FORETOLD or math.prod(scan.grid.shape) > AUTO_VOXELS or "domain" not in card:
+        return 0
+    return AUTO_STEPS if scan.grid.shape[0] == 1 or outside(card, scan) else 0
 
 
 def adapt(problem: Problem, network: Network, n_steps: int) -> Generator[Event, None, None]:
@@ -178,10 +179,10 @@ def _drawn(problem: Problem, network: Network) -> Generator[Event, None, list[_D
     pairs = [(rest, unseen), *(split(rest, part, seed) for seed, part in enumerate(DRAWS, start=1))]
     draws = []
     for i, (kept, left) in enumerate(pairs):
-        yield Progress(i, len(pairs), PREPARING)
-        start = result_of(first_estimate(kept, network.config.start_iterations, network.config.follows_noise))
+        work = first_estimate(kept, network.config.start_iterations, network.config.follows_noise)
+        start = (yield from work) if i == 0 else result_of(work)  # the first is shown
         draws.append(_Draw(kept, left, start, network))
-    yield Progress(len(pairs), len(pairs), PREPARING)
+        yield Progress(i + 1, len(pairs), PREPARING)
     return draws
 
 
