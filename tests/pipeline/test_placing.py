@@ -119,6 +119,11 @@ def test_k_space_too():
     made = plan((card(30), cpu()), scan)
     assert (made.device, made.card) == ("cpu", "cuda:0")
     assert made.patch_size != scan.grid.shape or made.card_bytes <= 0.7 * 30 * MIB
+    assert made.params.adaptation_steps == 0
+    assert made.cautions[-1] == "There is no room to adapt it to the scan's own samples."
+    assert plan((card(24000), cpu()), scan).params.adaptation_steps > 0
+    with pytest.raises(MemoryExceeded):
+        plan((card(30), cpu()), scan, params={"adaptation_steps": 3})
 
 
 def test_processes_of_torchrun_do_not_share_a_card(monkeypatch):

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from napari_unroll.errors import ParameterError, WeightsError
+from napari_unroll.errors import MemoryExceeded, ParameterError, WeightsError
 from napari_unroll.events import Box
-from napari_unroll.methods.algorithms.adaptation import n_adaptation
+from napari_unroll.methods.algorithms.adaptation import PARAM as ADAPTATION
+from napari_unroll.methods.algorithms.adaptation import is_known, n_adaptation
 from napari_unroll.methods.domain import foreign
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method, MethodParams
@@ -123,6 +124,7 @@ class Plan:
     script: str = ""
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    timed_as: str = field(default="", compare=False)
     work: Counted = field(default=Counted(0.0), compare=False)
     expected: Expected = field(default=Expected(0.0), compare=False)
 
@@ -164,18 +166,9 @@ class Plan:
         """What it will take where these are the fitted normal operator already."""
         return self.expected if factors is None else self.expected.without_fit()
 
-    def with_expected(self, scan: Scan) -> Plan:
-        """With what earlier runs tell of its time."""
-        return replace(self, expected=expected(self._timed_as, scan, self.place, self.roi is not None, self.work))
-
-    @property
-    def _timed_as(self) -> str:
-        """Runs with and without adaptation have different stages."""
-        return f"{self.method}, adapted" if n_adaptation(self.params) else self.method
-
     def remember(self, scan: Scan, took: Sequence[StageTime]) -> None:
         """Keep what a completed run of this plan took, for the next one's ``expected``."""
-        remember(self._timed_as, scan, self.place, self.roi is not None, self.work, took)
+        remember(self.timed_as, scan, self.place, self.roi is not None, self.work, took)
 
     def smaller(self) -> Plan | None:
         """The plan with half the patch, or None when patches cannot shrink further."""
@@ -194,14 +187,16 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
     devices = probe() if devices is None else devices
     device, cpu = (_limited(d, choices.max_memory_gb) for d in (choose(choices.device, devices), devices[-1]))
     method, why_this = _method(choices.method, scan)
-    params = _settled(method, _params(method, choices), scan)
+    wished = _params(method, choices)
+    params = _settled(method, wished, scan)
     box = None if choices.roi is None else roi_box(choices.roi, scan.grid.shape)
     grid = scan.grid if box is None else scan.grid.restrict(box)
     if isinstance(scan.geometry, (ConeBeam, ParallelBeam)):
         check_volume(scan.geometry, grid)
     shared = overlap_for(prior_of(method, params, scan)) if choices.overlap == "auto" else choices.overlap
     precision = _precision(choices.precision, device, method, network_of(method, params, scan))
-    placed = place(choices.patch_size, Task(method, params, scan, grid, precision), device, cpu, shared)
+    task = Task(method, params, scan, grid, precision)
+    placed, params = _placed(choices.patch_size, task, device, cpu, shared, must_adapt=n_adaptation(wished) > 0)
     patch = placed.patch_size
     edge = _cut_edge(patch, grid.shape)
     overlap = min(shared, edge // 2) if choices.overlap == "auto" else shared
@@ -213,7 +208,8 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
             "choose larger patches or less overlap."
         )
     needs_normal = bool(method.needs_normal and method.needs_normal(params))
-    work = counted(method, params, scan, grid, patch, min(overlap, edge - 1))
+    n_steps = _steps_due(method, params, scan, precision)
+    work = counted(method, params, scan, grid, patch, min(overlap, edge - 1), n_steps)
     plan = Plan(
         method=method.name,
         params=params,
@@ -242,17 +238,39 @@ def resolve(choices: Choices, scan: Scan, devices: Sequence[Device] | None = Non
             *_slow_numbers(choices.precision, device),
             *_missing_angles(scan),
             *why_this,
-            *_unlike_training(method, scan, params),
+            *_unlike_training(task, n_adaptation(params)),
         ),
+        timed_as=f"{method.name}, adapted" if n_steps else method.name,
         work=work,
     )
-    return plan.with_expected(scan)
+    return replace(plan, expected=expected(plan.timed_as, scan, plan.place, box is not None, work))
 
 
-def _unlike_training(method: Method, scan: Scan, params: MethodParams) -> list[str]:
+def _placed(
+    asked: int | str, task: Task, device: Device, cpu: Device, overlap: int, must_adapt: bool
+) -> tuple[Placement, MethodParams]:
+    """Where the run lies, and its params.
+
+    An adaptation that nobody asked for is left out where there is no room for the volume in one piece beside its network.
+    """
+    try:
+        placed = place(asked, task, device, cpu, overlap)
+        if must_adapt or not (placed.card and n_adaptation(task.params)):
+            return placed, task.params
+    except MemoryExceeded:
+        if must_adapt or not n_adaptation(task.params):
+            raise
+    without = task.params.model_copy(update={ADAPTATION: 0})
+    return place(asked, task._replace(params=without), device, cpu, overlap), without
+
+
+def _unlike_training(task: Task, n_steps: int) -> list[str]:
     """What of the scan the network was not trained for, and what is done about it."""
-    unlike, n = foreign(method, scan, params), n_adaptation(params)
-    return [*unlike, f"So it is first adapted to the scan's own samples, in {n} steps."] if unlike and n else unlike
+    unlike = foreign(task.method, task.scan, task.params)
+    if unlike and n_steps:
+        return [*unlike, f"So it is first adapted to the scan's own samples, in {n_steps} steps."]
+    no_room = "There is no room to adapt it to the scan's own samples."
+    return [*unlike, no_room] if n_adaptation(task.params) and not n_steps else unlike
 
 
 def _rays(placed: Placement, choices: Choices, scan: Scan, devices: Sequence[Device]) -> Cards | None:
@@ -341,6 +359,15 @@ def _settled(method: Method, params: MethodParams, scan: Scan) -> MethodParams:
     with suppress(WeightsError):
         params = method.settle(scan, params)
     return params
+
+
+def _steps_due(method: Method, params: MethodParams, scan: Scan, precision: str) -> int:
+    """Steps of adaptation that the run will take: none where an earlier one did."""
+    n = n_adaptation(params)
+    with suppress(WeightsError):
+        if n and method.find_weights and is_known(scan, method.find_weights(scan, params).sha256, n, precision):
+            return 0
+    return n
 
 
 def _cut_edge(patch: Shape, shape: Shape) -> int:

@@ -23,7 +23,6 @@ from pydantic import Field, TypeAdapter
 
 from napari_unroll.events import duration
 from napari_unroll.io.atomic import write_bytes
-from napari_unroll.methods.algorithms.adaptation import n_adaptation
 from napari_unroll.methods.memory import Shape
 from napari_unroll.methods.problem import Method
 from napari_unroll.methods.steps.start import start_subsets
@@ -188,8 +187,10 @@ class Expected:
         )
 
 
-def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, overlap: int) -> Counted:
-    """The work of a run; what matters is how it grows with scan, volume and choices."""
+def counted(
+    method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Shape, overlap: int, n_adaptation: int = 0
+) -> Counted:
+    """The work of a run with so many steps of adaptation; what matters is how it grows with scan, volume and choices."""
     config = network_of(method, params, scan)
     n = voxels(grid.shape)
     pair = 2 * _operator_s(scan, n)
@@ -198,7 +199,7 @@ def counted(method: Method, params: Any, scan: Scan, grid: VolumeGrid, patch: Sh
     network = adaptation = 0.0
     if prior is not None:
         per_voxel = LAYERS * prior.multiplications / RATE["cpu"]
-        adaptation = n_adaptation(params) * TRAINING * config.n_iterations * (per_voxel * n + pair)
+        adaptation = n_adaptation * TRAINING * config.n_iterations * (per_voxel * n + pair)
         network = per_voxel * work(PatchGrid(grid.shape, patch, overlap), prior.multiple)
         network *= ENSEMBLE if getattr(params, "self_ensemble", False) else 1
     once = OVERHEAD_S + (N_ONCE + start / start_subsets(scan)) * pair + start * VOXEL_S * n + adaptation

@@ -2,13 +2,14 @@
 
 from copy import deepcopy
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 import torch
 
 from napari_unroll.errors import Cancelled, ParameterError
-from napari_unroll.events import Finished, IterationDone, Measured, Outcome, QuickLook, Stop, result_of
+from napari_unroll.events import Finished, IterationDone, Measured, Outcome, Progress, QuickLook, Stop, result_of
 from napari_unroll.interrupt import interruptible
 from napari_unroll.methods.algorithms import adaptation
 from napari_unroll.methods.algorithms.adaptation import adapt
@@ -25,6 +26,11 @@ from tests.methods import tiny
 SCANS = {"one slice": tiny.slice_mri, "multi-coil": tiny.odd_multicoil, "radial": tiny.radial}
 every_scan = pytest.mark.parametrize("make", SCANS.values(), ids=SCANS)
 ADAPTABLE = [name for name, method in METHODS.items() if issubclass(method.params, UnrolledParams)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch):
+    monkeypatch.setattr(adaptation, "_found", WeakKeyDictionary())
 
 
 def given(make, folder, method="unrolled-pgd"):
@@ -138,13 +144,40 @@ def test_a_second_attempt_goes_on_with_what_the_first_one_found(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_run_with_other_choices_need_not_search_again(tmp_path, monkeypatch):
+    """It gives the values of one that did, tells the same, and its plan does not count the search."""
+    monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
+    scan = tiny.slice_mri()
+    common = {"weights": tiny.weights(tmp_path, scan), "adaptation_steps": 3, "self_ensemble": False}
+
+    def made(**more):
+        plan = resolve(Choices(method="unrolled-pgd", params=common | more, device="cpu", precision="float32"), scan)
+        events = list(run(plan, scan))
+        told = [e.row for e in events if isinstance(e, Measured) and "adapted_error" in e.row]
+        searched = any(isinstance(e, Progress) and e.text == adaptation.ADAPTING for e in events)
+        return plan, events[-1].result, told, searched
+
+    first = made(n_iterations=1)
+    again = made(final_data_step="none")
+    assert (first[3], again[3]) == (True, False)
+    assert first[2] == again[2]
+    assert again[0].work.once_s < first[0].work.once_s
+    assert again[0].timed_as != first[0].timed_as
+    adaptation._found.clear()
+    np.testing.assert_array_equal(made(final_data_step="none")[1], again[1])
+    assert made(adaptation_steps=4)[3]
+
+
 @pytest.mark.parametrize("name", ADAPTABLE)
 def test_the_ordinary_run_adapts_and_repeats_its_values(name, tmp_path, monkeypatch):
     monkeypatch.setenv("NAPARI_UNROLL_CACHE", str(tmp_path))
     scan = tiny.slice_mri()
     params = {"weights": tiny.weights(tmp_path, scan, name), "adaptation_steps": 3, "self_ensemble": False}
     plan = resolve(Choices(method=name, params=params, device="cpu"), scan)
-    ends = [list(run(plan, scan))[-1] for _ in range(2)]
+    ends = []
+    for _ in range(2):
+        adaptation._found.clear()
+        ends.append(list(run(plan, scan))[-1])
     for finished in ends:
         assert isinstance(finished, Finished)
         assert finished.outcome is Outcome.COMPLETED, finished.advice

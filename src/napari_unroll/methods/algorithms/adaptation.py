@@ -16,6 +16,7 @@ from collections.abc import Generator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import Field
@@ -79,6 +80,19 @@ class _Whole:
         return Data(LocalProblem(whole_normal(self.factors), x, left), self.factors, operator=normal)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Weights that were searched for, of which shipped ones and how, and what is told of the search."""
+
+    key: tuple[str, int, str]
+    weights: dict[str, torch.Tensor]
+    told: Measured
+
+
+_found: WeakKeyDictionary[Scan, _Found] = WeakKeyDictionary()
+"""The last one of every scan of this process: a run with other choices need not search again."""
+
+
 class _Draw:
     """Measurements in two parts, and the start of the network from one of them."""
 
@@ -121,11 +135,17 @@ def steps_for(scan: Scan, card: dict[str, Any]) -> int:
     return AUTO_STEPS if scan.grid.shape[0] == 1 or outside(card, scan) else 0
 
 
-def adapt(problem: Problem, network: Network, n_steps: int) -> Generator[Event, None, None]:
+def is_known(scan: Scan, sha256: str, n_steps: int, precision: str) -> bool:
+    """Whether the weights of that hash were adapted to this scan already, by as many steps and in this precision."""
+    return scan in _found and _found[scan].key == (sha256, n_steps, precision)
+
+
+def adapt(problem: Problem, network: Network, n_steps: int, sha256: str = "") -> Generator[Event, None, None]:
     """Train ``network`` (in place) by at most ``n_steps`` steps on the problem's measurements; the weights stay in its state.
 
-    Where too few measurements are there to be cut in two it stays as it is, with a warning. Raises ParameterError where this
-    makes no sense.
+    Those found last are kept for every scan of this process, with the ``sha256`` of the weights that they began with. Where
+    too few measurements are there to be cut in two the network stays as it is, with a warning. Raises ParameterError where
+    this makes no sense.
     """
     if problem.scan.modality not in FORETOLD:
         raise ParameterError(
@@ -138,22 +158,28 @@ def adapt(problem: Problem, network: Network, n_steps: int) -> Generator[Event, 
         )
     yield from problem.find_quick()  # something to look at
     if KEY not in problem.state:
-        try:
-            problem.state[KEY] = yield from _search(problem, network, n_steps)
-        except ScanError as error:
-            yield Warned(f"{error} So the network is not adapted.")
-            return
+        if not is_known(problem.scan, sha256, n_steps, problem.precision):
+            try:
+                weights, told = yield from _search(problem, network, n_steps)
+            except ScanError as error:
+                yield Warned(f"{error} So the network is not adapted.")
+                return
+            _found[problem.scan] = _Found((sha256, n_steps, problem.precision), weights, told)
+        problem.state[KEY] = _found[problem.scan].weights
+        yield _found[problem.scan].told
     network.load_state_dict(problem.state[KEY])
 
 
-def _search(problem: Problem, network: Network, n_steps: int) -> Generator[Event, None, dict[str, torch.Tensor]]:
-    """The weights that best foretell the samples in no draw."""
+def _search(
+    problem: Problem, network: Network, n_steps: int
+) -> Generator[Event, None, tuple[dict[str, torch.Tensor], Measured]]:
+    """The weights that best foretell the samples in no draw, and how well."""
     unseen, *draws = yield from _drawn(problem, network)
     trained, average = deepcopy(network).requires_grad_(True), deepcopy(network)
     look_in_every_layer(trained)
     optimiser = torch.optim.Adam(trained.parameters(), lr=LEARNING_RATE)
     first = least = unseen.left.error(_shown(unseen, network))
-    best, best_step = deepcopy(network.state_dict()), 0
+    best, best_step = _kept(network), 0
     for k in range(n_steps):
         _step(optimiser, draws[k % len(draws)].loss(trained), _rate(k, n_steps))
         _follow(average, trained, min(MEMORY, (k + 1) / (k + 10)))
@@ -164,13 +190,12 @@ def _search(problem: Problem, network: Network, n_steps: int) -> Generator[Event
         error = unseen.left.error(x)
         yield IterationDone(k + 1, n_steps, None, as_values(x))
         if error < least:
-            least, best, best_step = error, deepcopy(average.state_dict()), k + 1
+            least, best, best_step = error, _kept(average), k + 1
         if not math.isfinite(error) or k + 1 - best_step >= PATIENCE * LOOK_EVERY:
             break
     yield Progress(n_steps, n_steps, ADAPTING)
     text = f"adapted by {best_step} steps: error of left-out measurements {least:.3%}, before {first:.3%}"
-    yield Measured({"adaptation_steps": best_step, "adapted_error": least, "error_before": first}, text)
-    return best
+    return best, Measured({"adaptation_steps": best_step, "adapted_error": least, "error_before": first}, text)
 
 
 def _drawn(problem: Problem, network: Network) -> Generator[Event, None, list[_Draw]]:
@@ -200,6 +225,11 @@ def _middle(problem: Problem) -> torch.Tensor | None:
 @torch.no_grad()
 def _shown(draw: _Draw, network: Network) -> torch.Tensor:
     return draw.volume(network)
+
+
+def _kept(network: Network) -> dict[str, torch.Tensor]:
+    """A copy of the weights off the device, whose memory they would keep."""
+    return {name: values.to("cpu", copy=True) for name, values in network.state_dict().items()}
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> None:

@@ -405,7 +405,7 @@ def learned(
         weights, params = select_weights(name, problem.scan, params.weights), settle(problem.scan, params)
         trained = load(weights, (name,), problem.y.is_complex(), problem.device).split_to(problem.network_device)
         if n_steps := n_adaptation(params):
-            yield from adapt(problem, trained, n_steps)
+            yield from adapt(problem, trained, n_steps, weights.sha256)
         return (yield from with_final_step(partial(_from_start, trained))(problem, params))
 
     def settle(scan: Scan, params: NetworkParams) -> NetworkParams:
