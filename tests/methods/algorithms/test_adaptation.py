@@ -199,6 +199,7 @@ def test_it_can_be_stopped_at_any_event(tmp_path):
     before = deepcopy(network.state_dict())
     for k in range(1, n):
         problem.state.clear()
+        adaptation._found.clear()
         stop = Stop()
         work = interruptible(adapt(problem, network, 4), stop)
         for _ in range(k):
