@@ -21,12 +21,14 @@ from napari_unroll.scan.scan import Scan
 class LeftOut:
     """Measurements that were left out, ``y`` with a batch axis, and the ``physics`` that foretells them.
 
-    ``sampled`` (z, y, x) is where Cartesian k-space holds them, None where all of ``y`` does.
+    ``sampled`` (z, y, x) is where Cartesian k-space holds them, None where all of ``y`` does; ``noise`` is the part of ‖y‖² that
+    is noise, if known.
     """
 
     physics: VolumePhysics
     y: torch.Tensor
     sampled: torch.Tensor | None = None
+    noise: float | None = None
 
     def samples(self, y: torch.Tensor) -> torch.Tensor:
         """Of measurements those that were left out: all, or of Cartesian k-space (1, coil, sample)."""

@@ -7,6 +7,7 @@ seconds. What the rows say together is in ``summary``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +36,7 @@ from napari_unroll.pipeline.metrics import nrmse, psnr, ssim
 from napari_unroll.pipeline.plan import Choices, resolve
 from napari_unroll.pipeline.run import run
 from napari_unroll.record import FileName, FolderName
+from napari_unroll.scan.left_out import Parts
 from napari_unroll.scan.noise import measured_noise
 from napari_unroll.scan.scan import Scan
 
@@ -133,8 +135,7 @@ def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, in
     """One scan with every method; rows are appended as they come."""
     try:
         made = case.make()
-        scan = made if isinstance(made, Scan) else made.kept
-        unseen = None if isinstance(made, Scan) else of_scan(made.left_out, plan.device)
+        scan, unseen = (made, None) if isinstance(made, Scan) else (made.kept, _unseen(made, plan.device))
         physics = build_physics(scan, plan.device)
     except ScanError as error:
         yield Warned(f"{case.title}: {error}")
@@ -151,12 +152,11 @@ def _case(case: Case, plan: EvaluationPlan, rows: list[Row], step: tuple[int, in
             yield Warned(f"{case.title}, {method.name}: {row}")
         else:
             about = _about(method, scan, plan, case)
-            floor = None if isinstance(made, Scan) else made.noise
             level = int(case.level) if case.level == int(case.level) else case.level
             noise = measured_noise(scan)
             rows.append({"part": case.part, "task": case.task, case.level_name: level, "method": method.name,
                          "data": case.data, "scan": case.scan, "noise": noise.text if noise else None,
-                         **about, **row, **({} if floor is None else {"left_out_noise": floor})})  # fmt: skip
+                         **about, **row})  # fmt: skip
             yield Measured(rows[-1], f"{case.title}, {method.name}: {quality(rows[-1])}")
 
 
@@ -210,8 +210,13 @@ def _against_truth(volume: np.ndarray, truth: np.ndarray) -> Row:
     return {"psnr": psnr(volume, truth), "ssim": ssim(volume, truth), "nrmse": nrmse(volume, truth)}
 
 
+def _unseen(parts: Parts, device: str) -> LeftOut:
+    return replace(of_scan(parts.left_out, device), noise=parts.noise)
+
+
 def _against_unseen(volume: np.ndarray, unseen: LeftOut) -> Row:
-    return {"left_out": unseen.error(as_tensor(volume, unseen.physics))}
+    error = {"left_out": unseen.error(as_tensor(volume, unseen.physics))}
+    return error if unseen.noise is None else error | {"left_out_noise": unseen.noise}
 
 
 def residual(physics: VolumePhysics, scan: Scan, volume: np.ndarray) -> float:

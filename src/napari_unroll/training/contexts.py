@@ -23,8 +23,7 @@ from napari_unroll.methods.journal import Patch
 from napari_unroll.methods.patchwise import Stage, sliding_window
 from napari_unroll.methods.steps.data import Data
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.far import whole_normal
-from napari_unroll.patches.context import LocalProblem, cut
+from napari_unroll.patches.context import cut
 from napari_unroll.patches.grid import PatchGrid
 from napari_unroll.physics.volume_physics import VolumePhysics
 from napari_unroll.team import in_turn
@@ -128,7 +127,7 @@ class Trajectory:
     def _iterate(self, state: State, residual: torch.Tensor, k: int, scanner: int, noise: float) -> State:
         """The state after iteration k, with the prior in patches where the volume is large."""
         x, network, factors = state.x, self.network, self.scanners[scanner]
-        data = Data(LocalProblem(whole_normal(factors), x, residual), factors, operator=self.operators[scanner].normal)
+        data = Data.whole(factors, x, residual, self.operators[scanner].normal)
         given = network.before(state, k, data)
 
         def apply(boxes: list[Box]) -> list[Patch]:

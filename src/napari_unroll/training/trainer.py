@@ -18,7 +18,8 @@ import torch
 from napari_unroll.errors import Cancelled, FinishNow
 from napari_unroll.events import Event, Finished, IterationDone, Outcome, Pictures, Progress, Started, Stop, Warned
 from napari_unroll.interrupt import interruptible, shielded, stepwise
-from napari_unroll.methods.algorithms.network import Network, NetworkConfig, look_in_every_layer
+from napari_unroll.methods.algorithms.descent import cosine, follow, look_in_every_layer
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig
 from napari_unroll.methods.equilibrium.report import hearing, metrics
 from napari_unroll.training.checkpoint import TrainingState
 from napari_unroll.training.meter import Meter
@@ -30,8 +31,6 @@ Validate = Callable[[Network], Validation]
 Keep = Callable[[Network, dict[str, float]], None]
 SAVE_SECONDS = 60.0
 """Checkpoints are at most this far apart."""
-AVERAGED = ("running_mean", "running_var")
-"""Buffers that are averaged as weights are, by the end of their names: those of batch normalisation."""
 SAMPLE_SHARE = 0.5
 """Of the time that training takes: so much of it may go into making further samples."""
 LAST_SHARE = 0.25
@@ -203,15 +202,7 @@ class Trainer:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self._update_average()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.options.ema, self.step / (self.step + 10))
-        for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
-        for (name, kept), now in zip(self.average.named_buffers(), self.network.buffers(), strict=True):
-            kept.lerp_(now, 1 - decay) if name.endswith(AVERAGED) else kept.copy_(now)
+        follow(self.average, self.network, min(self.options.ema, self.step / (self.step + 10)))
 
     def _validation_is_due(self) -> bool:
         since = self.elapsed - self._validated_at
@@ -259,4 +250,4 @@ class Trainer:
 def schedule(step: int, progress: float, warmup: int) -> float:
     """Factor of the learning rate: linear warm-up, then cosine from 1 to 0.01 over the budget."""
     rise = min(1.0, (step + 1) / (warmup + 1))
-    return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return rise * cosine(min(1.0, progress), 0.01)

@@ -23,7 +23,8 @@ from pydantic import Field
 
 from napari_unroll.errors import ParameterError, ScanError
 from napari_unroll.events import Event, IterationDone, Measured, Progress, Warned, result_of
-from napari_unroll.methods.algorithms.network import Network, NetworkConfig, look_in_every_layer, noise_told
+from napari_unroll.methods.algorithms.descent import cosine, follow, look_in_every_layer
+from napari_unroll.methods.algorithms.network import Network, NetworkConfig, noise_told
 from napari_unroll.methods.domain import outside
 from napari_unroll.methods.left_out import LeftOut, split
 from napari_unroll.methods.memory import Sizes, held_bytes
@@ -33,9 +34,7 @@ from napari_unroll.methods.steps.final import FORETOLD
 from napari_unroll.methods.steps.scale import intensity_scale
 from napari_unroll.methods.steps.start import first_estimate
 from napari_unroll.normal.factors import NormalFactors
-from napari_unroll.normal.far import whole_normal
 from napari_unroll.normal.fit import FitOptions, fit_now
-from napari_unroll.patches.context import LocalProblem
 from napari_unroll.scan.geometry import CartesianSampling
 from napari_unroll.scan.scan import Scan
 
@@ -77,7 +76,7 @@ class _Whole:
         """Around x, in every iteration."""
         normal = self.problem.physics.normal
         left = self.problem.adjoint / self.scale - normal(x)
-        return Data(LocalProblem(whole_normal(self.factors), x, left), self.factors, operator=normal)
+        return Data.whole(self.factors, x, left, normal)
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,9 @@ class _Draw:
         self.problem, self.left, self._scale = problem, left, intensity_scale(start)
         self._middle = _middle(problem)
         self._start, self._precision = start / self._scale, problem.precision
-        factors = fit_now(problem.physics, FitOptions(n_test=0))
-        self._source = _Whole(problem, factors, self._scale) if network.config.has_data_steps else None
+        self._source = None
+        if network.config.has_data_steps:
+            self._source = _Whole(problem, fit_now(problem.physics, FitOptions(n_test=0)), self._scale)
         self._noise = noise_told(network.config, problem.scan, self._scale)
 
     def volume(self, network: Network) -> torch.Tensor:
@@ -182,7 +182,7 @@ def _search(
     best, best_step = _kept(network), 0
     for k in range(n_steps):
         _step(optimiser, draws[k % len(draws)].loss(trained), _rate(k, n_steps))
-        _follow(average, trained, min(MEMORY, (k + 1) / (k + 10)))
+        follow(average, trained, min(MEMORY, (k + 1) / (k + 10)))
         yield Progress(k + 1, n_steps, ADAPTING)
         if (k + 1) % LOOK_EVERY and k + 1 < n_steps:
             continue
@@ -243,14 +243,7 @@ def _step(optimiser: torch.optim.Optimizer, loss: torch.Tensor, rate: float) -> 
 
 def _rate(k: int, n: int) -> float:
     """Of step k (from 0): a linear warm-up, then a cosine."""
-    fall = LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * k / n))
-    return LEARNING_RATE * min(1.0, (k + 1) / WARMUP) * fall
-
-
-@torch.no_grad()
-def _follow(average: Network, network: Network, decay: float) -> None:
-    for mean, value in zip(average.parameters(), network.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
+    return LEARNING_RATE * min(1.0, (k + 1) / WARMUP) * cosine(k / n, LAST_RATE)
 
 
 def memory(sizes: Sizes, config: NetworkConfig, weights: int) -> int:

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 
 from napari_unroll.events import Event
+from napari_unroll.methods.algorithms.descent import cosine
 from napari_unroll.methods.algorithms.implicit_objective import ROUNDED, Objective, Penalty, data_parts, resampled
 from napari_unroll.methods.classical.differences import Differences
 from napari_unroll.methods.classical.iterations import IterativeParams, first_step, step_done
@@ -78,8 +79,7 @@ class ImplicitParams(IterativeParams):
 
 def step_size(params: ImplicitParams, k: int) -> float:
     """Of step ``k`` (from 0)."""
-    fall = 0.5 * (1 + math.cos(math.pi * k / params.n_iterations))
-    return params.step_size * (LAST_STEP + (1 - LAST_STEP) * fall)
+    return params.step_size * cosine(k / params.n_iterations, LAST_STEP)
 
 
 def coarsening(params: ImplicitParams, k: int) -> int:

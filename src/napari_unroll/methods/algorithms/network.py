@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch.utils.checkpoint import checkpoint
 
-from napari_unroll.interrupt import check
 from napari_unroll.methods.algorithms.iterations import ITERATIONS, AveragedResolvent, DataStep, State
 from napari_unroll.methods.equilibrium.config import EquilibriumConfig
 from napari_unroll.methods.equilibrium.layer import fixed_point
@@ -313,16 +312,3 @@ class Network(torch.nn.Module):
     def _index(self, k: int) -> int:
         """Iterations beyond the trained ones repeat the last."""
         return min(k, self.n_iterations - 1)
-
-
-def look_in_every_layer(network: torch.nn.Module) -> None:
-    """Look for a wish to stop in every layer of both passes: the backward one makes no calls of torch that do."""
-
-    def passed(layer: torch.nn.Module, given: Any, made: torch.Tensor) -> None:
-        check()
-        if made.requires_grad:
-            made.register_hook(lambda gradient: check())
-
-    for layer in network.modules():
-        if not any(layer.children()):
-            layer.register_forward_hook(passed)

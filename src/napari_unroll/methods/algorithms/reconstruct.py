@@ -187,11 +187,11 @@ class _Run:
         if self.adjoint is None:
             return None
         factors = _normal_of(self.problem)
+        if self._is_exact(k):
+            image = self.residual_at(x).image() / self.scale
+            return Data.whole(factors, x, image, self.problem.physics.normal)
         approximation = whole_normal(factors)
-        if not self._is_exact(k):
-            return Data(LocalProblem(approximation, x, self.adjoint - approximation.apply(x)), factors)
-        image = self.residual_at(x).image() / self.scale
-        return Data(LocalProblem(approximation, x, image), factors, operator=self.problem.physics.normal)
+        return Data(LocalProblem(approximation, x, self.adjoint - approximation.apply(x)), factors)
 
     def residual_at(self, x: torch.Tensor) -> Residual:
         """What x leaves of the measurements, in the scan's units; at the very tensor that was asked for last it costs nothing."""

@@ -16,6 +16,7 @@ import torch
 
 from napari_unroll.events import Box
 from napari_unroll.normal.factors import NormalFactors
+from napari_unroll.normal.far import whole_normal
 from napari_unroll.normal.positivity import refuse_unless_positive
 from napari_unroll.normal.precondition import (
     Apply,
@@ -40,6 +41,11 @@ class Data:
     approximation: NormalFactors
     boxes: Sequence[Box] | None = None
     operator: Apply | None = None
+
+    @classmethod
+    def whole(cls, factors: NormalFactors, x: torch.Tensor, residual: torch.Tensor, operator: Apply) -> Data:
+        """That of a whole volume around x, whose ``residual`` image is known; exact steps with N = ``operator``."""
+        return cls(LocalProblem(whole_normal(factors), x, residual), factors, operator=operator)
 
     def gradient(self, u: torch.Tensor) -> torch.Tensor:
         """∇f(u) (batch, 1, z, y, x); at the estimate itself, the very tensor, it costs nothing."""
