@@ -142,7 +142,7 @@ def of_slice(path: Path, mask: Callable[[tuple[int, int]], np.ndarray]) -> Parts
         provenance=Provenance(source=str(path), format="retrospective undersampling"),
     )
     seen = mask((shape[1], shape[2]))
-    hidden = undersampled(whole, ~seen)
+    hidden = whole.masked(~np.broadcast_to(seen, shape))
     return Parts(undersampled(whole, seen), hidden, _share_of_noise(whole, hidden))
 
 

@@ -71,15 +71,7 @@ def _shots(scan: Scan, geometry: NonCartesianSampling, drawn: np.ndarray) -> Par
 
 def _samples(scan: Scan, geometry: CartesianSampling, fraction: float, rng: np.random.Generator) -> Parts:
     drawn = _drawn_samples(geometry.mask, fraction, rng)
-    kept, left_out = (
-        replace(
-            scan,
-            geometry=CartesianSampling(mask=mask, n_coils=geometry.n_coils),
-            measurements=np.where(mask, scan.measurements, 0),
-        )
-        for mask in (geometry.mask & ~drawn, geometry.mask & drawn)
-    )
-    return Parts(kept, left_out)
+    return Parts(scan.masked(geometry.mask & ~drawn), scan.masked(geometry.mask & drawn))
 
 
 def _drawn_samples(mask: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:

@@ -59,11 +59,6 @@ def undersampled(scan: Scan, mask: np.ndarray, maps: Maps = estimate_csm) -> Sca
             "Only Cartesian k-space that was sampled in full can be undersampled; leave option 'undersample'."
         )
     mask = mask & scan.geometry.mask
-    kept = np.where(mask, scan.measurements, np.complex64(0))
-    csm = maps(kept, mask) if scan.csm is None else scan.csm
-    return replace(
-        scan,
-        measurements=kept,
-        geometry=CartesianSampling(mask=mask, n_coils=len(kept)),
-        truth=combined(scan.measurements, csm),
-    )
+    seen = scan.masked(mask)
+    csm = maps(seen.measurements, mask) if scan.csm is None else scan.csm
+    return replace(seen, truth=combined(scan.measurements, csm))

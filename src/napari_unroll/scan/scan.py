@@ -175,6 +175,16 @@ class Scan:
         """The same measurements on another volume grid; a truth that lies on another one is dropped."""
         return replace(self, grid=grid, truth=self.truth if grid == self.grid else None)
 
+    def masked(self, mask: np.ndarray) -> Scan:
+        """Only the samples of Cartesian k-space in a mask (z, y, x), which holds no others."""
+        if not isinstance(self.geometry, CartesianSampling):
+            raise ScanError("Only Cartesian k-space has samples to mask.")
+        return replace(
+            self,
+            measurements=np.where(mask, self.measurements, np.complex64(0)),
+            geometry=CartesianSampling(mask=mask, n_coils=self.geometry.n_coils),
+        )
+
     def subset(self, views: slice | np.ndarray) -> Scan:
         """Only some views of a CT scan."""
         if not isinstance(self.geometry, (ConeBeam, ParallelBeam)):
